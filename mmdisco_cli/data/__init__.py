@@ -1,0 +1,1 @@
+"""Media, folders and the synthetic sets; this package imports no torch until one is read."""

@@ -1,0 +1,1 @@
+"""The discriminators; this package imports no torch until one is built."""

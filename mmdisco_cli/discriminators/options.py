@@ -1,0 +1,37 @@
+"""What a recipe may say of the discriminators; torch-free, since listing plugins reads it."""
+
+from dataclasses import dataclass
+
+from mmdisco_cli.schema import option
+
+
+@dataclass(frozen=True)
+class EnergyOptions:
+    """The inner product of every modality with a small joint network."""
+
+    width: int = option(128, "channels of every layer", minimum=1)
+    depth: int = option(4, "number of blocks", minimum=1)
+
+
+@dataclass(frozen=True)
+class AlignedOptions:
+    """Features on one time axis, mixed before the pooled head."""
+
+    width: int = option(128, "channels of every layer", minimum=1)
+    depth: int = option(4, "number of blocks", minimum=1)
+
+
+@dataclass(frozen=True)
+class AdditiveOptions:
+    """Features pooled separately and added: the control that cannot align anything."""
+
+    width: int = option(128, "channels of every layer", minimum=1)
+    depth: int = option(4, "number of blocks", minimum=1)
+
+
+@dataclass(frozen=True)
+class MLPOptions:
+    """A plain network for vector modalities."""
+
+    width: int = option(128, "units of every layer", minimum=1)
+    depth: int = option(3, "hidden layers", minimum=1)

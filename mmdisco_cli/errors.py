@@ -1,0 +1,106 @@
+"""Every error a user can meet, and the exit code it ends with."""
+
+import errno
+from enum import IntEnum
+from typing import ClassVar
+
+
+class ExitCode(IntEnum):
+    """What the process says when it ends; `mmdisco --help` and the README list the same."""
+
+    OK = 0
+    UNEXPECTED = 1
+    USAGE = 2
+    PLUGIN = 3
+    DATA = 4
+    DEVICE = 5
+    STOPPED = 75
+    INTERRUPTED = 130
+
+
+EXIT_MEANINGS: dict[ExitCode, str] = {
+    ExitCode.OK: "done",
+    ExitCode.UNEXPECTED: "unexpected error",
+    ExitCode.USAGE: "wrong usage or recipe",
+    ExitCode.PLUGIN: "plugin failed or missing",
+    ExitCode.DATA: "bad data, checkpoint or output",
+    ExitCode.DEVICE: "device or memory",
+    ExitCode.STOPPED: "stopped on a signal with its state saved: run it again",
+    ExitCode.INTERRUPTED: "Ctrl-C",
+}
+
+
+class MMDiscoError(Exception):
+    """An error whose message alone tells the user what to do; one line for each problem."""
+
+    exit_code: ClassVar[ExitCode] = ExitCode.UNEXPECTED
+
+
+class UsageError(MMDiscoError):
+    """A wrong option, recipe or override."""
+
+    exit_code = ExitCode.USAGE
+
+
+class PluginError(MMDiscoError):
+    """A plugin that failed, or a name that no plugin provides."""
+
+    exit_code = ExitCode.PLUGIN
+
+
+class DataError(MMDiscoError):
+    """Unusable media, data set, checkpoint or output directory."""
+
+    exit_code = ExitCode.DATA
+
+
+class DeviceError(MMDiscoError):
+    """A device that is absent, or too small."""
+
+    exit_code = ExitCode.DEVICE
+
+
+class Stopped(MMDiscoError):  # noqa: N818 - it is no failure: the state is saved and the same command goes on
+    """A signal ended the work at a step boundary, after the state was saved."""
+
+    exit_code = ExitCode.STOPPED
+
+
+# What a file system says when the user, not the program, has to act.
+_DATA_ERRNOS = frozenset(
+    {errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOSPC, errno.EDQUOT, errno.EISDIR, errno.ENOTDIR, errno.ENOENT}
+)
+# Matched by name, so that reporting an error never has to import torch.
+_DEVICE_CLASSES = frozenset({"OutOfMemoryError", "AcceleratorError", "DeferredCudaCallError", "MemoryError"})
+_DEVICE_PHRASES = ("CUDA", "cuDNN", "CUBLAS", "NCCL", "MPS backend", "can't allocate memory")
+
+
+def exit_code_of(error: BaseException) -> ExitCode:
+    """Classify any exception that reached the top."""
+    if isinstance(error, MMDiscoError):
+        return error.exit_code
+    if isinstance(error, KeyboardInterrupt):
+        return ExitCode.INTERRUPTED
+    if isinstance(error, OSError) and error.errno in _DATA_ERRNOS:
+        return ExitCode.DATA
+    if _is_device_error(error):
+        return ExitCode.DEVICE
+    return ExitCode.UNEXPECTED
+
+
+def describe(error: BaseException) -> str:
+    """Say in one line for each problem what went wrong, without a traceback."""
+    if isinstance(error, MMDiscoError):
+        return str(error)
+    if isinstance(error, KeyboardInterrupt):
+        return "interrupted"
+    if isinstance(error, OSError) and error.strerror:
+        return f"{error.filename}: {error.strerror}" if error.filename is not None else error.strerror
+    lines = str(error).strip().splitlines()
+    return f"{type(error).__name__}: {lines[0]}" if lines else type(error).__name__
+
+
+def _is_device_error(error: BaseException) -> bool:
+    if any(cls.__name__ in _DEVICE_CLASSES for cls in type(error).__mro__):
+        return True
+    return isinstance(error, RuntimeError | AssertionError) and any(text in str(error) for text in _DEVICE_PHRASES)

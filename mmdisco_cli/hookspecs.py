@@ -1,0 +1,85 @@
+"""What a plugin may provide.
+
+A plugin is a distribution with an entry point in the group `mmdisco` that names a module (or object) with any of the
+hooks below. A hook returns descriptions, never instances, and importing that module must import nothing heavy:
+
+    from mmdisco_cli.hookspecs import BackboneSpec, hookimpl
+
+    @hookimpl
+    def mmdisco_backbones():
+        yield BackboneSpec("tone", "A pure tone", ToneOptions, lazy("mmdisco_tone.model:build"), api_version=1)
+"""
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from importlib import import_module
+from typing import Any
+
+import pluggy
+
+API_VERSION = 1
+OLDEST_API_VERSION = 1
+
+hookspec = pluggy.HookspecMarker("mmdisco")
+hookimpl = pluggy.HookimplMarker("mmdisco")
+
+Factory = Callable[..., Any]
+
+
+@dataclass(frozen=True)
+class Spec:
+    """Describe one entry that a recipe can name.
+
+    `options` is a frozen dataclass whose every field has a default or is required in the recipe; `factory` imports and
+    returns the function that builds the entry from its options. `api_version` is the version that the plugin was
+    written against, as a literal: it must not follow the installed host.
+    """
+
+    name: str
+    summary: str
+    options: type
+    factory: Callable[[], Factory]
+    api_version: int
+
+
+@dataclass(frozen=True)
+class BackboneSpec(Spec):
+    """Describe a base model; `modalities` are those it predicts together, empty for any one that the recipe names."""
+
+    modalities: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class DiscriminatorSpec(Spec):
+    """Describe an architecture for the joint discriminator."""
+
+
+@dataclass(frozen=True)
+class DatasetSpec(Spec):
+    """Describe a source of aligned tuples, one item a modality."""
+
+
+def lazy(target: str) -> Callable[[], Factory]:
+    """Return a loader of `module:attribute` that imports nothing until it is called."""
+
+    def load() -> Factory:
+        module, _, attribute = target.partition(":")
+        factory: Factory = getattr(import_module(module), attribute)
+        return factory
+
+    return load
+
+
+@hookspec
+def mmdisco_backbones() -> Iterable[BackboneSpec]:  # type: ignore[empty-body]
+    """Describe the base models that this plugin provides."""
+
+
+@hookspec
+def mmdisco_discriminators() -> Iterable[DiscriminatorSpec]:  # type: ignore[empty-body]
+    """Describe the discriminators that this plugin provides."""
+
+
+@hookspec
+def mmdisco_datasets() -> Iterable[DatasetSpec]:  # type: ignore[empty-body]
+    """Describe the data sets that this plugin provides."""

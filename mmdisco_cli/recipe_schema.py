@@ -1,0 +1,110 @@
+"""The shape of a recipe. Adding a key is adding a line here; README and `recipes cat` show the same names."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from mmdisco_cli.hookspecs import Factory, Spec
+from mmdisco_cli.schema import option
+
+
+@dataclass(frozen=True)
+class Component:
+    """One registry entry as a recipe names it: `name` as written, `options` an instance of `spec.options`."""
+
+    name: str
+    options: Any
+    spec: Spec = field(compare=False, repr=False)
+
+    def factory(self) -> Factory:
+        """Import and return the function that builds it."""
+        return self.spec.factory()
+
+
+@dataclass(frozen=True)
+class RequestConfig:
+    """What the recipe asks of every backbone; each snaps it to what its model allows."""
+
+    seconds: float | None = option(None, "length of a sample in seconds", minimum=1e-3)
+    frames: int | None = option(None, "video frames", minimum=1)
+    fps: float | None = option(None, "video frames a second", minimum=1e-3)
+    height: int | None = option(None, "pixels", minimum=1)
+    width: int | None = option(None, "pixels", minimum=1)
+
+
+@dataclass(frozen=True)
+class TimeLawConfig:
+    """The law of the noise levels that training draws."""
+
+    name: str = option("uniform", "uniform in u, or log-SNR normal", choices=("uniform", "logsnr-normal"))
+    mean: float = option(0.0, "mean of the log-SNR")
+    std: float = option(1.0, "standard deviation of the log-SNR", minimum=1e-6)
+
+
+@dataclass(frozen=True)
+class TrainConfig:
+    """How a discriminator or a built-in backbone is trained."""
+
+    target: str = option("discriminator", "what is trained", choices=("discriminator", "backbone"))
+    steps: int = option(2000, "optimiser steps", minimum=1)
+    batch_size: int = option(32, "real tuples a step, over all ranks", minimum=1)
+    learning_rate: float = option(1e-3, "peak of the schedule", minimum=0)
+    warmup: int = option(100, "steps of linear warm-up", minimum=0)
+    weight_decay: float = option(0.0, "of AdamW", minimum=0)
+    clip: float = option(1.0, "norm of the gradient", minimum=0)
+    ema: float = option(0.999, "decay of the averaged weights", minimum=0, maximum=1)
+    seed: int = option(0, "of initialisation, data order and noise", minimum=0)
+    dtype: str = option("float32", "of the forward passes", choices=("float32", "bfloat16"))
+    lambda_disc: float = option(1.0, "weight of the classification loss, Eq. (4)", minimum=0)
+    lambda_denoise: float = option(1.0, "weight of the denoising loss, Eq. (5)", minimum=0)
+    fakes: str = option("shuffled", "where fake tuples come from", choices=("shuffled", "generated", "mixed"))
+    bank: int = option(0, "clips encoded once and reused; 0 draws afresh", minimum=0)
+    time_law: TimeLawConfig = field(default_factory=TimeLawConfig)
+    log_every: int = option(50, "steps between two lines of metrics.jsonl", minimum=1)
+    checkpoint_every: int = option(500, "steps between two checkpoints", minimum=1)
+
+
+@dataclass(frozen=True)
+class SampleConfig:
+    """How samples are drawn and written."""
+
+    sampler: str = option("ddim", "the solver", choices=("ddim", "ddpm", "dpmpp_2m", "dpmpp_3s"))
+    steps: int = option(50, "solver steps", minimum=1)
+    guidance: Mapping[str, float] = option({}, "weight w of Eq. (3); 1 where not given", by_modality=True)
+    window: tuple[float, float] = option((-4.5, 4.0), "log-SNR between which guidance acts")
+    cfg: Mapping[str, float] = option({}, "classifier-free guidance scale", minimum=0, by_modality=True)
+    batch_size: int = option(8, "samples denoised together", minimum=1)
+    dtype: str = option("float32", "of the networks", choices=("float32", "bfloat16"))
+    weights: str | None = option(None, "path or packaged name of the discriminator's weights")
+    keep_latents: bool = option(False, "also write the final latents as .safetensors")
+    scale: int = option(1, "nearest-neighbour upscaling of the written video", minimum=1)
+
+    def __post_init__(self) -> None:
+        """Refuse an empty window."""
+        if self.window[0] >= self.window[1]:
+            raise ValueError(f"window must rise, got {list(self.window)}")
+
+
+@dataclass(frozen=True)
+class EvalConfig:
+    """What is measured, on how many samples."""
+
+    protocol: str = option("bounce", "set of measures", choices=("bounce", "clips", "gaussians", "gaussians-ablation"))
+    n: int = option(512, "samples a row of the report", minimum=1)
+    seed: int = option(0, "of the samples", minimum=0)
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """Everything that fixes a run. `extends` is resolved before it gets here."""
+
+    name: str
+    summary: str = option("", "one line for `mmdisco recipes ls`")
+    data: Component | None = field(default=None, metadata={"registry": "dataset"})
+    request: RequestConfig = field(default_factory=RequestConfig)
+    backbones: Mapping[str, Component] = field(default_factory=dict, metadata={"registry": "backbone"})
+    coupling: str = option("index", "how noise levels of the modalities are paired", choices=("index", "logsnr"))
+    discriminator: Component | None = field(default=None, metadata={"registry": "discriminator"})
+    train: TrainConfig = field(default_factory=TrainConfig)
+    sample: SampleConfig = field(default_factory=SampleConfig)
+    eval: EvalConfig = field(default_factory=EvalConfig)
