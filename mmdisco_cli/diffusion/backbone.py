@@ -1,0 +1,194 @@
+"""The contract between the core and a pre-trained base model.
+
+Layouts everywhere: channel 1, time 2. Audio media (B, channels, samples), video media (B, 3, T, H, W), both in [-1, 1].
+The author of a one-modality model writes a `Backbone` and never sees a mapping; a model of several modalities is a
+`JointBackbone`; the core only ever uses the latter, through `as_joint`.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+from torch import Tensor
+
+from mmdisco_cli.diffusion.prediction import PredictionType
+from mmdisco_cli.diffusion.schedules import Levels
+
+State = dict[str, Tensor]
+# What a model is conditioned on, batch first, so that the core can stack the two halves of classifier-free guidance.
+Payload = Tensor | Mapping[str, Tensor] | None
+
+
+@dataclass(frozen=True)
+class ModalityInfo:
+    """Describe one modality of a model; `rate` is its sample or frame rate in Hz, None where it has no time."""
+
+    modality: str
+    prediction: PredictionType
+    latent_channels: int
+    rate: float | None
+    pooled_dim: int = 0
+    cfg_scale: float = 1.0
+
+
+@dataclass(frozen=True)
+class BackboneInfo:
+    """Describe a model of one or more modalities; the fingerprint changes whenever its predictions may."""
+
+    modalities: tuple[ModalityInfo, ...]
+    fingerprint: str
+
+
+@dataclass(frozen=True)
+class Request:
+    """Hold what a recipe asks for, None where the model may choose; seconds, frames per second and pixels."""
+
+    seconds: float | None = None
+    frames: int | None = None
+    fps: float | None = None
+    height: int | None = None
+    width: int | None = None
+
+
+@dataclass(frozen=True)
+class ModalityPlan:
+    """Hold what a model will really make of a request: shapes without batch, rate in Hz, and what had to be snapped."""
+
+    latent_shape: tuple[int, ...]
+    media_shape: tuple[int, ...]
+    rate: float | None
+    seconds: float
+    notes: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Plan:
+    """Gather the plans of a model's modalities and everything they snapped."""
+
+    modalities: Mapping[str, ModalityPlan]
+    notes: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Condition:
+    """Hold what steers one modality: the model's positive and negative payloads, and (B, D) for the discriminator."""
+
+    positive: Payload = None
+    negative: Payload = None
+    pooled: Tensor | None = None
+
+
+class Backbone(Protocol):
+    """A pre-trained model of one modality, as its author writes it."""
+
+    @property
+    def info(self) -> ModalityInfo:
+        """Describe the modality."""
+
+    @property
+    def fingerprint(self) -> str:
+        """Name the exact weights and options."""
+
+    def plan(self, request: Request) -> ModalityPlan:
+        """Return the shapes that the model will really produce for a request."""
+
+    def grid(self, steps: int, plan: ModalityPlan) -> Levels:
+        """Return the levels (steps + 1,) of a sampler of this many steps, from noise to data."""
+
+    def levels_at(self, u: Tensor, plan: ModalityPlan) -> Levels:
+        """Return the levels (B,) at progress u (B,) in [0, 1]."""
+
+    def encode_prompt(self, prompts: Sequence[str], negatives: Sequence[str] | None, plan: ModalityPlan) -> Condition:
+        """Return the condition of a batch of prompts."""
+
+    def predict(self, x: Tensor, t: Tensor, condition: Payload, plan: ModalityPlan) -> Tensor:
+        """Return the native output for x (B, ...) at native times t (B,), without CFG and without gradient."""
+
+    def encode(self, media: Tensor, plan: ModalityPlan) -> Tensor:
+        """Return the latents (B, *latent_shape) of media (B, *media_shape)."""
+
+    def decode(self, latent: Tensor, plan: ModalityPlan) -> Tensor:
+        """Return the media (B, *media_shape) of latents (B, *latent_shape)."""
+
+
+class JointBackbone(Protocol):
+    """A pre-trained model of one or more modalities: the same members, with mappings from modality."""
+
+    @property
+    def info(self) -> BackboneInfo:
+        """Describe the modalities."""
+
+    def plan(self, request: Request) -> Plan:
+        """Return the shapes that the model will really produce for a request."""
+
+    def grid(self, steps: int, plan: Plan) -> dict[str, Levels]:
+        """Return each modality's levels (steps + 1,), from noise to data."""
+
+    def levels_at(self, u: Tensor, plan: Plan) -> dict[str, Levels]:
+        """Return each modality's levels (B,) at progress u (B,) in [0, 1]."""
+
+    def encode_prompt(
+        self, prompts: Sequence[str], negatives: Sequence[str] | None, plan: Plan
+    ) -> dict[str, Condition]:
+        """Return each modality's condition for a batch of prompts."""
+
+    def predict(
+        self, x: Mapping[str, Tensor], t: Mapping[str, Tensor], condition: Mapping[str, Payload], plan: Plan
+    ) -> State:
+        """Return each modality's native output for x (B, ...) at t (B,), without CFG and without gradient."""
+
+    def encode(self, media: Mapping[str, Tensor], plan: Plan) -> State:
+        """Return each modality's latents."""
+
+    def decode(self, latent: Mapping[str, Tensor], plan: Plan) -> State:
+        """Return each modality's media."""
+
+
+@dataclass(frozen=True)
+class _OneModality:
+    """Show a `Backbone` as the one-entry case of a `JointBackbone`."""
+
+    inner: Backbone
+
+    @property
+    def name(self) -> str:
+        return self.inner.info.modality
+
+    @property
+    def info(self) -> BackboneInfo:
+        return BackboneInfo((self.inner.info,), self.inner.fingerprint)
+
+    def plan(self, request: Request) -> Plan:
+        plan = self.inner.plan(request)
+        return Plan({self.name: plan}, plan.notes)
+
+    def grid(self, steps: int, plan: Plan) -> dict[str, Levels]:
+        return {self.name: self.inner.grid(steps, plan.modalities[self.name])}
+
+    def levels_at(self, u: Tensor, plan: Plan) -> dict[str, Levels]:
+        return {self.name: self.inner.levels_at(u, plan.modalities[self.name])}
+
+    def encode_prompt(
+        self, prompts: Sequence[str], negatives: Sequence[str] | None, plan: Plan
+    ) -> dict[str, Condition]:
+        return {self.name: self.inner.encode_prompt(prompts, negatives, plan.modalities[self.name])}
+
+    def predict(
+        self, x: Mapping[str, Tensor], t: Mapping[str, Tensor], condition: Mapping[str, Payload], plan: Plan
+    ) -> State:
+        name = self.name
+        return {name: self.inner.predict(x[name], t[name], condition.get(name), plan.modalities[name])}
+
+    def encode(self, media: Mapping[str, Tensor], plan: Plan) -> State:
+        return {self.name: self.inner.encode(media[self.name], plan.modalities[self.name])}
+
+    def decode(self, latent: Mapping[str, Tensor], plan: Plan) -> State:
+        return {self.name: self.inner.decode(latent[self.name], plan.modalities[self.name])}
+
+
+def as_joint(backbone: Backbone | JointBackbone) -> JointBackbone:
+    """Return the backbone with mappings from modality; one that has them already is returned as it is."""
+    # The description tells the two contracts apart: a class check would force authors to inherit.
+    if isinstance(backbone.info, BackboneInfo):
+        return backbone
+    return _OneModality(backbone)

@@ -1,0 +1,53 @@
+"""Noise that depends on the sample alone: not on batch size, shard, device or resume."""
+
+import hashlib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from mmdisco_cli.diffusion.backbone import State
+from mmdisco_cli.diffusion.prediction import per_sample
+from mmdisco_cli.diffusion.schedules import Levels
+
+
+def sample_noise(seed: int, index: int, modality: str, stream: str, shape: Sequence[int]) -> Tensor:
+    """Return standard normal noise of one sample on the CPU, keyed by (seed, index, modality, stream)."""
+    digest = hashlib.sha256(f"{seed}:{index}:{modality}:{stream}".encode()).digest()
+    generator = torch.Generator().manual_seed(int.from_bytes(digest[:8], "big") >> 1)
+    return torch.randn(tuple(shape), generator=generator)
+
+
+def initial_noise(seed: int, index: int, modality: str, shape: Sequence[int]) -> Tensor:
+    """Return the noise (*shape) that sample `index` starts from."""
+    return sample_noise(seed, index, modality, "initial", shape)
+
+
+def initial_state(
+    seed: int,
+    indices: Sequence[int],
+    shapes: Mapping[str, Sequence[int]],
+    first: Mapping[str, Levels],
+    device: torch.device | str = "cpu",
+) -> State:
+    """Return the states (len(indices), *shape) at the first level of the grid, of variance alpha^2 + sigma^2."""
+    noise = {m: torch.stack([initial_noise(seed, i, m, shape) for i in indices]) for m, shape in shapes.items()}
+    scale = {m: torch.hypot(first[m].alpha, first[m].sigma) for m in shapes}
+    return {m: (x * per_sample(scale[m], x)).to(device) for m, x in noise.items()}
+
+
+@dataclass(frozen=True)
+class StepNoise:
+    """Draw the fresh noise of stochastic samplers for the samples `indices` of a batch."""
+
+    seed: int
+    indices: Sequence[int]
+
+    def __call__(self, step: int, state: Mapping[str, Tensor]) -> State:
+        """Return noise shaped, typed and placed like the state, the same whenever this step is taken."""
+        return {m: self._like(step, m, x) for m, x in state.items()}
+
+    def _like(self, step: int, modality: str, x: Tensor) -> Tensor:
+        draws = [sample_noise(self.seed, i, modality, f"step {step}", x.shape[1:]) for i in self.indices]
+        return torch.stack(draws).to(x)
