@@ -1,6 +1,8 @@
 """Every error a user can meet, and the exit code it ends with."""
 
 import errno
+from collections.abc import Iterable
+from difflib import get_close_matches
 from enum import IntEnum
 from typing import ClassVar
 
@@ -104,3 +106,12 @@ def _is_device_error(error: BaseException) -> bool:
     if any(cls.__name__ in _DEVICE_CLASSES for cls in type(error).__mro__):
         return True
     return isinstance(error, RuntimeError | AssertionError) and any(text in str(error) for text in _DEVICE_PHRASES)
+
+
+def did_you_mean(name: str, known: Iterable[str]) -> str:
+    """Return the close matches in parentheses with a leading space, or all that is known where that is short."""
+    names = sorted(set(known))
+    close = get_close_matches(name, names, n=3, cutoff=0.6)
+    if close:
+        return f" (did you mean {' or '.join(close)}?)"
+    return f" (known: {', '.join(names)})" if 0 < len(names) <= 12 else ""

@@ -1,10 +1,14 @@
 """The shape of a recipe. Adding a key is adding a line here; README and `recipes cat` show the same names."""
 
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+import hashlib
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, fields, is_dataclass
 from typing import Any
 
-from mmdisco_cli.hookspecs import Factory, Spec
+import yaml
+
+from mmdisco_cli.hookspecs import BackboneSpec, Factory, Spec
 from mmdisco_cli.schema import option
 
 
@@ -47,6 +51,7 @@ class TrainConfig:
 
     target: str = option("discriminator", "what is trained", choices=("discriminator", "backbone"))
     steps: int = option(2000, "optimiser steps", minimum=1)
+    codec_steps: int = option(0, "optimiser steps of a trainable codec, before the backbone itself", minimum=0)
     batch_size: int = option(32, "real tuples a step, over all ranks", minimum=1)
     learning_rate: float = option(1e-3, "peak of the schedule", minimum=0)
     warmup: int = option(100, "steps of linear warm-up", minimum=0)
@@ -108,3 +113,74 @@ class Recipe:
     train: TrainConfig = field(default_factory=TrainConfig)
     sample: SampleConfig = field(default_factory=SampleConfig)
     eval: EvalConfig = field(default_factory=EvalConfig)
+
+    @property
+    def modalities(self) -> tuple[str, ...]:
+        """The modalities that all backbones make together, in the order of the recipe."""
+        return modalities_of(self.backbones)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the resolved recipe as plain data; loading it again gives an equal recipe."""
+        plain: dict[str, Any] = to_plain(self)
+        return plain
+
+    def to_yaml(self) -> str:
+        """Return the resolved recipe as YAML, in the order of the schema."""
+        return yaml.safe_dump(self.to_dict(), sort_keys=False, allow_unicode=True, width=120)
+
+    def to_json(self) -> str:
+        """Return the resolved recipe as canonical JSON."""
+        return _canonical(self.to_dict())
+
+    def fingerprint(self, sections: Sequence[str] = ()) -> str:
+        """Return 16 hex digits that change with any value in the given dotted sections; without any, in all."""
+        plain = self.to_dict()
+        picked = {name: _lookup(plain, name) for name in sections} if sections else plain
+        return hashlib.sha256(_canonical(picked).encode()).hexdigest()[:16]
+
+
+def modalities_of(backbones: Mapping[str, Component]) -> tuple[str, ...]:
+    """Return what each backbone predicts: what its description fixes, else the key that the recipe gave it."""
+    named = ((label, component.spec) for label, component in backbones.items())
+    return tuple(
+        modality
+        for label, spec in named
+        for modality in (isinstance(spec, BackboneSpec) and spec.modalities) or (label,)
+    )
+
+
+def to_plain(value: Any) -> Any:
+    """Turn dataclasses, mappings and tuples into what JSON and YAML know."""
+    if isinstance(value, Component):
+        return {"name": value.name, **to_plain(value.options)}
+    if is_dataclass(value):
+        return {f.name: to_plain(getattr(value, f.name)) for f in fields(value)}
+    if isinstance(value, Mapping):
+        return {key: to_plain(item) for key, item in value.items()}
+    if isinstance(value, tuple | list):
+        return [to_plain(item) for item in value]
+    return value
+
+
+def differences(old: Any, new: Any, path: str = "") -> list[str]:
+    """Name in dotted paths every value that two plain recipes do not share."""
+    if not (isinstance(old, Mapping) and isinstance(new, Mapping)):
+        return [] if old == new else [path]
+    keys = [*old, *(key for key in new if key not in old)]
+    missing = object()
+    return [
+        name
+        for key in keys
+        for name in differences(old.get(key, missing), new.get(key, missing), f"{path}.{key}" if path else key)
+    ]
+
+
+def _lookup(plain: Mapping[str, Any], dotted: str) -> Any:
+    value: Any = plain
+    for key in dotted.split("."):
+        value = value[key]
+    return value
+
+
+def _canonical(plain: Any) -> str:
+    return json.dumps(plain, sort_keys=True, separators=(",", ":"), allow_nan=False)

@@ -1,0 +1,49 @@
+"""What mmdisco provides itself, through the same hooks as any plugin."""
+
+from collections.abc import Iterable
+
+from mmdisco_cli.backbones.options import GaussianMixtureOptions, TokenOptions
+from mmdisco_cli.data.options import BounceOptions, ClipsOptions, GaussiansOptions
+from mmdisco_cli.discriminators.options import AdditiveOptions, AlignedOptions, EnergyOptions, MLPOptions
+from mmdisco_cli.hookspecs import BackboneSpec, DatasetSpec, DiscriminatorSpec, hookimpl, lazy
+
+
+@hookimpl
+def mmdisco_backbones() -> Iterable[BackboneSpec]:
+    """Describe the built-in base models."""
+    home = "mmdisco_cli.backbones"
+    return (
+        BackboneSpec("token", "trainable denoiser of any one modality", TokenOptions, lazy(f"{home}.token:build"), 1),
+        BackboneSpec(
+            "gaussian-mixture",
+            "exact denoiser of a Gaussian mixture's marginal",
+            GaussianMixtureOptions,
+            lazy(f"{home}.gaussian_mixture:build"),
+            1,
+        ),
+    )
+
+
+@hookimpl
+def mmdisco_discriminators() -> Iterable[DiscriminatorSpec]:
+    """Describe the built-in discriminators."""
+    home = "mmdisco_cli.discriminators"
+    return (
+        DiscriminatorSpec(
+            "energy", "inner product with a joint network", EnergyOptions, lazy(f"{home}.energy:build"), 1
+        ),
+        DiscriminatorSpec("aligned", "time-aligned features, mixed", AlignedOptions, lazy(f"{home}.aligned:build"), 1),
+        DiscriminatorSpec("additive", "pooled features, added", AdditiveOptions, lazy(f"{home}.additive:build"), 1),
+        DiscriminatorSpec("mlp", "plain network for vectors", MLPOptions, lazy(f"{home}.mlp:build"), 1),
+    )
+
+
+@hookimpl
+def mmdisco_datasets() -> Iterable[DatasetSpec]:
+    """Describe the built-in data sets."""
+    home = "mmdisco_cli.data"
+    return (
+        DatasetSpec("bounce", "moving objects whose impacts are heard", BounceOptions, lazy(f"{home}.bounce:build"), 1),
+        DatasetSpec("clips", "a folder of video files", ClipsOptions, lazy(f"{home}.clips:build"), 1),
+        DatasetSpec("gaussians", "a mixture over scalars", GaussiansOptions, lazy(f"{home}.gaussians:build"), 1),
+    )

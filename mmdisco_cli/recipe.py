@@ -1,0 +1,79 @@
+"""Find, read and override recipes: plain YAML into frozen dataclasses, every mistake with its line."""
+
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+
+from yaml.nodes import MappingNode, ScalarNode
+
+from mmdisco_cli.errors import UsageError, did_you_mean
+from mmdisco_cli.plugins import Registry, load_registry
+from mmdisco_cli.recipe_reader import read_recipe
+from mmdisco_cli.recipe_schema import Component, Recipe, differences, to_plain
+from mmdisco_cli.yaml_nodes import assign, lookup, merge, place, read_override, read_tree, without
+
+__all__ = ["Component", "Recipe", "differences", "find", "load", "packaged", "to_plain"]
+
+
+def packaged() -> dict[str, Path]:
+    """Return the recipes that ship with mmdisco, by name; a source checkout has them beside the package."""
+    package = Path(__file__).parent
+    installed = package / "_recipes"
+    folder = installed if installed.is_dir() else package.parent / "recipes"
+    return {path.stem: path for path in sorted(folder.glob("*.yaml"))}
+
+
+def find(name: str) -> Path:
+    """Return the file of a recipe: a path first, then a packaged recipe with or without .yaml.
+
+    Raises:
+        UsageError: neither exists.
+    """
+    path = Path(name)
+    if path.is_file():
+        return path
+    known = packaged()
+    if (found := known.get(name.removesuffix(".yaml"))) is not None:
+        return found
+    raise UsageError(f"no recipe {name!r}, neither a file nor a packaged one{did_you_mean(path.stem, known)}")
+
+
+def load(name: str, overrides: Sequence[str] = (), registry: Registry | None = None) -> Recipe:
+    """Read the recipe called or stored at `name`, lay it over what it extends, and apply `key.path=value` overrides.
+
+    Raises:
+        UsageError: not found, or a line for each mistake in it.
+        PluginError: it names an entry that no plugin provides.
+    """
+    path = find(name)
+    tree = _with_base(read_tree(path), path)
+    if lookup(tree, "name") is None:
+        tree = assign(tree, ["name"], ScalarNode("tag:yaml.org,2002:str", path.stem, tree.start_mark))
+    return read_recipe(_overridden(tree, overrides), registry or load_registry())
+
+
+def _with_base(tree: MappingNode, path: Path) -> MappingNode:
+    node = lookup(tree, "extends")
+    if node is None:
+        return tree
+    if not isinstance(node, ScalarNode) or not node.value:
+        raise UsageError(f"{place(node)}: extends: expected the name or path of one recipe")
+    beside = path.parent / node.value
+    try:
+        base = read_tree(beside if beside.is_file() else find(node.value))
+    except UsageError as error:
+        raise UsageError(f"{place(node)}: extends: {error}") from error
+    if (deeper := lookup(base, "extends")) is not None:
+        raise UsageError(f"{place(node)}: extends: only one level, but it extends again at {place(deeper)}")
+    return merge(without(base, "name", "summary"), without(tree, "extends"))
+
+
+def _overridden(tree: MappingNode, overrides: Iterable[str]) -> MappingNode:
+    for text in overrides:
+        keys, value = read_override(text)
+        backbones = lookup(tree, "backbones")
+        # The only open mapping of the schema: an override may change its entries but never add one.
+        if keys[0] == "backbones" and len(keys) > 1 and lookup(backbones or tree, keys[1]) is None:
+            known = [key.value for key, _ in backbones.value] if isinstance(backbones, MappingNode) else []
+            raise UsageError(f"{place(value)}: backbones.{keys[1]}: unknown key{did_you_mean(keys[1], known)}")
+        tree = assign(tree, keys, value)
+    return tree
