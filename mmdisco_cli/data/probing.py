@@ -1,0 +1,156 @@
+"""Open media files safely and learn from their packets' time stamps what they cover."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from fractions import Fraction
+from pathlib import Path
+from typing import Any
+
+import av
+from av.audio.stream import AudioStream
+from av.container import InputContainer
+from av.packet import Packet
+from av.stream import Disposition
+from av.video.stream import VideoStream
+
+from mmdisco_cli.errors import DataError
+
+# Ordinary media only: ffmpeg would also play text files, and playlists that reach for other files or the network.
+FORMATS = "mov,matroska,avi,gif,wav,mp3,flac,ogg,aac,mpegts,mpeg,flv,asf,aiff,w64,caf"
+CUT_SHORT = Fraction(1, 2)  # seconds that may be missing at the end of what the header promises
+
+
+@dataclass(frozen=True)
+class Span:
+    """A stretch of time, in seconds."""
+
+    start: Fraction
+    stop: Fraction
+
+
+@dataclass(frozen=True)
+class MediaInfo:
+    """What a file holds. Times count from the file's own zero: the start of its earliest stream, where players begin.
+
+    `zero` is that instant in the container's time stamps. A span is None where the stream is missing. `pixel_aspect` is
+    width over height of a stored pixel.
+    """
+
+    path: str
+    zero: Fraction
+    video: Span | None
+    audio: Span | None
+    pixel_aspect: Fraction = Fraction(1)
+
+    def span(self, modalities: Sequence[str] = ("audio", "video")) -> Span:
+        """Return the stretch that all `modalities` cover; raise DataError where there is none."""
+        spans = {"audio": self.audio, "video": self.video}
+        missing = [name for name in modalities if spans[name] is None]
+        if missing:
+            raise DataError(f"{self.path}: no {' or '.join(missing)} stream that can be decoded")
+        found = [span for name in modalities if (span := spans[name])]
+        both = Span(max(s.start for s in found), min(s.stop for s in found))
+        if both.stop <= both.start:
+            raise DataError(f"{self.path}: {' and '.join(modalities)} share no time")
+        return both
+
+
+def probe(path: str | os.PathLike[str]) -> MediaInfo:
+    """Read the time stamps of every packet, decoding nothing; raise DataError, naming the file, for an unusable one."""
+    with opened(path) as container:
+        video, audio = video_stream(container), audio_stream(container)
+        streams = [stream for stream in (video, audio) if stream is not None]
+        if not streams:
+            raise DataError(f"{os.fspath(path)}: no audio or video stream that can be decoded")
+        spans = _packet_spans(container, streams, os.fspath(path))
+        # A closed container's streams are dangling: all that is wanted of them is taken here.
+        seen, heard = (spans.get(stream.index) if stream else None for stream in (video, audio))
+        aspect = (video and video.sample_aspect_ratio) or Fraction(1)
+    zero = min((span.start for span in (seen, heard) if span), default=Fraction(0))
+    return MediaInfo(os.fspath(path), zero, _moved(seen, zero), _moved(heard, zero), aspect)
+
+
+@contextmanager
+def opened(path: str | os.PathLike[str]) -> Iterator[InputContainer]:
+    """Open a media file; every failure inside the block to read it becomes a one-line DataError that names the file."""
+    name = os.fspath(path)
+    if Path(name).is_dir():
+        raise DataError(f"{name}: is a directory, not a media file")
+    options = {"format_whitelist": FORMATS, "protocol_whitelist": "file"}
+    try:
+        with av.open(f"file:{name}", options=options, metadata_errors="replace") as container:
+            yield container
+    except (av.FFmpegError, OSError, UnicodeError) as error:
+        raise DataError(f"{name}: {_reason(error)}") from error
+
+
+def video_stream(container: InputContainer) -> VideoStream | None:
+    """Return the main picture stream, passing over cover art and what no decoder is there for."""
+    streams = [s for s in container.streams.video if s.codec_context and not s.disposition & Disposition.attached_pic]
+    return streams[0] if streams else None
+
+
+def audio_stream(container: InputContainer) -> AudioStream | None:
+    """Return the default sound stream, or the first that can be decoded."""
+    streams = [s for s in container.streams.audio if s.codec_context]
+    chosen = [s for s in streams if s.disposition & Disposition.default]
+    return next(iter(chosen or streams), None)
+
+
+def _moved(span: Span | None, zero: Fraction) -> Span | None:
+    return span and Span(span.start - zero, span.stop - zero)
+
+
+def _reason(error: Exception) -> str:
+    if isinstance(error, av.InvalidDataError):
+        return "corrupt, cut short or no media file at all"
+    if isinstance(error, OSError) and error.strerror:
+        return error.strerror
+    return (str(error).splitlines() or [type(error).__name__])[0]
+
+
+def _packet_spans(
+    container: InputContainer, streams: Sequence[VideoStream | AudioStream], name: str
+) -> dict[int, Span]:
+    packets: dict[int, list[tuple[Fraction, Fraction]]] = {stream.index: [] for stream in streams}
+    for packet in container.demux(*streams):
+        # Discarded packets only prime the decoder; an edit list has put them before the start.
+        if packet.pts is not None and not packet.is_discard:
+            packets[packet.stream_index].append(_stamps(packet))
+    spans = {stream.index: _span(stream, packets[stream.index]) for stream in streams if packets[stream.index]}
+    for stream in streams:
+        if stream.index in spans:
+            _refuse_truncated(stream, spans[stream.index], name)
+    return spans
+
+
+def _stamps(packet: Packet[Any]) -> tuple[Fraction, Fraction]:
+    return (packet.pts or 0) * packet.time_base, (packet.duration or 0) * packet.time_base
+
+
+def _span(stream: VideoStream | AudioStream, stamps: list[tuple[Fraction, Fraction]]) -> Span:
+    stamps = sorted(stamps)
+    last, length = stamps[-1]
+    if not length and len(stamps) > 1:
+        length = last - stamps[-2][0]
+    if not length and isinstance(stream, VideoStream) and stream.average_rate:
+        length = 1 / stream.average_rate
+    declared = (stream.start_time or 0) * _time_base(stream) if stream.start_time is not None else stamps[0][0]
+    return Span(max(declared, stamps[0][0]), max(start + size for start, size in [*stamps, (last, length)]))
+
+
+def _refuse_truncated(stream: VideoStream | AudioStream, span: Span, name: str) -> None:
+    if stream.duration is None:
+        return
+    promised = stream.duration * _time_base(stream)
+    if span.stop - span.start < promised - CUT_SHORT:
+        found = float(span.stop - span.start)
+        raise DataError(f"{name}: cut short: {stream.type} ends after {found:.2f} s of {float(promised):.2f} s")
+
+
+def _time_base(stream: VideoStream | AudioStream) -> Fraction:
+    return stream.time_base or Fraction(1)

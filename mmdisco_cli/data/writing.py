@@ -1,0 +1,158 @@
+"""Write one clip as an .mp4: H.264 and AAC of equal length, whole or not at all."""
+
+from __future__ import annotations
+
+import json
+import os
+import secrets
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from fractions import Fraction
+from pathlib import Path
+from typing import Any
+
+import av
+import numpy as np
+import torch
+from av.audio.stream import AudioStream
+from av.packet import Packet
+from av.video.reformatter import ColorRange, Colorspace
+from av.video.stream import VideoStream
+from torch import Tensor
+
+from mmdisco_cli.data.resampling import resample
+from mmdisco_cli.errors import DataError
+
+AAC_RATES = (8000, 11025, 12000, 16000, 22050, 24000, 32000, 44100, 48000, 64000, 88200, 96000)
+BT709 = 1  # the same number for primaries, transfer and matrix (ITU-T H.273)
+LIMITED_RANGE = 1
+
+
+def as_fps(fps: float | Fraction) -> Fraction:
+    """Return a frame rate as an exact ratio: 30000 / 1001 = 29.97002997... is recognised, 12.5 is 25/2."""
+    ratio = Fraction(fps).limit_denominator(1001) if fps > 0 else Fraction(0)
+    if ratio <= 0:
+        raise DataError(f"a frame rate must be positive, not {fps}")
+    return ratio
+
+
+def write_mp4(
+    path: str | os.PathLike[str],
+    video: Tensor,
+    audio: Tensor,
+    fps: float | Fraction,
+    sample_rate: int,
+    metadata: Mapping[str, str] | None = None,
+    *,
+    scale: int = 1,
+    crf: int = 12,
+) -> Path:
+    """Write video (3, T, H, W) and audio (1 or 2, S), both in [-1, 1], as H.264 and AAC of equal length.
+
+    `scale` repeats every pixel; an even one also spares small pictures the colour loss of 4:2:0. Odd sizes are padded
+    by their edge. Sound is cut or filled with silence to T / fps where it differs by at most a frame or 0.1 s.
+    `metadata` is kept as JSON in the comment tag, its "title" as the title too. The same input gives the same bytes.
+    Raise DataError where the shapes do not fit or the file cannot be written; then nothing is left behind.
+    """
+    target, rate = Path(path), as_fps(fps)
+    pictures = _pictures(video, scale)
+    sound, hertz = _sound(audio, sample_rate, Fraction(pictures.shape[0]) / rate)
+    with replacing(target) as part, av.open(str(part), "w", format="mp4", options=_MUXER) as container:
+        container.metadata.update(_tags(metadata or {}))
+        streams = container.add_stream("libx264", rate=rate), container.add_stream("aac", rate=hertz)
+        _set_up_video(streams[0], pictures, crf)
+        _set_up_audio(streams[1], sound, hertz)
+        packets = [*_encode_video(streams[0], pictures, rate), *_encode_audio(streams[1], sound, hertz)]
+        for packet in sorted(packets, key=_decoding_time):
+            container.mux(packet)
+    return target
+
+
+@contextmanager
+def replacing(target: Path) -> Iterator[Path]:
+    """Yield a temporary path beside `target` that takes its place on success and vanishes on failure."""
+    part = target.parent / f".mmdisco-{os.getpid()}-{secrets.token_hex(4)}.part"
+    try:
+        yield part
+        part.replace(target)
+    except (av.FFmpegError, OSError) as error:
+        raise DataError(f"{target}: cannot write ({error.strerror or error})") from error
+    finally:
+        part.unlink(missing_ok=True)
+
+
+# bitexact drops the library version, so that the bytes depend on the clip alone.
+_MUXER = {"movflags": "+faststart", "fflags": "+bitexact"}
+
+
+def _tags(metadata: Mapping[str, str]) -> dict[str, str]:
+    tags = {"comment": json.dumps(dict(metadata), ensure_ascii=False, sort_keys=True)} if metadata else {}
+    return tags | ({"title": metadata["title"]} if "title" in metadata else {})
+
+
+def _pictures(video: Tensor, scale: int) -> np.ndarray:
+    """Turn (3, T, H, W) in [-1, 1] into uint8 (T, H, W, 3) with even sides."""
+    if video.ndim != 4 or video.shape[0] != 3 or 0 in video.shape:
+        raise DataError(f"a video to write must be (3, T, H, W), not {tuple(video.shape)}")
+    if scale < 1:
+        raise DataError(f"scale must be 1 or more, not {scale}")
+    if not bool(torch.isfinite(video).all()):
+        raise DataError("the video to write holds values that are not finite")
+    bytes_ = video.detach().cpu().float().add(1).mul(127.5).round().clamp(0, 255).to(torch.uint8)
+    large = bytes_.repeat_interleave(scale, 2).repeat_interleave(scale, 3).permute(1, 2, 3, 0).numpy()
+    return np.pad(large, ((0, 0), (0, large.shape[1] % 2), (0, large.shape[2] % 2), (0, 0)), mode="edge")
+
+
+def _sound(audio: Tensor, sample_rate: int, seconds: Fraction) -> tuple[np.ndarray, int]:
+    """Turn (C, S) into float32 (C, S') of exactly `seconds`, at a rate that AAC knows."""
+    if audio.ndim != 2 or audio.shape[0] not in (1, 2) or sample_rate <= 0:
+        raise DataError(f"sound to write must be (1 or 2, S), not {tuple(audio.shape)} at {sample_rate} Hz")
+    if not bool(torch.isfinite(audio).all()):
+        raise DataError("the sound to write holds values that are not finite")
+    if abs(Fraction(audio.shape[1], sample_rate) - seconds) > Fraction(1, 10):
+        raise DataError(f"sound of {audio.shape[1] / sample_rate:.3f} s does not fit a video of {float(seconds):.3f} s")
+    hertz = sample_rate if sample_rate in AAC_RATES else 48000
+    wave = resample(audio.detach().cpu().float(), sample_rate, hertz).clamp(-1, 1)
+    samples = round(seconds * hertz)
+    return torch.nn.functional.pad(wave[:, :samples], (0, max(0, samples - wave.shape[1]))).numpy(), hertz
+
+
+def _set_up_video(stream: VideoStream, pictures: np.ndarray, crf: int) -> None:
+    stream.height, stream.width = pictures.shape[1:3]
+    stream.pix_fmt = "yuv420p"
+    # One thread: the bits must not depend on the number of cores.
+    stream.options = {"crf": str(crf), "preset": "medium", "threads": "1"}
+    context = stream.codec_context
+    context.color_primaries = context.color_trc = context.colorspace = BT709
+    context.color_range = LIMITED_RANGE
+
+
+def _set_up_audio(stream: AudioStream, sound: np.ndarray, hertz: int) -> None:
+    stream.layout = _layout(sound)
+    # 6 bits a sample is the most that AAC allows; above 192 kbit/s nothing more is heard.
+    stream.bit_rate = min(6 * hertz, 192_000) * sound.shape[0]
+
+
+def _layout(sound: np.ndarray) -> str:
+    return "mono" if sound.shape[0] == 1 else "stereo"
+
+
+def _encode_video(stream: VideoStream, pictures: np.ndarray, rate: Fraction) -> Iterator[Packet[Any]]:
+    for index, picture in enumerate(pictures):
+        frame = av.VideoFrame.from_ndarray(np.ascontiguousarray(picture), format="rgb24").reformat(
+            format="yuv420p", dst_colorspace=Colorspace.ITU709, dst_color_range=ColorRange.MPEG
+        )
+        frame.pts, frame.time_base = index, 1 / rate
+        yield from stream.encode(frame)
+    yield from stream.encode(None)
+
+
+def _encode_audio(stream: AudioStream, sound: np.ndarray, hertz: int) -> Iterator[Packet[Any]]:
+    frame = av.AudioFrame.from_ndarray(np.ascontiguousarray(sound), format="fltp", layout=_layout(sound))
+    frame.sample_rate, frame.pts, frame.time_base = hertz, 0, Fraction(1, hertz)
+    yield from stream.encode(frame)
+    yield from stream.encode(None)
+
+
+def _decoding_time(packet: Packet[Any]) -> Fraction:
+    return (packet.dts or 0) * packet.time_base
