@@ -7,14 +7,15 @@ from mmdisco_cli.schema import option
 
 @dataclass(frozen=True)
 class TokenOptions:
-    """Size and origin of the built-in trainable denoiser."""
+    """The built-in trainable model; where `weights` are given, everything else is read from their metadata."""
 
-    width: int = option(192, "channels of every layer", minimum=1)
+    weights: str | None = option(None, "path or packaged name of the trained weights")
+    codec: str = option("logmel", "how media become latents", choices=("logmel", "frames"))
+    latent_channels: int = option(8, "of the `frames` codec", minimum=1)
+    patch: tuple[int, ...] = option((4,), "latent cells that make one token, along each axis", minimum=1)
+    width: int = option(192, "features of a token", minimum=1)
     depth: int = option(6, "number of blocks", minimum=1)
     heads: int = option(4, "attention heads", minimum=1)
-    schedule: str = option("cosine", "noise schedule", choices=("cosine", "flow", "vp-linear", "vp-cosine"))
-    prediction: str = option("v", "native output", choices=("epsilon", "sample", "v", "flow"))
-    weights: str | None = option(None, "path or packaged name of the trained weights")
 
 
 @dataclass(frozen=True)

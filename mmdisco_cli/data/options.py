@@ -9,7 +9,7 @@ from mmdisco_cli.schema import option
 class BounceOptions:
     """Objects that move under simple physics, with every impact heard."""
 
-    objects: int = option(1, "moving objects in a clip", minimum=1)
+    objects: int = option(2, "moving objects in a clip", minimum=1)
     misalignment: float = option(0.0, "fraction of pairs deliberately wrong", minimum=0, maximum=1)
     seed: int = option(0, "which infinite sequence of clips", minimum=0)
 

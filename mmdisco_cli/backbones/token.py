@@ -1,0 +1,107 @@
+"""The built-in base model: a codec, a token denoiser and the cosine schedule, for one modality.
+
+It is what `mmdisco train` makes with `train.target: backbone`, and what the shipped recipes sample from.
+"""
+
+import hashlib
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+from mmdisco_cli.backbones.denoiser import TokenDenoiser
+from mmdisco_cli.backbones.frames import STRIDE, FrameCodec
+from mmdisco_cli.backbones.logmel import HOP, MELS, decode_logmel, encode_logmel
+from mmdisco_cli.backbones.options import TokenOptions
+from mmdisco_cli.diffusion.backbone import Condition, ModalityInfo, ModalityPlan, Payload, Request
+from mmdisco_cli.diffusion.schedules import Levels, cosine, log_snr
+
+SAMPLE_RATE = 16000
+CODEC_BATCH = 16
+"""Clips that pass through the frame codec together: 16 clips of 16 frames stay under 300 MB."""
+
+
+class TokenBackbone:
+    """One modality's codec and denoiser, after the contract of `diffusion.backbone.Backbone`."""
+
+    def __init__(self, modality: str, options: TokenOptions, request: Request) -> None:
+        self.modality, self.options, self.request = modality, options, request
+        self.schedule = cosine()
+        self.codec = FrameCodec(options.latent_channels) if options.codec == "frames" else None
+        shape = self.plan(request).latent_shape
+        self.denoiser = TokenDenoiser(shape, options.patch, options.width, options.depth, options.heads)
+        self.fingerprint = "untrained"
+
+    @property
+    def module(self) -> torch.nn.Module:
+        """All trainable networks, codec first."""
+        return torch.nn.ModuleDict({"codec": self.codec or torch.nn.Identity(), "denoiser": self.denoiser})
+
+    @property
+    def info(self) -> ModalityInfo:
+        """Describe the modality."""
+        plan = self.plan(self.request)
+        return ModalityInfo(self.modality, "sample", plan.latent_shape[0], plan.rate)
+
+    def plan(self, request: Request) -> ModalityPlan:
+        """Return the one shape that the network was built for, noting what of the request it cannot follow."""
+        own = self.request
+        notes = tuple(
+            f"{self.modality}: {name} {asked} becomes {made}, the only one it was trained for"
+            for name in ("seconds", "frames", "fps", "height", "width")
+            if (asked := getattr(request, name)) is not None and asked != (made := getattr(own, name))
+        )
+        return ModalityPlan(*(_sound_shapes(own) if self.codec is None else _picture_shapes(own, self.codec)), notes)
+
+    def grid(self, steps: int, plan: ModalityPlan) -> Levels:
+        """Return the cosine schedule's grid."""
+        return self.schedule.grid(steps)
+
+    def levels_at(self, u: Tensor, plan: ModalityPlan) -> Levels:
+        """Return the cosine schedule's levels."""
+        return self.schedule.levels_at(u)
+
+    def encode_prompt(self, prompts: Sequence[str], negatives: Sequence[str] | None, plan: ModalityPlan) -> Condition:
+        """Return the empty condition: these models take no prompt."""
+        return Condition()
+
+    @torch.no_grad()
+    def predict(self, x: Tensor, t: Tensor, condition: Payload, plan: ModalityPlan) -> Tensor:
+        """Return x_0 for x (B, ...) at native times t (B,), which are the progress u itself."""
+        levels = self.schedule.levels_at(t)
+        prediction: Tensor = self.denoiser(x, log_snr(levels.alpha, levels.sigma))
+        return prediction
+
+    @torch.no_grad()
+    def encode(self, media: Tensor, plan: ModalityPlan) -> Tensor:
+        """Return the latents of media."""
+        if self.codec is None:
+            return encode_logmel(media, SAMPLE_RATE)
+        return torch.cat([self.codec.encode(chunk) for chunk in media.split(CODEC_BATCH)])
+
+    @torch.no_grad()
+    def decode(self, latent: Tensor, plan: ModalityPlan) -> Tensor:
+        """Return the media of latents."""
+        if self.codec is None:
+            return decode_logmel(latent, SAMPLE_RATE)
+        return torch.cat([self.codec.decode(chunk) for chunk in latent.split(CODEC_BATCH)])
+
+
+def codec_fingerprint(backbone: TokenBackbone) -> str:
+    """Return a name of what `encode` computes: latents made with another codec must never be mixed with these."""
+    digest = hashlib.sha256(f"{backbone.options.codec}:{backbone.plan(backbone.request)}".encode())
+    for name, tensor in sorted(backbone.codec.state_dict().items()) if backbone.codec else ():
+        digest.update(name.encode() + tensor.float().cpu().numpy().tobytes())
+    return digest.hexdigest()[:16]
+
+
+def _sound_shapes(request: Request) -> tuple[tuple[int, ...], tuple[int, ...], float, float]:
+    frames = round((request.seconds or 0) * SAMPLE_RATE / HOP)
+    return (MELS, frames), (1, frames * HOP), SAMPLE_RATE, frames * HOP / SAMPLE_RATE
+
+
+def _picture_shapes(request: Request, codec: FrameCodec) -> tuple[tuple[int, ...], tuple[int, ...], float, float]:
+    frames, height, width = request.frames or 0, request.height or 0, request.width or 0
+    fps = request.fps or 0.0
+    latent = (codec.channels, frames, height // STRIDE, width // STRIDE)
+    return latent, (3, frames, height, width), fps, frames / fps

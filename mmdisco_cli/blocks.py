@@ -1,0 +1,86 @@
+"""Network blocks that base models and discriminators share: patches to tokens, noise-level embedding, transformer block."""
+
+import math
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+
+class LevelEmbedding(nn.Module):
+    """Embed log-SNR (B,) as (B, width): Fourier features, then a two-layer network."""
+
+    frequencies: Tensor
+
+    def __init__(self, width: int, features: int = 32) -> None:
+        super().__init__()
+        # Log-SNR spans about [-10, 10]: wavelengths from 40 down to 1 resolve it without aliasing.
+        self.register_buffer("frequencies", 2 * math.pi / torch.logspace(math.log10(40), 0, features), persistent=False)
+        self.net = nn.Sequential(nn.Linear(2 * features, width), nn.SiLU(), nn.Linear(width, width))
+
+    def forward(self, log_snr: Tensor) -> Tensor:
+        """Return the embedding (B, width) of log-SNR (B,)."""
+        angles = log_snr[:, None] * self.frequencies
+        embedded: Tensor = self.net(torch.cat([angles.sin(), angles.cos()], dim=1))
+        return embedded
+
+
+class Block(nn.Module):
+    """Pre-norm transformer block whose norms are modulated by the noise level (adaLN-single: PixArt-alpha, arXiv 2310.00426).
+
+    Attention is written out, because the fused kernels have no second derivative on the CPU and the denoising loss needs it.
+    """
+
+    def __init__(self, width: int, heads: int) -> None:
+        super().__init__()
+        self.heads = heads
+        self.qkv = nn.Linear(width, 3 * width)
+        self.merge = nn.Linear(width, width)
+        self.up = nn.Linear(width, 4 * width)
+        self.down = nn.Linear(4 * width, width)
+        self.table = nn.Parameter(torch.zeros(6, width))
+        nn.init.zeros_(self.merge.weight)
+        nn.init.zeros_(self.down.weight)
+
+    def forward(self, x: Tensor, modulation: Tensor) -> Tensor:
+        """Map tokens (B, N, width) under modulation (B, 6, width) to tokens of the same shape."""
+        shift_a, scale_a, gate_a, shift_b, scale_b, gate_b = (modulation + self.table)[:, :, None].unbind(1)
+        x = x + (1 + gate_a) * self._attend(modulated_norm(x, shift_a, scale_a))
+        hidden = F.gelu(self.up(modulated_norm(x, shift_b, scale_b)), approximate="tanh")
+        return x + (1 + gate_b) * self.down(hidden)
+
+    def _attend(self, x: Tensor) -> Tensor:
+        q, k, v = self.qkv(x).unflatten(-1, (3, self.heads, -1)).permute(2, 0, 3, 1, 4)
+        weights = (q @ k.transpose(-1, -2) / math.sqrt(q.shape[-1])).softmax(-1)
+        merged: Tensor = self.merge((weights @ v).transpose(1, 2).flatten(2))
+        return merged
+
+
+def modulated_norm(x: Tensor, shift: Tensor, scale: Tensor) -> Tensor:
+    """Normalise tokens over their features, then scale by 1 + `scale` and add `shift`."""
+    return F.layer_norm(x, x.shape[-1:]) * (1 + scale) + shift
+
+
+def patchify(x: Tensor, patch: tuple[int, ...]) -> Tensor:
+    """Cut (B, C, *sizes) into non-overlapping patches: tokens (B, N, C * prod(patch)), in raster order.
+
+    Raises:
+        ValueError: the patch does not divide the sizes.
+    """
+    sizes = x.shape[2:]
+    if len(patch) != len(sizes) or any(size % p for size, p in zip(sizes, patch, strict=True)):
+        raise ValueError(f"patches of {patch} do not tile a latent of {tuple(sizes)}")
+    split = [n for size, p in zip(sizes, patch, strict=True) for n in (size // p, p)]
+    x = x.reshape(*x.shape[:2], *split)
+    outer, inner = range(2, x.ndim, 2), range(3, x.ndim, 2)
+    return x.permute(0, *outer, 1, *inner).flatten(1 + len(patch)).flatten(1, len(patch))
+
+
+def unpatchify(tokens: Tensor, shape: tuple[int, ...], patch: tuple[int, ...]) -> Tensor:
+    """Invert `patchify` for a latent of `shape` (C, *sizes)."""
+    channels, *sizes = shape
+    counts = [size // p for size, p in zip(sizes, patch, strict=True)]
+    x = tokens.reshape(-1, *counts, channels, *patch)
+    n = len(patch)
+    order = [axis for i in range(n) for axis in (1 + i, 2 + n + i)]
+    return x.permute(0, 1 + n, *order).reshape(-1, channels, *sizes)

@@ -1,0 +1,60 @@
+"""`train.target: backbone`: data to bank, codec, denoiser, in that order, each resumable."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from mmdisco_cli.backbones.token import TokenBackbone, codec_fingerprint
+from mmdisco_cli.data.bank import Dataset, latent_bank
+from mmdisco_cli.recipe_schema import TrainConfig
+from mmdisco_cli.training.backbone import codec_loss, denoising_loss, pixel_bank
+from mmdisco_cli.training.distribution import Ranks
+from mmdisco_cli.training.loop import fit
+from mmdisco_cli.training.metrics import MetricsLog
+from mmdisco_cli.training.signals import StopFlag
+
+CODEC_CLIPS = 2048
+"""Clips whose frames train and normalise the frame codec."""
+
+
+def train_backbone(
+    backbone: TokenBackbone,
+    dataset: Dataset,
+    config: TrainConfig,
+    directory: Path,
+    banks: Path,
+    fingerprint: str,
+    stop: StopFlag,
+    ranks: Ranks,
+    log: Callable[[str], MetricsLog],
+    device: torch.device,
+    say: Callable[[str], None],
+) -> None:
+    """Train a backbone in place; `directory` keeps the states, `banks` the encoded data."""
+    batch = max(config.batch_size // ranks.world, 1)
+    codec, denoiser = backbone.codec, backbone.denoiser.to(device)
+    if codec is not None and config.codec_steps:
+        say(f"drawing frames of {min(config.bank, CODEC_CLIPS)} clips for the codec")
+        pixels = pixel_bank(dataset, min(config.bank, CODEC_CLIPS))
+        loss = codec_loss(codec.to(device), pixels, config, device)
+        fit(codec, loss, config, directory / "codec", steps=config.codec_steps, fingerprint=fingerprint, stop=stop,
+            ranks=ranks, log=log("codec"))  # fmt: skip
+        codec.measure(pixels[:128].transpose(1, 2).flatten(0, 1).float().to(device) / 127.5 - 1)
+    bank = encoded_bank(backbone, dataset, config.bank, banks, device, say)
+    loss = denoising_loss(denoiser, bank, config, batch, device)
+    fit(denoiser, loss, config, directory / "denoiser", steps=config.steps, fingerprint=fingerprint, stop=stop,
+        ranks=ranks, log=log("denoiser"))  # fmt: skip
+
+
+def encoded_bank(
+    backbone: TokenBackbone, dataset: Dataset, count: int, banks: Path, device: torch.device, say: Callable[[str], None]
+) -> Tensor:
+    """Return the latents of the first `count` clips of the backbone's modality."""
+    plan = backbone.plan(backbone.request)
+    say(f"encoding {count} clips ({backbone.modality})")
+    return latent_bank(
+        dataset, backbone.modality, count, lambda media: backbone.encode(media.to(device), plan).cpu(),
+        codec_fingerprint(backbone), banks,
+    )  # fmt: skip

@@ -1,0 +1,54 @@
+"""Ranks under `torchrun`: torch.distributed with gloo on the CPU and NCCL on GPUs, nothing home-made.
+
+Gradients are averaged by hand after `backward` because DistributedDataParallel does not support the second derivatives that the
+denoising loss takes.
+"""
+
+import os
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+import torch
+import torch.distributed as dist
+from torch import Tensor, nn
+
+
+@dataclass(frozen=True)
+class Ranks:
+    """This process among the others."""
+
+    rank: int = 0
+    world: int = 1
+
+    @property
+    def first(self) -> bool:
+        """Whether this process writes the files."""
+        return self.rank == 0
+
+
+def join_ranks(device: torch.device) -> Ranks:
+    """Join the process group that torchrun's environment describes; a lone process needs none."""
+    rank, world = int(os.environ.get("RANK", 0)), int(os.environ.get("WORLD_SIZE", 1))
+    if world > 1 and not dist.is_initialized():
+        dist.init_process_group("nccl" if device.type == "cuda" else "gloo", rank=rank, world_size=world)
+    return Ranks(rank, world)
+
+
+def average_gradients(parameters: Iterable[nn.Parameter], ranks: Ranks) -> None:
+    """Replace every gradient by its mean over the ranks."""
+    if ranks.world == 1:
+        return
+    gradients = [p.grad for p in parameters if p.grad is not None]
+    flat = torch.cat([g.flatten() for g in gradients]) / ranks.world
+    dist.all_reduce(flat)
+    for gradient, mean in zip(gradients, flat.split([g.numel() for g in gradients]), strict=True):
+        gradient.copy_(mean.view_as(gradient))
+
+
+def any_rank(flag: bool, ranks: Ranks, device: torch.device) -> bool:
+    """Return whether the flag is set on any rank."""
+    if ranks.world == 1:
+        return flag
+    votes: Tensor = torch.tensor(float(flag), device=device)
+    dist.all_reduce(votes)
+    return bool(votes > 0)
