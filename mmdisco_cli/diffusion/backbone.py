@@ -6,7 +6,7 @@ The author of a one-modality model writes a `Backbone` and never sees a mapping;
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Protocol
 
 from torch import Tensor
@@ -142,6 +142,20 @@ class JointBackbone(Protocol):
 
     def decode(self, latent: Mapping[str, Tensor], plan: Plan) -> State:
         """Return each modality's media."""
+
+
+@dataclass(frozen=True)
+class Base:
+    """Hold one model as a run uses it: with the shapes planned for it and what steers each of its modalities."""
+
+    backbone: JointBackbone
+    plan: Plan
+    conditions: Mapping[str, Condition] = field(default_factory=dict)
+
+    @property
+    def modalities(self) -> dict[str, ModalityInfo]:
+        """Return the description of each modality by its name."""
+        return {info.modality: info for info in self.backbone.info.modalities}
 
 
 @dataclass(frozen=True)

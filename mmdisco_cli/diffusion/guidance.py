@@ -88,10 +88,10 @@ def guide(
 ) -> tuple[State, State, Tensor | None]:
     """Return the guided x_0 and epsilon, and the logit (B,), None where no modality is guided at these levels.
 
-    A modality with weight 0 or outside its window keeps the very tensors of the base.
+    A modality with weight 0 or outside its window keeps the very tensors of the base; one without x_0 is only seen.
     """
     new_x0, new_epsilon = dict(x0), dict(epsilon)
-    inside = active(guidance, levels)
+    inside = active(guidance, {m: levels[m] for m in x0})
     if not inside:
         return new_x0, new_epsilon, None
     value, gradient = logit_and_gradient(guidance.discriminator, x, levels, pooled)

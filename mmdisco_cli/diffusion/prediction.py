@@ -16,8 +16,9 @@ def at_least_float32(x: Tensor) -> Tensor:
 
 
 def per_sample(value: Tensor, like: Tensor) -> Tensor:
-    """Return a scalar or (B,) value shaped to broadcast over `like` (B, ...), on its device, in at least float32."""
-    return at_least_float32(value).to(like.device).reshape(-1, *(1,) * (like.ndim - 1))
+    """Return a scalar or (B,) value shaped to broadcast over `like` (B, ...), on its device, at least float32."""
+    dtype = torch.promote_types(like.dtype, torch.float32)
+    return value.to(like.device, dtype).reshape(-1, *(1,) * (like.ndim - 1))
 
 
 def coefficients(alpha: Tensor, sigma: Tensor, prediction: PredictionType) -> tuple[Tensor, Tensor]:

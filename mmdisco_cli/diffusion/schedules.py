@@ -33,7 +33,7 @@ class Schedule:
     """Pair a law of training levels with a grid of sampling levels.
 
     `levels_at(u)` maps u (B,) in [0, 1] to levels (B,), log-SNR never rising with u. `grid(steps)` gives steps + 1
-    levels from noise to data; no model is asked at the last one, whose sigma is 0 unless the schedule was told otherwise.
+    levels from noise to data; no model is asked at the last one, whose sigma is 0 unless the schedule says otherwise.
     """
 
     name: str
@@ -63,7 +63,7 @@ def _require_steps(steps: int, most: float = math.inf) -> None:
 
 
 def cosine() -> Schedule:
-    """Return the continuous cosine schedule, variance preserving: alpha = cos(pi u / 2), sigma = sin(pi u / 2), t = u."""
+    """Return the continuous variance-preserving schedule alpha = cos(pi u / 2), sigma = sin(pi u / 2), t = u."""
 
     def levels_at(u: Tensor) -> Levels:
         angle = u.double() * (math.pi / 2)
@@ -138,7 +138,6 @@ def flow(shift: float = 1.0, spacing: FlowSpacing = "trailing", train_steps: int
     `spacing="trailing"` starts from s = 1, 1 - 1/n, ..., 1/n; "linspace" ends on the smallest trained s, as diffusers
     does when it is given only a number of steps. The shift is eq. 23 of Esser et al. 2024.
     """
-
     _require_known(spacing, FlowSpacing)
 
     def shifted(s: Tensor) -> Tensor:

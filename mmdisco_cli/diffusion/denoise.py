@@ -1,0 +1,172 @@
+"""From base models to one denoiser: native predictions, CFG and guidance become x_0 and epsilon of every modality.
+
+A denoiser is any function of the states and their levels; what changes one wraps it, so every sampler can use it.
+"""
+
+from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import dataclass, replace
+
+import torch
+from torch import Tensor
+
+from mmdisco_cli.diffusion.backbone import Base, Condition, Payload, State
+from mmdisco_cli.diffusion.guidance import Guidance, cfg_combine, guide
+from mmdisco_cli.diffusion.prediction import add_noise, at_least_float32, per_sample, to_x0_eps
+from mmdisco_cli.diffusion.schedules import Levels
+
+
+@dataclass(frozen=True)
+class Prediction:
+    """Hold what is thought of the states: x_0 and epsilon of each, and the logit (B,) where it was asked for."""
+
+    x0: State
+    epsilon: State
+    logit: Tensor | None = None
+
+
+# (states (B, ...), levels () or (B,)) -> prediction
+Denoiser = Callable[[State, Mapping[str, Levels]], Prediction]
+
+
+@dataclass(frozen=True)
+class Given:
+    """Hold what some modalities are known to be: clean states (B, ...) and the noise they are seen under."""
+
+    clean: State
+    noise: State
+
+
+def make_denoiser(
+    bases: Sequence[Base],
+    guidance: Guidance | None = None,
+    cfg: Mapping[str, float] | None = None,
+    dtype: torch.dtype = torch.float32,
+    given: Given | None = None,
+) -> Denoiser:
+    """Return the denoiser of these models together.
+
+    `cfg` overrides the models' own scales by modality. Models and discriminator run under autocast to `dtype`, all the
+    rest in float32. The models of given modalities are not asked.
+    """
+    known = given.clean if given is not None else {}
+    asked = [base for base in bases if not base.modalities.keys() <= known.keys()]
+    pooled = _pooled(bases)
+
+    def denoise(state: State, levels: Mapping[str, Levels]) -> Prediction:
+        base = without(predict_bases(asked, state, levels, cfg, dtype), known)
+        if guidance is None:
+            return base
+        with _autocast(state, dtype):
+            return Prediction(*guide(guidance, state, base.x0, base.epsilon, levels, pooled))
+
+    return denoise if given is None else hold(denoise, given)
+
+
+@torch.no_grad()
+def predict_bases(
+    bases: Sequence[Base],
+    state: Mapping[str, Tensor],
+    levels: Mapping[str, Levels],
+    cfg: Mapping[str, float] | None = None,
+    dtype: torch.dtype = torch.float32,
+) -> Prediction:
+    """Return what the models think of their own states, each alone: the independent prediction."""
+    x0: State = {}
+    epsilon: State = {}
+    for base in bases:
+        with _autocast(state, dtype):
+            native = _native(base, state, levels, cfg or {})
+        for m, info in base.modalities.items():
+            level = levels[m]
+            x0[m], epsilon[m] = to_x0_eps(native[m], state[m], level.alpha, level.sigma, info.prediction)
+    return Prediction(x0, epsilon)
+
+
+def hold(denoise: Denoiser, given: Given) -> Denoiser:
+    """Return a denoiser that sees the given modalities at x_u = alpha * x_0 + sigma * epsilon and predicts just these.
+
+    Whatever a sampler makes of their states is overridden, so they end at the given x_0 with every sampler.
+    """
+
+    def held(state: State, levels: Mapping[str, Levels]) -> Prediction:
+        noisy = {m: add_noise(x, given.noise[m], levels[m].alpha, levels[m].sigma) for m, x in given.clean.items()}
+        rest = denoise(state | noisy, levels)
+        return replace(rest, x0=rest.x0 | given.clean, epsilon=rest.epsilon | given.noise)
+
+    return held
+
+
+def threshold(denoise: Denoiser, quantile: float = 0.995, modalities: Collection[str] | None = None) -> Denoiser:
+    """Return a denoiser with dynamic thresholding of x_0, of all modalities by default (Saharia et al. 2022, sec. 2.3).
+
+    Epsilon is made to agree with the new x_0, as DPM-Solver++ needs.
+    """
+
+    def thresholded(state: State, levels: Mapping[str, Levels]) -> Prediction:
+        prediction = denoise(state, levels)
+        chosen = prediction.x0.keys() if modalities is None else modalities
+        x0 = {m: clip_to_quantile(prediction.x0[m], quantile) for m in chosen}
+        pairs = {m: to_x0_eps(x, state[m], levels[m].alpha, levels[m].sigma, "sample") for m, x in x0.items()}
+        return replace(
+            prediction, x0=prediction.x0 | x0, epsilon=prediction.epsilon | {m: e for m, (_, e) in pairs.items()}
+        )
+
+    return thresholded
+
+
+def clip_to_quantile(x0: Tensor, quantile: float) -> Tensor:
+    """Return x_0 (B, ...) clipped to s and divided by it, s >= 1 being each sample's quantile of |x_0|."""
+    magnitudes = x0.abs().flatten(1).sort(dim=1).values
+    # Interpolated by hand: torch.quantile refuses more than 16 million values, a short clip of pixels.
+    position = quantile * (magnitudes.shape[1] - 1)
+    below = magnitudes[:, int(position)]
+    above = magnitudes[:, min(int(position) + 1, magnitudes.shape[1] - 1)]
+    s = per_sample(torch.lerp(below, above, position - int(position)).clamp(min=1), x0)
+    return x0.clamp(-s, s) / s
+
+
+def without(prediction: Prediction, modalities: Collection[str]) -> Prediction:
+    """Return the prediction with some modalities left out."""
+    x0 = {m: x for m, x in prediction.x0.items() if m not in modalities}
+    return replace(prediction, x0=x0, epsilon={m: prediction.epsilon[m] for m in x0})
+
+
+def _native(base: Base, state: Mapping[str, Tensor], levels: Mapping[str, Levels], cfg: Mapping[str, float]) -> State:
+    """Return a model's native output, with both halves of classifier-free guidance in one batch."""
+    names = base.modalities
+    conditions = {m: base.conditions.get(m, Condition()) for m in names}
+    scales = {m: cfg.get(m, info.cfg_scale) if conditions[m].negative is not None else 1.0 for m, info in names.items()}
+    x = {m: state[m] for m in names}
+    t = {m: levels[m].t.to(x[m].device).expand(len(x[m])) for m in names}
+    positive = {m: condition.positive for m, condition in conditions.items()}
+    if all(scale == 1 for scale in scales.values()):
+        return base.backbone.predict(x, t, positive, base.plan)
+    negative = {m: c.negative if scales[m] != 1 else c.positive for m, c in conditions.items()}
+    both = base.backbone.predict(
+        {m: torch.cat([s, s]) for m, s in x.items()},
+        {m: torch.cat([s, s]) for m, s in t.items()},
+        {m: _stack(negative[m], positive[m]) for m in names},
+        base.plan,
+    )
+    halves = {m: at_least_float32(both[m]).chunk(2) for m in names}
+    return {m: cfg_combine(half[1], half[0], scales[m]) for m, half in halves.items()}
+
+
+def _stack(first: Payload, second: Payload) -> Payload:
+    if isinstance(first, Tensor) and isinstance(second, Tensor):
+        return torch.cat([first, second])
+    if isinstance(first, Mapping) and isinstance(second, Mapping):
+        return {key: torch.cat([first[key], second[key]]) for key in first}
+    if first is None and second is None:
+        return None
+    raise TypeError("the positive and negative conditions of a modality must have one form")
+
+
+def _pooled(bases: Sequence[Base]) -> dict[str, Tensor] | None:
+    found = {m: c.pooled for base in bases for m, c in base.conditions.items() if c.pooled is not None}
+    return found or None
+
+
+def _autocast(state: Mapping[str, Tensor], dtype: torch.dtype) -> torch.autocast:
+    device = next(iter(state.values())).device.type
+    return torch.autocast(device, dtype, enabled=dtype != torch.float32)

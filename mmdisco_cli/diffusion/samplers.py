@@ -1,0 +1,187 @@
+"""Samplers: plain functions of one signature over a mapping of modality to state, every modality on its own levels.
+
+A grid holds steps + 1 levels a modality, from noise to data, on the CPU. Each sampler asks the denoiser once for each
+interval. The callback hears after every question: the index, the states asked about, the prediction.
+"""
+
+import math
+from collections.abc import Callable, Mapping
+from typing import Literal, Protocol
+
+import torch
+
+from mmdisco_cli.diffusion.backbone import State
+from mmdisco_cli.diffusion.denoise import Denoiser, Prediction
+from mmdisco_cli.diffusion.schedules import Levels
+
+Grid = Mapping[str, Levels]
+Noise = Callable[[int, State], State]
+StepCallback = Callable[[int, State, Prediction], None]
+
+
+class Sampler(Protocol):
+    """Take states from the first level of a grid to its last; `noise` is asked by the stochastic ones only."""
+
+    def __call__(
+        self,
+        denoise: Denoiser,
+        state: State,
+        grid: Grid,
+        noise: Noise | None = None,
+        callback: StepCallback | None = None,
+    ) -> State:
+        """Return the states (B, ...) at the last level."""
+
+
+@torch.no_grad()
+def ddim(
+    denoise: Denoiser, state: State, grid: Grid, noise: Noise | None = None, callback: StepCallback | None = None
+) -> State:
+    """Sample with DDIM, eta = 0 (Song et al. 2021, eq. 12); on a flow model this is Euler's method."""
+    for step in range(count_steps(grid)):
+        prediction = _ask(denoise, state, grid, step, callback)
+        state = {m: _first_order(prediction, m, levels.at(step + 1)) for m, levels in grid.items()}
+    return state
+
+
+@torch.no_grad()
+def ddpm(
+    denoise: Denoiser,
+    state: State,
+    grid: Grid,
+    noise: Noise | None = None,
+    callback: StepCallback | None = None,
+    variance: Literal["small", "large"] = "small",
+) -> State:
+    """Sample by ancestry (Ho et al. 2020, eq. 7), which is DDIM with eta = 1, for any alpha and sigma.
+
+    The fresh noise has the variance of the posterior given x_0 ("small"), or of the forward step ("large").
+    """
+    if noise is None:
+        raise ValueError("ddpm needs fresh noise at every step: pass noise")
+    for step in range(count_steps(grid)):
+        prediction, fresh = _ask(denoise, state, grid, step, callback), noise(step, state)
+        new = {}
+        for m, levels in grid.items():
+            (a, s), (a1, s1) = _alpha_sigma(levels, step), _alpha_sigma(levels, step + 1)
+            kept = a * s1 / (a1 * s)  # exp(-h), h the rise in log-SNR
+            std = s1 * math.sqrt(max(1 - kept**2, 0))
+            if variance == "large":
+                std *= s / s1 if s1 > 0 else 0
+            new[m] = a1 * prediction.x0[m] + s1 * kept * prediction.epsilon[m] + std * fresh[m]
+        state = new
+    return state
+
+
+@torch.no_grad()
+def dpmpp_2m(
+    denoise: Denoiser, state: State, grid: Grid, noise: Noise | None = None, callback: StepCallback | None = None
+) -> State:
+    """Sample with DPM-Solver++ 2M, multistep in log-SNR (Lu et al. 2022, algorithm 2); the last step is first order."""
+    before: Prediction | None = None
+    for step in range(count_steps(grid)):
+        prediction = _ask(denoise, state, grid, step, callback)
+        new = {}
+        for m, levels in grid.items():
+            new[m] = _first_order(prediction, m, levels.at(step + 1))
+            ratio = _ratio(levels, (step, step + 1), (step - 1, step)) if before is not None else 0.0
+            if before is not None and ratio != 0:
+                slope = prediction.x0[m] - before.x0[m]
+                new[m] = new[m] + _data_weight(levels, step, step + 1) * ratio / 2 * slope
+        state, before = new, prediction
+    return state
+
+
+@torch.no_grad()
+def dpmpp_3s(
+    denoise: Denoiser, state: State, grid: Grid, noise: Noise | None = None, callback: StepCallback | None = None
+) -> State:
+    """Sample with DPM-Solver++ 3S, singlestep in log-SNR (Lu et al. 2022): third order, lower where the grid ends.
+
+    A step of order k spans k intervals of the grid and asks at their left ends, so all samplers ask equally often.
+    """
+    start = 0
+    for order in singlestep_orders(grid):
+        asked: list[Prediction] = []
+        inner = state
+        for target in range(start + 1, start + order + 1):
+            asked.append(_ask(denoise, inner, grid, target - 1, callback))
+            inner = {m: _singlestep(asked, m, levels, start, target, order) for m, levels in grid.items()}
+        state, start = inner, start + order
+    return state
+
+
+SAMPLERS: dict[str, Sampler] = {"ddim": ddim, "ddpm": ddpm, "dpmpp_2m": dpmpp_2m, "dpmpp_3s": dpmpp_3s}
+
+
+def count_steps(grid: Grid) -> int:
+    """Return the number of intervals of a grid; raise ValueError when its modalities disagree."""
+    lengths = {m: len(levels.t) for m, levels in grid.items()}
+    if len(set(lengths.values())) != 1:
+        raise ValueError(f"the modalities' grids differ in length: {lengths}")
+    return next(iter(lengths.values())) - 1
+
+
+def singlestep_orders(grid: Grid) -> list[int]:
+    """Return the orders of the steps of 3S, which sum to the number of intervals: mostly 3, at the end 2 and 1.
+
+    An interval from alpha = 0 or to sigma = 0 is infinitely long in log-SNR: only a first-order step can take it.
+    """
+    steps = count_steps(grid)
+    head = [1] if any(levels.alpha[0] == 0 for levels in grid.values()) else []
+    ends_clean = any(levels.sigma[-1] == 0 for levels in grid.values())
+    full, rest = divmod(steps - len(head), 3)
+    if ends_clean and rest == 2:
+        return [*head, *[3] * full, 1, 1]
+    if rest == 0 and full > 0:
+        return [*head, *[3] * (full - 1), 2, 1]
+    return [*head, *[3] * full, *([rest] if rest else [])]
+
+
+def _ask(denoise: Denoiser, state: State, grid: Grid, step: int, callback: StepCallback | None) -> Prediction:
+    prediction = denoise(state, {m: levels.at(step) for m, levels in grid.items()})
+    if callback is not None:
+        callback(step, state, prediction)
+    return prediction
+
+
+def _alpha_sigma(levels: Levels, step: int) -> tuple[float, float]:
+    return float(levels.alpha[step]), float(levels.sigma[step])
+
+
+def _log_snr(levels: Levels, step: int) -> float:
+    alpha, sigma = _alpha_sigma(levels, step)
+    return (math.log(alpha) if alpha > 0 else -math.inf) - (math.log(sigma) if sigma > 0 else -math.inf)
+
+
+def _rise(levels: Levels, interval: tuple[int, int]) -> float:
+    return _log_snr(levels, interval[1]) - _log_snr(levels, interval[0])
+
+
+def _ratio(levels: Levels, interval: tuple[int, int], other: tuple[int, int]) -> float:
+    """Return how much longer one interval is than another in log-SNR, 0 where that means nothing."""
+    h, known = _rise(levels, interval), _rise(levels, other)
+    return h / known if 0 < h < math.inf and 0 < known < math.inf else 0.0
+
+
+def _first_order(prediction: Prediction, modality: str, there: Levels) -> torch.Tensor:
+    return float(there.alpha) * prediction.x0[modality] + float(there.sigma) * prediction.epsilon[modality]
+
+
+def _data_weight(levels: Levels, start: int, target: int) -> float:
+    """Return alpha' * (1 - exp(-h)), the weight of x_0 in the exact solution for a constant x_0."""
+    (a, s), (a1, s1) = _alpha_sigma(levels, start), _alpha_sigma(levels, target)
+    return a1 - a * s1 / s
+
+
+def _singlestep(asked: list[Prediction], m: str, levels: Levels, start: int, target: int, order: int) -> torch.Tensor:
+    """Return the state at `target` from the predictions at `start` and the points after it (Lu et al. 2022, sec. 4)."""
+    x = _first_order(asked[0], m, levels.at(target))
+    latest = start + len(asked) - 1
+    ratio = _ratio(levels, (start, target), (start, latest)) if latest > start else 0.0
+    if ratio == 0:
+        return x
+    weight, h = _data_weight(levels, start, target), _rise(levels, (start, target))
+    # Order 2 is the midpoint rule; within order 3 the slope is integrated exactly.
+    slope_weight = weight / 2 if order == 2 else float(levels.alpha[target]) - weight / h
+    return x + slope_weight * ratio * (asked[-1].x0[m] - asked[0].x0[m])
