@@ -11,15 +11,19 @@ from mmdisco_cli.recipe_reader import read_recipe
 from mmdisco_cli.recipe_schema import Component, Recipe, differences, to_plain
 from mmdisco_cli.yaml_nodes import assign, lookup, merge, place, read_override, read_tree, without
 
-__all__ = ["Component", "Recipe", "differences", "find", "load", "packaged", "to_plain"]
+__all__ = ["Component", "Recipe", "differences", "find", "load", "packaged", "packaged_folder", "to_plain"]
+
+
+def packaged_folder() -> Path:
+    """Return where the packaged recipes lie: in the wheel, or beside the package in a source checkout."""
+    package = Path(__file__).parent
+    installed = package / "_recipes"
+    return installed if installed.is_dir() else package.parent / "recipes"
 
 
 def packaged() -> dict[str, Path]:
-    """Return the recipes that ship with mmdisco, by name; a source checkout has them beside the package."""
-    package = Path(__file__).parent
-    installed = package / "_recipes"
-    folder = installed if installed.is_dir() else package.parent / "recipes"
-    return {path.stem: path for path in sorted(folder.glob("*.yaml"))}
+    """Return the recipes that ship with mmdisco, by name."""
+    return {path.stem: path for path in sorted(packaged_folder().glob("*.yaml"))}
 
 
 def find(name: str) -> Path:

@@ -1,0 +1,99 @@
+"""The command line: names, options and exit codes; no logic, and no torch on the way to `--help`."""
+
+import traceback
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Annotated
+
+import typer
+
+from mmdisco_cli import __version__, console
+from mmdisco_cli.commands import convert, evaluate, info, plugins, recipes, sample, train
+from mmdisco_cli.errors import EXIT_MEANINGS, ExitCode, describe, exit_code_of
+
+ENVIRONMENT = {
+    "MMDISCO_PLUGINS": "which plugins load: unset all, empty none, a,b only those distributions",
+    "RANK, WORLD_SIZE": "set by torchrun: share out training, samples and evaluation",
+    "CUDA_VISIBLE_DEVICES": "which GPUs are seen; empty leaves the CPU",
+    "OMP_NUM_THREADS": "CPU threads",
+}
+
+
+def _table(title: str, rows: Sequence[tuple[str, str]]) -> str:
+    width = max(len(name) for name, _ in rows) + 2
+    return "\n".join(["\b", f"{title}:", *(f"  {name:<{width}}{text}" for name, text in rows)])
+
+
+_EPILOG = "\n\n".join(
+    [
+        _table("Exit codes", [(str(int(code)), text) for code, text in EXIT_MEANINGS.items()]),
+        _table("Environment", list(ENVIRONMENT.items())),
+    ]
+)
+
+app = typer.Typer(
+    rich_markup_mode=None,
+    pretty_exceptions_enable=False,
+    add_completion=False,
+    help="Join pre-trained single-modality diffusion models into one joint generator.",
+    epilog=_EPILOG,
+)
+
+
+@dataclass
+class State:
+    """What the global options said, seen even after a command has failed."""
+
+    debug: bool = False
+
+
+def _print_version(asked: bool) -> None:
+    if asked:
+        console.result(f"mmdisco {__version__}")
+        raise typer.Exit
+
+
+@app.callback(invoke_without_command=True)
+def root(
+    context: typer.Context,
+    debug: Annotated[bool, typer.Option("--debug", help="Show the traceback of an error.")] = False,
+    version: Annotated[
+        bool, typer.Option("--version", is_eager=True, callback=_print_version, help="Print the version.")
+    ] = False,
+) -> None:
+    """Take the options that stand before the command."""
+    context.obj.debug = debug
+    if context.invoked_subcommand is None:
+        console.note(context.get_help())
+        raise typer.Exit(ExitCode.USAGE)
+
+
+app.command("sample")(sample.command)
+app.command("train")(train.command)
+app.command("eval")(evaluate.command)
+app.command("convert")(convert.command)
+app.command("plugins")(plugins.command)
+app.add_typer(recipes.app, name="recipes")
+app.command("info")(info.command)
+
+
+def run(arguments: Sequence[str] | None = None) -> int:
+    """Run one command line and return its exit code; every error ends here."""
+    state = State()
+    try:
+        code = app(args=arguments, prog_name="mmdisco", obj=state, standalone_mode=False)
+    except (Exception, KeyboardInterrupt) as error:
+        if state.debug:
+            traceback.print_exc()
+        return _report(error)
+    return code if isinstance(code, int) else ExitCode.OK
+
+
+def _report(error: BaseException) -> int:
+    # Typer's own usage errors have no public base class in every version that we support.
+    format_message = getattr(error, "format_message", None)
+    if format_message is not None:
+        console.fail(" ".join(format_message().split()))
+        return ExitCode.USAGE
+    console.fail(describe(error))
+    return exit_code_of(error)

@@ -1,0 +1,22 @@
+"""`mmdisco info`."""
+
+from mmdisco_cli.commands.parameters import JsonOption
+from mmdisco_cli.console import record, result
+
+
+def command(json: JsonOption = False) -> None:
+    """Print versions, devices, plugins and paths."""
+    from mmdisco_cli.environment import devices, environment, paths
+    from mmdisco_cli.plugins import load_registry
+
+    found = {**environment(load_registry()), "devices": devices(), "paths": paths()}
+    if json:
+        record(found)
+        return
+    for section, content in found.items():
+        if isinstance(content, dict):
+            result(f"{section}:")
+            for name, value in content.items():
+                result(f"  {name}: {value}")
+        else:
+            result(f"{section}: {', '.join(content) if isinstance(content, list) else content}")

@@ -1,0 +1,54 @@
+"""What each command was asked for beyond its recipe; torch-free, and all that the work behind a command sees of it."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+
+@dataclass(frozen=True)
+class SampleOptions:
+    """What `mmdisco sample` was asked for; None leaves the choice to the recipe or the machine."""
+
+    n: int = 16
+    seed: int = 0
+    out: Path | None = None
+    batch_size: int | None = None
+    prompts: tuple[str, ...] = ()
+    given: Mapping[str, Path] = field(default_factory=dict)  # modality -> file
+    independent: bool = False
+    shard: tuple[int, int] | None = None  # (index from 0, count)
+    device: str | None = None
+    dtype: str | None = None  # float32 or bfloat16
+    overwrite: bool = False
+    dry_run: bool = False
+    json: bool = False
+
+
+@dataclass(frozen=True)
+class TrainOptions:
+    """What `mmdisco train` was asked for."""
+
+    out: Path | None = None
+    fresh: bool = False
+    dry_run: bool = False
+    json: bool = False
+
+
+@dataclass(frozen=True)
+class EvalOptions:
+    """What `mmdisco eval` was asked for; no metrics means all of the protocol."""
+
+    samples: Path | None = None
+    reference: Path | None = None
+    metrics: tuple[str, ...] = ()
+    out: Path | None = None
+    json: bool = False
+
+
+@dataclass(frozen=True)
+class ConvertOptions:
+    """What `mmdisco convert` was asked for; without a format it is told from the source."""
+
+    source: Path
+    destination: Path
+    format: str | None = None

@@ -1,0 +1,57 @@
+"""`mmdisco recipes ls|cat|copy`."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from mmdisco_cli.commands.parameters import JsonOption
+from mmdisco_cli.console import record, result
+from mmdisco_cli.errors import UsageError
+
+app = typer.Typer(rich_markup_mode=None, help="List, show and copy the packaged recipes.")
+
+NameArgument = Annotated[str, typer.Argument(metavar="NAME", help="A packaged recipe, or a file.")]
+
+
+@app.command("ls")
+def ls(json: JsonOption = False) -> None:
+    """List the packaged recipes."""
+    from mmdisco_cli.recipe import packaged
+    from mmdisco_cli.yaml_nodes import lookup, read_tree
+
+    for name, path in packaged().items():
+        node = lookup(read_tree(path), "summary")
+        summary = str(node.value) if node else ""
+        if json:
+            record({"name": name, "summary": summary, "path": str(path)})
+        else:
+            result(f"{name:<20}{summary}".rstrip())
+
+
+@app.command("cat")
+def cat(name: NameArgument) -> None:
+    """Print a recipe as it is written."""
+    from mmdisco_cli.recipe import find
+
+    result(find(name).read_text(encoding="utf-8").rstrip("\n"))
+
+
+@app.command("copy")
+def copy(
+    name: NameArgument,
+    destination: Annotated[
+        Path | None, typer.Argument(metavar="[DESTINATION]", help="File or folder; here by default.")
+    ] = None,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace what is there.")] = False,
+) -> None:
+    """Copy a recipe to edit it, and print where it went."""
+    from mmdisco_cli.recipe import find
+
+    source = find(name)
+    target = destination or Path()
+    target = target / source.name if target.is_dir() else target
+    if target.exists() and not overwrite:
+        raise UsageError(f"{target}: exists (--overwrite replaces it)")
+    target.write_bytes(source.read_bytes())
+    result(str(target))

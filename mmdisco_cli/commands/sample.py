@@ -1,0 +1,96 @@
+"""`mmdisco sample`."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from mmdisco_cli.commands.options import SampleOptions
+from mmdisco_cli.commands.parameters import DryRunOption, JsonOption, OutOption, RecipeOption, SetOption
+from mmdisco_cli.errors import UsageError, did_you_mean
+
+_DTYPES = ("float32", "bfloat16")
+
+
+def command(
+    recipe: RecipeOption,
+    n: Annotated[int, typer.Option("--n", metavar="N", min=1, help="How many samples.")] = 16,
+    seed: Annotated[int, typer.Option("--seed", metavar="S", min=0, help="Fixes the noise of every sample.")] = 0,
+    out: OutOption = None,
+    batch_size: Annotated[
+        int | None, typer.Option("--batch-size", metavar="B", min=1, help="Samples denoised together.")
+    ] = None,
+    prompt: Annotated[list[str] | None, typer.Option("--prompt", metavar="TEXT", help="A prompt; repeatable.")] = None,
+    prompts: Annotated[
+        Path | None, typer.Option("--prompts", metavar="FILE", help="A file of prompts, one a line.")
+    ] = None,
+    given: Annotated[
+        list[str] | None,
+        typer.Option("--given", metavar="MODALITY=PATH", help="Hold a modality at this file and sample the others."),
+    ] = None,
+    independent: Annotated[
+        bool, typer.Option("--independent", help="The same base models and noise, without guidance.")
+    ] = False,
+    shard: Annotated[
+        str | None, typer.Option("--shard", metavar="I/N", help="Only every N-th sample from the I-th, counted from 0.")
+    ] = None,
+    device: Annotated[str | None, typer.Option("--device", metavar="D", help="As torch names it.")] = None,
+    dtype: Annotated[str | None, typer.Option("--dtype", metavar="T", help="float32 or bfloat16.")] = None,
+    settings: SetOption = None,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Make again what is there.")] = False,
+    dry_run: DryRunOption = False,
+    json: JsonOption = False,
+) -> None:
+    """Draw joint samples and write each as one .mp4."""
+    options = SampleOptions(
+        n=n,
+        seed=seed,
+        out=out,
+        batch_size=batch_size,
+        prompts=(*(prompt or ()), *_read_prompts(prompts)),
+        given=dict(_parse_given(text) for text in given or ()),
+        independent=independent,
+        shard=_parse_shard(shard),
+        device=device,
+        dtype=_parse_dtype(dtype),
+        overwrite=overwrite,
+        dry_run=dry_run,
+        json=json,
+    )
+    from mmdisco_cli.recipe import load
+
+    loaded = load(recipe, settings or ())
+    for modality in options.given:
+        if modality not in loaded.modalities:
+            raise UsageError(f"--given {modality}: unknown modality{did_you_mean(modality, loaded.modalities)}")
+
+    from mmdisco_cli.sampling.run import sample
+
+    sample(loaded, options)
+
+
+def _read_prompts(path: Path | None) -> list[str]:
+    lines = path.read_text(encoding="utf-8").splitlines() if path else []
+    return [line.strip() for line in lines if line.strip()]
+
+
+def _parse_given(text: str) -> tuple[str, Path]:
+    modality, equals, path = text.partition("=")
+    if not (modality and equals and path):
+        raise UsageError(f"--given {text}: expected MODALITY=PATH, as in video=clip.mp4")
+    return modality, Path(path)
+
+
+def _parse_shard(text: str | None) -> tuple[int, int] | None:
+    if text is None:
+        return None
+    index, _, count = text.partition("/")
+    if not (index.isdecimal() and count.isdecimal() and int(index) < int(count)):
+        raise UsageError(f"--shard {text}: expected I/N with 0 <= I < N, as in 0/4")
+    return int(index), int(count)
+
+
+def _parse_dtype(text: str | None) -> str | None:
+    if text is not None and text not in _DTYPES:
+        raise UsageError(f"--dtype {text}: unknown{did_you_mean(text, _DTYPES)}")
+    return text

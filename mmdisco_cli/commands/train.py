@@ -1,0 +1,28 @@
+"""`mmdisco train`."""
+
+from typing import Annotated
+
+import typer
+
+from mmdisco_cli.commands.options import TrainOptions
+from mmdisco_cli.commands.parameters import DryRunOption, JsonOption, OutOption, RecipeOption, SetOption
+
+
+def command(
+    recipe: RecipeOption,
+    out: OutOption = None,
+    settings: SetOption = None,
+    fresh: Annotated[bool, typer.Option("--fresh", help="Begin again where a run could be resumed.")] = False,
+    dry_run: DryRunOption = False,
+    json: JsonOption = False,
+) -> None:
+    """Train the recipe's discriminator or base model.
+
+    The same command again resumes.
+    """
+    from mmdisco_cli.recipe import load
+
+    loaded = load(recipe, settings or ())
+    from mmdisco_cli.training.run import train
+
+    train(loaded, TrainOptions(out=out, fresh=fresh, dry_run=dry_run, json=json))
