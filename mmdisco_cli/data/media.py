@@ -1,7 +1,7 @@
 """All media in and out, through PyAV: `read_clip` by time stamps, `write_mp4` whole or not at all."""
 
 from mmdisco_cli.data.probing import MediaInfo, Span, probe
-from mmdisco_cli.data.reading import Clip, read_audio, read_clip, read_video
+from mmdisco_cli.data.reading import Clip, read_audio, read_clip, read_pictures, read_video
 from mmdisco_cli.data.writing import as_fps, replacing, write_mp4
 
 __all__ = [
@@ -12,6 +12,7 @@ __all__ = [
     "probe",
     "read_audio",
     "read_clip",
+    "read_pictures",
     "read_video",
     "replacing",
     "write_mp4",

@@ -37,7 +37,7 @@ class MediaInfo:
     """What a file holds. Times count from the file's own zero: the start of its earliest stream, where players begin.
 
     `zero` is that instant in the container's time stamps. A span is None where the stream is missing. `pixel_aspect` is
-    width over height of a stored pixel.
+    width over height of a stored pixel, `height` and `width` are those of the stored picture, 0 where there is none.
     """
 
     path: str
@@ -45,6 +45,8 @@ class MediaInfo:
     video: Span | None
     audio: Span | None
     pixel_aspect: Fraction = Fraction(1)
+    height: int = 0
+    width: int = 0
 
     def span(self, modalities: Sequence[str] = ("audio", "video")) -> Span:
         """Return the stretch that all `modalities` cover; raise DataError where there is none."""
@@ -70,8 +72,9 @@ def probe(path: str | os.PathLike[str]) -> MediaInfo:
         # A closed container's streams are dangling: all that is wanted of them is taken here.
         seen, heard = (spans.get(stream.index) if stream else None for stream in (video, audio))
         aspect = (video and video.sample_aspect_ratio) or Fraction(1)
+        height, width = (video.height, video.width) if video else (0, 0)
     zero = min((span.start for span in (seen, heard) if span), default=Fraction(0))
-    return MediaInfo(os.fspath(path), zero, _moved(seen, zero), _moved(heard, zero), aspect)
+    return MediaInfo(os.fspath(path), zero, _moved(seen, zero), _moved(heard, zero), aspect, height, width)
 
 
 @contextmanager

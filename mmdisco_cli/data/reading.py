@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from fractions import Fraction
 from math import ceil, gcd
@@ -77,8 +78,7 @@ def read_video(
     begin = info.span(("video",)).start if start is None else Fraction(start)
     times = [begin + index / rate for index in range(frames)]
     _check_covered(info, "video", Span(begin, begin + frames / rate), 1 / (2 * rate))
-    pictures = [_fit(frame, info.pixel_aspect, height, width) for frame in _frames_at(info, times)]
-    return torch.stack(pictures, dim=1).float().div_(127.5).sub_(1)
+    return read_pictures(info, times, height, width).transpose(0, 1).float().div_(127.5).sub_(1)
 
 
 def read_audio(
@@ -114,44 +114,60 @@ def _check_covered(info: MediaInfo, modality: str, window: Span, slack: Fraction
 # --- pictures
 
 
-def _frames_at(info: MediaInfo, times: Sequence[Fraction]) -> list[VideoFrame]:
-    """Return the frame shown at each of the rising `times`, by a seek where that pays and lands right."""
-    stamps = [time + info.zero for time in times]
-    found = _select(info, stamps, seek=True) if times[0] > FAR else None
-    return found or _select(info, stamps, seek=False) or []
+class _MissedSeekError(Exception):
+    """A seek landed after the time that was asked for."""
 
 
-def _select(info: MediaInfo, stamps: Sequence[Fraction], *, seek: bool) -> list[VideoFrame] | None:
-    chosen: list[VideoFrame] = []
+def read_pictures(info: MediaInfo, times: Sequence[Fraction], height: int, width: int) -> Tensor:
+    """Return the picture shown at each of the rising `times` (seconds from the file's zero), uint8 (N, 3, H, W)."""
+    return torch.stack([_fit(frame, info.pixel_aspect, height, width) for frame in _frames_at(info, times)])
+
+
+def _frames_at(info: MediaInfo, times: Sequence[Fraction]) -> Iterator[VideoFrame]:
+    if times[0] > FAR:
+        with suppress(_MissedSeekError):
+            yield from _walk(info, times, seek=True)
+            return
+    yield from _walk(info, times, seek=False)
+
+
+def _walk(info: MediaInfo, times: Sequence[Fraction], *, seek: bool) -> Iterator[VideoFrame]:
+    """Decode on and yield, for each time, the last frame stamped then or earlier."""
     shown: VideoFrame | None = None
+    done = 0
     with opened(info.path) as container:
-        for frame, time in _timed_frames(container, info.path, stamps[0] if seek else None):
-            if seek and shown is None and time > stamps[0]:
-                return None
-            while len(chosen) < len(stamps) and time > stamps[len(chosen)] + _rounding(frame):
+        for frame, time in _timed_frames(container, info, times[0] if seek else None):
+            if seek and shown is None and time > times[0]:
+                raise _MissedSeekError
+            while done < len(times) and time > times[done] + _rounding(frame):
                 # Before the very first frame (within the slack) there is none to show but that one.
-                chosen.append(shown or frame)
+                yield shown or frame
+                done += 1
             shown = frame
-            if len(chosen) == len(stamps):
-                return chosen
+            if done == len(times):
+                return
     if shown is None:
         raise DataError(f"{info.path}: no picture can be decoded")
-    return [*chosen, *[shown] * (len(stamps) - len(chosen))]
+    for _ in times[done:]:
+        yield shown
 
 
-def _timed_frames(container: InputContainer, name: str, seek: Fraction | None) -> Iterator[tuple[VideoFrame, Fraction]]:
+def _timed_frames(
+    container: InputContainer, info: MediaInfo, seek: Fraction | None
+) -> Iterator[tuple[VideoFrame, Fraction]]:
     stream = video_stream(container)
     if stream is None or stream.time_base is None:
         return
     stream.thread_type = "AUTO"
     if seek is not None:
-        container.seek(int(seek / stream.time_base), stream=stream)
+        container.seek(int((seek + info.zero) / stream.time_base), stream=stream)
     for frame in container.decode(stream):
         if frame.pts is None or frame.time_base is None:
-            raise DataError(f"{name}: its pictures have no time stamps")
+            raise DataError(f"{info.path}: its pictures have no time stamps")
+        time = frame.pts * frame.time_base - info.zero
         if frame.is_corrupt:
-            raise DataError(f"{name}: corrupt picture at {float(frame.pts * frame.time_base):.2f} s")
-        yield frame, frame.pts * frame.time_base
+            raise DataError(f"{info.path}: corrupt picture at {float(time):.2f} s")
+        yield frame, time
 
 
 def _rounding(frame: VideoFrame) -> Fraction:

@@ -1,0 +1,342 @@
+"""A folder of anyone's video files as a data set of windows.
+
+Every file is decoded once when the folder is opened, so that a broken one is reported then and not hours into a
+training. What cannot be used is skipped and said in `report`; nothing ever takes its place.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from fractions import Fraction
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from mmdisco_cli.data.media import MediaInfo, as_fps, probe, read_audio, read_pictures
+from mmdisco_cli.data.options import ClipsOptions
+from mmdisco_cli.data.reading import Clip
+from mmdisco_cli.diffusion.backbone import Request
+from mmdisco_cli.errors import DataError, UsageError
+
+EXTENSIONS = (".mp4", ".mkv", ".webm", ".mov", ".avi", ".m4v", ".gif", ".wav", ".mp3", ".flac", ".ogg", ".m4a")
+HELD_OUT_FOLDERS = ("test", "heldout")
+SEGMENT = 16  # windows decoded in one pass over a file
+SILENT = 1e-4  # peak below which a file counts as silent (-80 dB)
+STILL = 3  # 8-bit steps within which a picture counts as unmoving
+MODALITIES = ("audio", "video")
+
+
+@dataclass(frozen=True)
+class Shape:
+    """The size of a window: frames / fps seconds of pictures (3, frames, height, width) and of sound."""
+
+    frames: int
+    fps: Fraction
+    height: int
+    width: int
+    sample_rate: int
+    channels: int = 1
+
+    @property
+    def seconds(self) -> Fraction:
+        """Return the length of a window."""
+        return self.frames / self.fps
+
+    @property
+    def samples(self) -> int:
+        """Return the samples of a window's sound."""
+        return round(self.seconds * self.sample_rate)
+
+
+@dataclass(frozen=True)
+class Window:
+    """One window: `start` seconds after the zero of the file that `info` describes."""
+
+    name: str
+    digest: str
+    heldout: bool
+    start: Fraction
+    info: MediaInfo = field(repr=False)
+
+
+@dataclass(frozen=True)
+class Scan:
+    """What a folder holds: windows by file name and time, (file, reason) of those skipped, remarks on usable ones."""
+
+    windows: tuple[Window, ...]
+    skipped: tuple[tuple[str, str], ...]
+    notes: tuple[tuple[str, str], ...]
+
+
+Stored = dict[str, Tensor]  # "video" uint8 (3, T, H, W), "audio" int16 (C, S)
+Progress = Callable[[int, int], None]
+
+
+class WindowStore:
+    """Decode windows and keep as many of them as fit into `budget` bytes.
+
+    Nothing is evicted: under draws at random a cache that only fills up hits as often as any other.
+    """
+
+    def __init__(self, shape: Shape, modalities: Sequence[str], budget: int) -> None:
+        self.shape, self.modalities, self.budget = shape, tuple(modalities), budget
+        self._kept: dict[tuple[str, Fraction], Stored] = {}
+
+    def load(self, windows: Sequence[Window]) -> list[Stored]:
+        """Decode windows of one file, rising in time, in one pass, and keep what fits."""
+        loaded = _decode(windows, self.shape, self.modalities)
+        for window, stored in zip(windows, loaded, strict=True):
+            size = sum(tensor.nbytes for tensor in stored.values())
+            if size <= self.budget:
+                self._kept[window.name, window.start] = stored
+                self.budget -= size
+        return loaded
+
+    def get(self, window: Window) -> Stored:
+        """Return one window, from memory or else from its file."""
+        return self._kept.get((window.name, window.start)) or self.load([window])[0]
+
+
+class ClipsDataset:
+    """Windows of a folder's files; `media` decodes, `split` divides by file."""
+
+    def __init__(self, scanned: Scan, store: WindowStore) -> None:
+        self._scan, self._store = scanned, store
+        self.length: int | None = len(scanned.windows)
+        self.windows = scanned.windows
+        self.skipped = scanned.skipped
+        self.report = (
+            *(f"skipped {name}: {reason}" for name, reason in scanned.skipped),
+            *(f"note {name}: {remark}" for name, remark in scanned.notes),
+        )
+        self.fingerprint = _fingerprint(scanned.windows, store)
+
+    def media(self, indices: Sequence[int], modalities: Sequence[str]) -> dict[str, Tensor]:
+        """Return {"audio": (B, C, S), "video": (B, 3, T, H, W)}, float32 in [-1, 1], of the modalities asked for."""
+        stored = [self._store.get(self.windows[index]) for index in indices]
+        return {name: torch.stack([_as_float(item[name]) for item in stored]) for name in modalities}
+
+    def clip(self, index: int) -> Clip:
+        """Return one window of picture and sound."""
+        item, shape = self.media([index], MODALITIES), self._store.shape
+        start = float(self.windows[index].start)
+        return Clip(item["video"][0], item["audio"][0], shape.fps, shape.sample_rate, start)
+
+    def split(self, name: str) -> ClipsDataset:
+        """Return the windows of the files in `train` or `heldout`; raise DataError where there are none."""
+        if name not in ("train", "heldout"):
+            raise DataError(f"a data set is split into train and heldout, not {name!r}")
+        chosen = tuple(window for window in self.windows if window.heldout == (name == "heldout"))
+        if not chosen:
+            raise DataError(f"no file is left for the {name} split: add files or change the held-out fraction")
+        return ClipsDataset(Scan(chosen, self._scan.skipped, self._scan.notes), self._store)
+
+
+def open_clips(
+    path: str | Path,
+    *,
+    frames: int,
+    fps: float | Fraction,
+    height: int,
+    width: int,
+    sample_rate: int,
+    channels: int = 1,
+    modalities: Sequence[str] = MODALITIES,
+    extensions: Sequence[str] = EXTENSIONS,
+    stride: float | Fraction | None = None,
+    holdout: float = 0.1,
+    cache_bytes: int = 1 << 30,
+    progress: Progress | None = None,
+) -> ClipsDataset:
+    """Open a folder: windows of frames / fps seconds, `stride` seconds apart (default: end to end).
+
+    A file needs only the `modalities` named, so sound alone can be trained from .wav files. Its side of the split
+    hangs on its bytes, or on its folder where `path` holds `train` and `test`. Raise DataError where nothing is usable.
+    """
+    shape = Shape(frames, as_fps(fps), height, width, sample_rate, channels)
+    store = WindowStore(shape, modalities, cache_bytes)
+    scanned = scan(path, store, extensions=extensions, stride=stride, holdout=holdout, progress=progress)
+    return ClipsDataset(scanned, store)
+
+
+def build(
+    options: ClipsOptions,
+    request: Request,
+    *,
+    sample_rate: int = 16000,
+    channels: int = 1,
+    modalities: Sequence[str] = MODALITIES,
+    progress: Progress | None = None,
+) -> ClipsDataset:
+    """Open the folder that a recipe names, in windows of the length and size that it requests."""
+    if options.path is None:
+        raise UsageError("data.path: name a folder of video files, as in --set data.path=DIR")
+    fps = as_fps(request.fps or 10)
+    return open_clips(
+        options.path,
+        frames=request.frames or max(1, round((request.seconds or 1.6) * fps)),
+        fps=fps,
+        height=request.height or 64,
+        width=request.width or request.height or 64,
+        sample_rate=sample_rate,
+        channels=channels,
+        modalities=modalities,
+        progress=progress,
+    )
+
+
+def scan(
+    path: str | Path,
+    store: WindowStore,
+    *,
+    extensions: Sequence[str] = EXTENSIONS,
+    stride: float | Fraction | None = None,
+    holdout: float = 0.1,
+    progress: Progress | None = None,
+) -> Scan:
+    """Decode every file once; return its windows, or why it is skipped."""
+    root, step = Path(path), Fraction(stride) if stride else store.shape.seconds
+    if step <= 0 or not 0 <= holdout < 1:
+        raise DataError(f"windows need a positive stride and a held-out fraction below 1, not {step} and {holdout}")
+    files = _files(root, extensions)
+    found: dict[str, list[Window]] = {}
+    skipped, notes = [], []
+    for index, file in enumerate(files):
+        name = file.relative_to(root).as_posix() if file != root else file.name
+        try:
+            found[name] = _windows(file, name, store, step)
+            notes += [(name, remark) for remark in _check(found[name], store)]
+        except DataError as error:
+            found.pop(name, None)
+            skipped.append((name, str(error).removeprefix(f"{file}: ")))
+        if progress:
+            progress(index + 1, len(files))
+    if not found:
+        raise DataError(_nothing_usable(root, len(files), skipped))
+    held = _held_out({name: windows[0].digest for name, windows in found.items()}, root, holdout)
+    windows = (_marked(window, held) for group in found.values() for window in group)
+    return Scan(tuple(windows), tuple(skipped), tuple(notes))
+
+
+def _files(root: Path, extensions: Sequence[str]) -> list[Path]:
+    if root.is_file():
+        return [root]
+    if not root.is_dir():
+        raise DataError(f"{root}: no such folder")
+    wanted = {extension.lower() for extension in extensions}
+    every = (file for file in root.rglob("*") if file.suffix.lower() in wanted and not file.is_dir())
+    visible = [file for file in every if not any(part.startswith(".") for part in file.relative_to(root).parts)]
+    if not visible:
+        raise DataError(f"{root}: no file ends in {', '.join(extensions)}")
+    return sorted(visible, key=lambda file: file.relative_to(root).as_posix())
+
+
+def _windows(file: Path, name: str, store: WindowStore, step: Fraction) -> list[Window]:
+    info, shape = probe(file), store.shape
+    span = info.span(store.modalities)
+    slack = 1 / (2 * shape.fps)
+    room = span.stop + slack - span.start - shape.seconds
+    if room < 0:
+        have, need = float(span.stop - span.start), float(shape.seconds)
+        raise DataError(f"{file}: only {have:.3f} s of {' and '.join(store.modalities)}, a window takes {need:.3f} s")
+    digest = _digest(file)
+    return [Window(name, digest, False, span.start + index * step, info) for index in range(int(room / step) + 1)]
+
+
+def _digest(file: Path) -> str:
+    try:
+        with file.open("rb") as stream:
+            return hashlib.file_digest(stream, "sha256").hexdigest()
+    except OSError as error:
+        raise DataError(f"{file}: {error.strerror}") from error
+
+
+def _check(windows: Sequence[Window], store: WindowStore) -> Iterator[str]:
+    """Decode all windows of a file; yield a remark where its sound is silent or its picture unmoving."""
+    loudest, widest = 0, 0
+    for first in range(0, len(windows), SEGMENT):
+        for stored in store.load(windows[first : first + SEGMENT]):
+            if "audio" in stored:
+                loudest = max(loudest, int(stored["audio"].int().abs().max()))
+            if "video" in stored:
+                video = stored["video"].int()
+                widest = max(widest, int((video.amax(1) - video.amin(1)).max()))
+    if "audio" in store.modalities and loudest < SILENT * 32767:
+        yield "silent"
+    if "video" in store.modalities and widest < STILL:
+        yield "the picture does not move"
+
+
+def _decode(windows: Sequence[Window], shape: Shape, modalities: Sequence[str]) -> list[Stored]:
+    stored: list[Stored] = [{} for _ in windows]
+    if "video" in modalities:
+        for item, video in zip(stored, _videos(windows, shape), strict=True):
+            item["video"] = video
+    if "audio" in modalities:
+        for item, audio in zip(stored, _sounds(windows, shape), strict=True):
+            item["audio"] = audio
+    return stored
+
+
+def _videos(windows: Sequence[Window], shape: Shape) -> Iterator[Tensor]:
+    wanted = [[window.start + index / shape.fps for index in range(shape.frames)] for window in windows]
+    times = sorted({time for row in wanted for time in row})
+    pictures = read_pictures(windows[0].info, times, shape.height, shape.width)
+    place = {time: index for index, time in enumerate(times)}
+    for row in wanted:
+        yield pictures[[place[time] for time in row]].transpose(0, 1).contiguous()
+
+
+def _sounds(windows: Sequence[Window], shape: Shape) -> Iterator[Tensor]:
+    first, last = windows[0].start, windows[-1].start
+    slack, seconds = 1 / (2 * shape.fps), last - first + shape.seconds
+    sound = read_audio(
+        windows[0].info.path, first, seconds, shape.sample_rate, shape.channels, info=windows[0].info, slack=slack
+    )
+    for window in windows:
+        begin = round((window.start - first) * shape.sample_rate)
+        piece = torch.nn.functional.pad(sound[:, begin : begin + shape.samples], (0, 1))[:, : shape.samples]
+        yield piece.mul(32767).round().to(torch.int16)
+
+
+def _as_float(stored: Tensor) -> Tensor:
+    return stored.float() / 127.5 - 1 if stored.dtype == torch.uint8 else stored.float() / 32767
+
+
+def _held_out(digests: Mapping[str, str], root: Path, fraction: float) -> frozenset[str]:
+    """Return the names held out: by folder, or by hash of the bytes, so that copies stay together and new files move none.
+
+    A handful of files may fall all on one side: then the one nearest to the border changes it.
+    """
+    by_folder = [name for name in digests if name.split("/")[0] in HELD_OUT_FOLDERS]
+    if by_folder and (root / "train").is_dir():
+        return frozenset(by_folder)
+    if not fraction or len(set(digests.values())) < 2:
+        return frozenset()
+    ranked = sorted(set(digests.values()))
+    chosen = {digest for digest in ranked if int(digest[:8], 16) < fraction * 2**32}
+    chosen = chosen or {ranked[0]}
+    chosen = chosen if len(chosen) < len(ranked) else chosen - {ranked[-1]}
+    return frozenset(name for name, digest in digests.items() if digest in chosen)
+
+
+def _marked(window: Window, held: frozenset[str]) -> Window:
+    return Window(window.name, window.digest, window.name in held, window.start, window.info)
+
+
+def _nothing_usable(root: Path, count: int, skipped: Sequence[tuple[str, str]]) -> str:
+    reasons = Counter(reason for _, reason in skipped).most_common(3)
+    listed = "; ".join(f"{number}x {reason}" for reason, number in reasons)
+    return f"{root}: none of {count} files is usable ({listed})"
+
+
+def _fingerprint(windows: Sequence[Window], store: WindowStore) -> str:
+    shape = {key: str(value) for key, value in asdict(store.shape).items()}
+    rows = [(window.name, window.digest, window.heldout, str(window.start)) for window in windows]
+    text = json.dumps([shape, store.modalities, rows], sort_keys=True)
+    return hashlib.sha256(text.encode()).hexdigest()[:16]
