@@ -31,13 +31,20 @@ def coupled_grid(bases: Sequence[Base], steps: int, coupling: Coupling = "index"
 
 def coupled_levels(bases: Sequence[Base], u: Tensor, coupling: Coupling = "index") -> dict[str, Levels]:
     """Return each modality's levels (B,) for training at progress u (B,) of the first model."""
-    first, *others = bases
-    reference = first.backbone.levels_at(u, first.plan)
     if _is_index(coupling):
-        rest = [base.backbone.levels_at(u, base.plan) for base in others]
-    else:
-        rest = [_match(base, _first_log_snr(reference)) for base in others]
+        return free_levels(bases, [u] * len(bases))
+    reference = bases[0].backbone.levels_at(u, bases[0].plan)
+    rest = [_match(base, _first_log_snr(reference)) for base in bases[1:]]
     return {m: level for levels in (reference, *rest) for m, level in levels.items()}
+
+
+def free_levels(bases: Sequence[Base], progress: Sequence[Tensor]) -> dict[str, Levels]:
+    """Return each modality's levels (B,) with every model at its own progress (B,).
+
+    Teaches a discriminator pairs that the sampler does not walk, as a clean modality beside a noisy one (see `Given`).
+    """
+    each = [base.backbone.levels_at(u, base.plan) for base, u in zip(bases, progress, strict=True)]
+    return {m: level for levels in each for m, level in levels.items()}
 
 
 def progress_at(levels_at: Callable[[Tensor], Levels], target: Tensor) -> Tensor:
