@@ -60,16 +60,14 @@ def read_override(text: str) -> tuple[list[str], Node]:
 
 
 def _compose(text: str, name: str) -> Node:
-    loader = _Loader(text)
-    loader.name = name
     try:
+        loader = _Loader(text)
+        loader.name = name
         node = loader.get_single_node()
     except yaml.MarkedYAMLError as error:
         raise UsageError(f"{_place(error.problem_mark, name)}: {error.problem}") from error
     except (yaml.YAMLError, RecursionError) as error:
         raise UsageError(f"{name}: not readable as YAML: {str(error).splitlines()[0]}") from error
-    finally:
-        loader.dispose()
     return node if node is not None else ScalarNode(_NULL, "", yaml.Mark(name, 0, 0, 0, None, 0))
 
 

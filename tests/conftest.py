@@ -1,0 +1,51 @@
+"""What several tests need: a command line in a process of its own, and plugins made on the spot."""
+
+import os
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+Cli = Callable[..., subprocess.CompletedProcess[str]]
+MakePlugin = Callable[..., None]
+
+
+@pytest.fixture
+def cli(tmp_path: Path) -> Cli:
+    """Run `mmdisco ARGUMENTS` in an empty folder, with the package that is under test."""
+    import mmdisco_cli
+
+    source = str(Path(mmdisco_cli.__file__).parent.parent)
+
+    def call(*arguments: str, path: tuple[Path, ...] = (), **environment: str) -> subprocess.CompletedProcess[str]:
+        paths = os.pathsep.join([source, *map(str, path)])
+        return subprocess.run(
+            [sys.executable, "-m", "mmdisco_cli", *arguments],
+            capture_output=True,
+            text=True,
+            cwd=tmp_path,
+            env={**os.environ, "PYTHONPATH": paths, **environment},
+            timeout=120,
+        )
+
+    return call
+
+
+@pytest.fixture
+def make_plugin(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> MakePlugin:
+    """Install a distribution with one module and one entry point, for this process alone."""
+    monkeypatch.syspath_prepend(str(tmp_path))
+
+    def make(distribution: str, body: str, version: str = "1.0") -> None:
+        module = distribution.replace("-", "_")
+        (tmp_path / f"{module}.py").write_text(body)
+        info = tmp_path / f"{module}-{version}.dist-info"
+        info.mkdir()
+        (info / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {distribution}\nVersion: {version}\n")
+        (info / "entry_points.txt").write_text(f"[mmdisco]\n{module} = {module}\n")
+        # Another test may have used the name for another file.
+        monkeypatch.delitem(sys.modules, module, raising=False)
+
+    return make

@@ -1,0 +1,194 @@
+"""The command line: streams, exit codes, and a start that imports nothing heavy."""
+
+import errno
+import json
+import subprocess
+import sys
+
+import pytest
+
+from mmdisco_cli import app, progress
+from mmdisco_cli.errors import (
+    EXIT_MEANINGS,
+    DataError,
+    DeviceError,
+    ExitCode,
+    PluginError,
+    Stopped,
+    UsageError,
+    describe,
+    exit_code_of,
+)
+
+HEAVY = {"torch", "numpy", "av", "matplotlib", "click"}
+
+
+# Typer itself takes pydantic to describe a command's options, but not for the list of commands.
+@pytest.mark.parametrize(("arguments", "heavy"), [(["--help"], {*HEAVY, "pydantic"}), (["sample", "--help"], HEAVY)])
+def test_help_imports_nothing_heavy(arguments, heavy):
+    code = (
+        f"import sys; from mmdisco_cli.app import run; code = run({arguments})\n"
+        f"print(code, sorted({heavy} & set(sys.modules)), file=sys.stderr)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stderr.strip() == "0 []"
+
+
+def test_recipes_and_plugins_import_no_torch():
+    code = (
+        "import sys; from mmdisco_cli.app import run\n"
+        "run(['plugins']); run(['recipes', 'ls']); run(['train', '--recipe', 'gaussians', '--set', 'a.b=c'])\n"
+        "assert 'torch' not in sys.modules and 'numpy' not in sys.modules"
+    )
+    subprocess.run([sys.executable, "-c", code], capture_output=True, check=True)
+
+
+def test_help_lists_exit_codes_and_environment(capsys):
+    assert app.run(["--help"]) == 0
+    shown = capsys.readouterr().out
+    for code, meaning in EXIT_MEANINGS.items():
+        assert f"  {int(code):<5}{meaning}" in shown
+    assert set(EXIT_MEANINGS) == set(ExitCode)
+    assert "MMDISCO_PLUGINS" in shown
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "message"),
+    [
+        (["sample", "--recipe", "gaussians", "--n", "0"], 2, "error: Invalid value for '--n'"),
+        (["sample"], 2, "error: Missing option '--recipe'"),
+        (["smaple"], 2, "error: No such command 'smaple'"),
+        (["sample", "--recipe", "gausians"], 2, "error: no recipe 'gausians'"),
+        (["sample", "--recipe", "gaussians", "--shard", "4/4"], 2, "error: --shard 4/4: expected I/N"),
+        (["sample", "--recipe", "gaussians", "--given", "x"], 2, "error: --given x: expected MODALITY=PATH"),
+        (["sample", "--recipe", "gaussians", "--given", "z=a"], 2, "error: --given z: unknown modality (known: x, y)"),
+        (["sample", "--recipe", "gaussians", "--dtype", "float23"], 2, "error: --dtype float23: unknown (did you mean"),
+        (["sample", "--recipe", "gaussians", "--prompts", "gone.txt"], 4, "error: gone.txt: No such file or directory"),
+        (
+            ["train", "--recipe", "gaussians", "--set", "train.steps=0"],
+            2,
+            "error: --set train.steps=0: train.steps: must",
+        ),
+        (["train", "--recipe", "gaussians", "--set", "discriminator.name=x"], 3, "error: --set discriminator.name=x: "),
+        (["convert", "a", "b"], 2, "error: no converter for a"),
+        (["recipes", "cat", "gone"], 2, "error: no recipe 'gone'"),
+    ],
+)
+def test_errors_are_one_line_with_their_code(capsys, tmp_path, monkeypatch, arguments, code, message):
+    monkeypatch.chdir(tmp_path)
+    assert app.run(arguments) == code
+    captured = capsys.readouterr()
+    assert captured.out == ""
+    assert captured.err.startswith(message)
+    assert captured.err.count("\n") == 1
+
+
+def test_two_mistakes_are_two_lines(capsys):
+    assert app.run(["train", "--recipe", "gaussians", "--set", "trian.steps=1", "--set", "train.stpes=1"]) == 2
+    assert [line[:13] for line in capsys.readouterr().err.splitlines()] == ["error: --set "] * 2
+
+
+def test_no_command_shows_help_as_an_error(capsys):
+    assert app.run([]) == 2
+    captured = capsys.readouterr()
+    assert captured.out == ""
+    assert "Usage: mmdisco" in captured.err
+
+
+class OutOfMemoryError(RuntimeError):
+    """Named as torch names its own."""
+
+
+@pytest.mark.parametrize(
+    ("error", "code"),
+    [
+        (UsageError("x"), 2),
+        (PluginError("x"), 3),
+        (DataError("x"), 4),
+        (OSError(errno.ENOSPC, "No space left on device", "a.mp4"), 4),
+        (PermissionError(errno.EACCES, "Permission denied", "a.mp4"), 4),
+        (DeviceError("x"), 5),
+        (OutOfMemoryError("CUDA out of memory. Tried to allocate 2 GiB\nmore"), 5),
+        (MemoryError(), 5),
+        (AssertionError("Torch not compiled with CUDA enabled"), 5),
+        (Stopped("x"), 75),
+        (KeyboardInterrupt(), 130),
+        (ValueError("x\ny"), 1),
+        (RuntimeError("shape mismatch"), 1),
+        (ConnectionResetError(errno.ECONNRESET, "reset"), 1),
+    ],
+)
+def test_every_error_has_its_code_and_a_line(error, code):
+    assert exit_code_of(error) == code
+    assert describe(error)
+    assert "\n" not in describe(error)
+
+
+@pytest.mark.parametrize("debug", [False, True])
+def test_a_traceback_only_when_asked(capsys, monkeypatch, debug):
+    def fail(*_):
+        raise RuntimeError("something broke")
+
+    monkeypatch.setattr("mmdisco_cli.recipe.load", fail)
+    assert app.run([*(["--debug"] if debug else []), "train", "--recipe", "gaussians"]) == 1
+    shown = capsys.readouterr().err
+    assert shown.endswith("error: RuntimeError: something broke\n")
+    assert ("Traceback" in shown) == debug
+
+
+def test_ctrl_c(monkeypatch):
+    def interrupt(*_):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("mmdisco_cli.recipe.load", interrupt)
+    assert app.run(["train", "--recipe", "gaussians"]) == 130
+
+
+def test_recipes(cli, tmp_path):
+    listed = [json.loads(line) for line in cli("recipes", "ls", "--json").stdout.splitlines()]
+    assert "gaussians" in {entry["name"] for entry in listed}
+    assert all(entry["summary"] for entry in listed)
+    shown = cli("recipes", "cat", "gaussians").stdout
+    copied = cli("recipes", "copy", "gaussians", "[mine].yaml")
+    assert copied.stdout == "[mine].yaml\n"
+    assert (tmp_path / "[mine].yaml").read_text() == shown
+    again = cli("recipes", "copy", "gaussians", "[mine].yaml")
+    assert (again.returncode, again.stdout) == (2, "")
+    assert cli("recipes", "copy", "gaussians", "[mine].yaml", "--overwrite").returncode == 0
+
+
+def test_info_is_one_object(cli):
+    done = cli("info", "--json")
+    found = json.loads(done.stdout)
+    assert {"versions", "devices", "plugins", "paths", "platform", "commit"} <= set(found)
+    assert found["versions"]["torch"] != "not installed"
+    assert found["devices"]
+    assert "mmdisco-cli" in cli("info").stdout
+
+
+def test_version(cli):
+    from mmdisco_cli import __version__
+
+    assert cli("--version").stdout == f"mmdisco {__version__}\n"
+
+
+def test_plain_progress_speaks_at_first_every_half_minute_and_at_last(capsys):
+    now = iter([0.0, *(float(second) for second in range(1, 101))])
+    advance = progress.lines("train", 100, clock=lambda: next(now))
+    for step in range(1, 101):
+        advance(step, {"loss": 0.5})
+    shown = capsys.readouterr().err.splitlines()
+    assert [line.split()[1] for line in shown] == ["1/100", "31/100", "61/100", "91/100", "100/100"]
+    assert shown[1] == "train 31/100 (31%)  loss 0.5  1/s  ETA 1:09"
+
+
+def test_progress_of_a_resumed_job_counts_its_own_steps(capsys):
+    now = iter([0.0, 10.0])
+    progress.lines("train", 100, 90, clock=lambda: next(now))(95, {})
+    assert capsys.readouterr().err == "train 95/100 (95%)  2 s each  ETA 0:10\n"
+
+
+def test_other_ranks_are_silent(capsys):
+    with progress.progress("train", 2, enabled=False) as advance:
+        advance(1, {})
+    assert capsys.readouterr() == ("", "")
