@@ -1,0 +1,85 @@
+"""The conformance kit passes an honest backbone and names the first broken promise of any other."""
+
+from dataclasses import dataclass, replace
+
+import pytest
+import torch
+
+from mmdisco_cli.diffusion.backbone import Condition, ModalityInfo, ModalityPlan, Request
+from mmdisco_cli.diffusion.schedules import Levels, cosine
+from mmdisco_cli.testing import check_backbone
+
+
+INFO = ModalityInfo("audio", "epsilon", 2, 10.0, pooled_dim=3)
+
+
+@dataclass(frozen=True)
+class Tone:
+    """The ideal denoiser of standard normal data: epsilon is sigma times x."""
+
+    info: ModalityInfo = INFO
+    fingerprint: str = "tone"
+
+    def plan(self, request):
+        return ModalityPlan((2, 5), (1, 10), 10.0, request.seconds or 1.0)
+
+    def grid(self, steps, plan):
+        return cosine().grid(steps)
+
+    def levels_at(self, u, plan):
+        return cosine().levels_at(u)
+
+    def encode_prompt(self, prompts, negatives, plan):
+        lengths = torch.tensor([[float(len(prompt))] for prompt in prompts])
+        return Condition(positive=lengths, pooled=lengths.expand(-1, 3))
+
+    def predict(self, x, t, condition, plan):
+        return cosine().levels_at(t).sigma[:, None, None] * x + 0 * condition[:, :, None]
+
+    def encode(self, media, plan):
+        return media.unflatten(2, (5, 2)).mean(3).expand(-1, 2, -1)
+
+    def decode(self, latent, plan):
+        return latent.mean(1, keepdim=True).repeat_interleave(2, 2)
+
+
+def swapped(levels: Levels) -> Levels:
+    return Levels(levels.t, levels.sigma, levels.alpha)
+
+
+def of_the_batch(u):
+    return cosine().levels_at(u * u.mean() / u.mean().clamp(min=1e-9) * (0.5 if len(u) == 1 else 1))
+
+
+def test_an_honest_backbone_passes():
+    check_backbone(Tone(), Request(seconds=2.0))
+
+
+@pytest.mark.parametrize(
+    ("member", "broken", "message"),
+    [
+        ("fingerprint", "", "the fingerprint is empty"),
+        ("info", replace(INFO, latent_channels=3), "latents do not have info's channels first"),
+        ("info", replace(INFO, pooled_dim=4), r"pooled is \(2, 3\), not \(B, pooled_dim\)"),
+        ("plan", lambda self, request: ModalityPlan((2, 0), (1, 10), 10.0, 1.0), "the plan has an empty axis"),
+        ("plan", lambda self, request: ModalityPlan((2, 5), (1, 10), 10.0, torch.rand(()).item()), "two answers"),
+        ("grid", lambda self, steps, plan: cosine().grid(steps + 1), r"grid: t is \(7,\), not \(6,\)"),
+        ("grid", lambda self, steps, plan: swapped(cosine().grid(steps)), "grid: alpha falls"),
+        ("levels_at", lambda self, u, plan: swapped(cosine().levels_at(u)), "levels_at: alpha falls"),
+        ("levels_at", lambda self, u, plan: of_the_batch(u), "levels_at depends on the rest of the batch"),
+        ("predict", lambda self, x, t, c, plan: x.mul_(2), "the caller's audio were written to"),
+        ("predict", lambda self, x, t, c, plan: x * t.mul_(2)[:, None, None], "the caller's audio times were written"),
+        ("predict", lambda self, x, t, c, plan: x[:, :1], r"predict gives \(2, 1, 5\), not \(2, 2, 5\)"),
+        ("predict", lambda self, x, t, c, plan: x / 0, "values that are not finite"),
+        ("predict", lambda self, x, t, c, plan: x + torch.randn_like(x), "two answers to one question"),
+        ("predict", lambda self, x, t, c, plan: x * t[0], "sample 1 is predicted otherwise alone"),
+        ("predict", lambda self, x, t, c, plan: x * torch.ones((), requires_grad=True), "builds a graph"),
+        ("decode", lambda self, latent, plan: latent, r"decode gives \(2, 2, 5\), not \(2, 1, 10\)"),
+        ("encode", lambda self, media, plan: media.clamp_(0), "the caller's audio were written to"),
+    ],
+)
+def test_a_broken_promise_is_named(member, broken, message):
+    dishonest = type("Dishonest", (Tone,), {member: broken})
+    backbone = dishonest() if callable(broken) else Tone(**{member: broken})
+    with pytest.raises(AssertionError, match=message):
+        check_backbone(backbone)
