@@ -9,7 +9,6 @@ from mmdisco_cli.diffusion.backbone import Condition, ModalityInfo, ModalityPlan
 from mmdisco_cli.diffusion.schedules import Levels, cosine
 from mmdisco_cli.testing import check_backbone
 
-
 INFO = ModalityInfo("audio", "epsilon", 2, 10.0, pooled_dim=3)
 
 
