@@ -50,7 +50,9 @@ def logit_and_gradient(
     """
     with torch.inference_mode(False), torch.enable_grad():
         copies = {m: s.detach().clone().requires_grad_() for m, s in x.items()}
-        value = logit(discriminator, copies, levels, pooled)
+        # Copied too, because what was made in inference mode cannot take part in a backward pass.
+        conditions = None if pooled is None else {m: p.clone() for m, p in pooled.items()}
+        value = logit(discriminator, copies, levels, conditions)
         # A sum, because samples do not see one another: its gradient holds each sample's own.
         gradient = torch.autograd.grad(
             value.sum(), tuple(copies.values()), create_graph=create_graph, allow_unused=True, materialize_grads=True

@@ -77,15 +77,15 @@ def ddpm(
 def dpmpp_2m(
     denoise: Denoiser, state: State, grid: Grid, noise: Noise | None = None, callback: StepCallback | None = None
 ) -> State:
-    """Sample with DPM-Solver++ 2M, multistep in log-SNR (Lu et al. 2022, algorithm 2); the last step is first order."""
+    """Sample with DPM-Solver++ 2M, multistep in log-SNR (Lu et al. 2022, algorithm 2), first order to sigma = 0."""
     before: Prediction | None = None
     for step in range(count_steps(grid)):
         prediction = _ask(denoise, state, grid, step, callback)
         new = {}
         for m, levels in grid.items():
             new[m] = _first_order(prediction, m, levels.at(step + 1))
-            ratio = _ratio(levels, (step, step + 1), (step - 1, step)) if before is not None else 0.0
-            if before is not None and ratio != 0:
+            if before is not None:
+                ratio = _ratio(levels, (step, step + 1), (step - 1, step))
                 slope = prediction.x0[m] - before.x0[m]
                 new[m] = new[m] + _data_weight(levels, step, step + 1) * ratio / 2 * slope
         state, before = new, prediction

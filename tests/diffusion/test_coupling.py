@@ -37,6 +37,7 @@ def test_logsnr_coupling_finds_whole_native_times() -> None:
     assert torch.equal(grid.t, grid.t.round())
     trained = make_schedule("vp-scaled-linear").levels_at(grid.t[:-1] / 999)
     assert torch.equal(trained.alpha, grid.alpha[:-1])
+    assert (grid.alpha[-1], grid.sigma[-1]) == (1, 0)
 
 
 def test_progress_outside_a_schedule_is_its_nearest_end() -> None:

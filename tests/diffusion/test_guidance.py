@@ -124,16 +124,15 @@ def test_each_modality_has_its_own_window() -> None:
 
 def test_the_window_is_kept_sample_by_sample_even_at_the_ends() -> None:
     network, x = Small(), _states()
-    levels = {
-        m: make_schedule(name).levels_at(torch.tensor([1.0, 0.5, 0.0, 0.4]))
-        for m, name in zip("ab", ("cosine", "flow"), strict=True)
-    }
+    u = torch.tensor([1.0, 0.5, 0.0, 0.4])
+    levels = {"a": make_schedule("cosine").levels_at(u), "b": make_schedule("flow").levels_at(u)}
     x0, eps = ({m: torch.cos(s) for m, s in x.items()} for _ in range(2))
-    new_x0, new_eps, _ = guide(Guidance(network), x, x0, eps, levels)
-    for old, new in ((x0, new_x0), (eps, new_eps)):
+    for windows, kept in (({}, [0, 2]), ({"a": (-30.0, 30.0), "b": (-30.0, 10.0)}, [0])):
+        new_x0, new_eps, _ = guide(Guidance(network, windows=windows), x, x0, eps, levels)
         for m in x:
-            assert torch.equal(old[m][[0, 2]], new[m][[0, 2]])
-            assert not torch.isclose(old[m][[1, 3]], new[m][[1, 3]], rtol=1e-7, atol=0).any()
+            assert torch.equal(x0[m][kept], new_x0[m][kept])
+            assert torch.equal(eps[m][kept], new_eps[m][kept])
+            assert not torch.isclose(eps[m][[1, 3]], new_eps[m][[1, 3]], rtol=1e-7, atol=0).any()
 
 
 @pytest.mark.parametrize("mode", [torch.enable_grad, torch.no_grad, torch.inference_mode])
@@ -142,7 +141,7 @@ def test_nothing_of_the_callers_changes_in_any_grad_mode(mode: type) -> None:
     with mode():
         x = _states()
         before = {m: s.clone() for m, s in x.items()}
-        value, gradient = logit_and_gradient(network, x, LEVELS)
+        value, gradient = logit_and_gradient(network, x, LEVELS, {"a": torch.ones(4, 1)})
     assert all(torch.equal(x[m], before[m]) and not x[m].requires_grad for m in x)
     assert all(p.grad is None for p in network.parameters())
     assert not value.requires_grad
