@@ -309,7 +309,7 @@ def _as_float(stored: Tensor) -> Tensor:
 
 
 def _held_out(digests: Mapping[str, str], root: Path, fraction: float) -> frozenset[str]:
-    """Return the names held out: by folder, or by hash of the bytes, so that copies stay together and new files move none.
+    """Return the names held out: by folder, or by hash of the bytes: copies stay together and new files move none.
 
     A handful of files may fall all on one side: then the one nearest to the border changes it.
     """

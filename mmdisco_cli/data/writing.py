@@ -16,9 +16,9 @@ import numpy as np
 import torch
 from av.audio.stream import AudioStream
 from av.packet import Packet
-from av.video.reformatter import ColorRange, Colorspace
 from av.video.stream import VideoStream
 from torch import Tensor
+from torch.nn.functional import avg_pool2d, pad
 
 from mmdisco_cli.data.resampling import resample
 from mmdisco_cli.errors import DataError
@@ -26,6 +26,7 @@ from mmdisco_cli.errors import DataError
 AAC_RATES = (8000, 11025, 12000, 16000, 22050, 24000, 32000, 44100, 48000, 64000, 88200, 96000)
 BT709 = 1  # the same number for primaries, transfer and matrix (ITU-T H.273)
 LIMITED_RANGE = 1
+KR, KB = 0.2126, 0.0722  # weights of red and blue in luma (ITU-R BT.709)
 
 
 def as_fps(fps: float | Fraction) -> Fraction:
@@ -90,17 +91,29 @@ def _tags(metadata: Mapping[str, str]) -> dict[str, str]:
     return tags | ({"title": metadata["title"]} if "title" in metadata else {})
 
 
-def _pictures(video: Tensor, scale: int) -> np.ndarray:
-    """Turn (3, T, H, W) in [-1, 1] into uint8 (T, H, W, 3) with even sides."""
+def _pictures(video: Tensor, scale: int) -> Tensor:
+    """Turn (3, T, H, W) in [-1, 1] into RGB (T, 3, H', W') in [0, 1] with even sides."""
     if video.ndim != 4 or video.shape[0] != 3 or 0 in video.shape:
         raise DataError(f"a video to write must be (3, T, H, W), not {tuple(video.shape)}")
     if scale < 1:
         raise DataError(f"scale must be 1 or more, not {scale}")
     if not bool(torch.isfinite(video).all()):
         raise DataError("the video to write holds values that are not finite")
-    bytes_ = video.detach().cpu().float().add(1).mul(127.5).round().clamp(0, 255).to(torch.uint8)
-    large = bytes_.repeat_interleave(scale, 2).repeat_interleave(scale, 3).permute(1, 2, 3, 0).numpy()
-    return np.pad(large, ((0, 0), (0, large.shape[1] % 2), (0, large.shape[2] % 2), (0, 0)), mode="edge")
+    rgb = video.detach().cpu().float().add(1).div(2).clamp(0, 1).transpose(0, 1)
+    large = rgb.repeat_interleave(scale, 2).repeat_interleave(scale, 3)
+    return pad(large, (0, large.shape[3] % 2, 0, large.shape[2] % 2), mode="replicate")
+
+
+def _to_yuv420(rgb: Tensor) -> Tensor:
+    """Turn RGB (3, H, W) in [0, 1] into limited-range BT.709, uint8 (3 H / 2, W) as PyAV lays out yuv420p.
+
+    Whole 2 x 2 means, rounded to nearest: libswscale's defaults cost about 2 dB on flat colours.
+    """
+    red, green, blue = rgb
+    luma = KR * red + (1 - KR - KB) * green + KB * blue
+    chroma = torch.stack([(blue - luma) / (2 - 2 * KB), (red - luma) / (2 - 2 * KR)])
+    small = avg_pool2d(chroma, 2).mul(224).add(128).reshape(-1, rgb.shape[2])
+    return torch.cat([luma.mul(219).add(16), small]).round().clamp(0, 255).to(torch.uint8)
 
 
 def _sound(audio: Tensor, sample_rate: int, seconds: Fraction) -> tuple[np.ndarray, int]:
@@ -114,11 +127,11 @@ def _sound(audio: Tensor, sample_rate: int, seconds: Fraction) -> tuple[np.ndarr
     hertz = sample_rate if sample_rate in AAC_RATES else 48000
     wave = resample(audio.detach().cpu().float(), sample_rate, hertz).clamp(-1, 1)
     samples = round(seconds * hertz)
-    return torch.nn.functional.pad(wave[:, :samples], (0, max(0, samples - wave.shape[1]))).numpy(), hertz
+    return pad(wave[:, :samples], (0, max(0, samples - wave.shape[1]))).numpy(), hertz
 
 
-def _set_up_video(stream: VideoStream, pictures: np.ndarray, crf: int) -> None:
-    stream.height, stream.width = pictures.shape[1:3]
+def _set_up_video(stream: VideoStream, pictures: Tensor, crf: int) -> None:
+    stream.height, stream.width = pictures.shape[2:]
     stream.pix_fmt = "yuv420p"
     # One thread: the bits must not depend on the number of cores.
     stream.options = {"crf": str(crf), "preset": "medium", "threads": "1"}
@@ -137,11 +150,10 @@ def _layout(sound: np.ndarray) -> str:
     return "mono" if sound.shape[0] == 1 else "stereo"
 
 
-def _encode_video(stream: VideoStream, pictures: np.ndarray, rate: Fraction) -> Iterator[Packet[Any]]:
+def _encode_video(stream: VideoStream, pictures: Tensor, rate: Fraction) -> Iterator[Packet[Any]]:
     for index, picture in enumerate(pictures):
-        frame = av.VideoFrame.from_ndarray(np.ascontiguousarray(picture), format="rgb24").reformat(
-            format="yuv420p", dst_colorspace=Colorspace.ITU709, dst_color_range=ColorRange.MPEG
-        )
+        frame = av.VideoFrame.from_ndarray(_to_yuv420(picture).numpy(), format="yuv420p")
+        frame.colorspace, frame.color_range = BT709, LIMITED_RANGE
         frame.pts, frame.time_base = index, 1 / rate
         yield from stream.encode(frame)
     yield from stream.encode(None)

@@ -1,0 +1,1 @@
+"""Draw samples, write them and show them."""
