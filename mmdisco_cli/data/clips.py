@@ -10,16 +10,17 @@ import hashlib
 import json
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass
 from fractions import Fraction
 from pathlib import Path
 
 import torch
 from torch import Tensor
 
-from mmdisco_cli.data.media import MediaInfo, as_fps, probe, read_audio, read_pictures
+from mmdisco_cli.data.media import as_fps, probe
 from mmdisco_cli.data.options import ClipsOptions
 from mmdisco_cli.data.reading import Clip
+from mmdisco_cli.data.windows import Shape, Window, WindowStore, as_float
 from mmdisco_cli.diffusion.backbone import Request
 from mmdisco_cli.errors import DataError, UsageError
 
@@ -32,39 +33,6 @@ MODALITIES = ("audio", "video")
 
 
 @dataclass(frozen=True)
-class Shape:
-    """The size of a window: frames / fps seconds of pictures (3, frames, height, width) and of sound."""
-
-    frames: int
-    fps: Fraction
-    height: int
-    width: int
-    sample_rate: int
-    channels: int = 1
-
-    @property
-    def seconds(self) -> Fraction:
-        """Return the length of a window."""
-        return self.frames / self.fps
-
-    @property
-    def samples(self) -> int:
-        """Return the samples of a window's sound."""
-        return round(self.seconds * self.sample_rate)
-
-
-@dataclass(frozen=True)
-class Window:
-    """One window: `start` seconds after the zero of the file that `info` describes."""
-
-    name: str
-    digest: str
-    heldout: bool
-    start: Fraction
-    info: MediaInfo = field(repr=False)
-
-
-@dataclass(frozen=True)
 class Scan:
     """What a folder holds: windows by file name and time, (file, reason) of those skipped, remarks on usable ones."""
 
@@ -73,33 +41,7 @@ class Scan:
     notes: tuple[tuple[str, str], ...]
 
 
-Stored = dict[str, Tensor]  # "video" uint8 (3, T, H, W), "audio" int16 (C, S)
 Progress = Callable[[int, int], None]
-
-
-class WindowStore:
-    """Decode windows and keep as many of them as fit into `budget` bytes.
-
-    Nothing is evicted: under draws at random a cache that only fills up hits as often as any other.
-    """
-
-    def __init__(self, shape: Shape, modalities: Sequence[str], budget: int) -> None:
-        self.shape, self.modalities, self.budget = shape, tuple(modalities), budget
-        self._kept: dict[tuple[str, Fraction], Stored] = {}
-
-    def load(self, windows: Sequence[Window]) -> list[Stored]:
-        """Decode windows of one file, rising in time, in one pass, and keep what fits."""
-        loaded = _decode(windows, self.shape, self.modalities)
-        for window, stored in zip(windows, loaded, strict=True):
-            size = sum(tensor.nbytes for tensor in stored.values())
-            if size <= self.budget:
-                self._kept[window.name, window.start] = stored
-                self.budget -= size
-        return loaded
-
-    def get(self, window: Window) -> Stored:
-        """Return one window, from memory or else from its file."""
-        return self._kept.get((window.name, window.start)) or self.load([window])[0]
 
 
 class ClipsDataset:
@@ -119,7 +61,7 @@ class ClipsDataset:
     def media(self, indices: Sequence[int], modalities: Sequence[str]) -> dict[str, Tensor]:
         """Return {"audio": (B, C, S), "video": (B, 3, T, H, W)}, float32 in [-1, 1], of the modalities asked for."""
         stored = [self._store.get(self.windows[index]) for index in indices]
-        return {name: torch.stack([_as_float(item[name]) for item in stored]) for name in modalities}
+        return {name: torch.stack([as_float(item[name]) for item in stored]) for name in modalities}
 
     def clip(self, index: int) -> Clip:
         """Return one window of picture and sound."""
@@ -270,42 +212,6 @@ def _check(windows: Sequence[Window], store: WindowStore) -> Iterator[str]:
         yield "silent"
     if "video" in store.modalities and widest < STILL:
         yield "the picture does not move"
-
-
-def _decode(windows: Sequence[Window], shape: Shape, modalities: Sequence[str]) -> list[Stored]:
-    stored: list[Stored] = [{} for _ in windows]
-    if "video" in modalities:
-        for item, video in zip(stored, _videos(windows, shape), strict=True):
-            item["video"] = video
-    if "audio" in modalities:
-        for item, audio in zip(stored, _sounds(windows, shape), strict=True):
-            item["audio"] = audio
-    return stored
-
-
-def _videos(windows: Sequence[Window], shape: Shape) -> Iterator[Tensor]:
-    wanted = [[window.start + index / shape.fps for index in range(shape.frames)] for window in windows]
-    times = sorted({time for row in wanted for time in row})
-    pictures = read_pictures(windows[0].info, times, shape.height, shape.width)
-    place = {time: index for index, time in enumerate(times)}
-    for row in wanted:
-        yield pictures[[place[time] for time in row]].transpose(0, 1).contiguous()
-
-
-def _sounds(windows: Sequence[Window], shape: Shape) -> Iterator[Tensor]:
-    first, last = windows[0].start, windows[-1].start
-    slack, seconds = 1 / (2 * shape.fps), last - first + shape.seconds
-    sound = read_audio(
-        windows[0].info.path, first, seconds, shape.sample_rate, shape.channels, info=windows[0].info, slack=slack
-    )
-    for window in windows:
-        begin = round((window.start - first) * shape.sample_rate)
-        piece = torch.nn.functional.pad(sound[:, begin : begin + shape.samples], (0, 1))[:, : shape.samples]
-        yield piece.mul(32767).round().to(torch.int16)
-
-
-def _as_float(stored: Tensor) -> Tensor:
-    return stored.float() / 127.5 - 1 if stored.dtype == torch.uint8 else stored.float() / 32767
 
 
 def _held_out(digests: Mapping[str, str], root: Path, fraction: float) -> frozenset[str]:

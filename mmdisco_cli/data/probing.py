@@ -21,6 +21,7 @@ from mmdisco_cli.errors import DataError
 
 # Ordinary media only: ffmpeg would also play text files, and playlists that reach for other files or the network.
 FORMATS = "mov,matroska,avi,gif,wav,mp3,flac,ogg,aac,mpegts,mpeg,flv,asf,aiff,w64,caf"
+FAR = 5  # seconds into a file from which seeking beats decoding from the start
 CUT_SHORT = Fraction(1, 2)  # seconds that may be missing at the end of what the header promises
 
 
@@ -75,6 +76,14 @@ def probe(path: str | os.PathLike[str]) -> MediaInfo:
         height, width = (video.height, video.width) if video else (0, 0)
     zero = min((span.start for span in (seen, heard) if span), default=Fraction(0))
     return MediaInfo(os.fspath(path), zero, _moved(seen, zero), _moved(heard, zero), aspect, height, width)
+
+
+def check_covered(info: MediaInfo, modality: str, window: Span, slack: Fraction) -> None:
+    """Raise DataError where a stream is missing or does not cover `window`, give or take `slack` seconds."""
+    span = info.span((modality,))
+    if window.start < span.start - slack or window.stop > span.stop + slack:
+        asked, have = (f"{float(s.start):.3f}-{float(s.stop):.3f} s" for s in (window, span))
+        raise DataError(f"{info.path}: {modality} covers {have}, not all of {asked}")
 
 
 @contextmanager

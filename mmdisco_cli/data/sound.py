@@ -1,0 +1,141 @@
+"""Read sound by its time stamps: gaps are silence, padding is not, any layout and rate becomes what is asked for."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator, Sequence
+from fractions import Fraction
+from math import ceil, gcd
+
+import numpy as np
+import torch
+from av.audio.frame import AudioFrame
+from av.container import InputContainer
+from torch import Tensor
+
+from mmdisco_cli.data.probing import FAR, MediaInfo, Span, audio_stream, check_covered, opened, probe
+from mmdisco_cli.data.resampling import resample
+from mmdisco_cli.errors import DataError
+
+RUN_UP = Fraction(1)  # seconds of sound decoded before a window after a seek: codecs carry state from packet to packet
+MARGIN = Fraction(1, 20)  # seconds around a window that the resampling filter may see
+SURROUND = 0.5**0.5  # -3 dB for what is neither front left nor front right (ITU-R BS.775)
+
+
+def read_audio(
+    path: str | os.PathLike[str],
+    start: float | Fraction | None,
+    seconds: float | Fraction,
+    sample_rate: int,
+    channels: int = 1,
+    *,
+    info: MediaInfo | None = None,
+    slack: Fraction = MARGIN,
+) -> Tensor:
+    """Read sound alone, (channels, round(seconds * sample_rate)) in [-1, 1]; errors as for `read_clip`.
+
+    Up to `slack` seconds may be missing at either end and are silence.
+    """
+    info = info or probe(path)
+    begin = info.span(("audio",)).start if start is None else Fraction(start)
+    window = Span(begin, begin + Fraction(seconds))
+    check_covered(info, "audio", window, slack)
+    wave, native, lead = _native_sound(info, window, sample_rate, channels)
+    first, samples = round(lead * sample_rate), round(Fraction(seconds) * sample_rate)
+    return resample(wave, native, sample_rate)[:, first : first + samples].clamp(-1, 1)
+
+
+def _native_sound(info: MediaInfo, window: Span, target: int, channels: int) -> tuple[Tensor, int, Fraction]:
+    """Return the window and a margin, (channels, S') at the file's rate; that rate; the seconds before the window."""
+    found = _gather(info, window, target, channels, seek=True) if window.start > FAR else None
+    found = found or _gather(info, window, target, channels, seek=False)
+    if found is None:
+        raise DataError(f"{info.path}: no sound can be decoded")
+    return found
+
+
+def _gather(
+    info: MediaInfo, window: Span, target: int, channels: int, *, seek: bool
+) -> tuple[Tensor, int, Fraction] | None:
+    canvas: Tensor | None = None
+    with opened(info.path) as container:
+        for frame, time in _timed_sound(container, window.start + info.zero - RUN_UP if seek else None):
+            time -= info.zero
+            if canvas is None:
+                if seek and time > window.start - RUN_UP / 2:
+                    return None
+                native, lead = frame.sample_rate, _lead(frame.sample_rate, target)
+                origin = window.start - lead
+                canvas = torch.zeros(channels, ceil((window.stop + MARGIN - origin) * native))
+            if frame.sample_rate != native:
+                raise DataError(f"{info.path}: the sample rate changes within the file")
+            _place(canvas, _mix(frame, channels), round((time - origin) * native))
+            if time > window.stop + MARGIN:
+                break
+    if canvas is None:
+        return None
+    # Codecs pad their last block: what lies past the stream's own end was never part of the sound.
+    canvas[:, max(0, round((info.span(("audio",)).stop - origin) * native)) :] = 0
+    return canvas, native, lead
+
+
+def _lead(native: int, target: int) -> Fraction:
+    """Return a margin of at least MARGIN seconds that is a whole number of samples at both rates."""
+    common = gcd(native, target)
+    return Fraction(ceil(MARGIN * common), common)
+
+
+def _timed_sound(container: InputContainer, seek: Fraction | None) -> Iterator[tuple[AudioFrame, Fraction]]:
+    """Yield frames with their times; stamps that differ from gapless play by rounding alone are read as gapless."""
+    stream = audio_stream(container)
+    if stream is None or stream.time_base is None:
+        return
+    if seek is not None:
+        container.seek(int(seek / stream.time_base), stream=stream)
+    expected: Fraction | None = None
+    for frame in container.decode(stream):
+        base = frame.time_base or stream.time_base
+        stamp = frame.pts * base if frame.pts is not None else expected or Fraction(0)
+        if expected is None or abs(stamp - expected) > base * 3 / 2 + Fraction(1, frame.sample_rate):
+            expected = stamp
+        yield frame, expected
+        expected += Fraction(frame.samples, frame.sample_rate)
+
+
+def _place(canvas: Tensor, wave: Tensor, position: int) -> None:
+    begin, end = max(0, position), min(canvas.shape[1], position + wave.shape[1])
+    if begin < end:
+        canvas[:, begin:end] = wave[:, begin - position : end - position]
+
+
+def _mix(frame: AudioFrame, channels: int) -> Tensor:
+    """Return a frame's samples as float32 (channels, S): mono is repeated, more channels are mixed down."""
+    wave = torch.from_numpy(_as_float(frame))
+    if wave.shape[0] == channels:
+        return wave
+    if wave.shape[0] == 1:
+        return wave.expand(channels, -1)
+    stereo = _downmix([channel.name for channel in frame.layout.channels], wave.shape[0])
+    return (stereo if channels == 2 else stereo.mean(0, keepdim=True)) @ wave
+
+
+def _as_float(frame: AudioFrame) -> np.ndarray[tuple[int, ...], np.dtype[np.float32]]:
+    samples = frame.to_ndarray()
+    if not frame.format.is_planar:
+        samples = samples.reshape(frame.samples, -1).T
+    if samples.dtype.kind == "f":
+        return np.ascontiguousarray(samples, dtype=np.float32)
+    full = 2.0 ** (8 * samples.dtype.itemsize - 1)
+    centre = full if samples.dtype.kind == "u" else 0.0
+    return ((samples.astype(np.float64) - centre) / full).astype(np.float32)
+
+
+def _downmix(names: Sequence[str], count: int) -> Tensor:
+    """Return weights (2, count) to left and right, each summing to 1 so that nothing clips; without the subwoofer."""
+    names = names if len(names) == count else [""] * count
+    left, right = torch.zeros(count), torch.zeros(count)
+    for index, name in enumerate(names):
+        level = 0.0 if name.startswith("LFE") else 1.0 if name in ("FL", "FR") else SURROUND
+        left[index] = 0.0 if name.endswith("R") else level
+        right[index] = 0.0 if name.endswith("L") else level
+    return torch.stack([side / side.sum().clamp(min=1e-9) for side in (left, right)])

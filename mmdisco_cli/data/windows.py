@@ -1,0 +1,109 @@
+"""Decode windows of files in one pass each and keep them small in memory."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from fractions import Fraction
+
+import torch
+from torch import Tensor
+
+from mmdisco_cli.data.media import MediaInfo, read_audio, read_pictures
+
+Stored = dict[str, Tensor]  # "video" uint8 (3, T, H, W), "audio" int16 (C, S)
+
+
+@dataclass(frozen=True)
+class Shape:
+    """The size of a window: frames / fps seconds of pictures (3, frames, height, width) and of sound."""
+
+    frames: int
+    fps: Fraction
+    height: int
+    width: int
+    sample_rate: int
+    channels: int = 1
+
+    @property
+    def seconds(self) -> Fraction:
+        """Return the length of a window."""
+        return self.frames / self.fps
+
+    @property
+    def samples(self) -> int:
+        """Return the samples of a window's sound."""
+        return round(self.seconds * self.sample_rate)
+
+
+@dataclass(frozen=True)
+class Window:
+    """One window: `start` seconds after the zero of the file that `info` describes."""
+
+    name: str
+    digest: str
+    heldout: bool
+    start: Fraction
+    info: MediaInfo = field(repr=False)
+
+
+class WindowStore:
+    """Decode windows and keep as many of them as fit into `budget` bytes.
+
+    Nothing is evicted: under draws at random a cache that only fills up hits as often as any other.
+    """
+
+    def __init__(self, shape: Shape, modalities: Sequence[str], budget: int) -> None:
+        self.shape, self.modalities, self.budget = shape, tuple(modalities), budget
+        self._kept: dict[tuple[str, Fraction], Stored] = {}
+
+    def load(self, windows: Sequence[Window]) -> list[Stored]:
+        """Decode windows of one file, rising in time, in one pass, and keep what fits."""
+        loaded = _decode(windows, self.shape, self.modalities)
+        for window, stored in zip(windows, loaded, strict=True):
+            size = sum(tensor.nbytes for tensor in stored.values())
+            if size <= self.budget:
+                self._kept[window.name, window.start] = stored
+                self.budget -= size
+        return loaded
+
+    def get(self, window: Window) -> Stored:
+        """Return one window, from memory or else from its file."""
+        return self._kept.get((window.name, window.start)) or self.load([window])[0]
+
+
+def as_float(stored: Tensor) -> Tensor:
+    """Return stored media as float32 in [-1, 1]."""
+    return stored.float() / 127.5 - 1 if stored.dtype == torch.uint8 else stored.float() / 32767
+
+
+def _decode(windows: Sequence[Window], shape: Shape, modalities: Sequence[str]) -> list[Stored]:
+    stored: list[Stored] = [{} for _ in windows]
+    if "video" in modalities:
+        for item, video in zip(stored, _videos(windows, shape), strict=True):
+            item["video"] = video
+    if "audio" in modalities:
+        for item, audio in zip(stored, _sounds(windows, shape), strict=True):
+            item["audio"] = audio
+    return stored
+
+
+def _videos(windows: Sequence[Window], shape: Shape) -> Iterator[Tensor]:
+    wanted = [[window.start + index / shape.fps for index in range(shape.frames)] for window in windows]
+    times = sorted({time for row in wanted for time in row})
+    pictures = read_pictures(windows[0].info, times, shape.height, shape.width)
+    place = {time: index for index, time in enumerate(times)}
+    for row in wanted:
+        yield pictures[[place[time] for time in row]].transpose(0, 1).contiguous()
+
+
+def _sounds(windows: Sequence[Window], shape: Shape) -> Iterator[Tensor]:
+    first, last = windows[0].start, windows[-1].start
+    slack, seconds = 1 / (2 * shape.fps), last - first + shape.seconds
+    sound = read_audio(
+        windows[0].info.path, first, seconds, shape.sample_rate, shape.channels, info=windows[0].info, slack=slack
+    )
+    for window in windows:
+        begin = round((window.start - first) * shape.sample_rate)
+        piece = torch.nn.functional.pad(sound[:, begin : begin + shape.samples], (0, 1))[:, : shape.samples]
+        yield piece.mul(32767).round().to(torch.int16)
