@@ -3,16 +3,21 @@
 Layouts everywhere: channel 1, time 2. Audio media (B, channels, samples), video media (B, 3, T, H, W), both in [-1, 1].
 The author of a one-modality model writes a `Backbone` and never sees a mapping; a model of several modalities is a
 `JointBackbone`; the core only ever uses the latter, through `as_joint`.
+
+Two members are optional, on either contract: `to(device)` moves the model, which without it is used on the CPU alone,
+and `module`, a torch module of all its weights, lets a run count them.
 """
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
+import torch
 from torch import Tensor
 
 from mmdisco_cli.diffusion.prediction import PredictionType
 from mmdisco_cli.diffusion.schedules import Levels
+from mmdisco_cli.errors import DeviceError
 
 State = dict[str, Tensor]
 # What a model is conditioned on, batch first, so that the core can stack the two halves of classifier-free guidance.
@@ -144,6 +149,14 @@ class JointBackbone(Protocol):
         """Return each modality's media."""
 
 
+@runtime_checkable
+class Movable(Protocol):
+    """The optional member of a backbone that can live on any device."""
+
+    def to(self, device: torch.device) -> object:
+        """Move the weights; states, conditions and media come and go on that device from then on."""
+
+
 @dataclass(frozen=True)
 class Base:
     """Hold one model as a run uses it: with the shapes planned for it and what steers each of its modalities."""
@@ -206,3 +219,20 @@ def as_joint(backbone: Backbone | JointBackbone) -> JointBackbone:
     if isinstance(backbone.info, BackboneInfo):
         return backbone
     return _OneModality(backbone)
+
+
+def move(backbone: JointBackbone, device: torch.device) -> None:
+    """Move a backbone through its optional member `to`; raise DeviceError where it has none and must leave the CPU."""
+    model = backbone.inner if isinstance(backbone, _OneModality) else backbone
+    if isinstance(model, Movable):
+        model.to(device)
+    elif device.type != "cpu":
+        names = " and ".join(info.modality for info in backbone.info.modalities)
+        raise DeviceError(f"the backbone of {names} runs on the CPU alone, not on {device}: it has no to(device)")
+
+
+def count_parameters(backbone: JointBackbone) -> int | None:
+    """Return how many weights a backbone has, through its optional member `module`; None where it has none."""
+    model = backbone.inner if isinstance(backbone, _OneModality) else backbone
+    module = getattr(model, "module", None)
+    return sum(p.numel() for p in module.parameters()) if isinstance(module, torch.nn.Module) else None

@@ -1,11 +1,9 @@
-"""Stopping with the work saved: the handler only sets a flag, which the loop reads between steps."""
-
-import signal
-from types import FrameType
+"""Stopping with the work saved: a flag that the loop reads between steps, on which all ranks agree."""
 
 import torch
 
 from mmdisco_cli.errors import Stopped
+from mmdisco_cli.signals import SignalFlag
 from mmdisco_cli.training.distribution import Ranks, any_rank
 
 
@@ -14,21 +12,17 @@ class StopFlag:
 
     def __init__(self, device: torch.device) -> None:
         self._device = device
-        self._signal = ""
+        self._flag = SignalFlag()
 
     def listen(self) -> "StopFlag":
         """Install the handlers."""
-        for number in (signal.SIGTERM, signal.SIGUSR1):
-            signal.signal(number, self._set)
+        self._flag.install()
         return self
-
-    def _set(self, number: int, frame: FrameType | None) -> None:
-        self._signal = signal.Signals(number).name
 
     def agreed(self, ranks: Ranks) -> bool:
         """Return whether any rank was told to stop, the same answer on all of them."""
-        return any_rank(bool(self._signal), ranks, self._device)
+        return any_rank(bool(self._flag.name), ranks, self._device)
 
     def leave(self, step: int, steps: int) -> None:
         """Raise `Stopped` (exit code 75)."""
-        raise Stopped(f"stopped by {self._signal or 'another rank'} at step {step} of {steps}, state saved; run the same command again")
+        raise Stopped(f"stopped by {self._flag.name or 'another rank'} at step {step} of {steps}, state saved; run the same command again")
