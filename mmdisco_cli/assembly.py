@@ -1,0 +1,217 @@
+"""From a recipe to models: its backbones on a device, the discriminator that joins them, and whether they fit."""
+
+import hashlib
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any, cast
+
+import torch
+from torch import nn
+
+from mmdisco_cli.diffusion.backbone import (
+    Base,
+    JointBackbone,
+    ModalityInfo,
+    ModalityPlan,
+    Plan,
+    Request,
+    as_joint,
+    move,
+)
+from mmdisco_cli.diffusion.coupling import Coupling
+from mmdisco_cli.errors import DataError, PluginError, UsageError
+from mmdisco_cli.hookspecs import Spec
+from mmdisco_cli.plugins import load_registry
+from mmdisco_cli.recipe_schema import Component, Recipe
+from mmdisco_cli.weights_file import find_weights, load_weights, read_about
+
+
+@dataclass(frozen=True)
+class LoadedDiscriminator:
+    """A trained discriminator, what its file says of it, and the fingerprint of that file."""
+
+    module: nn.Module
+    about: Mapping[str, Any]
+    path: Path
+    fingerprint: str
+
+
+@dataclass(frozen=True)
+class Assembly:
+    """The models of a recipe as a run uses them; `backbones` by the recipe's labels, one plan each."""
+
+    backbones: Mapping[str, JointBackbone]
+    plans: Mapping[str, Plan]
+    coupling: Coupling
+    device: torch.device
+    dtype: torch.dtype = torch.float32
+    discriminator: LoadedDiscriminator | None = None
+
+    @property
+    def modalities(self) -> dict[str, ModalityPlan]:
+        """Return the plan of every modality, in the order of the recipe."""
+        return {m: plan for whole in self.plans.values() for m, plan in whole.modalities.items()}
+
+    @property
+    def infos(self) -> dict[str, ModalityInfo]:
+        """Return the description of every modality, in the order of the recipe."""
+        return {info.modality: info for backbone in self.backbones.values() for info in backbone.info.modalities}
+
+    @property
+    def shapes(self) -> dict[str, tuple[int, ...]]:
+        """Return the latent shape of every modality, without batch."""
+        return {m: plan.latent_shape for m, plan in self.modalities.items()}
+
+    @property
+    def pooled(self) -> dict[str, int]:
+        """Return the size of every modality's pooled condition, 0 where it has none."""
+        return {m: info.pooled_dim for m, info in self.infos.items()}
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """Return everything that the backbones had to snap."""
+        return tuple(note for plan in self.plans.values() for note in plan.notes)
+
+    def bases(self, prompts: Sequence[str] = ()) -> list[Base]:
+        """Return the models conditioned on prompts, one a sample; without any, unconditioned."""
+        return [
+            Base(b, self.plans[label], b.encode_prompt(prompts, None, self.plans[label]) if prompts else {})
+            for label, b in self.backbones.items()
+        ]
+
+
+def assemble(
+    recipe: Recipe,
+    device: torch.device,
+    dtype: torch.dtype = torch.float32,
+    with_discriminator: bool = True,
+) -> Assembly:
+    """Build every model of a recipe; without a discriminator nothing guides.
+
+    Raises:
+        UsageError: the recipe names no weights for the discriminator, or options that do not fit.
+        DataError: weights are missing or damaged, or the discriminator was trained beside other backbones.
+        PluginError: a backbone's plugin cannot be imported.
+        DeviceError: a backbone cannot go to the device.
+    """
+    backbones = build_backbones(recipe, device)
+    plans = {label: backbone.plan(request_of(recipe)) for label, backbone in backbones.items()}
+    alone = Assembly(backbones, plans, cast(Coupling, recipe.coupling), device, dtype)
+    if not with_discriminator:
+        return alone
+    if recipe.sample.weights is None:
+        raise UsageError(_no_weights(recipe))
+    return join(alone, find_weights(recipe.sample.weights))
+
+
+def join(alone: Assembly, weights: Path) -> Assembly:
+    """Add the discriminator in a file to backbones that it was trained beside; errors as for `assemble`."""
+    loaded = load_discriminator(weights, alone)
+    loaded.module.to(alone.device)
+    return replace(alone, discriminator=loaded)
+
+
+def build_backbones(recipe: Recipe, device: torch.device) -> dict[str, JointBackbone]:
+    """Build the backbones of a recipe by label; untrained where the recipe names no weights for one."""
+    if not recipe.backbones:
+        raise UsageError(f"recipe {recipe.name} names no backbones")
+    request = request_of(recipe)
+    backbones = {}
+    for label, component in recipe.backbones.items():
+        build = _imported(component.spec)
+        with _naming(f"backbones.{label}"):
+            backbones[label] = as_joint(build(label, component.options, request))
+        move(backbones[label], device)
+    return backbones
+
+
+def build_discriminator(
+    component: Component, shapes: Mapping[str, tuple[int, ...]], pooled: Mapping[str, int]
+) -> nn.Module:
+    """Build the untrained discriminator of a recipe for latents and pooled conditions of these sizes."""
+    return _build(component.spec, component.options, shapes, pooled)
+
+
+def fingerprints(backbones: Mapping[str, JointBackbone]) -> dict[str, str]:
+    """Return what names the exact weights of every backbone, by label: what a discriminator's file must say."""
+    return {label: backbone.info.fingerprint for label, backbone in backbones.items()}
+
+
+def request_of(recipe: Recipe) -> Request:
+    """Return what a recipe asks of every backbone."""
+    return Request(**asdict(recipe.request))
+
+
+def load_discriminator(path: Path, beside: Assembly) -> LoadedDiscriminator:
+    """Build the discriminator that a file describes, and check that it was trained beside these very backbones.
+
+    Raises:
+        DataError: unreadable, or trained with another coupling, on other latents or beside other backbones.
+        PluginError: nobody provides its architecture.
+    """
+    about = read_about(path, "discriminator")
+    _check(path, about, beside)
+    spec = load_registry().find("discriminator", about["name"])
+    try:
+        options = spec.options(**{k: tuple(v) if isinstance(v, list) else v for k, v in about["options"].items()})
+    except TypeError as error:
+        raise DataError(f"{path}: {spec.name} knows no such options ({error})") from error
+    module = _build(spec, options, beside.shapes, beside.pooled)
+    load_weights(path, module)
+    module.eval().requires_grad_(False)
+    return LoadedDiscriminator(module, about, path, hashlib.sha256(path.read_bytes()).hexdigest()[:16])
+
+
+def _check(path: Path, about: Mapping[str, Any], beside: Assembly) -> None:
+    """Raise DataError for the first thing in which the file and the recipe differ, with both values."""
+    absent = [key for key in ("name", "options", "coupling", "shapes", "backbones") if key not in about]
+    if absent:
+        raise DataError(f"{path}: its description lacks {', '.join(absent)}")
+    for what, theirs, ours in _comparisons(about, beside):
+        if theirs != ours:
+            raise DataError(f"{path}: trained with {what} {theirs}, but the recipe has {ours}")
+
+
+def _comparisons(about: Mapping[str, Any], beside: Assembly) -> Iterator[tuple[str, Any, Any]]:
+    yield "coupling", about["coupling"], beside.coupling
+    yield "modalities", sorted(about["shapes"]), sorted(beside.shapes)
+    for modality, shape in beside.shapes.items():
+        yield f"{modality} latents of shape", tuple(about["shapes"][modality]), shape
+    ours = fingerprints(beside.backbones)
+    theirs = about["backbones"]
+    for label in [*ours, *(label for label in theirs if label not in ours)]:
+        yield f"backbone {label}", theirs.get(label, "none"), ours.get(label, "none")
+
+
+def _build(spec: Spec, options: Any, shapes: Mapping[str, tuple[int, ...]], pooled: Mapping[str, int]) -> nn.Module:
+    build = _imported(spec)
+    with _naming(f"discriminator {spec.name}"):
+        module: nn.Module = build(options, shapes, pooled)
+    return module
+
+
+def _imported(spec: Spec) -> Any:
+    try:
+        return spec.factory()
+    except (ImportError, AttributeError) as error:
+        raise PluginError(f"{spec.name!r} cannot be imported: {error}") from error
+
+
+@contextmanager
+def _naming(part: str) -> Iterator[None]:
+    """Say of which part of the recipe a ValueError of the code that builds it complains."""
+    try:
+        yield
+    except ValueError as error:
+        raise UsageError(f"{part}: {error}") from error
+
+
+def _no_weights(recipe: Recipe) -> str:
+    if recipe.discriminator is None:
+        return f"recipe {recipe.name} has no discriminator: --independent samples its base models alone"
+    return (
+        f"recipe {recipe.name} names no trained discriminator: train it and give its file with "
+        "--set sample.weights=PATH, or sample the base models alone with --independent"
+    )

@@ -1,0 +1,42 @@
+"""Which device and number format a run uses."""
+
+import os
+
+import torch
+
+from mmdisco_cli.errors import DeviceError, UsageError, did_you_mean
+
+DTYPES: dict[str, torch.dtype] = {"float32": torch.float32, "bfloat16": torch.bfloat16}
+_KINDS = ("auto", "cpu", "cuda", "mps")
+
+
+def choose_device(name: str | None = None) -> torch.device:
+    """Return the device called cpu, cuda, cuda:1 or mps; `auto` or None takes a GPU, each local rank its own.
+
+    Raises:
+        UsageError: no such name.
+        DeviceError: this machine has no such device.
+    """
+    kind, _, index = (name or "auto").partition(":")
+    if kind not in _KINDS or (index and not index.isdecimal()):
+        raise UsageError(f"unknown device {name!r}{did_you_mean(kind, _KINDS)}")
+    if kind == "auto":
+        # Never mps by itself: it has no float64, in which noise levels are computed.
+        kind = "cuda" if torch.cuda.is_available() else "cpu"
+    if kind == "cuda":
+        return _cuda(int(index) if index else _local_rank())
+    if kind == "mps" and not torch.backends.mps.is_available():
+        raise DeviceError("no device mps on this machine")
+    return torch.device(kind)
+
+
+def _cuda(index: int) -> torch.device:
+    count = torch.cuda.device_count() if torch.cuda.is_available() else 0
+    if index >= count:
+        found = f"only cuda:0 to cuda:{count - 1}" if count else "no CUDA device at all"
+        raise DeviceError(f"no device cuda:{index} on this machine: torch finds {found}")
+    return torch.device("cuda", index)
+
+
+def _local_rank() -> int:
+    return int(os.environ.get("LOCAL_RANK", 0))

@@ -1,0 +1,115 @@
+"""Noise to latents for one batch of samples: the whole of joint sampling, without any file."""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from mmdisco_cli.assembly import Assembly
+from mmdisco_cli.diffusion.backbone import Base, Condition, State
+from mmdisco_cli.diffusion.coupling import coupled_grid
+from mmdisco_cli.diffusion.denoise import Given, Prediction, make_denoiser
+from mmdisco_cli.diffusion.guidance import Guidance, Window, logit
+from mmdisco_cli.diffusion.noise import StepNoise, initial_noise, initial_state
+from mmdisco_cli.diffusion.prediction import add_noise
+from mmdisco_cli.diffusion.samplers import SAMPLERS, Grid, StepCallback
+from mmdisco_cli.diffusion.schedules import log_snr
+from mmdisco_cli.recipe_schema import SampleConfig
+
+
+@dataclass(frozen=True)
+class Drawn:
+    """Final latents (B, ...) by modality, and the discriminator's last logit (B,) where there is a discriminator."""
+
+    latents: State
+    logit: Tensor | None
+
+
+def draw(
+    assembly: Assembly,
+    config: SampleConfig,
+    seed: int,
+    indices: Sequence[int],
+    *,
+    prompts: Sequence[str] = (),
+    given: Mapping[str, Tensor] | None = None,
+    independent: bool = False,
+    on_step: Callable[[int], None] | None = None,
+) -> Drawn:
+    """Sample the latents of `indices`, each from noise of its own, with `prompts` one a sample or none.
+
+    `given` holds clean latents (B, ...) of modalities to be held. `independent` leaves guidance out, with the same
+    noise. `on_step` hears the number of each step taken, from 1 on, and may raise to stop.
+    """
+    bases = assembly.bases(prompts or [""] * len(indices))
+    grid = coupled_grid(bases, config.steps, assembly.coupling)
+    held = _held(given, seed, indices, assembly.device) if given else None
+    denoise = make_denoiser(bases, _guidance(assembly, config, independent), config.cfg, assembly.dtype, held)
+    judge = _Judge(assembly, bases, held, last_inside(grid, config.window), grid)
+    first = {m: levels.at(0) for m, levels in grid.items()}
+    state = initial_state(seed, indices, assembly.shapes, first, assembly.device)
+    callback = _callbacks(judge, on_step)
+    latents = SAMPLERS[config.sampler](denoise, state, grid, StepNoise(seed, indices), callback)
+    return Drawn(latents, judge.logit)
+
+
+def last_inside(grid: Grid, window: Window) -> int | None:
+    """Return the last step at which any modality's log-SNR lies inside the window, None where there is none."""
+    low, high = window
+    inside = [(low <= lam) & (lam <= high) for lam in (log_snr(g.alpha, g.sigma)[:-1] for g in grid.values())]
+    steps = torch.stack(inside).any(0).nonzero()
+    return int(steps[-1]) if len(steps) else None
+
+
+@dataclass
+class _Judge:
+    """Hear the logit at one step: what guidance has computed there anyway, or asked for once where nothing guides."""
+
+    assembly: Assembly
+    bases: Sequence[Base]
+    held: Given | None
+    step: int | None
+    grid: Grid
+    logit: Tensor | None = None
+
+    def __call__(self, step: int, state: State, prediction: Prediction) -> None:
+        if step == self.step:
+            self.logit = prediction.logit if prediction.logit is not None else self._ask(step, state)
+
+    def _ask(self, step: int, state: State) -> Tensor | None:
+        if self.assembly.discriminator is None:
+            return None
+        levels = {m: whole.at(step) for m, whole in self.grid.items()}
+        if self.held is not None:
+            noise = self.held.noise
+            state = state | {
+                m: add_noise(x, noise[m], levels[m].alpha, levels[m].sigma) for m, x in self.held.clean.items()
+            }
+        conditions: dict[str, Condition] = {m: c for base in self.bases for m, c in base.conditions.items()}
+        pooled = {m: c.pooled for m, c in conditions.items() if c.pooled is not None}
+        dtype = self.assembly.dtype
+        with torch.no_grad(), torch.autocast(self.assembly.device.type, dtype, enabled=dtype != torch.float32):
+            return logit(self.assembly.discriminator.module, state, levels, pooled or None)
+
+
+def _guidance(assembly: Assembly, config: SampleConfig, independent: bool) -> Guidance | None:
+    if independent or assembly.discriminator is None:
+        return None
+    return Guidance(assembly.discriminator.module, config.guidance, dict.fromkeys(assembly.shapes, config.window))
+
+
+def _held(given: Mapping[str, Tensor], seed: int, indices: Sequence[int], device: torch.device) -> Given:
+    """Hold latents under the very noise that their samples would have begun with."""
+    clean = {m: x.to(device).float() for m, x in given.items()}
+    noise = {m: torch.stack([initial_noise(seed, i, m, x.shape[1:]) for i in indices]) for m, x in clean.items()}
+    return Given(clean, {m: x.to(device) for m, x in noise.items()})
+
+
+def _callbacks(judge: StepCallback, on_step: Callable[[int], None] | None) -> StepCallback:
+    def callback(step: int, state: State, prediction: Prediction) -> None:
+        judge(step, state, prediction)
+        if on_step is not None:
+            on_step(step + 1)
+
+    return callback

@@ -1,0 +1,116 @@
+"""Everything that `mmdisco sample` decides before it makes anything: models, samples, settings and where they go."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from mmdisco_cli.assembly import Assembly, assemble, join
+from mmdisco_cli.commands.options import SampleOptions
+from mmdisco_cli.devices import DTYPES, choose_device
+from mmdisco_cli.errors import DataError, UsageError
+from mmdisco_cli.recipe_schema import Recipe, SampleConfig
+from mmdisco_cli.sampling.given import Source, find_sources
+from mmdisco_cli.sampling.manifest import Row, read_rows
+from mmdisco_cli.sampling.outputs import makes_film
+from mmdisco_cli.sampling.settings import Settings, settings_of
+from mmdisco_cli.sampling.shards import Shard, this_shard
+from mmdisco_cli.weights_file import find_weights
+
+
+@dataclass(frozen=True)
+class Job:
+    """One process's share of a run of `mmdisco sample`."""
+
+    recipe: Recipe
+    options: SampleOptions
+    config: SampleConfig
+    assembly: Assembly
+    sources: Mapping[str, Source]
+    shard: Shard
+    directory: Path
+    settings: Settings
+    notes: tuple[str, ...]
+
+    @property
+    def indices(self) -> range:
+        """Return the samples of this process."""
+        return self.shard.of(self.options.n)
+
+    def prompt(self, index: int) -> str | None:
+        """Return the prompt of a sample, taken in turn."""
+        prompts = self.options.prompts
+        return prompts[index % len(prompts)] if prompts else None
+
+    def done(self) -> dict[int, Row]:
+        """Return the lines of the samples that need not be made again."""
+        if self.options.overwrite:
+            return {}
+        seed, fingerprint = self.options.seed, self.settings["fingerprint"]
+        found = {
+            row["index"]: row
+            for row in read_rows(self.directory)
+            if row["seed"] == seed and row.get("settings") == fingerprint
+        }
+        kept = self.config.keep_latents
+        return {i: found[i] for i in self.indices if i in found and (found[i].get("latents") or not kept)}
+
+
+def plan_job(recipe: Recipe, options: SampleOptions) -> Job:
+    """Build the models and settle all that a run needs; nothing is written.
+
+    Raises:
+        UsageError: n is not positive, or --given, --shard or the recipe do not fit.
+        DataError, PluginError, DeviceError: as for `assemble` and `find_sources`.
+    """
+    if options.n <= 0:
+        raise UsageError(f"--n {options.n}: must be at least 1")
+    config = _config(recipe, options)
+    assembly, notes = _assembly(recipe, options, config)
+    notes += _unread_prompts(assembly, options.prompts)
+    makes_film(assembly.modalities)
+    sources = find_sources(options.given, assembly.modalities)
+    settings = settings_of(
+        replace(recipe, sample=config),
+        assembly,
+        independent=options.independent,
+        given={m: source.digest() for m, source in sources.items()},
+        prompts=options.prompts,
+    )
+    directory = options.out or Path("runs") / recipe.name / default_folder(options)
+    shard = this_shard(options.shard)
+    return Job(recipe, options, config, assembly, sources, shard, directory, settings, (*assembly.notes, *notes))
+
+
+def default_folder(options: SampleOptions) -> str:
+    """Return the folder of a run's samples under runs/RECIPE; kinds of samples that differ never share one."""
+    parts = ["independent"] if options.independent else []
+    parts += ["given", *sorted(options.given)] if options.given else []
+    return "-".join(parts) or "samples"
+
+
+def _config(recipe: Recipe, options: SampleOptions) -> SampleConfig:
+    config = recipe.sample
+    if options.batch_size is not None:
+        config = replace(config, batch_size=options.batch_size)
+    return replace(config, dtype=options.dtype or config.dtype)
+
+
+def _assembly(recipe: Recipe, options: SampleOptions, config: SampleConfig) -> tuple[Assembly, list[str]]:
+    device, dtype = choose_device(options.device), DTYPES[config.dtype]
+    if not options.independent:
+        return assemble(recipe, device, dtype), []
+    alone = assemble(recipe, device, dtype, with_discriminator=False)
+    if config.weights is None:
+        return alone, []
+    try:
+        weights = find_weights(config.weights)
+    except DataError as error:
+        # Base models are sampled alone before there is any discriminator; only the logits need one.
+        return alone, [f"no logits: {error}"]
+    return join(alone, weights), []
+
+
+def _unread_prompts(assembly: Assembly, prompts: Sequence[str]) -> list[str]:
+    conditions = [c for base in assembly.bases(prompts[:1]) for c in base.conditions.values()] if prompts else []
+    read = any(c.positive is not None or c.pooled is not None for c in conditions)
+    return [] if read or not prompts else ["the prompts change nothing: no backbone of this recipe takes any"]

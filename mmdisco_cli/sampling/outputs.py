@@ -1,0 +1,57 @@
+"""The files of one sample: a film where there are picture and sound, tensors for all else."""
+
+from collections.abc import Mapping
+from pathlib import Path
+
+from safetensors.torch import save
+from torch import Tensor
+
+from mmdisco_cli.data.media import replacing, write_mp4
+from mmdisco_cli.diffusion.backbone import ModalityPlan
+from mmdisco_cli.errors import UsageError
+
+FILM = ("audio", "video")
+LONGEST_GAP = 0.1
+"""Seconds by which picture and sound may differ in length: the film cuts or pads the sound."""
+
+
+def sample_stem(index: int, seed: int) -> str:
+    """Return the name of a sample's files, without suffix."""
+    return f"{index:05d}-seed{seed}"
+
+
+def makes_film(modalities: Mapping[str, ModalityPlan]) -> bool:
+    """Return whether samples become .mp4; raise UsageError where picture and sound would differ in length."""
+    if not set(FILM) <= modalities.keys():
+        return False
+    sound, pictures = (modalities[m].seconds for m in FILM)
+    if abs(sound - pictures) > LONGEST_GAP:
+        raise UsageError(f"request: the sound would last {sound:g} s and the picture {pictures:g} s")
+    return True
+
+
+def write_sample(
+    folder: Path, stem: str, media: Mapping[str, Tensor], plans: Mapping[str, ModalityPlan], about: Mapping[str, str],
+    scale: int,
+) -> list[Path]:  # fmt: skip
+    """Write the media of one sample, without batch, and return its files, the one to show first.
+
+    Modalities beyond sound and picture go into a .safetensors beside the film, or alone where there is no film.
+    """
+    written = []
+    rest = dict(media)
+    if makes_film(plans):
+        audio, video = (rest.pop(m) for m in FILM)
+        fps, rate = plans["video"].rate or 0.0, round(plans["audio"].rate or 0)
+        written.append(write_mp4(folder / f"{stem}.mp4", video, audio, fps, rate, about, scale=scale))
+    if rest:
+        written.append(write_tensors(folder / f"{stem}.safetensors", rest, about))
+    return written
+
+
+def write_tensors(path: Path, tensors: Mapping[str, Tensor], about: Mapping[str, str]) -> Path:
+    """Write tensors, one a modality in full precision, with strings as metadata; whole or not at all."""
+    data = save({m: x.detach().cpu().contiguous() for m, x in tensors.items()}, dict(about))
+    with replacing(path) as part:
+        part.write_bytes(data)
+    return path

@@ -1,0 +1,84 @@
+"""`--dry-run`: what a run would do, as plain data and as lines to read."""
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from mmdisco_cli.diffusion.backbone import count_parameters
+from mmdisco_cli.sampling.job import Job
+from mmdisco_cli.sampling.outputs import sample_stem
+
+
+def describe(job: Job) -> dict[str, Any]:
+    """Return what a run would do, as plain data."""
+    assembly, config, options = job.assembly, job.config, job.options
+    loaded = assembly.discriminator
+    return {
+        "recipe": job.recipe.name,
+        "out": str(job.directory),
+        "samples": len(job.indices),
+        "complete": len(job.done()),
+        "first": sample_stem(job.indices[0], options.seed) if job.indices else None,
+        "sampler": config.sampler,
+        "steps": config.steps,
+        "batch_size": config.batch_size,
+        "device": str(assembly.device),
+        "dtype": job.settings["sample.dtype"],
+        "independent": options.independent,
+        "guidance": {m: config.guidance.get(m, 1.0) for m in assembly.shapes} if not options.independent else None,
+        "window": list(config.window),
+        "modalities": {
+            m: {
+                "latent": list(plan.latent_shape),
+                "media": list(plan.media_shape),
+                "rate": plan.rate,
+                "seconds": plan.seconds,
+                "given": [str(file) for file in job.sources[m].files] if m in job.sources else None,
+            }
+            for m, plan in assembly.modalities.items()
+        },
+        "backbones": {
+            label: {"fingerprint": backbone.info.fingerprint, "parameters": count_parameters(backbone)}
+            for label, backbone in assembly.backbones.items()
+        },
+        "discriminator": loaded
+        and {
+            "name": loaded.about["name"],
+            "weights": str(loaded.path),
+            "fingerprint": loaded.fingerprint,
+            "parameters": sum(p.numel() for p in loaded.module.parameters()),
+        },
+        "notes": list(job.notes),
+    }
+
+
+def overview(plan: Mapping[str, Any]) -> Iterator[str]:
+    """Yield the lines that say what `describe` says."""
+    yield f"recipe {plan['recipe']}: {plan['samples']} samples, {plan['complete']} of them complete, in {plan['out']}"
+    for modality, shapes in plan["modalities"].items():
+        rate = f" at {shapes['rate']:g} Hz" if shapes["rate"] else ""
+        latent = _by(shapes["latent"])
+        yield f"{modality}: {_by(shapes['media'])}{rate}, {shapes['seconds']:g} s, from a latent of {latent}"
+        if shapes["given"]:
+            yield f"{modality}: given by {len(shapes['given'])} files, the first {shapes['given'][0]}"
+    for label, backbone in plan["backbones"].items():
+        yield f"backbone {label}: {_count(backbone['parameters'])}, fingerprint {backbone['fingerprint']}"
+    if found := plan["discriminator"]:
+        yield f"discriminator {found['name']}: {_count(found['parameters'])}, {found['weights']}"
+    how = f"batches of {plan['batch_size']}, {plan['dtype']} on {plan['device']}"
+    yield f"{plan['sampler']}: {plan['steps']} steps, {how}"
+    yield f"guidance: {_guidance(plan)}"
+
+
+def _guidance(plan: Mapping[str, Any]) -> str:
+    if plan["guidance"] is None:
+        return "none, each model alone"
+    weights = ", ".join(f"{modality} {weight:g}" for modality, weight in plan["guidance"].items())
+    return f"{weights} for log-SNR between {plan['window'][0]:g} and {plan['window'][1]:g}"
+
+
+def _by(shape: list[int]) -> str:
+    return " x ".join(map(str, shape))
+
+
+def _count(parameters: int | None) -> str:
+    return "parameters unknown" if parameters is None else f"{parameters:,} parameters"

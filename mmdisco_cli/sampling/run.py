@@ -1,0 +1,192 @@
+"""`mmdisco sample`: draw what is missing of a run's samples, batch by batch, and write each as it is decoded."""
+
+import math
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from functools import partial
+
+from torch import Tensor
+
+from mmdisco_cli import __version__, console
+from mmdisco_cli.commands.options import SampleOptions
+from mmdisco_cli.diffusion.backbone import State
+from mmdisco_cli.errors import Stopped
+from mmdisco_cli.progress import Advance, progress
+from mmdisco_cli.recipe_schema import Recipe
+from mmdisco_cli.sampling.draw import Drawn, draw
+from mmdisco_cli.sampling.job import Job, plan_job
+from mmdisco_cli.sampling.manifest import Row, append_row
+from mmdisco_cli.sampling.outputs import sample_stem, write_sample, write_tensors
+from mmdisco_cli.sampling.overview import describe, overview
+from mmdisco_cli.sampling.pages import write_page
+from mmdisco_cli.sampling.settings import claim, require_agreement
+from mmdisco_cli.signals import SignalFlag
+
+Report = Callable[[Row], None]
+
+
+def sample(recipe: Recipe, options: SampleOptions) -> None:
+    """Make the samples that were asked for and print where each lies; the same call again makes what is missing.
+
+    Raises:
+        UsageError: options that do not fit, or a directory of samples made otherwise.
+        DataError, PluginError, DeviceError: models, given media or the output directory cannot be used.
+        Stopped: a signal came; every sample listed in the manifest is whole.
+    """
+    job = plan_job(recipe, options)
+    for text in job.notes:
+        console.note(f"note: {text}")
+    if options.dry_run:
+        if not options.overwrite:
+            require_agreement(job.directory, job.settings)
+        _print_plan(job)
+        return
+    make_samples(job, lambda row: _print_row(job, row))
+
+
+def _print_plan(job: Job) -> None:
+    if job.options.json:
+        console.record(describe(job))
+        return
+    for line in overview(describe(job)):
+        console.result(line)
+
+
+def _print_row(job: Job, row: Row) -> None:
+    path = str(job.directory / row["path"])
+    if job.options.json:
+        console.record(
+            {**row, "path": path} | ({"latents": str(job.directory / row["latents"])} if row.get("latents") else {})
+        )
+    else:
+        console.result(path)
+
+
+def make_samples(job: Job, report: Report = lambda row: None) -> None:
+    """Make what is missing of a job, report the line of every sample, those found first, and write the gallery.
+
+    Raises:
+        UsageError, DataError, Stopped: as for `sample`.
+    """
+    claim(job.directory, job.settings, overwrite=job.options.overwrite)
+    done = job.done()
+    for row in done.values():
+        report(row)
+    pending = [index for index in job.indices if index not in done]
+    if done and pending:
+        console.note(f"{len(done)} of {len(job.indices)} samples are there already")
+    with SignalFlag().listening() as stop:
+        _make(job, pending, report, stop)
+    write_page(job)
+
+
+def _make(job: Job, pending: Sequence[int], report: Report, stop: SignalFlag) -> None:
+    with progress("denoising", len(pending) * job.config.steps, enabled=job.shard.index == 0) as advance:
+        watch = _Watch(job, len(pending), stop, advance)
+        for batch in _batches(pending, job.config.batch_size):
+            for row in _batch(job, batch, partial(watch.after_step, len(batch))):
+                append_row(job.directory, row)
+                report(row)
+                watch.after_sample()
+
+
+@dataclass
+class _Watch:
+    """Count what is made, show it, and leave between two steps or two samples once a signal has come."""
+
+    job: Job
+    total: int
+    stop: SignalFlag
+    advance: Advance
+    made: int = 0
+
+    def after_step(self, batch: int, step: int) -> None:
+        self._leave_if_told()
+        self.advance(self.made * self.job.config.steps + step * batch, {"samples": self.made})
+
+    def after_sample(self) -> None:
+        self.made += 1
+        self._leave_if_told()
+
+    def _leave_if_told(self) -> None:
+        if self.stop.name and self.made < self.total:
+            left = f"{self.total - self.made} of {len(self.job.indices)} samples"
+            raise Stopped(f"stopped by {self.stop.name} before {left}; run the same command again")
+
+
+def _batch(job: Job, batch: Sequence[int], on_step: Callable[[int], None]) -> Iterator[Row]:
+    """Draw and decode one batch; yield each sample's line once its files are written."""
+    real = {m: source.read(batch, job.assembly.modalities[m]) for m, source in job.sources.items()}
+    prompts = [job.prompt(index) or "" for index in batch]
+    options = job.options
+    drawn = draw(
+        job.assembly, job.config, options.seed, batch,
+        prompts=prompts, given=_encode(job, real), independent=options.independent, on_step=on_step,
+    )  # fmt: skip
+    media = _decode(job, drawn.latents) | real
+    for place, index in enumerate(batch):
+        yield _write(job, index, place, drawn, media)
+
+
+def _encode(job: Job, real: State) -> State:
+    """Return the latents of given media."""
+    latents: State = {}
+    for label, backbone in job.assembly.backbones.items():
+        plan = job.assembly.plans[label]
+        own = {m: real[m].to(job.assembly.device) for m in plan.modalities if m in real}
+        latents |= backbone.encode(own, plan) if own else {}
+    return latents
+
+
+def _decode(job: Job, latents: State) -> State:
+    """Return the media of all modalities but those whose model has only given ones."""
+    media: State = {}
+    for label, backbone in job.assembly.backbones.items():
+        plan = job.assembly.plans[label]
+        if not plan.modalities.keys() <= job.sources.keys():
+            media |= backbone.decode({m: latents[m] for m in plan.modalities}, plan)
+    return media
+
+
+def _write(job: Job, index: int, place: int, drawn: Drawn, media: State) -> Row:
+    """Write the files of one sample of a batch and return its line for the manifest."""
+    options, stem = job.options, sample_stem(index, job.options.seed)
+    about = {
+        "title": f"{job.recipe.name} {index}",
+        "mmdisco": __version__,
+        "recipe": job.recipe.name,
+        "index": str(index),
+        "seed": str(options.seed),
+        "settings": str(job.settings["fingerprint"]),
+    }
+    about |= {"prompt": prompt} if (prompt := job.prompt(index)) is not None else {}
+    item = _one(media, place)
+    files = write_sample(job.directory, stem, item, job.assembly.modalities, about, job.config.scale)
+    row: Row = {
+        "path": files[0].name,
+        "index": index,
+        "seed": options.seed,
+        "prompt": prompt,
+        "logit": _number(drawn.logit, place),
+        "guided": not options.independent,
+        "given": {m: str(source.file(index)) for m, source in job.sources.items()} or None,
+        "settings": job.settings["fingerprint"],
+    }
+    if job.config.keep_latents:
+        latents = write_tensors(job.directory / f"{stem}.latents.safetensors", _one(drawn.latents, place), about)
+        row["latents"] = latents.name
+    return row
+
+
+def _number(values: Tensor | None, place: int) -> float | None:
+    """Return one value, None where there is none or where JSON could not hold it."""
+    value = math.nan if values is None else float(values[place])
+    return value if math.isfinite(value) else None
+
+
+def _one(batch: State, place: int) -> dict[str, Tensor]:
+    return {m: x[place] for m, x in batch.items()}
+
+
+def _batches(indices: Sequence[int], size: int) -> list[Sequence[int]]:
+    return [indices[i : i + size] for i in range(0, len(indices), size)]

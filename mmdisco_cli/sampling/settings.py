@@ -1,0 +1,89 @@
+"""What fixes the samples of a directory, under the names that the recipe has for it; and whether two runs agree."""
+
+import hashlib
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from mmdisco_cli.assembly import Assembly, fingerprints
+from mmdisco_cli.errors import UsageError
+from mmdisco_cli.recipe_schema import Recipe, to_plain
+from mmdisco_cli.sampling.manifest import read_rows, read_settings, write_settings
+
+Settings = dict[str, Any]
+
+# What only guided samples depend on: all the rest an independent control shares with them.
+GUIDANCE = ("sample.weights", "sample.guidance", "sample.window")
+
+
+def settings_of(
+    recipe: Recipe, assembly: Assembly, *, independent: bool, given: Mapping[str, str], prompts: Sequence[str]
+) -> Settings:
+    """Return every setting that a sample depends on beyond its seed and index; `given` by digest of the files.
+
+    Batch size, shard, device and what is kept beside a sample are not among them.
+    """
+    sample = to_plain(recipe.sample)
+    settings: Settings = {
+        **{f"backbones.{label}": name for label, name in fingerprints(assembly.backbones).items()},
+        **{f"request.{key}": value for key, value in to_plain(recipe.request).items()},
+        "coupling": recipe.coupling,
+        **{f"sample.{key}": sample[key] for key in ("sampler", "steps", "cfg", "scale")},
+        "sample.dtype": str(assembly.dtype).removeprefix("torch."),
+        **{f"given.{modality}": digest for modality, digest in given.items()},
+        "prompts": list(prompts),
+        "independent": independent,
+    }
+    if not independent:
+        loaded = assembly.discriminator
+        settings |= {"sample.weights": loaded and loaded.fingerprint}
+        settings |= {f"sample.{key}": sample[key] for key in ("guidance", "window")}
+    return settings | {"fingerprint": _fingerprint(settings)}
+
+
+def is_control(settings: Mapping[str, Any], guided: Mapping[str, Any]) -> bool:
+    """Return whether `settings` are those of the independent samples that belong to guided ones."""
+    return settings.get("independent") is True and _shared(settings) == _shared(guided)
+
+
+def disagreement(directory: Path, settings: Mapping[str, Any]) -> str:
+    """Return in a clause how a directory's samples were made otherwise; empty where they were not, or it has none."""
+    found = read_settings(directory)
+    if found is None or found == settings or not read_rows(directory):
+        return ""
+    keys = [key for key in (*found, *(k for k in settings if k not in found)) if key != "fingerprint"]
+    differing = [key for key in keys if found.get(key) != settings.get(key)]
+    return ", ".join(f"{key} {_shown(found.get(key))} instead of {_shown(settings.get(key))}" for key in differing)
+
+
+def claim(directory: Path, settings: Mapping[str, Any], *, overwrite: bool) -> None:
+    """Make the directory and note how its samples are made.
+
+    Raises:
+        UsageError: it holds samples that were made otherwise.
+        DataError: it cannot be written.
+    """
+    if not overwrite:
+        require_agreement(directory, settings)
+    if read_settings(directory) != settings:
+        write_settings(directory, settings)
+
+
+def require_agreement(directory: Path, settings: Mapping[str, Any]) -> None:
+    """Raise UsageError where the directory holds samples that were made otherwise, naming each setting."""
+    if clause := disagreement(directory, settings):
+        raise UsageError(f"{directory}: holds samples made with {clause} (choose another --out, or --overwrite)")
+
+
+def _shared(settings: Mapping[str, Any]) -> dict[str, Any]:
+    return {k: v for k, v in settings.items() if k not in (*GUIDANCE, "independent", "fingerprint")}
+
+
+def _shown(value: Any) -> str:
+    return "nothing" if value is None else json.dumps(value, ensure_ascii=False)
+
+
+def _fingerprint(settings: Mapping[str, Any]) -> str:
+    text = json.dumps(settings, sort_keys=True, ensure_ascii=False)
+    return hashlib.sha256(text.encode()).hexdigest()[:16]
