@@ -1,0 +1,153 @@
+"""A sample is the same in any batch; guidance, its absence and given modalities do what they say."""
+
+from collections.abc import Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from tiny_models import CPU
+from torch import Tensor
+
+from mmdisco_cli import recipe as recipes
+from mmdisco_cli.assembly import Assembly, assemble
+from mmdisco_cli.diffusion.coupling import coupled_grid
+from mmdisco_cli.diffusion.guidance import logit
+from mmdisco_cli.diffusion.noise import initial_noise
+from mmdisco_cli.diffusion.schedules import Levels, log_snr
+from mmdisco_cli.recipe_schema import SampleConfig
+from mmdisco_cli.sampling.draw import draw, last_inside
+
+SAMPLERS = ("ddim", "ddpm", "dpmpp_2m", "dpmpp_3s")
+
+
+@pytest.fixture(scope="module")
+def joint(tiny: Path) -> Assembly:
+    return assemble(recipes.load(str(tiny)), CPU)
+
+
+def config(**changed: Any) -> SampleConfig:
+    return replace(SampleConfig(steps=6, guidance={"audio": 2.0, "video": 3.0}), **changed)
+
+
+def largest_difference(a: Mapping[str, Tensor], b: Mapping[str, Tensor]) -> float:
+    return max(float((a[m] - b[m]).abs().max()) for m in a)
+
+
+def row(state: Mapping[str, Tensor], place: int) -> dict[str, Tensor]:
+    return {m: x[place : place + 1] for m, x in state.items()}
+
+
+@pytest.mark.parametrize("sampler", SAMPLERS)
+def test_a_sample_is_the_same_in_any_batch(joint: Assembly, sampler: str) -> None:
+    together = draw(joint, config(sampler=sampler), 5, [0, 1, 2, 3, 4])
+    for place, batch in ((3, [3]), (2, [4, 2])):
+        alone = draw(joint, config(sampler=sampler), 5, batch)
+        at = batch.index(place)
+        assert largest_difference(row(alone.latents, at), row(together.latents, place)) < 1e-4
+        assert together.logit is not None
+        assert alone.logit is not None
+        assert float(alone.logit[at]) == pytest.approx(float(together.logit[place]), abs=1e-3)
+
+
+@pytest.mark.parametrize("sampler", SAMPLERS)
+def test_independent_is_guidance_of_weight_zero(joint: Assembly, sampler: str) -> None:
+    independent = draw(joint, config(sampler=sampler), 0, [0, 7], independent=True)
+    unweighted = draw(joint, config(sampler=sampler, guidance={"audio": 0.0, "video": 0.0}), 0, [0, 7])
+    guided = draw(joint, config(sampler=sampler), 0, [0, 7])
+    assert largest_difference(independent.latents, unweighted.latents) == 0
+    assert largest_difference(independent.latents, guided.latents) > 1e-2
+    assert independent.logit is not None
+    assert unweighted.logit is not None
+    assert torch.equal(independent.logit, unweighted.logit)
+
+
+def test_seed_and_index_make_the_sample(joint: Assembly) -> None:
+    first = draw(joint, config(), 0, [0, 1]).latents
+    assert largest_difference(row(first, 0), row(first, 1)) > 1e-2
+    assert largest_difference(first, draw(joint, config(), 1, [0, 1]).latents) > 1e-2
+
+
+def test_independent_asks_the_discriminator_once(joint: Assembly) -> None:
+    asked = []
+    module = joint.discriminator.module if joint.discriminator else None
+    assert module is not None
+    hook = module.register_forward_hook(lambda *_: asked.append(1))
+    draw(joint, config(), 0, [0], independent=True)
+    hook.remove()
+    assert len(asked) == 1
+
+
+def test_without_a_discriminator_there_is_no_logit(tiny: Path) -> None:
+    alone = assemble(recipes.load(str(tiny)), CPU, with_discriminator=False)
+    assert draw(alone, config(), 0, [0], independent=True).logit is None
+
+
+def test_the_logit_is_that_of_the_last_step_in_the_window(joint: Assembly) -> None:
+    """One DDIM step from pure noise leads to alpha * x_0 + sigma * noise, which is asked about next."""
+    chosen = config(steps=2, window=(-1.0, 1.0))
+    levels = {m: grid.at(1) for m, grid in coupled_grid(joint.bases(), 2).items()}
+    seen = {}
+    for m, shape in joint.shapes.items():
+        noise = initial_noise(0, 3, m, shape)[None]
+        first = coupled_grid(joint.bases(), 2)[m].at(0)
+        base = next(b for b in joint.bases() if m in b.modalities)
+        x0 = base.backbone.predict({m: noise}, {m: first.t.expand(1)}, {}, base.plan)[m]
+        seen[m] = levels[m].alpha * x0 + levels[m].sigma * noise
+    assert joint.discriminator is not None
+    with torch.no_grad():
+        expected = logit(joint.discriminator.module, seen, levels)
+    for independent in (True, False):
+        found = draw(joint, chosen, 0, [3], independent=independent).logit
+        assert found is not None
+        torch.testing.assert_close(found, expected, atol=1e-4, rtol=1e-4)
+
+
+@pytest.mark.parametrize("sampler", SAMPLERS)
+@pytest.mark.parametrize("independent", [False, True])
+def test_a_given_modality_ends_as_it_is_and_moves_the_other(joint: Assembly, sampler: str, independent: bool) -> None:
+    given = {"video": torch.randn(2, *joint.shapes["video"], generator=torch.Generator().manual_seed(3))}
+    chosen = config(sampler=sampler)
+    found = draw(joint, chosen, 0, [0, 1], given=given, independent=independent).latents
+    free = draw(joint, chosen, 0, [0, 1], independent=independent).latents
+    assert torch.equal(found["video"], given["video"])
+    moved = float((found["audio"] - free["audio"]).abs().max())
+    assert moved == 0 if independent else moved > 1e-4
+
+
+def test_the_logit_of_an_independent_sample_sees_what_is_given(joint: Assembly) -> None:
+    """DDPM's own state of a given modality is not alpha * x_0 + sigma * epsilon, but that is what must be seen."""
+    given = torch.randn(1, *joint.shapes["video"], generator=torch.Generator().manual_seed(3))
+    assert joint.discriminator is not None
+    seen: list[Tensor] = []
+    hook = joint.discriminator.module.register_forward_pre_hook(lambda _, inputs: seen.append(inputs[0]["video"]))
+    draw(joint, config(sampler="ddpm"), 0, [0], given={"video": given}, independent=True)
+    hook.remove()
+    grid = coupled_grid(joint.bases(), 6)
+    step = last_inside(grid, config().window)
+    assert step is not None
+    level = grid["video"].at(step)  # variance-preserving: nothing is divided out
+    noise = initial_noise(0, 0, "video", joint.shapes["video"])
+    torch.testing.assert_close(seen, [level.alpha * given + level.sigma * noise])
+
+
+def test_steps_are_counted_and_may_be_stopped(joint: Assembly) -> None:
+    heard: list[int] = []
+    draw(joint, config(), 0, [0], on_step=heard.append)
+    assert heard == [1, 2, 3, 4, 5, 6]
+
+    def stop(step: int) -> None:
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        draw(joint, config(), 0, [0], on_step=stop)
+
+
+def test_the_last_step_inside_a_window_is_found() -> None:
+    alpha = torch.tensor([0.0, 0.3, 0.6, 0.9, 1.0])
+    levels = Levels(alpha, alpha, (1 - alpha**2).sqrt())
+    lam = log_snr(levels.alpha, levels.sigma).tolist()
+    assert last_inside({"x": levels}, (-4.0, lam[2])) == 2
+    assert last_inside({"x": levels}, (-4.0, 100.0)) == 3  # no model is asked at the last level
+    assert last_inside({"x": levels}, (lam[1] + 0.01, lam[2] - 0.01)) is None

@@ -1,0 +1,393 @@
+"""`mmdisco sample` from its options to its files: the same set however it is made, and nothing half-written."""
+
+import errno
+import json
+import os
+import resource
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from safetensors import safe_open
+from safetensors.torch import load_file
+
+from mmdisco_cli import recipe as recipes
+from mmdisco_cli.app import run as mmdisco
+from mmdisco_cli.commands.options import SampleOptions
+from mmdisco_cli.data.media import probe, read_video
+from mmdisco_cli.errors import DataError, ExitCode, Stopped, UsageError
+from mmdisco_cli.sampling import run
+from mmdisco_cli.sampling.job import plan_job
+from mmdisco_cli.sampling.manifest import complete_rows, read_rows
+
+pytestmark = pytest.mark.usefixtures("in_empty_folder")
+Latents = dict[str, dict[str, torch.Tensor]]
+
+
+def make(tiny: Path, out: str, *settings: str, **options: Any) -> list[dict[str, Any]]:
+    """Make samples with their latents kept; return the lines reported."""
+    recipe = recipes.load(str(tiny), ["sample.keep_latents=true", *settings])
+    rows: list[dict[str, Any]] = []
+    run.make_samples(plan_job(recipe, SampleOptions(out=Path(out), **options)), rows.append)
+    return rows
+
+
+def latents(folder: str) -> Latents:
+    return {path.name: load_file(path) for path in sorted(Path(folder).glob("*.latents.safetensors"))}
+
+
+def assert_same_set(found: Latents, expected: Latents) -> None:
+    assert found.keys() == expected.keys()
+    for name, state in expected.items():
+        assert found[name].keys() == state.keys() == {"audio", "video"}
+        for m, x in state.items():
+            torch.testing.assert_close(found[name][m], x, atol=1e-4, rtol=0)
+
+
+def leftovers(folder: Path) -> list[Path]:
+    return [path for path in folder.rglob("*") if path.name.endswith(".part")]
+
+
+def test_one_go_shards_ranks_and_other_batches_make_the_same_set(tiny: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    rows = make(tiny, "whole", n=8)
+    assert [row["path"] for row in rows] == [f"{i:05d}-seed0.mp4" for i in range(8)]
+    whole = latents("whole")
+    make(tiny, "batches", n=8, batch_size=3)
+    assert_same_set(latents("batches"), whole)
+    for index in (2, 0, 1):
+        make(tiny, "shards", n=8, shard=(index, 3))
+    assert_same_set(latents("shards"), whole)
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    for rank in ("1", "0"):
+        monkeypatch.setenv("RANK", rank)
+        make(tiny, "ranks", n=8)
+    assert_same_set(latents("ranks"), whole)
+    for folder in ("shards", "ranks"):
+        assert [row["index"] for row in complete_rows(Path(folder))] == list(range(8))
+        assert (Path(folder) / "index.html").read_text().count("<article") == 8
+
+
+@pytest.mark.slow
+def test_after_a_kill_the_same_command_makes_the_same_set(tiny: Path) -> None:
+    arguments = ["sample", "--recipe", str(tiny), "--n", "8", "--batch-size", "2", "--set", "sample.keep_latents=true"]
+    command = [sys.executable, "-m", "mmdisco_cli", *arguments, "--set", "sample.steps=200", "--out", "killed"]
+    source = str(Path(run.__file__).parents[2])
+    environment = {**os.environ, "PYTHONPATH": source}
+    process = subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True)
+    assert process.stdout is not None
+    with process, process.stdout:
+        process.stdout.readline()
+        time.sleep(0.05)
+        process.kill()
+    made = {row["path"]: (Path("killed") / row["path"]).stat().st_mtime_ns for row in read_rows(Path("killed"))}
+    assert 0 < len(made) < 8
+    make(tiny, "killed", "sample.steps=200", n=8, batch_size=2)
+    make(tiny, "undisturbed", "sample.steps=200", n=8)
+    assert_same_set(latents("killed"), latents("undisturbed"))
+    assert len(complete_rows(Path("killed"))) == 8
+    assert {name: (Path("killed") / name).stat().st_mtime_ns for name in made} == made
+
+
+def test_what_is_complete_is_kept_and_reported(tiny: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    make(tiny, "out", n=2)
+    before = {path: path.stat().st_mtime_ns for path in Path("out").glob("*.mp4")}
+    rows = make(tiny, "out", n=3)
+    assert [row["index"] for row in rows] == [0, 1, 2]
+    assert {path: path.stat().st_mtime_ns for path in before} == before
+    assert "2 of 3 samples are there already" in capsys.readouterr().err
+
+
+def test_a_lost_file_and_a_torn_line_are_made_again(tiny: Path) -> None:
+    make(tiny, "out", n=3)
+    before = latents("out")
+    Path("out/00001-seed0.mp4").unlink()
+    manifest = Path("out/manifest.jsonl")
+    manifest.write_bytes(manifest.read_bytes()[:-20])
+    assert [row["index"] for row in complete_rows(Path("out"))] == [0]
+    make(tiny, "out", n=3)
+    assert [row["index"] for row in complete_rows(Path("out"))] == [0, 1, 2]
+    assert_same_set(latents("out"), before)
+
+
+def test_latents_asked_for_later_are_made(tiny: Path) -> None:
+    make(tiny, "out", "sample.keep_latents=false", n=2)
+    assert latents("out") == {}
+    make(tiny, "out", n=2)
+    assert len(latents("out")) == 2
+
+
+def test_another_seed_stands_beside(tiny: Path) -> None:
+    make(tiny, "out", n=1)
+    make(tiny, "out", n=1, seed=4)
+    first, second = latents("out").values()
+    assert not torch.equal(first["audio"], second["audio"])
+
+
+def test_settings_that_differ_are_named_and_overwritten_only_when_told(tiny: Path) -> None:
+    make(tiny, "out", n=2)
+    before = latents("out")
+    with pytest.raises(UsageError, match=r"steps 6 instead of 5, sample.scale 1 instead of 2 ") as raised:
+        make(tiny, "out", "sample.steps=5", "sample.scale=2", n=2)
+    assert str(raised.value).startswith("out: holds samples made with")
+    assert "--overwrite" in str(raised.value)
+    assert_same_set(latents("out"), before)
+    with pytest.raises(UsageError, match="made with independent false instead of true"):
+        make(tiny, "out", n=2, independent=True)
+    make(tiny, "out", "sample.steps=5", n=1, overwrite=True)
+    assert [row["index"] for row in complete_rows(Path("out"))] == [0]
+    after, name = latents("out"), "00000-seed0.latents.safetensors"
+    assert not torch.equal(after[name]["audio"], before[name]["audio"])
+    make(tiny, "out", "sample.steps=5", n=2)
+    assert [row["index"] for row in complete_rows(Path("out"))] == [0, 1]
+
+
+def test_a_film_has_picture_and_sound_of_equal_length(tiny: Path) -> None:
+    make(tiny, "out", "sample.scale=3", n=1)
+    info = probe("out/00000-seed0.mp4")
+    assert (info.height, info.width) == (96, 96)
+    assert info.video is not None
+    assert info.audio is not None
+    assert info.video.stop - info.video.start == info.audio.stop - info.audio.start == pytest.approx(0.4)
+
+
+def test_latents_are_float32_and_say_what_they_are(tiny: Path) -> None:
+    make(tiny, "out", n=1, prompts=("a ball",))
+    with safe_open("out/00000-seed0.latents.safetensors", framework="pt") as file:
+        about = file.metadata()
+        assert {file.get_tensor(m).dtype for m in ("audio", "video")} == {torch.float32}
+        assert file.get_tensor("video").shape == (2, 4, 2, 2)
+    assert (about["index"], about["seed"], about["prompt"], about["recipe"]) == ("0", "0", "a ball", "tiny")
+
+
+def test_independent_has_a_folder_of_its_own_and_the_gallery_shows_both(tiny: Path) -> None:
+    arguments = ["sample", "--recipe", str(tiny), "--n", "2"]
+    assert mmdisco([*arguments, "--independent"]) == ExitCode.OK
+    assert mmdisco(arguments) == ExitCode.OK
+    guided, independent = (complete_rows(Path("runs/tiny") / name) for name in ("samples", "independent"))
+    assert [row["guided"] for row in guided] == [True, True]
+    assert [row["guided"] for row in independent] == [False, False]
+    assert all(isinstance(row["logit"], float) for row in guided + independent)
+    page = Path("runs/tiny/samples/index.html").read_text()
+    assert page.count('src="../independent/0000') == 2
+    assert "../" not in Path("runs/tiny/independent/index.html").read_text()
+
+
+def test_independent_samples_of_another_recipe_are_not_shown_beside(tiny: Path) -> None:
+    arguments = ["sample", "--recipe", str(tiny), "--n", "1"]
+    assert mmdisco([*arguments, "--independent", "--set", "sample.steps=3"]) == ExitCode.OK
+    assert mmdisco(arguments) == ExitCode.OK
+    assert "../independent" not in Path("runs/tiny/samples/index.html").read_text()
+
+
+def test_independent_needs_no_discriminator_and_says_that_logits_are_missing(
+    tiny: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    arguments = ["sample", "--recipe", str(tiny), "--n", "1", "--set", "sample.weights=absent.safetensors"]
+    assert mmdisco(arguments) == ExitCode.DATA
+    capsys.readouterr()
+    assert mmdisco([*arguments, "--independent", "--json"]) == ExitCode.OK
+    captured = capsys.readouterr()
+    assert json.loads(captured.out)["logit"] is None
+    assert "note: no logits: no weights 'absent.safetensors'" in captured.err
+
+
+def test_given_video_is_written_as_it_is_and_the_sound_is_made(tiny: Path) -> None:
+    make(tiny, "source", "sample.scale=2", n=3)
+    Path("source/.hidden.mp4").write_bytes(b"")
+    rows = make(tiny, "given", "sample.scale=2", n=4, given={"video": Path("source")})
+    assert [Path(row["given"]["video"]).name for row in rows] == [f"{i % 3:05d}-seed0.mp4" for i in range(4)]
+    for index in range(4):
+        found, real = (
+            read_video(path, 0, 4, 10, 32, 32)
+            for path in (f"given/{index:05d}-seed0.mp4", f"source/{index % 3:05d}-seed0.mp4")
+        )
+        assert float((found - real).square().mean()) < 1e-3
+    kept = latents("given")
+    # The same film under other noise: its latent is the same, the sound is not.
+    first, last = kept["00000-seed0.latents.safetensors"], kept["00003-seed0.latents.safetensors"]
+    torch.testing.assert_close(first["video"], last["video"], atol=1e-5, rtol=0)
+    assert float((first["audio"] - last["audio"]).abs().max()) > 1e-2
+
+
+def test_given_sound_has_a_folder_of_its_own(tiny: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    make(tiny, "source", n=1)
+    given = ["--given", "audio=source/00000-seed0.mp4"]
+    assert mmdisco(["sample", "--recipe", str(tiny), "--n", "1", *given]) == ExitCode.OK
+    assert capsys.readouterr().out == "runs/tiny/given-audio/00000-seed0.mp4\n"
+
+
+def test_given_media_that_change_are_noticed(tiny: Path) -> None:
+    make(tiny, "source", n=2)
+    make(tiny, "out", n=1, given={"video": Path("source/00000-seed0.mp4")})
+    os.replace("source/00001-seed0.mp4", "source/00000-seed0.mp4")
+    with pytest.raises(UsageError, match=r"made with given\.video"):
+        make(tiny, "out", n=1, given={"video": Path("source/00000-seed0.mp4")})
+
+
+@pytest.mark.parametrize(
+    ("given", "said", "code"),
+    [
+        ("vidoe=x.mp4", "unknown modality (did you mean video?)", ExitCode.USAGE),
+        ("video=absent.mp4", "absent.mp4: no such file or folder", ExitCode.DATA),
+        ("video=empty", "empty: no file ends in .mp4", ExitCode.DATA),
+        ("video=broken.mp4", "broken.mp4: corrupt", ExitCode.DATA),
+    ],
+)
+def test_what_cannot_be_given_is_said(
+    tiny: Path, capsys: pytest.CaptureFixture[str], given: str, said: str, code: ExitCode
+) -> None:
+    Path("empty").mkdir()
+    Path("broken.mp4").write_bytes(b"nonsense")
+    assert mmdisco(["sample", "--recipe", str(tiny), "--n", "1", "--given", given]) == code
+    assert said in capsys.readouterr().err
+
+
+def test_giving_everything_leaves_nothing(tiny: Path) -> None:
+    make(tiny, "source", n=1)
+    with pytest.raises(UsageError, match="leaves nothing to sample"):
+        make(tiny, "out", n=1, given={m: Path("source") for m in ("audio", "video")})
+
+
+def test_dry_run_says_the_plan_and_writes_nothing(tiny: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    arguments = ["sample", "--recipe", str(tiny), "--n", "5", "--shard", "1/2", "--dry-run"]
+    assert mmdisco(arguments) == ExitCode.OK
+    out = capsys.readouterr().out
+    for said in ("2 samples", "runs/tiny/samples", "1 x 6400 at 16000 Hz", "6 steps", "audio 2, video 3", "parameters"):
+        assert said in out
+    assert mmdisco([*arguments, "--json"]) == ExitCode.OK
+    plan = json.loads(capsys.readouterr().out)
+    assert plan["samples"] == 2
+    assert plan["modalities"]["video"]["media"] == [3, 4, 32, 32]
+    assert list(Path().iterdir()) == []
+
+
+def test_dry_run_tells_of_a_disagreement(tiny: Path) -> None:
+    assert mmdisco(["sample", "--recipe", str(tiny), "--n", "1"]) == ExitCode.OK
+    arguments = ["sample", "--recipe", str(tiny), "--n", "1", "--dry-run", "--set", "sample.steps=3"]
+    assert mmdisco(arguments) == ExitCode.USAGE
+    assert mmdisco([*arguments, "--overwrite"]) == ExitCode.OK
+
+
+def test_stdout_holds_paths_or_json_and_nothing_else(tiny: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    prompts = ["--prompt", "x", "--prompt", "y"]
+    arguments = ["sample", "--recipe", str(tiny), "--n", "2", "--out", "[a b]", "--seed", "3", *prompts]
+    assert mmdisco(arguments) == ExitCode.OK
+    captured = capsys.readouterr()
+    assert captured.out.splitlines() == ["[a b]/00000-seed3.mp4", "[a b]/00001-seed3.mp4"]
+    assert "the prompts change nothing" in captured.err
+    assert mmdisco([*arguments, "--json"]) == ExitCode.OK
+    objects = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+    assert [(o["path"], o["index"], o["seed"], o["prompt"]) for o in objects] == [
+        ("[a b]/00000-seed3.mp4", 0, 3, "x"),
+        ("[a b]/00001-seed3.mp4", 1, 3, "y"),
+    ]
+    assert all(isinstance(o["logit"], float) for o in objects)
+
+
+def test_an_n_below_one_is_wrong_usage(tiny: Path) -> None:
+    assert mmdisco(["sample", "--recipe", str(tiny), "--n", "0"]) == ExitCode.USAGE
+    with pytest.raises(UsageError, match="at least 1"):
+        plan_job(recipes.load(str(tiny)), SampleOptions(n=0))
+
+
+def test_picture_and_sound_of_different_length_are_refused(tiny: Path) -> None:
+    untrained = ["backbones.audio.weights=null", "sample.weights=null"]
+    recipe = recipes.load(str(tiny), [*untrained, "request.seconds=0.8"])
+    with pytest.raises(UsageError, match=r"sound would last 0\.8 s and the picture 0\.4 s"):
+        plan_job(recipe, SampleOptions(n=1, independent=True))
+
+
+def test_an_output_that_cannot_be_written_is_a_data_error(tiny: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    Path("file").touch()
+    assert mmdisco(["sample", "--recipe", str(tiny), "--n", "1", "--out", "file/out"]) == ExitCode.DATA
+    assert "error: file/out: cannot write (Not a directory)" in capsys.readouterr().err
+
+
+@contextmanager
+def largest_file(size: int) -> Iterator[None]:
+    """Let the system refuse to write files beyond a size, as a full disk would."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (size, hard))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+
+
+def test_a_film_that_does_not_fit_leaves_nothing(tiny: Path) -> None:
+    with largest_file(2000), pytest.raises(DataError, match=r"00000-seed0\.mp4: cannot write"):
+        make(tiny, "out", n=2)
+    assert sorted(path.name for path in Path("out").iterdir()) == ["settings.json"]
+
+
+def test_a_disk_full_at_the_end_of_a_file_leaves_what_was_whole(tiny: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    move = Path.replace
+
+    def full(self: Path, target: Path) -> Path:
+        if "00001" in target.name:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        return move(self, target)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Path, "replace", full)
+        with pytest.raises(DataError, match="No space left") as raised:
+            make(tiny, "out", n=3)
+    assert "\n" not in str(raised.value)
+    assert [row["index"] for row in complete_rows(Path("out"))] == [0]
+    assert leftovers(Path("out")) == []
+    make(tiny, "out", n=3)
+    make(tiny, "undisturbed", n=3)
+    assert_same_set(latents("out"), latents("undisturbed"))
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGUSR1])
+def test_a_signal_lets_the_sample_be_finished(tiny: Path, number: signal.Signals) -> None:
+    job = plan_job(recipes.load(str(tiny)), SampleOptions(n=4, out=Path("out")))
+    seen = []
+
+    def report(row: dict[str, Any]) -> None:
+        seen.append(row["index"])
+        if row["index"] == 1:
+            os.kill(os.getpid(), number)
+
+    with pytest.raises(Stopped, match=f"stopped by {number.name} before 2 of 4 samples; run the same command again"):
+        run.make_samples(job, report)
+    assert seen == [0, 1] == [row["index"] for row in complete_rows(Path("out"))]
+    run.make_samples(job)
+    assert len(complete_rows(Path("out"))) == 4
+
+
+def test_a_signal_while_denoising_ends_between_two_steps(tiny: Path) -> None:
+    recipe = recipes.load(str(tiny))
+    job = plan_job(recipe, SampleOptions(n=2, out=Path("out")))
+    module = job.assembly.discriminator.module if job.assembly.discriminator else torch.nn.Identity()
+    asked = []
+
+    def hook(*_: Any) -> None:
+        asked.append(1)
+        os.kill(os.getpid(), signal.SIGTERM)
+
+    handle = module.register_forward_hook(hook)
+    with pytest.raises(Stopped):
+        run.make_samples(job)
+    handle.remove()
+    assert len(asked) == 1
+    assert complete_rows(Path("out")) == []
+
+
+def test_one_modality_alone_becomes_tensors_and_no_film(tiny: Path) -> None:
+    recipe = recipes.load(str(tiny))
+    alone = replace(recipe, backbones={"audio": recipe.backbones["audio"]}, sample=replace(recipe.sample, weights=None))
+    rows: list[dict[str, Any]] = []
+    run.make_samples(plan_job(alone, SampleOptions(n=2, out=Path("out"), independent=True)), rows.append)
+    assert [row["path"] for row in rows] == ["00000-seed0.safetensors", "00001-seed0.safetensors"]
+    assert load_file(Path("out") / rows[0]["path"])["audio"].shape == (1, 6400)
+    assert not Path("out/index.html").exists()
