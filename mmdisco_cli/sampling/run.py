@@ -62,8 +62,10 @@ def _print_row(job: Job, row: Row) -> None:
         console.result(path)
 
 
-def make_samples(job: Job, report: Report = lambda row: None) -> None:
+def make_samples(job: Job, report: Report = lambda row: None, *, gallery: bool = True) -> None:
     """Make what is missing of a job, report the line of every sample, those found first, and write the gallery.
+
+    A line is what the manifest holds, with its path relative to `job.directory`.
 
     Raises:
         UsageError, DataError, Stopped: as for `sample`.
@@ -77,7 +79,8 @@ def make_samples(job: Job, report: Report = lambda row: None) -> None:
         console.note(f"{len(done)} of {len(job.indices)} samples are there already")
     with SignalFlag().listening() as stop:
         _make(job, pending, report, stop)
-    write_page(job)
+    if gallery:
+        write_page(job, anew=bool(pending))
 
 
 def _make(job: Job, pending: Sequence[int], report: Report, stop: SignalFlag) -> None:

@@ -180,6 +180,19 @@ def test_independent_has_a_folder_of_its_own_and_the_gallery_shows_both(tiny: Pa
     assert "../" not in Path("runs/tiny/independent/index.html").read_text()
 
 
+def test_the_gallery_is_written_again_only_for_something_new(tiny: Path) -> None:
+    def page(*options: str) -> int:
+        assert mmdisco(["sample", "--recipe", str(tiny), "--n", "1", *options]) == ExitCode.OK
+        return Path("runs/tiny/samples/index.html").stat().st_mtime_ns
+
+    first = page()
+    assert page() == first
+    page("--independent")
+    second = page()
+    assert second > first
+    assert page("--seed", "1") > second
+
+
 def test_independent_samples_of_another_recipe_are_not_shown_beside(tiny: Path) -> None:
     arguments = ["sample", "--recipe", str(tiny), "--n", "1"]
     assert mmdisco([*arguments, "--independent", "--set", "sample.steps=3"]) == ExitCode.OK
