@@ -4,6 +4,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from mmdisco_cli.diffusion.backbone import ModalityPlan, Request
+from mmdisco_cli.errors import UsageError
+
 STRIDE = 16
 """Pixels along an edge that one latent cell stands for."""
 
@@ -17,8 +20,10 @@ class FrameCodec(nn.Module):
 
     mean: Tensor
     std: Tensor
+    batch = 96
+    """Frames in a training step."""
 
-    def __init__(self, channels: int = 8, noise: float = 0.05) -> None:
+    def __init__(self, channels: int, noise: float = 0.05) -> None:
         super().__init__()
         self.channels, self.noise = channels, noise
         self.encoder = nn.Sequential(
@@ -38,6 +43,15 @@ class FrameCodec(nn.Module):
         self.register_buffer("mean", torch.zeros(channels))
         self.register_buffer("std", torch.ones(channels))
 
+    def plan(self, request: Request, notes: tuple[str, ...] = ()) -> ModalityPlan:
+        """Return the shapes for the request's frames, rate and size, the size rounded to whole latent cells."""
+        if request.frames is None or request.fps is None or request.height is None or request.width is None:
+            raise UsageError("request: the `frames` codec needs frames, fps, height and width")
+        cells = tuple(max(round(pixels / STRIDE), 1) for pixels in (request.height, request.width))
+        media = (3, request.frames, *(STRIDE * n for n in cells))
+        latent = (self.channels, request.frames, *cells)
+        return ModalityPlan(latent, media, request.fps, request.frames / request.fps, notes)
+
     def encode(self, video: Tensor) -> Tensor:
         """Return latents of about zero mean and unit variance."""
         code = unfold_frames(self._code(fold_frames(video)), len(video))
@@ -48,6 +62,14 @@ class FrameCodec(nn.Module):
         code = latent * _per_channel(self.std) + _per_channel(self.mean)
         pixels: Tensor = self.decoder(fold_frames(code).clamp(-1, 1))
         return unfold_frames(pixels, len(latent)).clamp(-1, 1)
+
+    def compact(self, video: Tensor) -> Tensor:
+        """Return the single frames (B * T, 3, H, W) that training draws from, as bytes."""
+        return fold_frames(((video + 1) * 127.5).round().byte())
+
+    def expand(self, items: Tensor) -> Tensor:
+        """Return compact items as the network takes them."""
+        return items.float() / 127.5 - 1
 
     def reconstruction_loss(self, frames: Tensor, generator: torch.Generator) -> Tensor:
         """Return the mean absolute and squared error of frames (N, 3, H, W) through a noisy code."""

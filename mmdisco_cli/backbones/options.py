@@ -10,8 +10,8 @@ class TokenOptions:
     """The built-in trainable model; where `weights` are given, everything else is read from their metadata."""
 
     weights: str | None = option(None, "path or packaged name of the trained weights")
-    codec: str = option("logmel", "how media become latents", choices=("logmel", "frames"))
-    latent_channels: int = option(8, "of the `frames` codec", minimum=1)
+    codec: str = option("sound", "how media become latents", choices=("sound", "frames"))
+    latent_channels: int = option(8, "of the codec", minimum=1)
     patch: tuple[int, ...] = option((4,), "latent cells that make one token, along each axis", minimum=1)
     width: int = option(192, "features of a token", minimum=1)
     depth: int = option(6, "number of blocks", minimum=1)
@@ -20,7 +20,9 @@ class TokenOptions:
 
 @dataclass(frozen=True)
 class GaussianMixtureOptions:
-    """The exact denoiser of a mixture's marginal; its modes come from the `gaussians` data."""
+    """The exact denoiser of one modality of the `gaussians` data; give it the `levels` and `spread` of the data."""
 
+    levels: int = option(4, "values on the grid", minimum=2)
+    spread: float = option(0.15, "standard deviation around each", minimum=1e-3, maximum=1)
     schedule: str = option("cosine", "noise schedule", choices=("cosine", "flow", "vp-linear", "vp-cosine"))
     prediction: str = option("epsilon", "native output", choices=("epsilon", "sample", "v", "flow"))

@@ -10,15 +10,18 @@ import torch
 from torch import Tensor
 
 from mmdisco_cli.backbones.denoiser import TokenDenoiser
-from mmdisco_cli.backbones.frames import STRIDE, FrameCodec
-from mmdisco_cli.backbones.logmel import HOP, MELS, decode_logmel, encode_logmel
+from mmdisco_cli.backbones.frames import FrameCodec
 from mmdisco_cli.backbones.options import TokenOptions
+from mmdisco_cli.backbones.sound import SoundCodec
 from mmdisco_cli.diffusion.backbone import Condition, ModalityInfo, ModalityPlan, Payload, Request
 from mmdisco_cli.diffusion.schedules import Levels, cosine, log_snr
+from mmdisco_cli.errors import DataError
+from mmdisco_cli.weights_file import find_weights, load_weights, read_about
 
-SAMPLE_RATE = 16000
 CODEC_BATCH = 16
-"""Clips that pass through the frame codec together: 16 clips of 16 frames stay under 300 MB."""
+"""Clips that pass through the codec together: 16 clips of 16 frames stay under 300 MB."""
+Codec = SoundCodec | FrameCodec
+CODECS: dict[str, type[Codec]] = {"sound": SoundCodec, "frames": FrameCodec}
 
 
 class TokenBackbone:
@@ -27,7 +30,7 @@ class TokenBackbone:
     def __init__(self, modality: str, options: TokenOptions, request: Request) -> None:
         self.modality, self.options, self.request = modality, options, request
         self.schedule = cosine()
-        self.codec = FrameCodec(options.latent_channels) if options.codec == "frames" else None
+        self.codec: Codec = CODECS[options.codec](options.latent_channels)
         shape = self.plan(request).latent_shape
         self.denoiser = TokenDenoiser(shape, options.patch, options.width, options.depth, options.heads)
         self.fingerprint = "untrained"
@@ -35,7 +38,11 @@ class TokenBackbone:
     @property
     def module(self) -> torch.nn.Module:
         """All trainable networks, codec first."""
-        return torch.nn.ModuleDict({"codec": self.codec or torch.nn.Identity(), "denoiser": self.denoiser})
+        return torch.nn.ModuleDict({"codec": self.codec, "denoiser": self.denoiser})
+
+    def to(self, device: torch.device) -> None:
+        """Move all networks."""
+        self.module.to(device)
 
     @property
     def info(self) -> ModalityInfo:
@@ -51,7 +58,7 @@ class TokenBackbone:
             for name in ("seconds", "frames", "fps", "height", "width")
             if (asked := getattr(request, name)) is not None and asked != (made := getattr(own, name))
         )
-        return ModalityPlan(*(_sound_shapes(own) if self.codec is None else _picture_shapes(own, self.codec)), notes)
+        return self.codec.plan(own, notes)
 
     def grid(self, steps: int, plan: ModalityPlan) -> Levels:
         """Return the cosine schedule's grid."""
@@ -75,33 +82,37 @@ class TokenBackbone:
     @torch.no_grad()
     def encode(self, media: Tensor, plan: ModalityPlan) -> Tensor:
         """Return the latents of media."""
-        if self.codec is None:
-            return encode_logmel(media, SAMPLE_RATE)
         return torch.cat([self.codec.encode(chunk) for chunk in media.split(CODEC_BATCH)])
 
     @torch.no_grad()
     def decode(self, latent: Tensor, plan: ModalityPlan) -> Tensor:
         """Return the media of latents."""
-        if self.codec is None:
-            return decode_logmel(latent, SAMPLE_RATE)
         return torch.cat([self.codec.decode(chunk) for chunk in latent.split(CODEC_BATCH)])
+
+
+def build(modality: str, options: TokenOptions, request: Request) -> TokenBackbone:
+    """Build the backbone of a recipe: from the file named by `options.weights`, else untrained.
+
+    Raises:
+        DataError: the weights cannot be found or read, or were trained for another modality.
+    """
+    if options.weights is None:
+        return TokenBackbone(modality, options, request)
+    path = find_weights(options.weights)
+    about = read_about(path, "backbone")
+    if about["modality"] != modality:
+        raise DataError(f"{path}: was trained on {about['modality']}, not on {modality}")
+    sizes = about["options"] | {"patch": tuple(about["options"]["patch"])}
+    backbone = TokenBackbone(modality, TokenOptions(**sizes), Request(**about["request"]))
+    load_weights(path, backbone.module)
+    backbone.module.eval().requires_grad_(False)
+    backbone.fingerprint = hashlib.sha256(path.read_bytes()).hexdigest()[:16]
+    return backbone
 
 
 def codec_fingerprint(backbone: TokenBackbone) -> str:
     """Return a name of what `encode` computes: latents made with another codec must never be mixed with these."""
     digest = hashlib.sha256(f"{backbone.options.codec}:{backbone.plan(backbone.request)}".encode())
-    for name, tensor in sorted(backbone.codec.state_dict().items()) if backbone.codec else ():
+    for name, tensor in sorted(backbone.codec.state_dict().items()):
         digest.update(name.encode() + tensor.float().cpu().numpy().tobytes())
     return digest.hexdigest()[:16]
-
-
-def _sound_shapes(request: Request) -> tuple[tuple[int, ...], tuple[int, ...], float, float]:
-    frames = round((request.seconds or 0) * SAMPLE_RATE / HOP)
-    return (MELS, frames), (1, frames * HOP), SAMPLE_RATE, frames * HOP / SAMPLE_RATE
-
-
-def _picture_shapes(request: Request, codec: FrameCodec) -> tuple[tuple[int, ...], tuple[int, ...], float, float]:
-    frames, height, width = request.frames or 0, request.height or 0, request.width or 0
-    fps = request.fps or 0.0
-    latent = (codec.channels, frames, height // STRIDE, width // STRIDE)
-    return latent, (3, frames, height, width), fps, frames / fps

@@ -9,24 +9,30 @@ from mmdisco_cli.schema import option
 class EnergyOptions:
     """The inner product of every modality with a small joint network."""
 
-    width: int = option(128, "channels of every layer", minimum=1)
+    width: int = option(128, "features of a token", minimum=1)
     depth: int = option(4, "number of blocks", minimum=1)
+    heads: int = option(4, "attention heads", minimum=1)
+    steps: int = option(64, "most tokens along the common time axis", minimum=1)
 
 
 @dataclass(frozen=True)
 class AlignedOptions:
     """Features on one time axis, mixed before the pooled head."""
 
-    width: int = option(128, "channels of every layer", minimum=1)
+    width: int = option(128, "features of a token", minimum=1)
     depth: int = option(4, "number of blocks", minimum=1)
+    heads: int = option(4, "attention heads", minimum=1)
+    steps: int = option(64, "most tokens along the common time axis", minimum=1)
 
 
 @dataclass(frozen=True)
 class AdditiveOptions:
     """Features pooled separately and added: the control that cannot align anything."""
 
-    width: int = option(128, "channels of every layer", minimum=1)
+    width: int = option(128, "features of a token", minimum=1)
     depth: int = option(4, "number of blocks", minimum=1)
+    heads: int = option(4, "attention heads", minimum=1)
+    steps: int = option(64, "most tokens along the common time axis", minimum=1)
 
 
 @dataclass(frozen=True)
@@ -35,3 +41,4 @@ class MLPOptions:
 
     width: int = option(128, "units of every layer", minimum=1)
     depth: int = option(3, "hidden layers", minimum=1)
+    frequencies: int = option(8, "Fourier features a coordinate, as sine and cosine; 0 for none", minimum=0)

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from mmdisco_cli.backbones.denoiser import TokenDenoiser
-from mmdisco_cli.backbones.frames import FrameCodec, fold_frames
+from mmdisco_cli.backbones.token import Codec
 from mmdisco_cli.data.bank import Dataset
 from mmdisco_cli.diffusion.schedules import Levels, cosine, log_snr
 from mmdisco_cli.recipe_schema import TrainConfig
@@ -15,7 +15,6 @@ from mmdisco_cli.training.time_law import draw_progress
 
 LEAST_SIGMA = 0.2
 """The v loss weighs the error of x_0 by 1 / sigma^2; below this the weight stops growing."""
-CODEC_FRAMES = 96
 
 
 def denoising_loss(denoiser: TokenDenoiser, bank: Tensor, config: TrainConfig, batch: int, device: torch.device) -> Loss:
@@ -38,13 +37,12 @@ def denoising_loss(denoiser: TokenDenoiser, bank: Tensor, config: TrainConfig, b
     return loss
 
 
-def codec_loss(codec: FrameCodec, pixels: Tensor, config: TrainConfig, device: torch.device) -> Loss:
-    """Return the reconstruction loss over single frames of a pixel bank (N, 3, T, H, W), uint8."""
-    frames = fold_frames(pixels)
+def codec_loss(codec: Codec, items: Tensor, config: TrainConfig, device: torch.device) -> Loss:
+    """Return the reconstruction loss over compact items (N, ...): single frames or log-mel pictures."""
 
     def loss(generator: torch.Generator) -> tuple[Tensor, Mapping[str, float]]:
-        rows = torch.randint(len(frames), (CODEC_FRAMES,), generator=generator)
-        batch = frames[rows].float().to(device) / 127.5 - 1
+        rows = torch.randint(len(items), (codec.batch,), generator=generator)
+        batch = codec.expand(items[rows]).to(device)
         with torch.autocast(device.type, torch.bfloat16, enabled=config.dtype == "bfloat16"):
             value = codec.reconstruction_loss(batch, generator)
         return value, {}
@@ -52,8 +50,8 @@ def codec_loss(codec: FrameCodec, pixels: Tensor, config: TrainConfig, device: t
     return loss
 
 
-def pixel_bank(dataset: Dataset, count: int) -> Tensor:
-    """Return the frames of the first `count` clips as uint8 (count, 3, T, H, W)."""
+def codec_items(codec: Codec, dataset: Dataset, modality: str, count: int) -> Tensor:
+    """Return the compact items of the first `count` clips."""
     count = min(count, dataset.length) if dataset.length is not None else count
-    chunks = [dataset.media(range(i, min(i + 32, count)), ("video",))["video"] for i in range(0, count, 32)]
-    return torch.cat([((chunk + 1) * 127.5).round().byte() for chunk in chunks])
+    chunks = [range(i, min(i + 32, count)) for i in range(0, count, 32)]
+    return torch.cat([codec.compact(dataset.media(chunk, (modality,))[modality]) for chunk in chunks])

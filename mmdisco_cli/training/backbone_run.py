@@ -9,14 +9,16 @@ from torch import Tensor
 from mmdisco_cli.backbones.token import TokenBackbone, codec_fingerprint
 from mmdisco_cli.data.bank import Dataset, latent_bank
 from mmdisco_cli.recipe_schema import TrainConfig
-from mmdisco_cli.training.backbone import codec_loss, denoising_loss, pixel_bank
+from mmdisco_cli.training.backbone import codec_items, codec_loss, denoising_loss
 from mmdisco_cli.training.distribution import Ranks
 from mmdisco_cli.training.loop import fit
 from mmdisco_cli.training.metrics import MetricsLog
 from mmdisco_cli.training.signals import StopFlag
 
 CODEC_CLIPS = 2048
-"""Clips whose frames train and normalise the frame codec."""
+"""Clips that train the codec."""
+MEASURED_ITEMS = 2048
+"""Frames or log-mel pictures that its normalisation is measured on."""
 
 
 def train_backbone(
@@ -35,13 +37,13 @@ def train_backbone(
     """Train a backbone in place; `directory` keeps the states, `banks` the encoded data."""
     batch = max(config.batch_size // ranks.world, 1)
     codec, denoiser = backbone.codec, backbone.denoiser.to(device)
-    if codec is not None and config.codec_steps:
-        say(f"drawing frames of {min(config.bank, CODEC_CLIPS)} clips for the codec")
-        pixels = pixel_bank(dataset, min(config.bank, CODEC_CLIPS))
-        loss = codec_loss(codec.to(device), pixels, config, device)
+    if config.codec_steps:
+        say(f"reading {min(config.bank, CODEC_CLIPS)} clips for the codec ({backbone.modality})")
+        items = codec_items(codec, dataset, backbone.modality, min(config.bank, CODEC_CLIPS))
+        loss = codec_loss(codec.to(device), items, config, device)
         fit(codec, loss, config, directory / "codec", steps=config.codec_steps, fingerprint=fingerprint, stop=stop,
             ranks=ranks, log=log("codec"))  # fmt: skip
-        codec.measure(pixels[:128].transpose(1, 2).flatten(0, 1).float().to(device) / 127.5 - 1)
+        codec.measure(codec.expand(items[:MEASURED_ITEMS]).to(device))
     bank = encoded_bank(backbone, dataset, config.bank, banks, device, say)
     loss = denoising_loss(denoiser, bank, config, batch, device)
     fit(denoiser, loss, config, directory / "denoiser", steps=config.steps, fingerprint=fingerprint, stop=stop,

@@ -1,0 +1,48 @@
+"""The joint network that the time-aligned discriminators share: one token a step, carrying every modality."""
+
+from collections.abc import Mapping
+
+import torch
+from torch import Tensor, nn
+
+from mmdisco_cli.blocks import Block, LevelEmbedding, modulated_norm
+from mmdisco_cli.discriminators.frames import common_steps, step_width, to_steps
+
+
+class Trunk(nn.Module):
+    """Map latents, each (B, *shape), to joint features (B, steps, width).
+
+    Every step's token is the sum of a linear view of what each modality does in that step, so the first block already sees the
+    pair; attention then relates it to what came before and comes after.
+    """
+
+    def __init__(
+        self, shapes: Mapping[str, tuple[int, ...]], pooled: Mapping[str, int], width: int, depth: int, heads: int, steps: int
+    ) -> None:
+        super().__init__()
+        self.steps = common_steps(shapes, steps)
+        self.embed = nn.ModuleDict({m: nn.Linear(step_width(shape, self.steps), width) for m, shape in shapes.items()})
+        self.level = nn.ModuleDict({m: LevelEmbedding(width) for m in shapes})
+        self.prompt = nn.ModuleDict({m: nn.Linear(size, width) for m, size in pooled.items() if size})
+        self.position = nn.Parameter(torch.randn(self.steps, width) * 0.02)
+        self.modulate = nn.Sequential(nn.SiLU(), nn.Linear(width, 6 * width))
+        self.blocks = nn.ModuleList(Block(width, heads) for _ in range(depth))
+        self.modulate_out = nn.Sequential(nn.SiLU(), nn.Linear(width, 2 * width))
+        for layer in (self.modulate[1], self.modulate_out[1]):
+            nn.init.zeros_(layer.weight)
+            nn.init.zeros_(layer.bias)
+
+    def forward(
+        self, x: Mapping[str, Tensor], log_snr: Mapping[str, Tensor], pooled: Mapping[str, Tensor] | None
+    ) -> tuple[Tensor, Tensor]:
+        """Return the features (B, steps, width) and the embedding of levels and prompts (B, width)."""
+        level = torch.stack([self.level[m](log_snr[m]) for m in x]).sum(0)
+        for m, layer in self.prompt.items():
+            if pooled and m in pooled:
+                level = level + layer(pooled[m])
+        tokens = torch.stack([self.embed[m](to_steps(x[m], self.steps)) for m in x]).sum(0) + self.position
+        modulation = self.modulate(level).unflatten(1, (6, -1))
+        for block in self.blocks:
+            tokens = block(tokens, modulation)
+        shift, scale = self.modulate_out(level)[:, None].chunk(2, dim=-1)
+        return modulated_norm(tokens, shift, scale), level

@@ -1,0 +1,93 @@
+"""The two losses that train a discriminator (MMDisCo, arXiv 2405.17842): classification, Eq. (4), and denoising, Eq. (5).
+
+The base models are only ever asked for predictions; the second derivatives that Eq. (5) needs pass through the discriminator alone.
+"""
+
+from collections.abc import Callable, Mapping
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from mmdisco_cli.diffusion.backbone import State
+from mmdisco_cli.diffusion.guidance import guided_epsilon, logit, logit_and_gradient
+from mmdisco_cli.diffusion.prediction import per_sample
+from mmdisco_cli.diffusion.schedules import Levels, log_snr
+from mmdisco_cli.recipe_schema import TrainConfig
+
+BaseEpsilon = Callable[[State, Mapping[str, Levels]], State]
+"""Every base model's epsilon for noisy states (B, ...) at levels (B,)."""
+
+
+def disc_loss(real: Tensor, fake: Tensor) -> Tensor:
+    """Return Eq. (4) for logits (B,) of real and fake tuples; 2 log 2 = 1.386 is chance."""
+    return F.softplus(-real).mean() + F.softplus(fake).mean()
+
+
+def denoise_loss(
+    noise: Mapping[str, Tensor], base: Mapping[str, Tensor], gradient: Mapping[str, Tensor], levels: Mapping[str, Levels]
+) -> tuple[Tensor, Tensor]:
+    """Return Eq. (5) and the same for the base models alone, each summed over modalities and averaged over the batch.
+
+    All states are (B, ...); where log-SNR is beyond +-8 the residual is nothing but rounding, and is left out.
+    """
+    guided, alone = [], []
+    for m, target in noise.items():
+        level = levels[m]
+        inside = (log_snr(level.alpha, level.sigma).abs() < 8).float()
+        estimate = guided_epsilon(base[m], gradient[m], level.sigma)
+        guided.append((inside * (target - estimate).square().flatten(1).mean(1)).mean())
+        alone.append((inside * (target - base[m]).square().flatten(1).mean(1)).mean())
+    return torch.stack(guided).sum(), torch.stack(alone).sum()
+
+
+def noised(clean: Mapping[str, Tensor], levels: Mapping[str, Levels], generator: torch.Generator) -> tuple[State, State]:
+    """Return noisy states and their noise, Eq. (1), drawn modality by modality."""
+    noise = {m: torch.randn(x.shape, generator=generator).to(x.device) for m, x in clean.items()}
+    noisy = {
+        m: per_sample(levels[m].alpha, x) * x + per_sample(levels[m].sigma, x) * noise[m] for m, x in clean.items()
+    }
+    return noisy, noise
+
+
+def shuffled(clean: Mapping[str, Tensor], generator: torch.Generator) -> State:
+    """Re-pair the tuples so that no modality keeps its partner: the k-th modality moves on by k places of a random order.
+
+    Raises:
+        ValueError: fewer tuples than modalities.
+    """
+    batch = len(next(iter(clean.values())))
+    if batch < len(clean):
+        raise ValueError(f"re-pairing {len(clean)} modalities needs as many tuples, got {batch}")
+    order = torch.randperm(batch, generator=generator)
+    return {m: x[order.roll(k)] for k, (m, x) in enumerate(clean.items())}
+
+
+def joint_losses(
+    discriminator: nn.Module,
+    base_epsilon: BaseEpsilon,
+    real: Mapping[str, Tensor],
+    fake: Mapping[str, Tensor],
+    levels: Mapping[str, Levels],
+    config: TrainConfig,
+    generator: torch.Generator,
+) -> tuple[Tensor, dict[str, float]]:
+    """Return the weighted sum of both losses for clean real and fake tuples (B, ...) at levels (B,), and the figures to log.
+
+    `gain` is the share of the base models' denoising error that guidance removes: the one figure that says it is learning.
+    """
+    noisy, noise = noised(real, levels, generator)
+    real_logit, gradient = logit_and_gradient(discriminator, noisy, levels, create_graph=True)
+    value, figures = torch.zeros((), device=real_logit.device), {}
+    if config.lambda_disc:
+        fake_logit = logit(discriminator, noised(fake, levels, generator)[0], levels)
+        classification = disc_loss(real_logit, fake_logit)
+        value = value + config.lambda_disc * classification
+        figures["disc"] = float(classification.detach())
+        figures["accuracy"] = float(((real_logit > 0).float().mean() + (fake_logit < 0).float().mean()) / 2)
+    if config.lambda_denoise:
+        denoising, alone = denoise_loss(noise, base_epsilon(noisy, levels), gradient, levels)
+        value = value + config.lambda_denoise * denoising
+        figures["denoise"] = float(denoising.detach())
+        figures["gain"] = float(1 - denoising.detach() / alone)
+    return value, figures

@@ -1,0 +1,88 @@
+"""Weights as one self-describing safetensors file: tensors, and what they are as JSON in the metadata."""
+
+import json
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+from torch import Tensor
+
+from mmdisco_cli.errors import DataError, did_you_mean
+
+KEY = "mmdisco"
+PACKAGED = Path(__file__).parent / "weights"
+
+
+def save_weights(path: Path, tensors: Mapping[str, Tensor], about: Mapping[str, Any]) -> None:
+    """Write tensors, floats in half precision, and their description to `path`, whole or not at all."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    stored = {name: _halve(tensor).contiguous().cpu() for name, tensor in tensors.items()}
+    partial = path.with_name(f".{path.name}.partial")
+    try:
+        save_file(stored, partial, metadata={KEY: json.dumps(about, sort_keys=True)})
+        os.replace(partial, path)
+    finally:
+        partial.unlink(missing_ok=True)
+
+
+def read_about(path: Path, kind: str) -> dict[str, Any]:
+    """Return the description in a weights file, without its tensors.
+
+    Raises:
+        DataError: not a safetensors file, not one of ours, or of another kind ("backbone" or "discriminator").
+    """
+    try:
+        with safe_open(path, framework="pt") as file:
+            metadata = file.metadata() or {}
+    except (SafetensorError, OSError) as error:
+        raise DataError(f"{path}: not a readable safetensors file ({error})") from error
+    if KEY not in metadata:
+        raise DataError(f"{path}: a safetensors file, but not one that mmdisco wrote")
+    about: dict[str, Any] = json.loads(metadata[KEY])
+    if about.get("kind") != kind:
+        raise DataError(f"{path}: holds a {about.get('kind')}, not a {kind}")
+    return about
+
+
+def load_weights(path: Path, module: torch.nn.Module) -> None:
+    """Fill a module with the tensors of a weights file.
+
+    Raises:
+        DataError: tensors are missing, surplus or of another shape; the first few are named.
+    """
+    with safe_open(path, framework="pt") as file:
+        stored = {name: file.get_tensor(name).float() for name in file.keys()}  # noqa: SIM118 - not a mapping
+    wanted = module.state_dict()
+    wrong = [f"missing {n}" for n in wanted.keys() - stored.keys()]
+    wrong += [f"surplus {n}" for n in stored.keys() - wanted.keys()]
+    wrong += [
+        f"{n} is {tuple(stored[n].shape)}, not {tuple(wanted[n].shape)}"
+        for n in wanted.keys() & stored.keys()
+        if stored[n].shape != wanted[n].shape
+    ]
+    if wrong:
+        raise DataError(f"{path}: does not fit its own description: {'; '.join(sorted(wrong)[:3])}")
+    module.load_state_dict(stored)
+
+
+def find_weights(name: str) -> Path:
+    """Return a weights file: a path first, then a packaged one with or without .safetensors.
+
+    Raises:
+        DataError: neither exists.
+    """
+    path = Path(name)
+    if path.is_file():
+        return path
+    known = {file.stem: file for file in PACKAGED.glob("*.safetensors")}
+    if (found := known.get(name.removesuffix(".safetensors"))) is not None:
+        return found
+    raise DataError(f"no weights {name!r}, neither a file nor packaged{did_you_mean(path.stem, known)}")
+
+
+def _halve(tensor: Tensor) -> Tensor:
+    return tensor.half() if tensor.is_floating_point() else tensor
