@@ -94,7 +94,7 @@ sample:
         ("sample.guidance=1", "sample.guidance: expected a mapping"),
         ("train.stepz=1", "train.stepz: unknown key (did you mean steps?)"),
         ("trian.steps=1", "trian: unknown key (did you mean train?)"),
-        ("discriminator.heigth=1", "discriminator.heigth: unknown key (known: depth, width)"),
+        ("discriminator.heigth=1", "discriminator.heigth: unknown key (known: depth, frequencies, width)"),
         ("discriminator=3", "discriminator: expected a mapping with a name"),
         ("backbones.z.name=token", "backbones.z: unknown key (known: x, y)"),
         ("train.steps", "expected KEY=VALUE, as in sample.steps=20"),

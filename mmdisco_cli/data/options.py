@@ -23,8 +23,9 @@ class ClipsOptions:
 
 @dataclass(frozen=True)
 class GaussiansOptions:
-    """A mixture of Gaussians over scalar modalities."""
+    """Scalars on a grid, the last fixed by the others: `levels` ** (`modalities` - 1) Gaussian modes."""
 
-    modes: int = option(4, "components of the mixture", minimum=1)
-    spread: float = option(0.15, "standard deviation of every mode", minimum=1e-6)
-    seed: int = option(0, "seed of the draws", minimum=0)
+    modalities: int = option(2, "scalars, called x, y, z", minimum=2, maximum=3)
+    levels: int = option(4, "values that each of them takes", minimum=2)
+    spread: float = option(0.15, "standard deviation of a mode; that of a modality is 1", minimum=1e-3, maximum=1)
+    seed: int = option(0, "which infinite sequence of points", minimum=0)
