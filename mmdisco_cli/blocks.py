@@ -1,4 +1,4 @@
-"""Network blocks that base models and discriminators share: patches to tokens, noise-level embedding, transformer block."""
+"""Network blocks that base models and discriminators share: patches, noise-level embedding, transformer block."""
 
 import math
 
@@ -26,13 +26,16 @@ class LevelEmbedding(nn.Module):
 
 
 class Block(nn.Module):
-    """Pre-norm transformer block whose norms are modulated by the noise level (adaLN-single: PixArt-alpha, arXiv 2310.00426).
+    """Pre-norm transformer block, modulated by the noise level (adaLN-single: PixArt-alpha, arXiv 2310.00426).
 
-    Attention is written out, because the fused kernels have no second derivative on the CPU and the denoising loss needs it.
+    Attention is written out, because the fused kernels have no second derivative on the CPU, which the denoising loss
+    needs. A width that the heads do not divide is a ValueError.
     """
 
     def __init__(self, width: int, heads: int) -> None:
         super().__init__()
+        if width % heads:
+            raise ValueError(f"{heads} attention heads do not divide a width of {width}")
         self.heads = heads
         self.qkv = nn.Linear(width, 3 * width)
         self.merge = nn.Linear(width, width)
@@ -47,13 +50,21 @@ class Block(nn.Module):
         shift_a, scale_a, gate_a, shift_b, scale_b, gate_b = (modulation + self.table)[:, :, None].unbind(1)
         x = x + (1 + gate_a) * self._attend(modulated_norm(x, shift_a, scale_a))
         hidden = F.gelu(self.up(modulated_norm(x, shift_b, scale_b)), approximate="tanh")
-        return x + (1 + gate_b) * self.down(hidden)
+        mapped: Tensor = x + (1 + gate_b) * self.down(hidden)
+        return mapped
 
     def _attend(self, x: Tensor) -> Tensor:
         q, k, v = self.qkv(x).unflatten(-1, (3, self.heads, -1)).permute(2, 0, 3, 1, 4)
         weights = (q @ k.transpose(-1, -2) / math.sqrt(q.shape[-1])).softmax(-1)
         merged: Tensor = self.merge((weights @ v).transpose(1, 2).flatten(2))
         return merged
+
+
+def zero(*layers: nn.Module) -> None:
+    """Set every parameter of the layers to zero, so that they begin by adding nothing."""
+    for layer in layers:
+        for parameter in layer.parameters():
+            nn.init.zeros_(parameter)
 
 
 def modulated_norm(x: Tensor, shift: Tensor, scale: Tensor) -> Tensor:

@@ -1,21 +1,23 @@
-"""The built-in denoising network: a small transformer over latent patches, for any layout (C, T), (C, T, F) or (C, T, H, W)."""
+"""The built-in denoising network: a small transformer over patches of latents (C, T), (C, T, F) or (C, T, H, W)."""
 
 import math
 
 import torch
 from torch import Tensor, nn
 
-from mmdisco_cli.blocks import Block, LevelEmbedding, modulated_norm, patchify, unpatchify
+from mmdisco_cli.blocks import Block, LevelEmbedding, modulated_norm, patchify, unpatchify, zero
 
 
 class TokenDenoiser(nn.Module):
     """Predict the clean latent from a noisy one of log-SNR (B,).
 
-    The output is x_0 itself ("sample" prediction): clean latents lie on a low-dimensional manifold, so a patch far wider than
-    the network can still be predicted, which noise cannot (Li & He, arXiv 2511.13720).
+    The output is x_0 itself ("sample" prediction): clean latents lie on a low-dimensional manifold, so a patch far
+    wider than the network can still be predicted, which noise cannot (Li & He, arXiv 2511.13720).
     """
 
-    def __init__(self, latent_shape: tuple[int, ...], patch: tuple[int, ...], width: int, depth: int, heads: int) -> None:
+    def __init__(
+        self, latent_shape: tuple[int, ...], patch: tuple[int, ...], width: int, depth: int, heads: int
+    ) -> None:
         super().__init__()
         channels, *sizes = latent_shape
         values = channels * math.prod(patch)
@@ -28,13 +30,11 @@ class TokenDenoiser(nn.Module):
         self.blocks = nn.ModuleList(Block(width, heads) for _ in range(depth))
         self.modulate_head = nn.Sequential(nn.SiLU(), nn.Linear(width, 2 * width))
         self.head = nn.Linear(width, values)
-        for layer in (self.modulate[1], self.modulate_head[1]):
-            nn.init.zeros_(layer.weight)
-            nn.init.zeros_(layer.bias)
+        zero(self.modulate, self.modulate_head)
         nn.init.zeros_(self.head.weight)
 
     def forward(self, x: Tensor, log_snr: Tensor) -> Tensor:
-        """Return the prediction of x_0 for noisy latents (B, *latent_shape), already divided by sqrt(alpha^2 + sigma^2)."""
+        """Return x_0 as predicted from noisy latents (B, *latent_shape), divided by sqrt(alpha^2 + sigma^2) before."""
         level = self.level(log_snr)
         modulation = self.modulate(level).unflatten(1, (6, -1))
         tokens = self.embed(patchify(x, self.patch)) + self.position

@@ -14,8 +14,8 @@ STRIDE = 16
 class FrameCodec(nn.Module):
     """Encode frames (B, 3, T, H, W) to latents (B, C, T, H/16, W/16) and back.
 
-    The code is bounded and blurred by a little noise in training, so that nearby latents decode alike: a denoiser's small errors
-    must not show.
+    The code is bounded and blurred by a little noise in training, so that nearby latents decode alike: a denoiser's
+    small errors must not show.
     """
 
     mean: Tensor
@@ -76,7 +76,8 @@ class FrameCodec(nn.Module):
         code = self._code(frames)
         noise = torch.randn(code.shape, generator=generator).to(code.device)
         error = self.decoder(code + self.noise * noise) - frames
-        return error.abs().mean() + 4 * error.square().mean()
+        loss: Tensor = error.abs().mean() + 4 * error.square().mean()
+        return loss
 
     @torch.no_grad()
     def measure(self, frames: Tensor) -> None:
@@ -112,7 +113,8 @@ def fold_frames(video: Tensor) -> Tensor:
 
 def unfold_frames(frames: Tensor, batch: int) -> Tensor:
     """Return (B * T, C, H, W) as (B, C, T, H, W)."""
-    return frames.unflatten(0, (batch, -1)).transpose(1, 2)
+    video: Tensor = frames.unflatten(0, (batch, -1)).transpose(1, 2)
+    return video
 
 
 def _per_channel(values: Tensor) -> Tensor:

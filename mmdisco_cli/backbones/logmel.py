@@ -4,7 +4,7 @@ from functools import lru_cache
 
 import torch
 from torch import Tensor
-from torchaudio import functional as AF  # noqa: N812
+from torchaudio import functional as AF
 
 N_FFT, WINDOW, HOP = 1024, 512, 160
 MELS, LOW, HIGH = 64, 150.0, 8000.0
@@ -24,8 +24,9 @@ def encode_logmel(sound: Tensor, sample_rate: int) -> Tensor:
 def decode_logmel(latent: Tensor, sample_rate: int, iterations: int = 32) -> Tensor:
     """Return sound (B, 1, frames * 160) for normalised log-mel magnitudes (B, 64, frames).
 
-    Magnitudes come from a non-negative least-squares fit (multiplicative updates: Lee & Seung, 2001), phases from Griffin-Lim
-    with momentum 0.99 (Perraudin et al., 2013), begun from phase zero so that the same latent always gives the same sound.
+    Magnitudes come from a non-negative least-squares fit (multiplicative updates: Lee & Seung, 2001), phases from
+    Griffin-Lim with momentum 0.99 (Perraudin et al., 2013), begun from phase zero so that the same latent always gives
+    the same sound.
     """
     mel = (latent.float() * SCALE + CENTRE).clamp(max=5.0).exp()
     mel = (mel - FLOOR).clamp_min(0)
@@ -34,7 +35,8 @@ def decode_logmel(latent: Tensor, sample_rate: int, iterations: int = 32) -> Ten
     window = torch.hann_window(WINDOW)
     samples = latent.shape[-1] * HOP
     sound = AF.griffinlim(spectrum, window, N_FFT, HOP, WINDOW, 1.0, iterations, 0.99, samples, False)
-    return sound[:, None].clamp(-1, 1)
+    clipped: Tensor = sound[:, None].clamp(-1, 1)
+    return clipped
 
 
 def _stft(sound: Tensor) -> Tensor:
@@ -46,7 +48,8 @@ def _stft(sound: Tensor) -> Tensor:
 def _filters(sample_rate: int) -> Tensor:
     """Return the triangular mel filters (bins, 64)."""
     high = min(HIGH, sample_rate / 2)
-    return AF.melscale_fbanks(N_FFT // 2 + 1, LOW, high, MELS, sample_rate, norm=None, mel_scale="htk")
+    filters: Tensor = AF.melscale_fbanks(N_FFT // 2 + 1, LOW, high, MELS, sample_rate, norm=None, mel_scale="htk")
+    return filters
 
 
 def _unmel(mel: Tensor, filters: Tensor, updates: int = 40) -> Tensor:

@@ -71,7 +71,8 @@ class SoundCodec(nn.Module):
         code = self._code(mel)
         noise = torch.randn(code.shape, generator=generator).to(code.device)
         error = self.decoder(code + self.noise * noise) - mel
-        return error.abs().mean() + 2 * error.square().mean()
+        loss: Tensor = error.abs().mean() + 2 * error.square().mean()
+        return loss
 
     @torch.no_grad()
     def measure(self, mel: Tensor) -> None:

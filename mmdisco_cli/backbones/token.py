@@ -15,7 +15,7 @@ from mmdisco_cli.backbones.options import TokenOptions
 from mmdisco_cli.backbones.sound import SoundCodec
 from mmdisco_cli.diffusion.backbone import Condition, ModalityInfo, ModalityPlan, Payload, Request
 from mmdisco_cli.diffusion.schedules import Levels, cosine, log_snr
-from mmdisco_cli.errors import DataError
+from mmdisco_cli.errors import DataError, UsageError
 from mmdisco_cli.weights_file import find_weights, load_weights, read_about
 
 CODEC_BATCH = 16
@@ -32,6 +32,7 @@ class TokenBackbone:
         self.schedule = cosine()
         self.codec: Codec = CODECS[options.codec](options.latent_channels)
         shape = self.plan(request).latent_shape
+        _require_fit(modality, options, shape)
         self.denoiser = TokenDenoiser(shape, options.patch, options.width, options.depth, options.heads)
         self.fingerprint = "untrained"
 
@@ -94,6 +95,7 @@ def build(modality: str, options: TokenOptions, request: Request) -> TokenBackbo
     """Build the backbone of a recipe: from the file named by `options.weights`, else untrained.
 
     Raises:
+        UsageError: the options fit neither one another nor the request.
         DataError: the weights cannot be found or read, or were trained for another modality.
     """
     if options.weights is None:
@@ -108,6 +110,15 @@ def build(modality: str, options: TokenOptions, request: Request) -> TokenBackbo
     backbone.module.eval().requires_grad_(False)
     backbone.fingerprint = hashlib.sha256(path.read_bytes()).hexdigest()[:16]
     return backbone
+
+
+def _require_fit(modality: str, options: TokenOptions, shape: tuple[int, ...]) -> None:
+    """Refuse patches that do not tile latents of `shape` (C, *sizes), and heads that do not divide the width."""
+    key, sizes, patch = f"backbones.{modality}", shape[1:], options.patch
+    if len(patch) != len(sizes) or any(size % p for size, p in zip(sizes, patch, strict=True)):
+        raise UsageError(f"{key}.patch: patches of {list(patch)} do not tile the codec's latents of {list(sizes)}")
+    if options.width % options.heads:
+        raise UsageError(f"{key}.heads: {options.heads} heads do not divide a width of {options.width}")
 
 
 def codec_fingerprint(backbone: TokenBackbone) -> str:

@@ -1,4 +1,4 @@
-"""A bank of latents: clips encoded once, kept on disk as shards, and used by every training that needs the same ones."""
+"""A bank of latents: clips encoded once, kept on disk as shards, used by every training that needs the same ones."""
 
 import hashlib
 import os

@@ -15,6 +15,7 @@ from mmdisco_cli.diffusion.backbone import Base
 from mmdisco_cli.diffusion.schedules import Levels, log_snr
 
 Coupling = Literal["index", "logsnr"]
+GIVEN_LOG_SNR = 3.0
 _HALVINGS = 48
 
 
@@ -45,6 +46,15 @@ def free_levels(bases: Sequence[Base], progress: Sequence[Tensor]) -> dict[str, 
     """
     each = [base.backbone.levels_at(u, base.plan) for base, u in zip(bases, progress, strict=True)]
     return {m: level for levels in each for m, level in levels.items()}
+
+
+def given_levels(bases: Sequence[Base]) -> dict[str, Levels]:
+    """Return the level () at which each modality is seen while it is held as given: almost clean, log-SNR 3.
+
+    Not quite clean, so that what a video codec does to a given film drowns in the noise that training showed.
+    """
+    target = torch.tensor([GIVEN_LOG_SNR], dtype=torch.float64)
+    return {m: level.at(0) for base in bases for m, level in _match(base, target).items()}
 
 
 def progress_at(levels_at: Callable[[Tensor], Levels], target: Tensor) -> Tensor:

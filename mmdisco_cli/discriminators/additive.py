@@ -15,7 +15,9 @@ from mmdisco_cli.discriminators.trunk import Trunk
 class Additive(nn.Module):
     """A logit (B,) that sums one pooled term a modality."""
 
-    def __init__(self, options: AdditiveOptions, shapes: Mapping[str, tuple[int, ...]], pooled: Mapping[str, int]) -> None:
+    def __init__(
+        self, options: AdditiveOptions, shapes: Mapping[str, tuple[int, ...]], pooled: Mapping[str, int]
+    ) -> None:
         super().__init__()
         o = options
         self.trunks = nn.ModuleDict(

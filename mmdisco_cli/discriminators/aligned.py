@@ -11,7 +11,9 @@ from mmdisco_cli.discriminators.trunk import Trunk
 class Aligned(nn.Module):
     """A logit (B,) from latents (B, *shape), one a modality, already divided by sqrt(alpha^2 + sigma^2)."""
 
-    def __init__(self, options: AlignedOptions, shapes: Mapping[str, tuple[int, ...]], pooled: Mapping[str, int]) -> None:
+    def __init__(
+        self, options: AlignedOptions, shapes: Mapping[str, tuple[int, ...]], pooled: Mapping[str, int]
+    ) -> None:
         super().__init__()
         self.trunk = Trunk(shapes, pooled, options.width, options.depth, options.heads, options.steps)
         # Non-linear before the mean over time: a step that does not fit must not be averaged away.

@@ -1,7 +1,8 @@
 """The default discriminator: l(x, u) = sum_m <x^m, n_m(x, u)> with n a small joint network.
 
-Its gradient by x is n plus a correction, that is, a denoiser already: what guidance needs and what the denoising loss (Eq. 5 of
-MMDisCo, arXiv 2405.17842) trains. A scalar head over pooled features has to learn the same thing through a classifier's gradient.
+Its gradient by x is n plus a correction, that is, a denoiser already: what guidance needs and what the denoising loss
+(Eq. 5 of MMDisCo, arXiv 2405.17842) trains. A scalar head over pooled features has to learn the same thing through a
+classifier's gradient.
 """
 
 import math
@@ -10,6 +11,7 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor, nn
 
+from mmdisco_cli.blocks import zero
 from mmdisco_cli.discriminators.frames import from_steps, step_width
 from mmdisco_cli.discriminators.options import EnergyOptions
 from mmdisco_cli.discriminators.trunk import Trunk
@@ -18,7 +20,9 @@ from mmdisco_cli.discriminators.trunk import Trunk
 class Energy(nn.Module):
     """A logit (B,) from latents (B, *shape), one a modality, already divided by sqrt(alpha^2 + sigma^2)."""
 
-    def __init__(self, options: EnergyOptions, shapes: Mapping[str, tuple[int, ...]], pooled: Mapping[str, int]) -> None:
+    def __init__(
+        self, options: EnergyOptions, shapes: Mapping[str, tuple[int, ...]], pooled: Mapping[str, int]
+    ) -> None:
         super().__init__()
         self.shapes = dict(shapes)
         self.trunk = Trunk(shapes, pooled, options.width, options.depth, options.heads, options.steps)
@@ -26,9 +30,7 @@ class Energy(nn.Module):
             {m: nn.Linear(options.width, step_width(shape, self.trunk.steps)) for m, shape in shapes.items()}
         )
         self.bias = nn.Linear(options.width, 1)
-        for head in (*self.heads.values(), self.bias):
-            nn.init.zeros_(head.weight)
-            nn.init.zeros_(head.bias)
+        zero(self.heads, self.bias)
 
     def forward(
         self, x: Mapping[str, Tensor], log_snr: Mapping[str, Tensor], pooled: Mapping[str, Tensor] | None = None

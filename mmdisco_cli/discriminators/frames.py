@@ -26,7 +26,8 @@ def step_width(shape: tuple[int, ...], steps: int) -> int:
 
 def to_steps(x: Tensor, steps: int) -> Tensor:
     """Cut (B, C, T, ...) into (B, steps, values): all that happens within one step side by side."""
-    return x.unflatten(2, (steps, -1)).transpose(1, 2).flatten(2)
+    tokens: Tensor = x.unflatten(2, (steps, -1)).transpose(1, 2).flatten(2)
+    return tokens
 
 
 def from_steps(tokens: Tensor, shape: tuple[int, ...]) -> Tensor:

@@ -5,19 +5,25 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor, nn
 
-from mmdisco_cli.blocks import Block, LevelEmbedding, modulated_norm
+from mmdisco_cli.blocks import Block, LevelEmbedding, modulated_norm, zero
 from mmdisco_cli.discriminators.frames import common_steps, step_width, to_steps
 
 
 class Trunk(nn.Module):
     """Map latents, each (B, *shape), to joint features (B, steps, width).
 
-    Every step's token is the sum of a linear view of what each modality does in that step, so the first block already sees the
-    pair; attention then relates it to what came before and comes after.
+    Every step's token is the sum of a linear view of what each modality does in that step, so the first block already
+    sees the pair; attention then relates it to what came before and comes after.
     """
 
     def __init__(
-        self, shapes: Mapping[str, tuple[int, ...]], pooled: Mapping[str, int], width: int, depth: int, heads: int, steps: int
+        self,
+        shapes: Mapping[str, tuple[int, ...]],
+        pooled: Mapping[str, int],
+        width: int,
+        depth: int,
+        heads: int,
+        steps: int,
     ) -> None:
         super().__init__()
         self.steps = common_steps(shapes, steps)
@@ -28,9 +34,7 @@ class Trunk(nn.Module):
         self.modulate = nn.Sequential(nn.SiLU(), nn.Linear(width, 6 * width))
         self.blocks = nn.ModuleList(Block(width, heads) for _ in range(depth))
         self.modulate_out = nn.Sequential(nn.SiLU(), nn.Linear(width, 2 * width))
-        for layer in (self.modulate[1], self.modulate_out[1]):
-            nn.init.zeros_(layer.weight)
-            nn.init.zeros_(layer.bias)
+        zero(self.modulate, self.modulate_out)
 
     def forward(
         self, x: Mapping[str, Tensor], log_snr: Mapping[str, Tensor], pooled: Mapping[str, Tensor] | None

@@ -29,7 +29,8 @@ class Match:
 def match_events(seen: Sequence[Impact], heard: Sequence[Impact], tolerance: float = TOLERANCE) -> Match:
     """Pair events one to one in order of time, as many as possible within `tolerance` seconds.
 
-    Taking the earliest partner that is close enough is optimal, because both lists are sorted and the tolerance is one number.
+    Taking the earliest partner that is close enough is optimal, because both lists are sorted and the tolerance is one
+    number.
     """
     pairs, k = [], 0
     for event in seen:

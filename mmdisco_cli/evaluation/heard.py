@@ -1,6 +1,7 @@
 """What a sound of struck balls tells: when each strike begins, its pitch and its material.
 
-Only the waveform is used. Onsets are rises of the log-mel spectrum; kind is the nearest of a grid of synthesised strikes.
+Only the waveform is used. Onsets are rises of the log-mel spectrum; kind is the nearest of a grid of synthesised
+strikes.
 """
 
 import math
@@ -9,7 +10,7 @@ from functools import lru_cache
 import torch
 import torch.nn.functional as F
 from torch import Tensor
-from torchaudio import functional as AF  # noqa: N812
+from torchaudio import functional as AF
 
 from mmdisco_cli.data.bounce.render import SAMPLE_RATE, strike_sound
 from mmdisco_cli.data.bounce.scene import MATERIALS, RADIUS, pitch
@@ -54,11 +55,12 @@ def _mel(sound: Tensor) -> Tensor:
 
 @lru_cache(maxsize=1)
 def _filters() -> Tensor:
-    return AF.melscale_fbanks(257, 150.0, 8000.0, 40, SAMPLE_RATE, norm=None, mel_scale="htk")
+    filters: Tensor = AF.melscale_fbanks(257, 150.0, 8000.0, 40, SAMPLE_RATE, norm=None, mel_scale="htk")
+    return filters
 
 
 def _kind(sound: Tensor, time: float, end: float) -> tuple[float, int]:
-    """Return log2 of the pitch in Hz and the material of the template that fits best; what rang before is subtracted."""
+    """Return log2 of the pitch in Hz and the material of the best-fitting template; what rang before is subtracted."""
     start = round((time + 0.01) * SAMPLE_RATE)
     fresh = _spectrogram(sound[start:], min(end - time, 0.16))
     before = _spectrogram(sound[max(start - 800, 0) : max(start - 200, 0)], 0.03).amax(1, keepdim=True)
@@ -74,7 +76,8 @@ def _spectrogram(sound: Tensor, seconds: float) -> Tensor:
     frames = max(min(round(seconds / 0.02), len(sound) // 320), 1)
     padded = F.pad(sound, (0, 1024))
     pieces = torch.stack([padded[320 * k : 320 * k + 1024] for k in range(frames)])
-    return torch.fft.rfft(pieces * torch.hann_window(1024)).abs().sqrt().T
+    magnitudes: Tensor = torch.fft.rfft(pieces * torch.hann_window(1024)).abs()
+    return magnitudes.sqrt().T
 
 
 @lru_cache(maxsize=1)

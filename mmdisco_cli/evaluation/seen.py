@@ -29,8 +29,8 @@ class Impact:
 def seen_impacts(video: Tensor, lanes: int) -> list[Impact]:
     """Return the floor contacts that a clip (3, T, H, W) in [-1, 1] shows, in order of time.
 
-    A struck floor lights up and fades with a known time constant, so the light that one frame adds to the last tells how long
-    before it the impact was.
+    A struck floor lights up and fades with a known time constant, so the light that one frame adds to the last tells
+    how long before it the impact was.
     """
     frames = _native(video)
     ground = _ground_level(frames)

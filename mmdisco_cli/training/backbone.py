@@ -17,7 +17,9 @@ LEAST_SIGMA = 0.2
 """The v loss weighs the error of x_0 by 1 / sigma^2; below this the weight stops growing."""
 
 
-def denoising_loss(denoiser: TokenDenoiser, bank: Tensor, config: TrainConfig, batch: int, device: torch.device) -> Loss:
+def denoising_loss(
+    denoiser: TokenDenoiser, bank: Tensor, config: TrainConfig, batch: int, device: torch.device
+) -> Loss:
     """Return the loss of x_0 prediction, weighted as an error of v (Salimans & Ho, arXiv 2202.00512)."""
     schedule = cosine()
 

@@ -1,7 +1,7 @@
 """Ranks under `torchrun`: torch.distributed with gloo on the CPU and NCCL on GPUs, nothing home-made.
 
-Gradients are averaged by hand after `backward` because DistributedDataParallel does not support the second derivatives that the
-denoising loss takes.
+Gradients are averaged by hand after `backward` because DistributedDataParallel does not support the second derivatives
+that the denoising loss takes.
 """
 
 import os
@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 @dataclass(frozen=True)
 class Ranks:
-    """This process among the others."""
+    """Place of this process among the others."""
 
     rank: int = 0
     world: int = 1

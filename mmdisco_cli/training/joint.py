@@ -1,6 +1,7 @@
-"""The two losses that train a discriminator (MMDisCo, arXiv 2405.17842): classification, Eq. (4), and denoising, Eq. (5).
+"""The losses that train a discriminator (MMDisCo, arXiv 2405.17842): classification, Eq. (4), and denoising, Eq. (5).
 
-The base models are only ever asked for predictions; the second derivatives that Eq. (5) needs pass through the discriminator alone.
+The base models are only ever asked for predictions; the second derivatives that Eq. (5) needs pass through the
+discriminator alone.
 """
 
 from collections.abc import Callable, Mapping
@@ -10,7 +11,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from mmdisco_cli.diffusion.backbone import State
-from mmdisco_cli.diffusion.guidance import guided_epsilon, logit, logit_and_gradient
+from mmdisco_cli.diffusion.guidance import Window, guided_epsilon, logit, logit_and_gradient
 from mmdisco_cli.diffusion.prediction import per_sample
 from mmdisco_cli.diffusion.schedules import Levels, log_snr
 from mmdisco_cli.recipe_schema import TrainConfig
@@ -25,23 +26,31 @@ def disc_loss(real: Tensor, fake: Tensor) -> Tensor:
 
 
 def denoise_loss(
-    noise: Mapping[str, Tensor], base: Mapping[str, Tensor], gradient: Mapping[str, Tensor], levels: Mapping[str, Levels]
+    noise: Mapping[str, Tensor],
+    base: Mapping[str, Tensor],
+    gradient: Mapping[str, Tensor],
+    levels: Mapping[str, Levels],
+    window: Window,
 ) -> tuple[Tensor, Tensor]:
     """Return Eq. (5) and the same for the base models alone, each summed over modalities and averaged over the batch.
 
-    All states are (B, ...); where log-SNR is beyond +-8 the residual is nothing but rounding, and is left out.
+    All states are (B, ...). Levels outside the log-SNR window, where guidance will not act, are left out: near the
+    clean end the base's own imperfection would drown what the pair has to say.
     """
     guided, alone = [], []
     for m, target in noise.items():
         level = levels[m]
-        inside = (log_snr(level.alpha, level.sigma).abs() < 8).float()
+        lam = log_snr(level.alpha, level.sigma).to(target.device)
+        inside = ((lam >= window[0]) & (lam <= window[1])).float()
         estimate = guided_epsilon(base[m], gradient[m], level.sigma)
         guided.append((inside * (target - estimate).square().flatten(1).mean(1)).mean())
         alone.append((inside * (target - base[m]).square().flatten(1).mean(1)).mean())
     return torch.stack(guided).sum(), torch.stack(alone).sum()
 
 
-def noised(clean: Mapping[str, Tensor], levels: Mapping[str, Levels], generator: torch.Generator) -> tuple[State, State]:
+def noised(
+    clean: Mapping[str, Tensor], levels: Mapping[str, Levels], generator: torch.Generator
+) -> tuple[State, State]:
     """Return noisy states and their noise, Eq. (1), drawn modality by modality."""
     noise = {m: torch.randn(x.shape, generator=generator).to(x.device) for m, x in clean.items()}
     noisy = {
@@ -51,7 +60,7 @@ def noised(clean: Mapping[str, Tensor], levels: Mapping[str, Levels], generator:
 
 
 def shuffled(clean: Mapping[str, Tensor], generator: torch.Generator) -> State:
-    """Re-pair the tuples so that no modality keeps its partner: the k-th modality moves on by k places of a random order.
+    """Re-pair the tuples so that no modality keeps its partner: the k-th moves on by k places of a random order.
 
     Raises:
         ValueError: fewer tuples than modalities.
@@ -69,12 +78,14 @@ def joint_losses(
     real: Mapping[str, Tensor],
     fake: Mapping[str, Tensor],
     levels: Mapping[str, Levels],
+    window: Window,
     config: TrainConfig,
     generator: torch.Generator,
 ) -> tuple[Tensor, dict[str, float]]:
-    """Return the weighted sum of both losses for clean real and fake tuples (B, ...) at levels (B,), and the figures to log.
+    """Return the weighted sum of both losses of clean real and fake tuples (B, ...) at levels (B,), and figures to log.
 
-    `gain` is the share of the base models' denoising error that guidance removes: the one figure that says it is learning.
+    `gain` is the share of the base models' denoising error that guidance removes: the one figure that says it is
+    learning.
     """
     noisy, noise = noised(real, levels, generator)
     real_logit, gradient = logit_and_gradient(discriminator, noisy, levels, create_graph=True)
@@ -86,7 +97,7 @@ def joint_losses(
         figures["disc"] = float(classification.detach())
         figures["accuracy"] = float(((real_logit > 0).float().mean() + (fake_logit < 0).float().mean()) / 2)
     if config.lambda_denoise:
-        denoising, alone = denoise_loss(noise, base_epsilon(noisy, levels), gradient, levels)
+        denoising, alone = denoise_loss(noise, base_epsilon(noisy, levels), gradient, levels, window)
         value = value + config.lambda_denoise * denoising
         figures["denoise"] = float(denoising.detach())
         figures["gain"] = float(1 - denoising.detach() / alone)

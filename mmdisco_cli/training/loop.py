@@ -1,7 +1,7 @@
 """The training loop: one function for every network here, from a laptop to `torchrun`.
 
-All randomness of step k comes from a generator keyed by (seed, rank, k), so a run that was killed and started again ends in the
-same weights, bit for bit on the CPU, without any generator's state being saved.
+All randomness of step k comes from a generator keyed by (seed, rank, k), so a run that was killed and started again
+ends in the same weights, bit for bit on the CPU, without any generator's state being saved.
 """
 
 import hashlib
@@ -66,9 +66,9 @@ def fit(
         state.step += 1
         log.write(state.step, steps, figures)
         stopping = stop.agreed(ranks)
-        if stopping or state.step % config.checkpoint_every == 0 or state.step == steps:
-            if ranks.first:
-                save_state(path, state, fingerprint)
+        due = stopping or state.step % config.checkpoint_every == 0 or state.step == steps
+        if due and ranks.first:
+            save_state(path, state, fingerprint)
         if stopping and state.step < steps:
             stop.leave(state.step, steps)
     state.install_average()
@@ -89,7 +89,7 @@ def _step(state: TrainState, loss: Loss, config: TrainConfig, steps: int, ranks:
         group["lr"] = rate
     state.optimizer.zero_grad(set_to_none=True)
     value, figures = loss(step_generator(config.seed, ranks.rank, state.step))
-    value.backward()  # type: ignore[no-untyped-call]
+    value.backward()
     average_gradients(state.module.parameters(), ranks)
     norm = nn.utils.clip_grad_norm_(state.module.parameters(), config.clip or math.inf)
     if math.isfinite(float(norm)):

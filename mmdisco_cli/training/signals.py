@@ -25,4 +25,5 @@ class StopFlag:
 
     def leave(self, step: int, steps: int) -> None:
         """Raise `Stopped` (exit code 75)."""
-        raise Stopped(f"stopped by {self._flag.name or 'another rank'} at step {step} of {steps}, state saved; run the same command again")
+        who = self._flag.name or "another rank"
+        raise Stopped(f"stopped by {who} at step {step} of {steps}, state saved; run the same command again")

@@ -1,5 +1,6 @@
 """The bounce data set: an endless, seeded supply of clips in which every impact is seen and heard."""
 
+import math
 import random
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -7,12 +8,15 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
-from mmdisco_cli.data.bounce.render import render_audio, render_video
-from mmdisco_cli.data.bounce.scene import Scene, draw_scene
+from mmdisco_cli.data.bounce.render import FPS, FRAMES, render_audio, render_video
+from mmdisco_cli.data.bounce.scene import SECONDS, SIZE, Scene, draw_scene
 from mmdisco_cli.data.options import BounceOptions
+from mmdisco_cli.diffusion.backbone import Request
+from mmdisco_cli.errors import UsageError
 
 VERSION = 1
 """Raised whenever the same index would give another clip."""
+MOST_OBJECTS = 3
 
 
 @dataclass(frozen=True)
@@ -53,3 +57,23 @@ class Bounce:
         if "video" in modalities:
             made["video"] = torch.stack([render_video(self.scene(i), self.size) for i in indices])
         return made
+
+
+def build(options: BounceOptions, request: Request) -> Bounce:
+    """Build the data set of a recipe; what the request leaves open is 64 x 64 pixels.
+
+    Raises:
+        UsageError: the clips cannot have that length, rate, shape or number of objects; the key is named.
+    """
+    if options.objects > MOST_OBJECTS:
+        raise UsageError(
+            f"data.objects: bounce holds at most {MOST_OBJECTS}, not {options.objects}: each ball has a lane of its "
+            "own, and a fourth would be narrower than the largest ball"
+        )
+    for key, made in (("frames", FRAMES), ("fps", FPS), ("seconds", SECONDS)):
+        asked = getattr(request, key)
+        if asked is not None and not math.isclose(asked, made):
+            raise UsageError(f"request.{key}: bounce clips have {made}, not {asked}")
+    if request.height != request.width:
+        raise UsageError(f"request.height: bounce clips are square, not {request.height} by {request.width} pixels")
+    return Bounce(options, SIZE if request.height is None else request.height)

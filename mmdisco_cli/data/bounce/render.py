@@ -95,7 +95,7 @@ def _hiss(scene: Scene, samples: int, generator: torch.Generator) -> Tensor:
 
 
 def strike_sound(material: int, fundamental: float, samples: int, generator: torch.Generator) -> Tensor:
-    """Return one strike of unit loudness, (samples,): decaying partials with random phase after a burst of contact noise."""
+    """Return one strike of unit loudness, (samples,): contact noise, and decaying partials of random phase."""
     t = torch.arange(samples) / SAMPLE_RATE
     sound = CONTACT[material] * torch.randn(samples, generator=generator) * torch.exp(-t / 0.006)
     for ratio, amplitude, decay in PARTIALS[material]:

@@ -1,11 +1,13 @@
 """Scenes of the bounce data set: balls under gravity, every impact known in time and kind.
 
-A scene is drawn from `random.Random("seed:index")`, so clip 17 of seed 0 is the same on every machine and needs nothing before it.
+A scene is drawn from `random.Random("seed:index")`, so clip 17 of seed 0 is the same on every machine and needs nothing
+before it.
 """
 
 import math
 import random
 from dataclasses import dataclass
+from itertools import pairwise
 
 GRAVITY = 220.0
 """Pixels per second squared, at the native picture size of 64."""
@@ -78,7 +80,7 @@ def draw_scene(seed: str, index: int, objects: int) -> Scene:
 
 
 def _audible(times: list[float]) -> bool:
-    apart = all(later - earlier >= SEPARATION for earlier, later in zip(times, times[1:], strict=False))
+    apart = all(later - earlier >= SEPARATION for earlier, later in pairwise(times))
     return bool(times) and apart and times[0] >= FIRST_IMPACT and times[-1] <= LAST_IMPACT
 
 
