@@ -7,7 +7,7 @@ import pytest
 from mmdisco_cli.recipe import load, packaged
 
 # A new recipe is added here by hand, so that one that vanishes is noticed.
-NAMES = {"gaussians"}
+NAMES = {"gaussians", "gaussians3", "gaussians-ablation"}
 
 
 def test_all_are_packaged():

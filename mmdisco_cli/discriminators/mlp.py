@@ -18,6 +18,8 @@ from mmdisco_cli.discriminators.options import MLPOptions
 
 LONGEST, SHORTEST = 8.0, 1.5
 """Wavelengths of the features, for states of variance about 1; shorter ones made the gradient rough."""
+LEVEL_WIDTH = 32
+"""Features of a noise level: few, for its modulation would otherwise cost more than the layers it modulates."""
 
 
 class VectorMLP(nn.Module):
@@ -35,10 +37,10 @@ class VectorMLP(nn.Module):
         self.conditions = tuple(m for m in shapes if pooled.get(m))
         size = sum(shape[0] for shape in shapes.values()) * (1 + 2 * options.frequencies)
         widths = [size + sum(pooled[m] for m in self.conditions), *[options.width] * options.depth]
-        self.level = nn.ModuleDict({m: LevelEmbedding(options.width) for m in shapes})
+        self.level = nn.ModuleDict({m: LevelEmbedding(LEVEL_WIDTH) for m in shapes})
         self.layers = nn.ModuleList(nn.Linear(a, b) for a, b in pairwise(widths))
-        self.modulations = nn.ModuleList(nn.Linear(options.width, 2 * options.width) for _ in self.layers)
-        self.head, self.bias = nn.Linear(options.width, 1), nn.Linear(options.width, 1)
+        self.modulations = nn.ModuleList(nn.Linear(LEVEL_WIDTH, 2 * options.width) for _ in self.layers)
+        self.head, self.bias = nn.Linear(options.width, 1), nn.Linear(LEVEL_WIDTH, 1)
         for layer in (self.head, self.bias):  # begin at chance
             nn.init.zeros_(layer.weight)
             nn.init.zeros_(layer.bias)

@@ -1,0 +1,61 @@
+"""`mmdisco eval`: hand the recipe to its protocol, keep and show what it found."""
+
+from collections.abc import Iterable, Mapping
+from dataclasses import replace
+from importlib import import_module
+from pathlib import Path
+from typing import Any
+
+from mmdisco_cli import console
+from mmdisco_cli.commands.options import EvalOptions
+from mmdisco_cli.errors import UsageError, did_you_mean
+from mmdisco_cli.evaluation.report import METRICS_FILE, Report, make_directory, write_json
+from mmdisco_cli.recipe_schema import Recipe
+
+PROTOCOLS = {
+    "bounce": "mmdisco_cli.evaluation.bounce",
+    "clips": "mmdisco_cli.evaluation.clips",
+    "gaussians": "mmdisco_cli.evaluation.gaussians",
+    "gaussians-ablation": "mmdisco_cli.evaluation.gaussians_ablation",
+}
+"""Modules that have METRICS, the names of what they measure, and evaluate(recipe, options) -> Report.
+
+The options they get always name a directory that exists, in which they may write plots.
+"""
+
+
+def evaluate(recipe: Recipe, options: EvalOptions) -> None:
+    """Measure what the recipe's protocol measures; print one JSON object, or the path of the same on disk.
+
+    Raises:
+        UsageError: a metric that the protocol does not have, or options that do not fit.
+        DataError, PluginError, DeviceError: models or samples cannot be used.
+    """
+    module = import_module(PROTOCOLS[recipe.eval.protocol])
+    _require_known(options.metrics, module.METRICS)
+    directory = options.out or Path("runs") / recipe.name / "eval"
+    make_directory(directory)
+    report: Report = module.evaluate(recipe, replace(options, out=directory))
+    content = as_json(recipe, report, options.metrics)
+    path = write_json(directory / METRICS_FILE, content)
+    for line in report.table:
+        console.note(line)
+    if options.json:
+        console.record(content)
+        return
+    for file in (path, *report.files):
+        console.result(str(file))
+
+
+def as_json(recipe: Recipe, report: Report, only: Iterable[str] = ()) -> Mapping[str, Any]:
+    """Return what `mmdisco eval --json` prints; `only` leaves out all other metrics."""
+    chosen = tuple(only) or tuple(report.metrics)
+    metrics = {name: value for name, value in report.metrics.items() if name in chosen}
+    protocol = {"name": recipe.eval.protocol, **report.protocol}
+    return {"recipe": recipe.name, "n": report.n, "metrics": metrics, "protocol": protocol}
+
+
+def _require_known(asked: Iterable[str], known: Iterable[str]) -> None:
+    for name in asked:
+        if name not in known:
+            raise UsageError(f"--metrics {name}: unknown{did_you_mean(name, known)}")
