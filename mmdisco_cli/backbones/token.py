@@ -4,7 +4,9 @@ It is what `mmdisco train` makes with `train.target: backbone`, and what the shi
 """
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -101,15 +103,22 @@ def build(modality: str, options: TokenOptions, request: Request) -> TokenBackbo
     if options.weights is None:
         return TokenBackbone(modality, options, request)
     path = find_weights(options.weights)
-    about = read_about(path, "backbone")
-    if about["modality"] != modality:
-        raise DataError(f"{path}: was trained on {about['modality']}, not on {modality}")
-    sizes = about["options"] | {"patch": tuple(about["options"]["patch"])}
-    backbone = TokenBackbone(modality, TokenOptions(**sizes), Request(**about["request"]))
+    backbone = _described(path, read_about(path, "backbone"), modality)
     load_weights(path, backbone.module)
     backbone.module.eval().requires_grad_(False)
     backbone.fingerprint = hashlib.sha256(path.read_bytes()).hexdigest()[:16]
     return backbone
+
+
+def _described(path: Path, about: Mapping[str, Any], modality: str) -> TokenBackbone:
+    """Return the untrained model that a weights file describes."""
+    if about.get("modality") != modality:
+        raise DataError(f"{path}: was trained on {about.get('modality')}, not on {modality}")
+    try:
+        options = TokenOptions(**about["options"] | {"patch": tuple(about["options"]["patch"])})
+        return TokenBackbone(modality, options, Request(**about["request"]))
+    except (KeyError, TypeError, UsageError) as error:
+        raise DataError(f"{path}: its description does not fit this version of the model ({error})") from error
 
 
 def _require_fit(modality: str, options: TokenOptions, shape: tuple[int, ...]) -> None:
