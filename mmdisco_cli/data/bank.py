@@ -2,21 +2,26 @@
 
 import hashlib
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Protocol
 
 import torch
+from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor
+
+from mmdisco_cli.errors import DataError
 
 SHARD = 512
 
 
 class Dataset(Protocol):
-    """What training needs of a data set; `length` is None where it never ends."""
+    """What training needs of a data set."""
 
-    length: int | None
+    @property
+    def length(self) -> int | None:
+        """Return how many clips there are, None where they never end."""
 
     @property
     def fingerprint(self) -> str:
@@ -37,20 +42,66 @@ def latent_bank(
 ) -> Tensor:
     """Return the latents (count, ...) of the first `count` clips of one modality, in float16.
 
-    Shards already under `root` are read, missing ones are made, so that an interrupted run loses at most one.
+    Shards already under `root` are read, missing ones are made, so that an interrupted run loses at most one. `show`
+    hears how many clips are ready and of how many, and may raise to stop.
+
+    Raises:
+        DataError: a shard cannot be written, or is damaged.
     """
+    make_shards(dataset, modality, count, encode, codec, root, show)
+    return torch.cat([read_shard(path)["latent"] for _, path in _shards(dataset, modality, count, codec, root)])
+
+
+def make_shards(
+    dataset: Dataset,
+    modality: str,
+    count: int,
+    encode: Callable[[Tensor], Tensor],
+    codec: str,
+    root: Path,
+    show: Callable[[int, int], None] | None = None,
+    share: tuple[int, int] = (0, 1),
+) -> None:
+    """Make what is missing of a bank; `share` (rank, world) leaves all but every world-th shard to the other ranks."""
+    shards = _shards(dataset, modality, count, codec, root)
+    for indices, path in shards[share[0] :: share[1]]:
+        if not path.exists():
+            latent = torch.cat([_encode(dataset, modality, i, encode) for i in _chunks(indices)])
+            write_shard(path, {"latent": latent})
+        if show:
+            show(indices.stop, shards[-1][0].stop)
+
+
+def read_shard(path: Path) -> dict[str, Tensor]:
+    """Return the tensors of a shard; raise DataError where it is damaged."""
+    try:
+        return load_file(path)
+    except (SafetensorError, OSError) as error:
+        raise DataError(f"{path}: not a readable shard ({error}); delete it, it will be made again") from error
+
+
+def write_shard(path: Path, tensors: Mapping[str, Tensor]) -> None:
+    """Write tensors to `path`, whole or not at all; raise DataError where that is impossible."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    partial = path.with_name(f".{path.name}.{os.getpid()}")
+    try:
+        save_file({name: tensor.contiguous() for name, tensor in tensors.items()}, partial)
+        os.replace(partial, path)
+    except (SafetensorError, OSError) as error:
+        raise DataError(f"{path}: cannot be written ({error})") from error
+    finally:
+        partial.unlink(missing_ok=True)
+
+
+def shard_ranges(count: int) -> list[range]:
+    """Return which clips each shard of a bank holds."""
+    return [range(start, min(start + SHARD, count)) for start in range(0, count, SHARD)]
+
+
+def _shards(dataset: Dataset, modality: str, count: int, codec: str, root: Path) -> list[tuple[range, Path]]:
     key = hashlib.sha256(f"{dataset.fingerprint}:{modality}:{codec}".encode()).hexdigest()[:16]
     count = min(count, dataset.length) if dataset.length is not None else count
-    shards = []
-    for start in range(0, count, SHARD):
-        indices = range(start, min(start + SHARD, count))
-        path = root / key / f"{start:08d}-{len(indices)}.safetensors"
-        if not path.exists():
-            _write_shard(path, torch.cat([_encode(dataset, modality, i, encode) for i in _chunks(indices)]))
-        shards.append(load_file(path)["latent"])
-        if show:
-            show(indices.stop, count)
-    return torch.cat(shards)
+    return [(r, root / key / f"{r.start:08d}-{len(r)}.safetensors") for r in shard_ranges(count)]
 
 
 def _encode(dataset: Dataset, modality: str, indices: Sequence[int], encode: Callable[[Tensor], Tensor]) -> Tensor:
@@ -59,10 +110,3 @@ def _encode(dataset: Dataset, modality: str, indices: Sequence[int], encode: Cal
 
 def _chunks(indices: range, size: int = 32) -> list[range]:
     return [indices[i : i + size] for i in range(0, len(indices), size)]
-
-
-def _write_shard(path: Path, latent: Tensor) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(f".{path.name}.{os.getpid()}")
-    save_file({"latent": latent.contiguous()}, partial)
-    os.replace(partial, path)

@@ -7,10 +7,11 @@ import torch
 from torch import Tensor
 
 from mmdisco_cli.backbones.token import TokenBackbone, codec_fingerprint
-from mmdisco_cli.data.bank import Dataset, latent_bank
+from mmdisco_cli.data.bank import Dataset
 from mmdisco_cli.recipe_schema import TrainConfig
 from mmdisco_cli.training.backbone import codec_items, codec_loss, denoising_loss
-from mmdisco_cli.training.distribution import Ranks
+from mmdisco_cli.training.banks import shared_bank
+from mmdisco_cli.training.distribution import Ranks, same_weights
 from mmdisco_cli.training.loop import fit
 from mmdisco_cli.training.metrics import MetricsLog
 from mmdisco_cli.training.signals import StopFlag
@@ -33,8 +34,9 @@ def train_backbone(
     log: Callable[[str], MetricsLog],
     device: torch.device,
     say: Callable[[str], None],
+    show: Callable[[int, int], None] | None = None,
 ) -> None:
-    """Train a backbone in place; `directory` keeps the states, `banks` the encoded data."""
+    """Train a backbone in place; `directory` keeps the states, `banks` encoded data, `show` hears of clips encoded."""
     batch = max(config.batch_size // ranks.world, 1)
     codec, denoiser = backbone.codec, backbone.denoiser.to(device)
     if config.codec_steps:
@@ -44,19 +46,29 @@ def train_backbone(
         fit(codec, loss, config, directory / "codec", steps=config.codec_steps, fingerprint=fingerprint, stop=stop,
             ranks=ranks, log=log("codec"))  # fmt: skip
         codec.measure(codec.expand(items[:MEASURED_ITEMS]).to(device))
-    bank = encoded_bank(backbone, dataset, config.bank, banks, device, say)
+        same_weights(codec, ranks)
+    bank = encoded_bank(backbone, dataset, config.bank, banks, device, say, ranks, stop, show)
     loss = denoising_loss(denoiser, bank, config, batch, device)
     fit(denoiser, loss, config, directory / "denoiser", steps=config.steps, fingerprint=fingerprint, stop=stop,
         ranks=ranks, log=log("denoiser"))  # fmt: skip
 
 
 def encoded_bank(
-    backbone: TokenBackbone, dataset: Dataset, count: int, banks: Path, device: torch.device, say: Callable[[str], None]
+    backbone: TokenBackbone,
+    dataset: Dataset,
+    count: int,
+    banks: Path,
+    device: torch.device,
+    say: Callable[[str], None],
+    ranks: Ranks,
+    stop: StopFlag,
+    show: Callable[[int, int], None] | None = None,
 ) -> Tensor:
     """Return the latents of the first `count` clips of the backbone's modality."""
     plan = backbone.plan(backbone.request)
+    count = min(count, dataset.length) if dataset.length is not None else count
     say(f"encoding {count} clips ({backbone.modality})")
-    return latent_bank(
+    return shared_bank(
         dataset, backbone.modality, count, lambda media: backbone.encode(media.to(device), plan).cpu(),
-        codec_fingerprint(backbone), banks,
+        codec_fingerprint(backbone), banks, ranks, stop, show,
     )  # fmt: skip

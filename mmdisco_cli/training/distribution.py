@@ -7,10 +7,14 @@ that the denoising loss takes.
 import os
 from collections.abc import Iterable
 from dataclasses import dataclass
+from datetime import timedelta
 
 import torch
 import torch.distributed as dist
 from torch import Tensor, nn
+
+PATIENCE = timedelta(hours=6)
+"""How long ranks wait for one another: one may still be encoding clips when the others are done."""
 
 
 @dataclass(frozen=True)
@@ -30,8 +34,23 @@ def join_ranks(device: torch.device) -> Ranks:
     """Join the process group that torchrun's environment describes; a lone process needs none."""
     rank, world = int(os.environ.get("RANK", 0)), int(os.environ.get("WORLD_SIZE", 1))
     if world > 1 and not dist.is_initialized():
-        dist.init_process_group("nccl" if device.type == "cuda" else "gloo", rank=rank, world_size=world)
+        backend = "nccl" if device.type == "cuda" else "gloo"
+        dist.init_process_group(backend, rank=rank, world_size=world, timeout=PATIENCE)
     return Ranks(rank, world)
+
+
+def leave_ranks(ranks: Ranks) -> None:
+    """Wait for the others and leave the process group."""
+    if ranks.world > 1:
+        dist.barrier()
+        dist.destroy_process_group()
+
+
+def same_weights(module: nn.Module, ranks: Ranks) -> None:
+    """Give every rank the first one's weights: machines may differ in the last bit of what they compute from a seed."""
+    if ranks.world > 1:
+        for tensor in module.state_dict().values():
+            dist.broadcast(tensor, 0)
 
 
 def average_gradients(parameters: Iterable[nn.Parameter], ranks: Ranks) -> None:
