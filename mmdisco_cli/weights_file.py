@@ -18,13 +18,19 @@ PACKAGED = Path(__file__).parent / "weights"
 
 
 def save_weights(path: Path, tensors: Mapping[str, Tensor], about: Mapping[str, Any]) -> None:
-    """Write tensors, floats in half precision, and their description to `path`, whole or not at all."""
+    """Write tensors, floats in half precision, and their description to `path`, whole or not at all.
+
+    Raises:
+        DataError: the file cannot be written.
+    """
     path.parent.mkdir(parents=True, exist_ok=True)
     stored = {name: _halve(tensor).contiguous().cpu() for name, tensor in tensors.items()}
     partial = path.with_name(f".{path.name}.partial")
     try:
         save_file(stored, partial, metadata={KEY: json.dumps(about, sort_keys=True)})
         os.replace(partial, path)
+    except (SafetensorError, OSError) as error:
+        raise DataError(f"{path}: cannot be written ({error})") from error
     finally:
         partial.unlink(missing_ok=True)
 
@@ -81,7 +87,15 @@ def find_weights(name: str) -> Path:
     known = {file.stem: file for file in PACKAGED.glob("*.safetensors")}
     if (found := known.get(name.removesuffix(".safetensors"))) is not None:
         return found
-    raise DataError(f"no weights {name!r}, neither a file nor packaged{did_you_mean(path.stem, known)}")
+    hint = _how_made(path) or did_you_mean(path.stem, known)
+    raise DataError(f"no weights {name!r}, neither a file nor packaged{hint}")
+
+
+def _how_made(path: Path) -> str:
+    """Say which training leaves its weights at `path`, where it is the usual place runs/RECIPE/train/."""
+    if len(path.parts) < 4 or (path.parts[-4], path.parts[-2]) != ("runs", "train"):
+        return ""
+    return f"; this makes it: mmdisco train --recipe {path.parts[-3]}"
 
 
 def _halve(tensor: Tensor) -> Tensor:

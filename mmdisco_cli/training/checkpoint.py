@@ -40,7 +40,11 @@ class TrainState:
 
 
 def save_state(path: Path, state: TrainState, fingerprint: str) -> None:
-    """Write the state to `path` through a temporary file, so that a kill leaves the previous one whole."""
+    """Write the state to `path` through a temporary file, so that a kill or a full disk leaves the previous one whole.
+
+    Raises:
+        DataError: it cannot be written.
+    """
     path.parent.mkdir(parents=True, exist_ok=True)
     content = {
         "fingerprint": fingerprint,
@@ -51,8 +55,15 @@ def save_state(path: Path, state: TrainState, fingerprint: str) -> None:
     }
     partial = path.with_name(f".{path.name}.partial")
     try:
-        torch.save(content, partial)
+        with partial.open("wb") as file:  # ours, because torch reports a full disk on its own without saying so
+            torch.save(content, file)
+            file.flush()
+            os.fsync(file.fileno())
         os.replace(partial, path)
+    except (OSError, RuntimeError) as error:
+        reason = getattr(error, "strerror", None) or str(error).splitlines()[0]
+        kept = "; the previous checkpoint is kept" if path.exists() else ""
+        raise DataError(f"{path}: cannot be written ({reason}){kept}") from error
     finally:
         partial.unlink(missing_ok=True)
 
@@ -71,10 +82,16 @@ def load_state(path: Path, state: TrainState, fingerprint: str) -> bool:
             f"{path}: holds a run of another recipe (fingerprint {content.get('fingerprint')}, this recipe's is "
             f"{fingerprint}); choose another --out, or start over with --fresh"
         )
-    state.module.load_state_dict(content["module"])
-    state.optimizer.load_state_dict(content["optimizer"])
-    state.average = content["average"]
-    state.step = content["step"]
+    try:
+        state.module.load_state_dict(content["module"])
+        state.optimizer.load_state_dict(content["optimizer"])
+        # Read onto the CPU; the average has to live where the network does.
+        state.average = {name: content["average"][name].to(p.device) for name, p in state.module.named_parameters()}
+        state.step = content["step"]
+    except (KeyError, RuntimeError, ValueError, TypeError) as error:
+        raise DataError(
+            f"{path}: not a state of this network ({_first_line(error)}); begin again with --fresh"
+        ) from error
     return True
 
 
@@ -82,5 +99,13 @@ def _read(path: Path) -> dict[str, Any]:
     try:
         content: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
     except (RuntimeError, EOFError, OSError, pickle.UnpicklingError, ValueError, KeyError) as error:
-        raise DataError(f"{path}: not a readable training state ({str(error).splitlines()[0]})") from error
+        raise DataError(
+            f"{path}: not a readable training state ({_first_line(error)}); begin again with --fresh"
+        ) from error
+    if not isinstance(content, dict):
+        raise DataError(f"{path}: not a training state; begin again with --fresh")
     return content
+
+
+def _first_line(error: Exception) -> str:
+    return (str(error).splitlines() or [type(error).__name__])[0]

@@ -1,11 +1,23 @@
 """metrics.jsonl: one JSON object every few steps, and what the progress line shows."""
 
+import contextlib
 import json
+import os
 from collections.abc import Callable, Mapping
 from pathlib import Path
+from typing import Any
 
 Show = Callable[[int, int, Mapping[str, float]], None]
 """Called with (step, steps, figures) at every step; decides for itself what to show."""
+
+
+def read_rows(path: Path) -> list[dict[str, Any]]:
+    """Return the lines of metrics.jsonl; one that a kill cut short is left out, and a missing file is empty."""
+    rows = []
+    for line in path.read_text(encoding="utf-8").splitlines() if path.exists() else ():
+        with contextlib.suppress(json.JSONDecodeError):
+            rows.append(json.loads(line))
+    return rows
 
 
 class MetricsLog:
@@ -20,9 +32,10 @@ class MetricsLog:
         """Drop lines of this stage written after `step`: a killed run had gone further than its last checkpoint."""
         if not self._enabled or not self._path.exists():
             return
-        rows = [json.loads(line) for line in self._path.read_text().splitlines() if line.endswith("}")]
-        kept = [row for row in rows if row["stage"] != self._stage or row["step"] <= step]
-        self._path.write_text("".join(json.dumps(row) + "\n" for row in kept))
+        kept = [row for row in read_rows(self._path) if row["stage"] != self._stage or row["step"] <= step]
+        partial = self._path.with_name(f".{self._path.name}.partial")
+        partial.write_text("".join(json.dumps(row) + "\n" for row in kept), encoding="utf-8")
+        os.replace(partial, self._path)
 
     def write(self, step: int, steps: int, figures: Mapping[str, float]) -> None:
         """Take the figures of one step."""
