@@ -1,0 +1,74 @@
+"""From a recipe to its data: clips of exactly the shapes that the recipe's models take."""
+
+import inspect
+from collections.abc import Callable, Mapping
+from dataclasses import replace
+from typing import Any, Protocol, Self
+
+from mmdisco_cli.data.bank import Dataset
+from mmdisco_cli.diffusion.backbone import ModalityPlan, Request
+from mmdisco_cli.errors import PluginError, UsageError
+from mmdisco_cli.recipe_schema import Recipe
+
+
+class SplitDataset(Dataset, Protocol):
+    """A data set as its factory returns it."""
+
+    @property
+    def report(self) -> tuple[str, ...]:
+        """Return a line for each thing that could not be used, or is odd."""
+
+    def split(self, part: str) -> Self:
+        """Return the `train` or `heldout` clips, which have nothing in common."""
+
+
+def open_dataset(
+    recipe: Recipe,
+    request: Request,
+    plans: Mapping[str, ModalityPlan],
+    progress: Callable[[int, int], None] | None = None,
+) -> SplitDataset:
+    """Build the data set of a recipe for the modalities of `plans`, and check that its clips have their shapes.
+
+    Raises:
+        UsageError: the recipe names no data, lacks an option, or has clips of another shape than the models take.
+        DataError: nothing there is usable.
+        PluginError: the data set cannot be imported.
+    """
+    if recipe.data is None:
+        raise UsageError(f"recipe {recipe.name} names no data to train on")
+    try:
+        build = recipe.data.factory()
+    except (ImportError, AttributeError) as error:
+        raise PluginError(f"{recipe.data.name!r} cannot be imported: {error}") from error
+    wishes = {"modalities": tuple(plans), "progress": progress, **_sound(plans)}
+    dataset: SplitDataset = build(recipe.data.options, snapped(request, plans), **_taken(build, wishes))
+    return dataset
+
+
+def check_shapes(dataset: Dataset, plans: Mapping[str, ModalityPlan]) -> None:
+    """Raise UsageError where the data set's first clip has not the shapes that the models take."""
+    for modality, media in dataset.media(range(1), tuple(plans)).items():
+        made, wanted = tuple(media.shape[1:]), plans[modality].media_shape
+        if made != wanted:
+            raise UsageError(f"request: the data's {modality} is {made}, but the model takes {wanted}")
+
+
+def snapped(request: Request, plans: Mapping[str, ModalityPlan]) -> Request:
+    """Return the request with the frames and pixels that the video model settled on."""
+    for plan in plans.values():
+        if len(plan.media_shape) == 4:
+            _, frames, height, width = plan.media_shape
+            return replace(request, frames=frames, fps=plan.rate, height=height, width=width)
+    return request
+
+
+def _sound(plans: Mapping[str, ModalityPlan]) -> dict[str, int]:
+    sounds = [plan for plan in plans.values() if len(plan.media_shape) == 2 and plan.rate]
+    return {"channels": sounds[0].media_shape[0], "sample_rate": round(sounds[0].rate or 0)} if sounds else {}
+
+
+def _taken(build: Callable[..., Any], wishes: Mapping[str, Any]) -> dict[str, Any]:
+    """Return those wishes that a factory has a parameter for: most data sets need none of them."""
+    parameters = inspect.signature(build).parameters
+    return {name: value for name, value in wishes.items() if name in parameters}

@@ -1,0 +1,96 @@
+"""The directory of a training run: what it was asked for, what it used, and whether it may be resumed."""
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from mmdisco_cli.data.media import replacing
+from mmdisco_cli.environment import environment
+from mmdisco_cli.errors import DataError
+from mmdisco_cli.plugins import load_registry
+from mmdisco_cli.recipe_schema import Recipe, differences
+from mmdisco_cli.training.identity import changes
+
+RECIPE, INPUTS, ENVIRONMENT = "recipe.yaml", "inputs.json", "environment.json"
+METRICS, PLOT = "metrics.jsonl", "loss.png"
+STAGES = ("codec", "denoiser", "discriminator")
+STATES = tuple(f"{stage}/state.pt" for stage in STAGES)
+WEIGHTS = ("backbone.safetensors", "discriminator.safetensors")
+
+
+@dataclass(frozen=True)
+class RunDirectory:
+    """Where the recipe's training lies; encoded clips under `banks` are named by content and outlive a fresh start."""
+
+    path: Path
+    recipe: Recipe
+
+    @property
+    def weights(self) -> Path:
+        """Return the file that training ends with."""
+        return self.path / f"{self.recipe.train.target}.safetensors"
+
+    @property
+    def metrics(self) -> Path:
+        """Return the figures of all stages as JSON lines."""
+        return self.path / METRICS
+
+    @property
+    def banks(self) -> Path:
+        """Return the folder of encoded clips and generated fakes."""
+        return self.path / "bank"
+
+    def begun(self) -> bool:
+        """Return whether there is anything here that another recipe would spoil."""
+        return any((self.path / name).exists() for name in (*STATES, *WEIGHTS))
+
+    def require_same_recipe(self) -> None:
+        """Raise DataError where a run of another recipe lies here, naming each key that differs."""
+        stored = _read(self.path / RECIPE) if self.begun() else None
+        if stored is not None and (keys := changes(stored, self.recipe)):
+            raise DataError(f"{self.path}: holds a training with another {_listed(keys)}")
+
+    def require_same_inputs(self, inputs: Mapping[str, Any]) -> None:
+        """Raise DataError where the data or base models are no longer those that the run began with."""
+        stored = _read(self.path / INPUTS) if self.begun() else None
+        if stored is not None and (keys := differences(stored, inputs)):
+            raise DataError(f"{self.path}: since this training began, the content changed of {_listed(keys)}")
+
+    def claim(self, inputs: Mapping[str, Any]) -> None:
+        """Write down what this run is about to use."""
+        self.path.mkdir(parents=True, exist_ok=True)
+        _write(self.path / RECIPE, self.recipe.to_yaml())
+        _write(self.path / INPUTS, _json(inputs))
+        _write(self.path / ENVIRONMENT, _json(environment(load_registry())))
+
+    def clear(self) -> None:
+        """Delete what a run has written, and nothing else."""
+        for name in (*STATES, *WEIGHTS, RECIPE, INPUTS, ENVIRONMENT, METRICS, PLOT):
+            (self.path / name).unlink(missing_ok=True)
+
+
+def _listed(keys: list[str]) -> str:
+    return f"{', '.join(keys)}: choose another --out, or begin again with --fresh"
+
+
+def _json(content: Mapping[str, Any]) -> str:
+    return json.dumps(content, indent=1, ensure_ascii=False) + "\n"
+
+
+def _write(path: Path, text: str) -> None:
+    with replacing(path) as part:
+        part.write_text(text, encoding="utf-8")
+
+
+def _read(path: Path) -> Any:
+    """Return what a YAML or JSON file holds, None where there is none."""
+    try:
+        return yaml.safe_load(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        return None
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise DataError(f"{path}: not readable ({str(error).splitlines()[0]}); begin again with --fresh") from error

@@ -1,0 +1,147 @@
+"""`train.target: discriminator`: what joins base models that are only ever asked."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, cast
+
+import torch
+from torch import Tensor, nn
+
+from mmdisco_cli.assembly import Assembly, build_backbones, build_discriminator, fingerprints, request_of
+from mmdisco_cli.backbones.options import TokenOptions
+from mmdisco_cli.data.opening import SplitDataset, check_shapes, open_dataset
+from mmdisco_cli.devices import DTYPES
+from mmdisco_cli.diffusion.backbone import State, count_parameters
+from mmdisco_cli.diffusion.coupling import Coupling
+from mmdisco_cli.discriminators.interaction import ADDITIVE
+from mmdisco_cli.errors import UsageError
+from mmdisco_cli.recipe_schema import Recipe
+from mmdisco_cli.training.banks import Show
+from mmdisco_cli.training.discriminator_run import Draw, Pairing, discriminator_loss, train_discriminator
+from mmdisco_cli.training.distribution import Ranks, same_weights
+from mmdisco_cli.training.export import export_discriminator, round_to_file
+from mmdisco_cli.training.generated import DEFAULT_COUNT
+from mmdisco_cli.training.job import COPIES, Context, clips_of, heldout_of, step_memory
+from mmdisco_cli.training.loop import Loss
+from mmdisco_cli.training.results import CLIPS, discriminator_results
+from mmdisco_cli.training.tuples import fake_tuples, real_tuples, require_fakes_fit
+
+
+@dataclass(frozen=True)
+class DiscriminatorJob:
+    """A discriminator to train, its base models and data; a `Job`."""
+
+    recipe: Recipe
+    assembly: Assembly
+    module: nn.Module
+    dataset: SplitDataset
+
+    @property
+    def inputs(self) -> dict[str, Any]:
+        """Name the clips and the weights of the base models."""
+        return {"data": self.dataset.fingerprint, "backbones": fingerprints(self.assembly.backbones)}
+
+    @property
+    def pairing(self) -> Pairing:
+        """Return which noise levels the discriminator is shown."""
+        return Pairing(self.assembly.bases(), self.assembly.coupling, self.recipe.train.given_fraction)
+
+    @property
+    def overview(self) -> dict[str, Any]:
+        """Say what will be trained, on what, and what memory it takes."""
+        config, shapes, train = self.recipe.train, self.assembly.shapes, self.dataset.split("train")
+        own = sum(p.numel() for p in self.module.parameters())
+        bases = {label: count_parameters(b) for label, b in self.assembly.backbones.items()}
+        clips = config.bank if train.length is None else min(config.bank, train.length)
+        values = sum(torch.Size(shape).numel() for shape in shapes.values())
+        fakes = 0 if config.fakes == "shuffled" else config.bank or DEFAULT_COUNT
+        saved = step_memory(lambda batch: self._loss(_blank(shapes), _blank(shapes), batch), config.batch_size)
+        weights = 4 * (COPIES * own + sum(count or 0 for count in bases.values()))
+        return {
+            "discriminator": self.recipe.discriminator.name if self.recipe.discriminator else "",
+            "parameters": {"discriminator": own, **bases},
+            "steps": {"discriminator": config.steps},
+            "latent_shapes": {m: list(shape) for m, shape in shapes.items()},
+            "clips": clips_of(train),
+            "bank": clips,
+            "fakes": config.fakes,
+            "memory_mb": round((weights + 2 * (clips + fakes) * values + saved) / 1e6),
+        }
+
+    def fit(self, context: Context, fingerprint: str) -> None:
+        """Train, going on where a former run stopped."""
+        assembly, config, ranks, stop = self.assembly, self.recipe.train, context.ranks, context.stop
+        banks, counter = context.directory.banks, context.stages.counter
+        same_weights(self.module, ranks)
+        real = real_tuples(assembly, self.dataset.split("train"), config.bank, banks, ranks, stop, counter)
+        fake = fake_tuples(self.recipe, assembly, real, banks, ranks, stop, counter)
+        train_discriminator(
+            self.module.to(context.device), self.pairing, real, fake, self.recipe.sample.window, config,
+            context.directory.path, fingerprint, stop, ranks, context.log, context.device,
+        )  # fmt: skip
+
+    def export(self, context: Context, figures: Mapping[str, Any]) -> dict[str, Any]:
+        """Measure the trained weights, write them to the run's directory, and return the results."""
+        round_to_file(self.module)
+        results: dict[str, Any] = {"training": dict(figures)}
+        heldout = heldout_of(self.dataset, context.say)
+        if heldout is not None:
+            measured = self._measured(heldout, context)
+            results["heldout"] = measured
+            if measured["interaction"] < ADDITIVE:
+                context.say(
+                    f"warning: interaction {measured['interaction']:.2g}: what this discriminator says of one modality "
+                    "does not depend on the other, so it cannot align them"
+                )
+        export_discriminator(self.module, self.assembly, self.recipe, context.directory.weights, results)
+        return results
+
+    def _measured(self, heldout: SplitDataset, context: Context) -> dict[str, Any]:
+        config, alone = self.recipe.train, Ranks()
+        count = min(CLIPS, config.bank)
+        real = real_tuples(
+            self.assembly, heldout, count, context.directory.banks, alone, context.stop, context.stages.counter
+        )
+        loss = self._loss(real, None, config.batch_size)
+        return discriminator_results(self.module, loss, real, self.assembly, config)
+
+    def _loss(self, real: Draw, fake: Draw | None, batch: int) -> Loss:
+        device, window = self.assembly.device, self.recipe.sample.window
+        return discriminator_loss(self.module, self.pairing, real, fake, window, self.recipe.train, batch, device)
+
+
+def discriminator_job(recipe: Recipe, device: torch.device, ranks: Ranks, show: Show | None = None) -> DiscriminatorJob:
+    """Build models and open data.
+
+    Raises:
+        UsageError: no discriminator, a base model without weights, or sizes that do not fit.
+        DataError: weights or data are missing or damaged.
+    """
+    assembly = _assembled(recipe, device)
+    require_fakes_fit(recipe, assembly, max(recipe.train.batch_size // ranks.world, 1))
+    component = recipe.discriminator
+    if component is None:
+        raise UsageError(f"recipe {recipe.name} has no discriminator to train")
+    # Seeded here and nowhere else: initialisation is the only use of the global generator.
+    torch.manual_seed(recipe.train.seed)
+    module = build_discriminator(component, assembly.shapes, assembly.pooled).to(device)
+    dataset = open_dataset(recipe, request_of(recipe), assembly.modalities, show)
+    check_shapes(dataset.split("train"), assembly.modalities)
+    return DiscriminatorJob(recipe, assembly, module, dataset)
+
+
+def _assembled(recipe: Recipe, device: torch.device) -> Assembly:
+    for label, component in recipe.backbones.items():
+        if isinstance(component.options, TokenOptions) and component.options.weights is None:
+            raise UsageError(f"backbones.{label}.weights: missing; a discriminator joins base models that are trained")
+    backbones = build_backbones(recipe, device)
+    plans = {label: backbone.plan(request_of(recipe)) for label, backbone in backbones.items()}
+    return Assembly(backbones, plans, cast(Coupling, recipe.coupling), device, DTYPES[recipe.train.dtype])
+
+
+def _blank(shapes: Mapping[str, tuple[int, ...]]) -> Draw:
+    def draw(batch: int, generator: torch.Generator) -> State:
+        blank: dict[str, Tensor] = {m: torch.zeros(batch, *shape) for m, shape in shapes.items()}
+        return blank
+
+    return draw

@@ -1,0 +1,154 @@
+"""`mmdisco train`: a base model, or the discriminator that joins several.
+
+On one machine with several GPUs, or to try it with two processes on a CPU:
+
+    torchrun --nproc-per-node 2 -m -- mmdisco_cli train --recipe NAME
+
+(the `--` keeps torchrun from taking options for its own). Ranks share the batch, and the making of banks; the first
+one writes.
+"""
+
+import contextlib
+import time
+from pathlib import Path
+from typing import Any
+
+from mmdisco_cli import console
+from mmdisco_cli.commands.options import TrainOptions
+from mmdisco_cli.devices import choose_device
+from mmdisco_cli.errors import DataError
+from mmdisco_cli.recipe_schema import Recipe
+from mmdisco_cli.training.backbone_job import backbone_job
+from mmdisco_cli.training.directory import PLOT, RunDirectory
+from mmdisco_cli.training.discriminator_job import discriminator_job
+from mmdisco_cli.training.distribution import any_rank, join_ranks, leave_ranks
+from mmdisco_cli.training.identity import training_fingerprint
+from mmdisco_cli.training.job import Context, Job
+from mmdisco_cli.training.plot import last_figures, plot_losses
+from mmdisco_cli.training.showing import Stages
+from mmdisco_cli.training.signals import StopFlag
+from mmdisco_cli.weights_file import read_about
+
+
+def train(recipe: Recipe, options: TrainOptions) -> None:
+    """Train what the recipe says and print the path of the weights; the same call again resumes, or says it is done.
+
+    Raises:
+        UsageError, PluginError: the recipe cannot be trained.
+        DataError: data, base models or checkpoints cannot be used, the recipe changed, or training diverged.
+        Stopped: a signal came; the state is saved.
+    """
+    device = choose_device()
+    directory = RunDirectory(options.out or Path("runs") / recipe.name / "train", recipe)
+    if not options.fresh:
+        directory.require_same_recipe()
+    ranks = join_ranks(device)
+    stop = StopFlag(device)
+    with Stages(ranks.first) as stages, stop.listening():
+        context = Context(recipe, directory, device, ranks, stop, stages)
+        job = _job(context)
+        if options.dry_run:
+            _print_plan(context, job, options)
+        else:
+            _run(context, job, options)
+    leave_ranks(ranks)
+
+
+def _job(context: Context) -> Job:
+    recipe, show = context.recipe, context.stages.counter("reading files")
+    if recipe.train.target == "backbone":
+        job: Any = backbone_job(recipe, context.device, show)
+    else:
+        job = discriminator_job(recipe, context.device, context.ranks, show)
+    for line in job.dataset.report:
+        context.say(line)
+    typed: Job = job
+    return typed
+
+
+def _run(context: Context, job: Job, options: TrainOptions) -> None:
+    directory, begun = context.directory, time.monotonic()
+    inputs = job.inputs
+    if not options.fresh:
+        directory.require_same_inputs(inputs)
+        if directory.weights.exists():
+            _print_result(context, options, _known(directory), complete=True)
+            return
+    any_rank(False, context.ranks, context.device)  # all have looked before the first one writes
+    if context.ranks.first:
+        if options.fresh:
+            directory.clear()
+        directory.claim(inputs)
+    any_rank(False, context.ranks, context.device)
+    try:
+        job.fit(context, f"{training_fingerprint(context.recipe)}:{inputs}")
+    finally:
+        if context.ranks.first:
+            with contextlib.suppress(DataError):  # what went wrong before matters more than its picture
+                plot_losses(directory.metrics, directory.path / PLOT)
+    if context.ranks.first:
+        results = job.export(context, last_figures(directory.metrics))
+        _print_result(context, options, results, complete=False, seconds=round(time.monotonic() - begun, 1))
+
+
+def _known(directory: RunDirectory) -> dict[str, Any]:
+    recipe = directory.recipe
+    about = read_about(directory.weights, recipe.train.target)
+    if about.get("fingerprint") != training_fingerprint(recipe):
+        raise DataError(f"{directory.weights}: of another recipe; choose another --out, or begin again with --fresh")
+    results: dict[str, Any] = about["results"]
+    return results
+
+
+def _print_result(
+    context: Context, options: TrainOptions, results: dict[str, Any], *, complete: bool, seconds: float | None = None
+) -> None:
+    if not context.ranks.first:
+        return
+    directory, recipe = context.directory, context.recipe
+    if complete:
+        console.note(f"{directory.path}: training is complete; --fresh begins again")
+    if options.json:
+        steps = recipe.train.steps
+        head = {"recipe": recipe.name, "target": recipe.train.target, "path": str(directory.weights), "steps": steps}
+        console.record({**head, "already_complete": complete, "seconds": seconds, "results": results})
+        return
+    for line in _lines(results):
+        console.note(line)
+    console.result(str(directory.weights))
+
+
+def _print_plan(context: Context, job: Job, options: TrainOptions) -> None:
+    if not context.ranks.first:
+        return
+    recipe, config = context.recipe, context.recipe.train
+    plan = {
+        "recipe": recipe.name,
+        "target": config.target,
+        "directory": str(context.directory.path),
+        "resumes": context.directory.begun() and not options.fresh,
+        "device": str(context.device),
+        "dtype": config.dtype,
+        "ranks": context.ranks.world,
+        "batch_size": config.batch_size,
+        **job.overview,
+    }
+    if options.json:
+        console.record(plan)
+        return
+    for line in _lines(plan):
+        console.result(line)
+
+
+def _lines(content: dict[str, Any], indent: str = "") -> list[str]:
+    lines: list[str] = []
+    for key, value in content.items():
+        if isinstance(value, dict) and any(isinstance(inner, dict) for inner in value.values()):
+            lines += [f"{indent}{key}:", *_lines(value, f"{indent}  ")]
+        elif isinstance(value, dict):
+            lines.append(f"{indent}{key}: {', '.join(f'{k} {v}' for k, v in value.items())}")
+        else:
+            lines.append(f"{indent}{key}: {value}")
+    return lines
+
+
