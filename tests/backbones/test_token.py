@@ -76,7 +76,9 @@ def test_weights_of_another_modality(tmp_path):
         build("speech", options, REQUEST)
 
 
-@pytest.mark.parametrize("changes", [{"options": {"patch": [4], "depht": 1}}, {"options": {}}, {"request": {"size": 3}}])
+@pytest.mark.parametrize(
+    "changes", [{"options": {"patch": [4], "depht": 1}}, {"options": {}}, {"request": {"size": 3}}, {"request": None}]
+)
 def test_a_description_that_does_not_fit(tmp_path, changes):
     options = write(randomised("audio", SOUND), tmp_path / "w.safetensors", **changes)
     with pytest.raises(DataError, match=r"w\.safetensors: its description does not fit"):

@@ -23,7 +23,7 @@ def states(batch=3):
 
 
 def test_the_interaction_is_not_zero():
-    network, (x, level) = randomised(), states()
+    network, (x, _) = randomised(), states()
     y = {m: v.flip(0) for m, v in x.items()}
 
     def logit(audio, video):

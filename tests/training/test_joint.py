@@ -1,0 +1,203 @@
+"""Both losses against closed forms: correlated Gaussians, whose base models and residual score are known exactly."""
+
+import math
+
+import pytest
+import torch
+from torch import nn
+
+from mmdisco_cli.diffusion.prediction import from_x0_eps
+from mmdisco_cli.diffusion.schedules import Levels
+from mmdisco_cli.recipe_schema import TrainConfig
+from mmdisco_cli.training.joint import denoise_loss, disc_loss, joint_losses, noised, shuffled
+
+RHO, ALPHA = 0.8, 0.8
+SIGMA = math.sqrt(1 - ALPHA**2)
+C = ALPHA**2 * RHO  # the correlation of the noisy pair
+WINDOW = (-4.5, 4.0)
+BEST = {"cross": C / (1 - C**2), "own": -(C**2) / (1 - C**2), "constant": -0.5 * math.log(1 - C**2)}
+
+
+class Quadratic(nn.Module):
+    """l = cross x y + own (x^2 + y^2) / 2 + constant, the form of log p - log q for unit Gaussians of correlation c."""
+
+    def __init__(self, cross=0.0, own=0.0, constant=0.0):
+        super().__init__()
+        self.parts = nn.Parameter(torch.tensor([cross, own, constant], dtype=torch.float64))
+
+    def forward(self, x, log_snr, pooled=None):
+        a, b = (x[m][:, 0] for m in ("x", "y"))
+        return self.parts[0] * a * b + self.parts[1] * (a**2 + b**2) / 2 + self.parts[2]
+
+
+def gaussians(count, seed=0, rho=RHO):
+    z = torch.randn(2, count, 1, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
+    return {"x": z[0], "y": rho * z[0] + math.sqrt(1 - rho**2) * z[1]}
+
+
+def levels(count, alpha=ALPHA):
+    a = torch.full((count,), alpha, dtype=torch.float64)
+    level = Levels(1 - a, a, (1 - a.square()).sqrt())
+    return {"x": level, "y": level}
+
+
+def exact_bases(noisy, levels):
+    """Return epsilon of each marginal alone: for x_0 ~ N(0, 1) and alpha^2 + sigma^2 = 1 it is sigma x."""
+    return {m: levels[m].sigma[:, None] * x for m, x in noisy.items()}
+
+
+def losses(module, count=100_000, seed=1, **weights):
+    real, generator = gaussians(count), torch.Generator().manual_seed(seed)
+    return joint_losses(
+        module, exact_bases, real, shuffled(real, generator), levels(count), WINDOW, TrainConfig(**weights), generator
+    )
+
+
+def test_classification_at_chance():
+    assert float(disc_loss(torch.zeros(3), torch.zeros(5))) == pytest.approx(2 * math.log(2))
+
+
+def test_classification_is_the_cross_entropy():
+    real, fake = torch.tensor([0.3, -2.0]), torch.tensor([1.5, 0.0, -4.0])
+    expected = -sum(math.log(1 / (1 + math.exp(-v))) for v in real.tolist()) / 2
+    expected -= sum(math.log(1 - 1 / (1 + math.exp(-v))) for v in fake.tolist()) / 3
+    assert float(disc_loss(real, fake)) == pytest.approx(expected, rel=1e-5)
+
+
+def test_no_error_remains_where_the_gradient_is_the_whole_residual():
+    generator = torch.Generator().manual_seed(0)
+    noise, base = ({"v": torch.randn(6, 2, 3, 4, generator=generator, dtype=torch.float64)} for _ in range(2))
+    level = {"v": levels(6)["x"]}
+    gradient = {"v": (base["v"] - noise["v"]) / SIGMA}
+    guided, alone = denoise_loss(noise, base, gradient, level, WINDOW)
+    assert float(guided) < 1e-24
+    assert float(alone) == pytest.approx(float((base["v"] - noise["v"]).square().mean()))
+
+
+def test_with_the_exact_residual_score_only_the_posterior_variance_remains():
+    count = 200_000
+    noisy, noise = noised(gaussians(count), levels(count), torch.Generator().manual_seed(5))
+    # grad log p - grad log q for unit Gaussians of correlation c, from the inverse of [[1, c], [c, 1]].
+    x, y = noisy["x"], noisy["y"]
+    gradient = {"x": x - (x - C * y) / (1 - C**2), "y": y - (y - C * x) / (1 - C**2)}
+    found, alone = denoise_loss(noise, exact_bases(noisy, levels(count)), gradient, levels(count), WINDOW)
+    assert float(alone) == pytest.approx(2 * (1 - SIGMA**2), rel=0.01)
+    assert float(found) == pytest.approx(2 * (1 - SIGMA**2 / (1 - C**2)), rel=0.01)
+
+
+def test_the_minimiser_of_the_denoising_loss_is_the_residual_score():
+    module = Quadratic()
+
+    def loss(parts):
+        module.parts.data = parts
+        return losses(module, lambda_disc=0.0)[0]
+
+    # The loss is quadratic in the parameters, so that its gradients at 0 and at the unit vectors say where it is least.
+    def slope(parts):
+        (value,) = torch.autograd.grad(loss(parts), module.parts)
+        return value[:2]
+
+    units = torch.eye(3, dtype=torch.float64)
+    origin = slope(torch.zeros(3, dtype=torch.float64))
+    curvature = torch.stack([slope(units[k]) - origin for k in range(2)], dim=1)
+    cross, own = torch.linalg.solve(curvature, -origin).tolist()
+    assert cross == pytest.approx(BEST["cross"], rel=0.03)
+    assert own == pytest.approx(BEST["own"], rel=0.05)
+
+
+def test_with_one_parameter_the_minimiser_is_the_covariance():
+    """For l = a x y alone, setting the derivative of Eq. (5) to zero gives a = c."""
+    count = 200_000
+    noisy, noise = noised(gaussians(count), levels(count), torch.Generator().manual_seed(2))
+
+    def loss(a):
+        gradient = {"x": a * noisy["y"], "y": a * noisy["x"]}
+        return float(denoise_loss(noise, exact_bases(noisy, levels(count)), gradient, levels(count), WINDOW)[0])
+
+    low, middle, high = (loss(a) for a in (0.0, 0.5, 1.0))
+    vertex = 0.5 + 0.25 * (low - high) / (low - 2 * middle + high)
+    assert vertex == pytest.approx(C, rel=0.02)
+    assert loss(C) < min(loss(C - 0.1), loss(C + 0.1))
+
+
+def test_the_classification_loss_is_stationary_at_the_log_ratio():
+    module = Quadratic(**BEST)
+    value, figures = losses(module, count=200_000, lambda_denoise=0.0)
+    (slope,) = torch.autograd.grad(value, module.parts)
+    assert float(slope.abs().max()) < 0.01
+    assert float(value.detach()) < 2 * math.log(2) - 0.05
+    assert figures["accuracy"] > 0.55
+    other = Quadratic()
+    (start,) = torch.autograd.grad(losses(other, lambda_denoise=0.0)[0], other.parts)
+    assert float(start.abs().max()) > 0.2
+
+
+def test_figures_of_a_discriminator_that_says_nothing():
+    value, figures = losses(Quadratic(), count=1000, lambda_disc=2.0, lambda_denoise=3.0)
+    assert figures["disc"] == pytest.approx(2 * math.log(2))
+    assert figures["gain"] == 0
+    assert figures["accuracy"] == 0
+    assert float(value.detach()) == pytest.approx(2 * figures["disc"] + 3 * figures["denoise"])
+
+
+@pytest.mark.parametrize(("left_out", "absent"), [("lambda_disc", "disc"), ("lambda_denoise", "denoise")])
+def test_a_loss_of_weight_zero_is_not_computed(left_out, absent):
+    _, figures = losses(Quadratic(**BEST), count=100, **{left_out: 0.0})
+    assert absent not in figures
+    assert len(figures) == 2
+
+
+def test_gain_is_the_share_removed():
+    _, figures = losses(Quadratic(**BEST), count=200_000, lambda_disc=0.0)
+    expected = 1 - (1 - SIGMA**2 / (1 - C**2)) / (1 - SIGMA**2)
+    assert figures["gain"] == pytest.approx(expected, rel=0.05)
+
+
+def test_levels_outside_the_window_do_not_count():
+    alpha = torch.tensor([math.cos(0.5 * math.pi * u) for u in (0.001, 0.5, 0.999)], dtype=torch.float64)
+    level = {"x": Levels(alpha, alpha, (1 - alpha**2).sqrt())}
+    noise = {"x": torch.tensor([[10.0], [2.0], [10.0]], dtype=torch.float64)}
+    nothing = {"x": torch.zeros(3, 1, dtype=torch.float64)}
+    guided, alone = denoise_loss(noise, nothing, nothing, level, WINDOW)
+    assert float(guided) == float(alone) == pytest.approx(4 / 3)
+
+
+def test_the_error_of_v():
+    generator = torch.Generator().manual_seed(0)
+    noise, base = ({"x": torch.randn(4, 3, generator=generator, dtype=torch.float64)} for _ in range(2))
+    x0, level = torch.randn(4, 3, generator=generator, dtype=torch.float64), levels(4)["x"]
+    noisy = ALPHA * x0 + SIGMA * noise["x"]
+    right, wrong = (
+        from_x0_eps((noisy - SIGMA * e["x"]) / ALPHA, e["x"], level.alpha, level.sigma, "v") for e in (noise, base)
+    )
+    nothing = {"x": torch.zeros(4, 3, dtype=torch.float64)}
+    _, alone = denoise_loss(noise, base, nothing, {"x": level}, WINDOW, "v")
+    assert float(alone) == pytest.approx(float((right - wrong).square().mean()))
+
+
+def test_noise_is_that_of_equation_one():
+    clean, level = gaussians(50_000), levels(50_000)
+    noisy, noise = noised(clean, level, torch.Generator().manual_seed(3))
+    again, _ = noised(clean, level, torch.Generator().manual_seed(3))
+    for m, x in clean.items():
+        torch.testing.assert_close(noisy[m], ALPHA * x + SIGMA * noise[m].double())
+        assert torch.equal(again[m], noisy[m])
+        assert float(noise[m].std()) == pytest.approx(1, abs=0.02)
+    together = torch.corrcoef(torch.stack([noise["x"][:, 0], noise["y"][:, 0]]))
+    assert abs(float(together[0, 1])) < 0.02
+
+
+@pytest.mark.parametrize(("modalities", "batch"), [(2, 2), (2, 7), (3, 3), (3, 8)])
+def test_no_modality_keeps_a_partner(modalities, batch):
+    clean = {name: torch.arange(batch)[:, None] for name in "xyz"[:modalities]}
+    for seed in range(20):
+        wrong = shuffled(clean, torch.Generator().manual_seed(seed))
+        rows = torch.cat(list(wrong.values()), dim=1)
+        assert all(len(set(row)) == modalities for row in rows.tolist())
+        # Every modality alone keeps its law: each clip is used once.
+        assert all(sorted(column) == list(range(batch)) for column in rows.T.tolist())
+
+
+def test_one_tuple_cannot_be_re_paired():
+    with pytest.raises(ValueError, match="re-pairing 2 modalities needs as many tuples, got 1"):
+        shuffled({"x": torch.zeros(1, 1), "y": torch.zeros(1, 1)}, torch.Generator())
