@@ -12,8 +12,9 @@ from mmdisco_cli.discriminators.frames import common_steps, step_width, to_steps
 class Trunk(nn.Module):
     """Map latents, each (B, *shape), to joint features (B, steps, width).
 
-    Every step's token is the sum of a linear view of what each modality does in that step, so the first block already
-    sees the pair; attention then relates it to what came before and comes after.
+    Every step's token is the sum of a linear view of what each modality does around that step, so the first block
+    already sees the pair. Each block then looks at its neighbours by a convolution, the same at all times, because what
+    binds two modalities is mostly local (an impact sounds when it is seen); attention adds what is far away.
     """
 
     def __init__(
@@ -27,12 +28,15 @@ class Trunk(nn.Module):
     ) -> None:
         super().__init__()
         self.steps = common_steps(shapes, steps)
-        self.embed = nn.ModuleDict({m: nn.Linear(step_width(shape, self.steps), width) for m, shape in shapes.items()})
+        self.embed = nn.ModuleDict(
+            {m: nn.Conv1d(step_width(shape, self.steps), width, 3, padding=1) for m, shape in shapes.items()}
+        )
         self.level = nn.ModuleDict({m: LevelEmbedding(width) for m in shapes})
         self.prompt = nn.ModuleDict({m: nn.Linear(size, width) for m, size in pooled.items() if size})
         self.position = nn.Parameter(torch.randn(self.steps, width) * 0.02)
         self.modulate = nn.Sequential(nn.SiLU(), nn.Linear(width, 6 * width))
         self.blocks = nn.ModuleList(Block(width, heads) for _ in range(depth))
+        self.nearby = nn.ModuleList(nn.Conv1d(width, width, 5, padding=2, groups=width) for _ in range(depth))
         self.modulate_out = nn.Sequential(nn.SiLU(), nn.Linear(width, 2 * width))
         zero(self.modulate, self.modulate_out)
 
@@ -44,9 +48,10 @@ class Trunk(nn.Module):
         for m, layer in self.prompt.items():
             if pooled and m in pooled:
                 level = level + layer(pooled[m])
-        tokens = torch.stack([self.embed[m](to_steps(x[m], self.steps)) for m in x]).sum(0) + self.position
+        views = [self.embed[m](to_steps(x[m], self.steps).transpose(1, 2)).transpose(1, 2) for m in x]
+        tokens = torch.stack(views).sum(0) + self.position
         modulation = self.modulate(level).unflatten(1, (6, -1))
-        for block in self.blocks:
-            tokens = block(tokens, modulation)
+        for nearby, block in zip(self.nearby, self.blocks, strict=True):
+            tokens = block(tokens + nearby(tokens.transpose(1, 2)).transpose(1, 2), modulation)
         shift, scale = self.modulate_out(level)[:, None].chunk(2, dim=-1)
         return modulated_norm(tokens, shift, scale), level

@@ -31,6 +31,7 @@ def denoise_loss(
     gradient: Mapping[str, Tensor],
     levels: Mapping[str, Levels],
     window: Window,
+    space: str = "epsilon",
 ) -> tuple[Tensor, Tensor]:
     """Return Eq. (5) and the same for the base models alone, each summed over modalities and averaged over the batch.
 
@@ -41,10 +42,12 @@ def denoise_loss(
     for m, target in noise.items():
         level = levels[m]
         lam = log_snr(level.alpha, level.sigma).to(target.device)
-        inside = ((lam >= window[0]) & (lam <= window[1])).float()
+        weight = ((lam >= window[0]) & (lam <= window[1])).float()
+        if space == "v":
+            weight = weight / level.alpha.to(target.device).clamp_min(1e-3).square()
         estimate = guided_epsilon(base[m], gradient[m], level.sigma)
-        guided.append((inside * (target - estimate).square().flatten(1).mean(1)).mean())
-        alone.append((inside * (target - base[m]).square().flatten(1).mean(1)).mean())
+        guided.append((weight * (target - estimate).square().flatten(1).mean(1)).mean())
+        alone.append((weight * (target - base[m]).square().flatten(1).mean(1)).mean())
     return torch.stack(guided).sum(), torch.stack(alone).sum()
 
 
@@ -97,7 +100,7 @@ def joint_losses(
         figures["disc"] = float(classification.detach())
         figures["accuracy"] = float(((real_logit > 0).float().mean() + (fake_logit < 0).float().mean()) / 2)
     if config.lambda_denoise:
-        denoising, alone = denoise_loss(noise, base_epsilon(noisy, levels), gradient, levels, window)
+        denoising, alone = denoise_loss(noise, base_epsilon(noisy, levels), gradient, levels, window, config.denoise_space)
         value = value + config.lambda_denoise * denoising
         figures["denoise"] = float(denoising.detach())
         figures["gain"] = float(1 - denoising.detach() / alone)
