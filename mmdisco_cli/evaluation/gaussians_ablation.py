@@ -72,7 +72,7 @@ def evaluate(recipe: Recipe, options: EvalOptions) -> Report:
 
             module = trained(variant.of(recipe), alone, points, out / f"variant-{place}", stop, show)
             found[variant.name] = measure(module, recipe, alone, points)
-    path = write_json(out / "ablation.json", found)
+            path = write_json(out / "ablation.json", found)
     protocol = {"seed": recipe.train.seed, "steps": steps, "batch_size": recipe.train.batch_size}
     return Report(recipe.eval.n, {"variants": found}, protocol, table(found), [path])
 
