@@ -30,7 +30,7 @@ PITCHES = 97
 def heard_strikes(sound: Tensor) -> list[Impact]:
     """Return the strikes in mono sound (samples,) at 16 kHz, in order of time."""
     times = onset_times(sound)
-    ends = [*times[1:], len(sound) / SAMPLE_RATE]
+    ends = [*times, len(sound) / SAMPLE_RATE][1:]
     return [Impact(t, *_kind(sound, t, end)) for t, end in zip(times, ends, strict=True)]
 
 

@@ -1,0 +1,1 @@
+"""Measures of joint generation, from written files or from closed forms."""

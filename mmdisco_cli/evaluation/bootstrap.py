@@ -1,0 +1,115 @@
+"""Intervals for what is measured clip by clip: percentile bootstrap over clips, all from one seeded draw."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+RESAMPLES = 2000
+COVERAGE = 0.95
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """A figure and the interval that holds it with 95 % confidence; NaN where it cannot be told."""
+
+    value: float
+    low: float
+    high: float
+
+    def as_json(self) -> dict[str, float | None]:
+        """Return the three as JSON can hold them, None for NaN."""
+        return {"value": finite(self.value), "low": finite(self.low), "high": finite(self.high)}
+
+
+@dataclass(frozen=True)
+class Measure:
+    """A figure of a set of clips that depends only on sums over them.
+
+    `sums` is (N, S), a row a clip, float64; `of` maps totals (..., S) to figures (...). Whatever is written like this
+    can be resampled by clip without touching the clips again.
+    """
+
+    sums: Tensor
+    of: Callable[[Tensor], Tensor]
+
+    @property
+    def value(self) -> Tensor:
+        """Return the figure of the whole set, ()."""
+        return self.of(self.sums.sum(0))
+
+    def resampled(self, counts: Tensor) -> Tensor:
+        """Return the figure (R,) of sets in which clip i occurs counts[:, i] times."""
+        return self.of(counts @ self.sums)
+
+
+def finite(value: float) -> float | None:
+    """Return a number as JSON can hold it."""
+    return value if abs(value) < float("inf") else None
+
+
+def counts(n: int, seed: int, stream: int = 0, resamples: int = RESAMPLES) -> Tensor:
+    """Return (R, n), how often each of n clips is drawn in n draws with replacement; another `stream`, other draws."""
+    generator = torch.Generator().manual_seed(seed * 1_000_003 + stream)
+    drawn = torch.randint(n, (resamples, n), generator=generator)
+    return torch.zeros(resamples, n, dtype=torch.float64).scatter_add_(
+        1, drawn, torch.ones((), dtype=torch.float64).expand(drawn.shape)
+    )
+
+
+def estimate(measure: Measure, seed: int) -> Estimate:
+    """Return a figure with its interval."""
+    return interval(measure.value, measure.resampled(counts(len(measure.sums), seed)))
+
+
+def interval(value: Tensor, resampled: Tensor) -> Estimate:
+    """Return a figure () with the percentiles of its resampled values (R,); those that are undefined are left out."""
+    kept = resampled[resampled.isfinite()]
+    # One value in a hundred may be undefined by bad luck; more, and an interval would hide it.
+    if len(kept) < 0.99 * len(resampled):
+        return Estimate(float(value), float("nan"), float("nan"))
+    tail = (1 - COVERAGE) / 2
+    low, high = torch.quantile(kept, torch.tensor([tail, 1 - tail], dtype=kept.dtype)).tolist()
+    return Estimate(float(value), low, high)
+
+
+def gap_closed(real: Measure, independent: Measure, guided: Measure, seed: int) -> Estimate:
+    """Return (guided - independent) / (real - independent), NaN where real clips are not above independent samples.
+
+    Sample i of both runs begins with the same noise, so they are resampled together where there are as many.
+    """
+
+    def closed(top: Tensor, floor: Tensor, reached: Tensor) -> Tensor:
+        gap = top - floor
+        return torch.where(gap > 0, (reached - floor) / gap, torch.nan)
+
+    value = closed(real.value, independent.value, guided.value)
+    together = counts(len(guided.sums), seed)
+    alone = together if len(independent.sums) == len(guided.sums) else counts(len(independent.sums), seed, 1)
+    drawn = closed(
+        real.resampled(counts(len(real.sums), seed, 2)), independent.resampled(alone), guided.resampled(together)
+    )
+    return interval(value, drawn)
+
+
+def mean_of(values: Sequence[float | None]) -> Measure:
+    """Return the mean over the clips for which there is a value."""
+    rows = [(0.0, 0.0) if value is None else (value, 1.0) for value in values]
+    return Measure(torch.tensor(rows, dtype=torch.float64).reshape(-1, 2), ratio)
+
+
+def ratio(totals: Tensor) -> Tensor:
+    """Return first over second of totals (..., 2), NaN where the second is 0."""
+    return totals[..., 0] / totals[..., 1].where(totals[..., 1] != 0, torch.nan)
+
+
+def correlation(totals: Tensor) -> Tensor:
+    """Return Pearson's correlation from totals (..., 6) of 1, x, y, x^2, y^2, x y; NaN below 3 pairs or for constants.
+
+    Values are of order 1 to 10 here, so that raw moments in float64 keep twelve digits.
+    """
+    n, x, y, xx, yy, xy = totals.unbind(-1)
+    spread = (n * xx - x.square()).clamp_min(0) * (n * yy - y.square()).clamp_min(0)
+    known = (n > 2) & (spread > 1e-9)
+    return torch.where(known, (n * xy - x * y) / spread.where(known, torch.ones_like(spread)).sqrt(), torch.nan)
