@@ -63,7 +63,9 @@ class TrainConfig:
     lambda_disc: float = option(1.0, "weight of the classification loss, Eq. (4)", minimum=0)
     lambda_denoise: float = option(1.0, "weight of the denoising loss, Eq. (5)", minimum=0)
     fakes: str = option("shuffled", "where fake tuples come from", choices=("shuffled", "generated", "mixed"))
-    denoise_space: str = option("epsilon", "what Eq. (5) is an error of; v counts noisy levels more", choices=("epsilon", "v"))
+    denoise_space: str = option(
+        "epsilon", "what Eq. (5) is an error of; v counts noisy levels more", choices=("epsilon", "v")
+    )
     given_fraction: float = option(0.25, "share of rows with one modality almost clean", minimum=0, maximum=1)
     bank: int = option(0, "clips encoded once and reused; 0 draws afresh", minimum=0)
     time_law: TimeLawConfig = field(default_factory=TimeLawConfig)

@@ -31,7 +31,7 @@ def with_weights(recipe: Recipe, path: Path | str | None) -> Recipe:
 def test_an_assembly_knows_its_modalities_in_order(recipe: Recipe) -> None:
     found = assemble(recipe, CPU)
     assert list(found.modalities) == ["audio", "video"]
-    assert found.shapes == {"audio": (64, 40), "video": (2, 4, 2, 2)}
+    assert found.shapes == {"audio": (3, 20), "video": (2, 4, 2, 2)}
     assert found.pooled == {"audio": 0, "video": 0}
     assert found.discriminator is not None
     assert found.discriminator.about["name"] == "energy"
@@ -52,8 +52,8 @@ def test_the_modules_weights_are_those_of_the_file(recipe: Recipe, tmp_path: Pat
     ("changed", "said"),
     [
         ({"coupling": "logsnr"}, "coupling logsnr, but the recipe has index"),
-        ({"shapes": {"audio": (64, 80), "video": (2, 4, 2, 2)}}, r"audio latents of shape \(64, 80\).* \(64, 40\)"),
-        ({"shapes": {"audio": (64, 40)}}, "modalities .'audio'., but the recipe has .'audio', 'video'."),
+        ({"shapes": {"audio": (3, 40), "video": (2, 4, 2, 2)}}, r"audio latents of shape \(3, 40\).* \(3, 20\)"),
+        ({"shapes": {"audio": (3, 20)}}, "modalities .'audio'., but the recipe has .'audio', 'video'."),
         ({"backbones": {"audio": "0123", "video": "0"}}, "backbone audio 0123, but the recipe has [0-9a-f]{16}"),
         ({"backbones": {}}, "backbone audio none, but"),
         ({"options": {"heigth": 3}}, "energy knows no such options"),

@@ -15,7 +15,7 @@ from mmdisco_cli.recipe_schema import Recipe, to_plain
 from mmdisco_cli.weights_file import save_weights
 
 REQUEST = Request(seconds=0.4, frames=4, fps=10.0, height=32, width=32)
-SOUND = TokenOptions(codec="logmel", patch=(8,), width=16, depth=1, heads=2)
+SOUND = TokenOptions(codec="sound", latent_channels=3, patch=(4,), width=16, depth=1, heads=2)
 PICTURE = TokenOptions(codec="frames", latent_channels=2, patch=(1, 2, 2), width=16, depth=1, heads=2)
 CPU = torch.device("cpu")
 
