@@ -3,14 +3,14 @@
 A denoiser is any function of the states and their levels; what changes one wraps it, so every sampler can use it.
 """
 
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 import torch
 from torch import Tensor
 
 from mmdisco_cli.diffusion.backbone import Base, Condition, Payload, State
-from mmdisco_cli.diffusion.guidance import Guidance, cfg_combine, guide
+from mmdisco_cli.diffusion.guidance import Discriminator, Guidance, cfg_combine, guide, logit, reads_x0
 from mmdisco_cli.diffusion.prediction import add_noise, at_least_float32, per_sample, to_x0_eps
 from mmdisco_cli.diffusion.schedules import Levels
 
@@ -63,7 +63,7 @@ def make_denoiser(
         if guidance is None:
             return base
         with _autocast(state, dtype):
-            return Prediction(*guide(guidance, state, base.x0, base.epsilon, levels, pooled))
+            return Prediction(*guide(guidance, state, base.x0, base.epsilon, levels, pooled, known))
 
     return denoise if given is None else hold(denoise, given)
 
@@ -86,6 +86,24 @@ def predict_bases(
             level = levels[m]
             x0[m], epsilon[m] = to_x0_eps(native[m], state[m], level.alpha, level.sigma, info.prediction)
     return Prediction(x0, epsilon)
+
+
+@torch.no_grad()
+def verdict(
+    discriminator: Discriminator,
+    bases: Sequence[Base],
+    state: Mapping[str, Tensor],
+    levels: Mapping[str, Levels],
+    pooled: Mapping[str, Tensor] | None = None,
+) -> Tensor:
+    """Return the logit (B,) of noisy states, asking the models first where the discriminator reads their x_0."""
+    x0 = predict_bases(bases, state, levels, unguided(state)).x0 if reads_x0(discriminator) else None
+    return logit(discriminator, state, levels, pooled, x0)
+
+
+def unguided(modalities: Iterable[str]) -> dict[str, float]:
+    """Return the CFG scales that leave every model as it is: the law that a discriminator corrects."""
+    return dict.fromkeys(modalities, 1.0)
 
 
 def hold(denoise: Denoiser, given: Given) -> Denoiser:

@@ -13,6 +13,7 @@ class EnergyOptions:
     depth: int = option(4, "number of blocks", minimum=1)
     heads: int = option(4, "attention heads", minimum=1)
     steps: int = option(64, "most tokens along the common time axis", minimum=1)
+    reads_x0: bool = option(False, "look at the base models' x_0 too, and hold all that is looked at constant")
 
 
 @dataclass(frozen=True)

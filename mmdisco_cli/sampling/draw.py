@@ -8,9 +8,9 @@ from torch import Tensor
 
 from mmdisco_cli.assembly import Assembly
 from mmdisco_cli.diffusion.backbone import Base, Condition, State
-from mmdisco_cli.diffusion.coupling import coupled_grid
-from mmdisco_cli.diffusion.denoise import Given, Prediction, make_denoiser
-from mmdisco_cli.diffusion.guidance import Guidance, Window, logit
+from mmdisco_cli.diffusion.coupling import coupled_grid, given_levels
+from mmdisco_cli.diffusion.denoise import Given, Prediction, make_denoiser, verdict
+from mmdisco_cli.diffusion.guidance import Guidance, Window
 from mmdisco_cli.diffusion.noise import StepNoise, initial_noise, initial_state
 from mmdisco_cli.diffusion.prediction import add_noise
 from mmdisco_cli.diffusion.samplers import SAMPLERS, Grid, StepCallback
@@ -44,7 +44,7 @@ def draw(
     """
     bases = assembly.bases(prompts or [""] * len(indices))
     grid = coupled_grid(bases, config.steps, assembly.coupling)
-    held = _held(given, seed, indices, assembly.device) if given else None
+    held = _held(given, assembly, bases, seed, indices) if given else None
     denoise = make_denoiser(bases, _guidance(assembly, config, independent), config.cfg, assembly.dtype, held)
     judge = _Judge(assembly, bases, held, last_inside(grid, config.window), grid)
     first = {m: levels.at(0) for m, levels in grid.items()}
@@ -82,6 +82,7 @@ class _Judge:
             return None
         levels = {m: whole.at(step) for m, whole in self.grid.items()}
         if self.held is not None:
+            levels |= self.held.levels
             noise = self.held.noise
             state = state | {
                 m: add_noise(x, noise[m], levels[m].alpha, levels[m].sigma) for m, x in self.held.clean.items()
@@ -90,7 +91,7 @@ class _Judge:
         pooled = {m: c.pooled for m, c in conditions.items() if c.pooled is not None}
         dtype = self.assembly.dtype
         with torch.no_grad(), torch.autocast(self.assembly.device.type, dtype, enabled=dtype != torch.float32):
-            return logit(self.assembly.discriminator.module, state, levels, pooled or None)
+            return verdict(self.assembly.discriminator.module, self.bases, state, levels, pooled or None)
 
 
 def _guidance(assembly: Assembly, config: SampleConfig, independent: bool) -> Guidance | None:
@@ -99,11 +100,19 @@ def _guidance(assembly: Assembly, config: SampleConfig, independent: bool) -> Gu
     return Guidance(assembly.discriminator.module, config.guidance, dict.fromkeys(assembly.shapes, config.window))
 
 
-def _held(given: Mapping[str, Tensor], seed: int, indices: Sequence[int], device: torch.device) -> Given:
-    """Hold latents under the very noise that their samples would have begun with."""
-    clean = {m: x.to(device).float() for m, x in given.items()}
+def _held(
+    given: Mapping[str, Tensor], assembly: Assembly, bases: Sequence[Base], seed: int, indices: Sequence[int]
+) -> Given:
+    """Hold latents under the very noise that their samples would have begun with.
+
+    A discriminator that was trained on almost clean partners sees them so, which samples the conditional law; any other
+    sees them at the sampler's own level, the only pairing that it knows.
+    """
+    clean = {m: x.to(assembly.device).float() for m, x in given.items()}
     noise = {m: torch.stack([initial_noise(seed, i, m, x.shape[1:]) for i in indices]) for m, x in clean.items()}
-    return Given(clean, {m: x.to(device) for m, x in noise.items()})
+    knows = assembly.discriminator is not None and assembly.discriminator.about.get("given_fraction", 0) > 0
+    levels = {m: level for m, level in given_levels(bases).items() if m in clean} if knows else {}
+    return Given(clean, {m: x.to(assembly.device) for m, x in noise.items()}, levels)
 
 
 def _callbacks(judge: StepCallback, on_step: Callable[[int], None] | None) -> StepCallback:

@@ -9,12 +9,12 @@ from torch import Tensor, nn
 
 from mmdisco_cli.diffusion.backbone import Base, State
 from mmdisco_cli.diffusion.coupling import Coupling, coupled_levels, given_levels
-from mmdisco_cli.diffusion.denoise import predict_bases
+from mmdisco_cli.diffusion.denoise import Prediction, predict_bases, unguided
 from mmdisco_cli.diffusion.guidance import Window
 from mmdisco_cli.diffusion.schedules import Levels
 from mmdisco_cli.recipe_schema import TrainConfig
 from mmdisco_cli.training.distribution import Ranks
-from mmdisco_cli.training.joint import joint_losses, shuffled
+from mmdisco_cli.training.joint import joint_losses
 from mmdisco_cli.training.loop import Loss, fit
 from mmdisco_cli.training.metrics import MetricsLog
 from mmdisco_cli.training.signals import StopFlag
@@ -65,20 +65,26 @@ def discriminator_loss(
     device: torch.device,
 ) -> Loss:
     """Return the loss of one step; without a source of fakes, real tuples are re-paired at random."""
+    groups = 1 if fake else sum(len(base.modalities) for base in pairing.bases)
     dtype = torch.bfloat16 if config.dtype == "bfloat16" else torch.float32
 
-    def base_epsilon(noisy: State, levels: Mapping[str, Levels]) -> State:
-        # Each model alone, without classifier-free guidance: the law that the discriminator corrects.
-        return predict_bases(pairing.bases, noisy, levels, cfg=dict.fromkeys(noisy, 1.0), dtype=dtype).epsilon
+    def base(noisy: State, levels: Mapping[str, Levels]) -> Prediction:
+        return predict_bases(pairing.bases, noisy, levels, unguided(noisy), dtype)
 
     def loss(generator: torch.Generator) -> tuple[Tensor, Mapping[str, float]]:
-        clean = _on(device, real(batch, generator))
-        wrong = _on(device, fake(batch, generator)) if fake else shuffled(clean, generator)
-        levels = pairing.draw(config, batch, generator)
+        each = max(batch // groups, 1)
+        clean = _on(device, real(each * groups, generator))
+        wrong = _on(device, fake(each * groups, generator)) if fake else None
+        levels = repeated(pairing.draw(config, each, generator), groups)
         with torch.autocast(device.type, dtype, enabled=dtype != torch.float32):
-            return joint_losses(discriminator, base_epsilon, clean, wrong, levels, window, config, generator)
+            return joint_losses(discriminator, base, clean, wrong, levels, window, config, generator)
 
     return loss
+
+
+def repeated(levels: Mapping[str, Levels], times: int) -> dict[str, Levels]:
+    """Return levels (B,) as (times * B,), the whole batch again and again."""
+    return {m: Levels(*(part.repeat(times) for part in level)) for m, level in levels.items()}
 
 
 def _on(device: torch.device, state: Mapping[str, Tensor]) -> State:

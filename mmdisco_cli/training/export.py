@@ -58,6 +58,7 @@ def export_discriminator(
         "shapes": {m: list(shape) for m, shape in assembly.shapes.items()},
         "coupling": assembly.coupling,
         "backbones": fingerprints(assembly.backbones),
+        "given_fraction": recipe.train.given_fraction if len(assembly.backbones) > 1 else 0.0,
         **_provenance(recipe, results),
     }
     save_weights(path, module.state_dict(), about)

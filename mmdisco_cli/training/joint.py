@@ -11,13 +11,14 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from mmdisco_cli.diffusion.backbone import State
-from mmdisco_cli.diffusion.guidance import Window, guided_epsilon, logit, logit_and_gradient
+from mmdisco_cli.diffusion.denoise import Prediction
+from mmdisco_cli.diffusion.guidance import Window, guided_epsilon, logit, logit_and_gradient, reads_x0
 from mmdisco_cli.diffusion.prediction import per_sample
 from mmdisco_cli.diffusion.schedules import Levels, log_snr
 from mmdisco_cli.recipe_schema import TrainConfig
 
-BaseEpsilon = Callable[[State, Mapping[str, Levels]], State]
-"""Every base model's epsilon for noisy states (B, ...) at levels (B,)."""
+BasePrediction = Callable[[State, Mapping[str, Levels]], Prediction]
+"""What the base models alone make of noisy states (B, ...) at levels (B,)."""
 
 
 def disc_loss(real: Tensor, fake: Tensor) -> Tensor:
@@ -75,11 +76,20 @@ def shuffled(clean: Mapping[str, Tensor], generator: torch.Generator) -> State:
     return {m: x[order.roll(k)] for k, (m, x) in enumerate(clean.items())}
 
 
+def repaired(state: Mapping[str, Tensor]) -> State:
+    """Give every state (B, ...) other partners of its own noise level, in a batch whose levels repeat once a modality.
+
+    The k-th of M modalities moves on by k * B / M rows, so that no two keep each other's company.
+    """
+    step = len(next(iter(state.values()))) // len(state)
+    return {m: x.roll(k * step, 0) for k, (m, x) in enumerate(state.items())}
+
+
 def joint_losses(
     discriminator: nn.Module,
-    base_epsilon: BaseEpsilon,
+    base: BasePrediction,
     real: Mapping[str, Tensor],
-    fake: Mapping[str, Tensor],
+    fake: Mapping[str, Tensor] | None,
     levels: Mapping[str, Levels],
     window: Window,
     config: TrainConfig,
@@ -87,22 +97,28 @@ def joint_losses(
 ) -> tuple[Tensor, dict[str, float]]:
     """Return the weighted sum of both losses of clean real and fake tuples (B, ...) at levels (B,), and figures to log.
 
-    `gain` is the share of the base models' denoising error that guidance removes: the one figure that says it is
-    learning.
+    Without fakes the noisy real tuples are re-paired (`repaired`), for which the levels repeat once a modality; this
+    costs no further question to the base models. `gain` is the share of the base models' denoising error that guidance
+    removes: the one figure that says it is learning.
     """
     noisy, noise = noised(real, levels, generator)
-    real_logit, gradient = logit_and_gradient(discriminator, noisy, levels, create_graph=True)
+    alone = base(noisy, levels)
+    real_logit, gradient = logit_and_gradient(discriminator, noisy, levels, create_graph=True, x0=alone.x0)
     value, figures = torch.zeros((), device=real_logit.device), {}
     if config.lambda_disc:
-        fake_logit = logit(discriminator, noised(fake, levels, generator)[0], levels)
+        if fake is None:
+            wrong, x0 = repaired(noisy), repaired(alone.x0)
+        else:
+            wrong, _ = noised(fake, levels, generator)
+            x0 = base(wrong, levels).x0 if reads_x0(discriminator) else {}
+        fake_logit = logit(discriminator, wrong, levels, x0=x0)
         classification = disc_loss(real_logit, fake_logit)
         value = value + config.lambda_disc * classification
         figures["disc"] = float(classification.detach())
         figures["accuracy"] = float(((real_logit > 0).float().mean() + (fake_logit < 0).float().mean()) / 2)
     if config.lambda_denoise:
-        base = base_epsilon(noisy, levels)
-        denoising, alone = denoise_loss(noise, base, gradient, levels, window, config.denoise_space)
+        denoising, unguided = denoise_loss(noise, alone.epsilon, gradient, levels, window, config.denoise_space)
         value = value + config.lambda_denoise * denoising
         figures["denoise"] = float(denoising.detach())
-        figures["gain"] = float(1 - denoising.detach() / alone)
+        figures["gain"] = float(1 - denoising.detach() / unguided)
     return value, figures

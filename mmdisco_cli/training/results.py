@@ -10,7 +10,7 @@ from mmdisco_cli.backbones.logmel import SCALE, encode_logmel
 from mmdisco_cli.backbones.sound import SAMPLE_RATE
 from mmdisco_cli.backbones.token import TokenBackbone
 from mmdisco_cli.data.bank import Dataset
-from mmdisco_cli.diffusion.guidance import logit
+from mmdisco_cli.diffusion.denoise import verdict
 from mmdisco_cli.discriminators.interaction import interaction
 from mmdisco_cli.recipe_schema import TrainConfig
 from mmdisco_cli.training.discriminator_run import Draw, Pairing
@@ -92,6 +92,6 @@ def measured_interaction(discriminator: nn.Module, real: Draw, assembly: Assembl
         levels = walked.draw(config, config.batch_size, generator)
         other = {m: x.roll(1, 0) for m, x in clean.items()}
         states = (noised(x, levels, generator)[0] for x in (clean, other))
-        return interaction(lambda x: logit(discriminator, x, levels), *states)
+        return interaction(lambda x: verdict(discriminator, assembly.bases(), x, levels), *states)
 
     return sum(once(k) for k in range(BATCHES)) / BATCHES

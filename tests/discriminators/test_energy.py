@@ -71,3 +71,23 @@ def test_noise_alone_moves_nothing():
     network, (x, _) = randomised(), states()
     pushed = gradient(network, x, {m: torch.full((3,), -20.0) for m in SHAPES})
     assert all(float(g.abs().max()) < 1e-6 for g in pushed.values())
+
+
+def test_reading_x0_makes_the_joint_network_the_gradient_itself():
+    options = EnergyOptions(width=8, depth=1, heads=2, steps=4, reads_x0=True)
+    torch.manual_seed(0)
+    network = build(options, SHAPES, {}).requires_grad_(False)
+    for parameter in network.parameters():
+        torch.nn.init.normal_(parameter, std=0.3)
+    x, level = states()
+    x0 = {m: torch.randn(v.shape, generator=torch.Generator().manual_seed(5)) for m, v in x.items()}
+    points = {m: v.clone().requires_grad_() for m, v in x.items()}
+    logit = network(points, level, None, x0)
+    found = dict(zip(points, torch.autograd.grad(logit.sum(), list(points.values())), strict=True))
+    features, embedded = network.trunk({m: torch.cat([x[m], x0[m]], 1) for m in x}, level, None)
+    expected = network.bias(embedded)[:, 0] + network.verdict(features).mean(1)[:, 0]
+    for m in SHAPES:
+        ratio = (2 * level[m].exp() / (1 + 2 * level[m].exp())).view(-1, *[1] * (x[m].ndim - 1))
+        torch.testing.assert_close(found[m], ratio * from_steps(network.heads[m](features), SHAPES[m]))
+        expected = expected + (x[m] * found[m]).flatten(1).sum(1)
+    torch.testing.assert_close(logit, expected)

@@ -6,10 +6,11 @@ import pytest
 import torch
 from torch import nn
 
+from mmdisco_cli.diffusion.denoise import Prediction
 from mmdisco_cli.diffusion.prediction import from_x0_eps
 from mmdisco_cli.diffusion.schedules import Levels
 from mmdisco_cli.recipe_schema import TrainConfig
-from mmdisco_cli.training.joint import denoise_loss, disc_loss, joint_losses, noised, shuffled
+from mmdisco_cli.training.joint import denoise_loss, disc_loss, joint_losses, noised, repaired, shuffled
 
 RHO, ALPHA = 0.8, 0.8
 SIGMA = math.sqrt(1 - ALPHA**2)
@@ -42,8 +43,9 @@ def levels(count, alpha=ALPHA):
 
 
 def exact_bases(noisy, levels):
-    """Return epsilon of each marginal alone: for x_0 ~ N(0, 1) and alpha^2 + sigma^2 = 1 it is sigma x."""
-    return {m: levels[m].sigma[:, None] * x for m, x in noisy.items()}
+    """Return each marginal alone: for x_0 ~ N(0, 1) and alpha^2 + sigma^2 = 1, x_0 is alpha x and epsilon sigma x."""
+    parts = ({m: getattr(levels[m], part)[:, None] * x for m, x in noisy.items()} for part in ("alpha", "sigma"))
+    return Prediction(*parts)
 
 
 def losses(module, count=100_000, seed=1, **weights):
@@ -80,7 +82,7 @@ def test_with_the_exact_residual_score_only_the_posterior_variance_remains():
     # grad log p - grad log q for unit Gaussians of correlation c, from the inverse of [[1, c], [c, 1]].
     x, y = noisy["x"], noisy["y"]
     gradient = {"x": x - (x - C * y) / (1 - C**2), "y": y - (y - C * x) / (1 - C**2)}
-    found, alone = denoise_loss(noise, exact_bases(noisy, levels(count)), gradient, levels(count), WINDOW)
+    found, alone = denoise_loss(noise, exact_bases(noisy, levels(count)).epsilon, gradient, levels(count), WINDOW)
     assert float(alone) == pytest.approx(2 * (1 - SIGMA**2), rel=0.01)
     assert float(found) == pytest.approx(2 * (1 - SIGMA**2 / (1 - C**2)), rel=0.01)
 
@@ -112,7 +114,7 @@ def test_with_one_parameter_the_minimiser_is_the_covariance():
 
     def loss(a):
         gradient = {"x": a * noisy["y"], "y": a * noisy["x"]}
-        return float(denoise_loss(noise, exact_bases(noisy, levels(count)), gradient, levels(count), WINDOW)[0])
+        return float(denoise_loss(noise, exact_bases(noisy, levels(count)).epsilon, gradient, levels(count), WINDOW)[0])
 
     low, middle, high = (loss(a) for a in (0.0, 0.5, 1.0))
     vertex = 0.5 + 0.25 * (low - high) / (low - 2 * middle + high)
@@ -201,3 +203,58 @@ def test_no_modality_keeps_a_partner(modalities, batch):
 def test_one_tuple_cannot_be_re_paired():
     with pytest.raises(ValueError, match="re-pairing 2 modalities needs as many tuples, got 1"):
         shuffled({"x": torch.zeros(1, 1), "y": torch.zeros(1, 1)}, torch.Generator())
+
+
+@pytest.mark.parametrize(("modalities", "batch"), [(2, 2), (2, 8), (3, 3), (3, 9)])
+def test_noisy_tuples_are_re_paired_within_their_own_level(modalities, batch):
+    each = batch // modalities
+    row = torch.arange(batch)
+    level = row % each  # levels repeat once a modality
+    wrong = repaired(dict.fromkeys("xyz"[:modalities], row[:, None]))
+    rows = torch.cat(list(wrong.values()), dim=1)
+    assert all(len(set(found)) == modalities for found in rows.tolist())
+    assert torch.equal(level[rows], level[:, None].expand(-1, modalities))
+
+
+class Reader(nn.Module):
+    """The residual score read off the base models' x_0, held constant: the gradient by x is what multiplies x."""
+
+    reads_x0 = True
+
+    def __init__(self):
+        super().__init__()
+        self.parts = nn.Parameter(torch.zeros(2, dtype=torch.float64))
+
+    def forward(self, x, log_snr, pooled, x0):
+        pairs = (("x", "y"), ("y", "x"))
+        score = {m: (self.parts[0] * x0[other] + self.parts[1] * x0[m]) / ALPHA for m, other in pairs}
+        return sum((x[m] * score[m])[:, 0] for m in x)
+
+
+def test_a_network_that_reads_the_bases_x0_learns_the_residual_score_as_its_gradient():
+    network = Reader()
+    optimizer = torch.optim.LBFGS(network.parameters(), line_search_fn="strong_wolfe")
+
+    def closure():
+        optimizer.zero_grad()
+        value, _ = losses(network, lambda_disc=0.0)
+        value.backward()
+        return value
+
+    optimizer.step(closure)
+    # d/dx (log p - log q) = cross y + own x of the noisy pair, and x = x_0 / alpha.
+    assert network.parts.tolist() == pytest.approx([BEST["cross"], BEST["own"]], abs=0.03)
+
+
+def test_fakes_without_a_source_leave_the_classification_what_it_was():
+    network = Quadratic(**BEST)
+    real, count = gaussians(100_000), 100_000
+    value = {}
+    for name, fake in (("shuffled", shuffled(real, torch.Generator().manual_seed(5))), ("re-paired", None)):
+        with torch.no_grad():
+            found = joint_losses(
+                network, exact_bases, real, fake, levels(count), WINDOW, TrainConfig(lambda_denoise=0.0),
+                torch.Generator().manual_seed(6),
+            )  # fmt: skip
+        value[name] = float(found[0])
+    assert value["re-paired"] == pytest.approx(value["shuffled"], abs=0.01)
