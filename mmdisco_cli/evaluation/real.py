@@ -1,0 +1,111 @@
+"""Real films to measure beside samples, written through the very path that samples take: codecs cost both the same."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Callable, Collection, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol
+
+from torch import Tensor
+
+from mmdisco_cli.data.clips import ClipsDataset, open_clips
+from mmdisco_cli.data.media import replacing, write_mp4
+from mmdisco_cli.errors import DataError
+from mmdisco_cli.evaluation.features import SAMPLE_RATE
+from mmdisco_cli.evaluation.films import MAY_FAIL, Film, Frame, report_failures
+from mmdisco_cli.evaluation.report import make_directory
+from mmdisco_cli.progress import progress
+
+MARK = "real.json"
+_OURS = re.compile(r"\d{7}\.mp4")
+
+
+class Source(Protocol):
+    """What is needed of a data set here."""
+
+    @property
+    def fingerprint(self) -> str:
+        """Name the exact clips."""
+
+    def media(self, indices: Sequence[int], modalities: Sequence[str]) -> dict[str, Tensor]:
+        """Return the media of some clips by modality."""
+
+
+@dataclass(frozen=True)
+class RealSet:
+    """Some clips of a data set."""
+
+    dataset: Source
+    indices: Sequence[int]
+
+
+def write_real(real: RealSet, folder: Path, frame: Frame, scale: int, title: str) -> list[Film]:
+    """Write clips as films, named by index, and return them; what lies there already of the same data is kept.
+
+    The folder then holds these films and no others, as `--given` needs it. Raise DataError where it cannot be written.
+    """
+    make_directory(folder)
+    films = [Film(folder / f"{index:07d}.mp4") for index in real.indices]
+    _claim(folder, {"dataset": real.dataset.fingerprint, "scale": scale}, {film.path.name for film in films})
+    with progress(f"writing {title}", len(films)) as advance:
+        for place, (index, film) in enumerate(zip(real.indices, films, strict=True)):
+            if not film.path.is_file():
+                media = real.dataset.media([index], ("audio", "video"))
+                write_mp4(film.path, media["video"][0], media["audio"][0], frame.fps, SAMPLE_RATE, scale=scale)
+            advance(place + 1, {})
+    return films
+
+
+def open_reference(folder: Path, frame: Frame) -> ClipsDataset:
+    """Open a folder of real films, none of it held out.
+
+    Raises:
+        DataError: no such folder, nothing usable, or more than 5 % of its files unusable.
+    """
+    with scanning(str(folder)) as show:
+        found = open_clips(
+            folder, frames=frame.frames, fps=frame.fps, height=frame.height, width=frame.width, sample_rate=SAMPLE_RATE,
+            holdout=0, progress=show,
+        )  # fmt: skip
+    files = {window.name for window in found.windows}
+    failed = [f"{folder / name}: {reason}" for name, reason in found.skipped]
+    report_failures(failed, len(files) + len(failed), str(folder), MAY_FAIL)
+    return found
+
+
+@contextmanager
+def scanning(name: str) -> Iterator[Callable[[int, int], None]]:
+    """Show how far a folder has been read, in percent."""
+    with progress(f"reading {name}", 100) as advance:
+        yield lambda done, total: advance(100 * done // total, {"files": done})
+
+
+def halves(dataset: ClipsDataset, most: int) -> tuple[RealSet, RealSet]:
+    """Return two sets of at most `most` windows each, no file in both where there are at least two files.
+
+    Raises:
+        DataError: fewer than two windows.
+    """
+    if len(dataset.windows) < 2:
+        raise DataError("a single held-out window: real clips cannot be compared with real clips")
+    sides: tuple[list[int], list[int]] = ([], [])
+    names = list(dict.fromkeys(window.name for window in dataset.windows))
+    for index, window in enumerate(dataset.windows):
+        where = names.index(window.name) if len(names) > 1 else index
+        sides[where % 2].append(index)
+    return RealSet(dataset, sides[0][:most]), RealSet(dataset, sides[1][:most])
+
+
+def _claim(folder: Path, mark: dict[str, object], wanted: Collection[str]) -> None:
+    """Drop the films of other data or indices from a folder that this module made, and say whose films it holds now."""
+    path = folder / MARK
+    same = path.is_file() and json.loads(path.read_text(encoding="utf-8")) == mark
+    for file in folder.iterdir():
+        if _OURS.fullmatch(file.name) and not (same and file.name in wanted):
+            file.unlink()
+    with replacing(path) as part:
+        part.write_text(json.dumps(mark) + "\n", encoding="utf-8")

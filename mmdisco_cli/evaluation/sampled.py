@@ -1,0 +1,94 @@
+"""The samples that a report measures: made by `mmdisco sample` where they are missing, or found in a folder."""
+
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+
+from mmdisco_cli import console
+from mmdisco_cli.commands.options import EvalOptions, SampleOptions
+from mmdisco_cli.errors import DataError, UsageError
+from mmdisco_cli.evaluation.films import Film
+from mmdisco_cli.recipe_schema import Recipe
+from mmdisco_cli.sampling.job import plan_job
+from mmdisco_cli.sampling.manifest import Row, complete_rows, read_settings
+from mmdisco_cli.sampling.run import make_samples
+from mmdisco_cli.sampling.settings import disagreement, is_control
+
+
+def sampled_rows(
+    recipe: Recipe, options: EvalOptions, n: int, found: Sequence[Film] | None
+) -> dict[str, Sequence[Film]]:
+    """Return the independent and the guided films, those found in --samples in place of guided ones."""
+    independent = draw_films(recipe, n, independent=True)
+    if found is None or options.samples is None:
+        return {"independent": independent, "guided": draw_films(recipe, n)}
+    if len(found) < recipe.eval.n:
+        console.warn(f"{options.samples}: {len(found)} samples, so every row has as many instead of {recipe.eval.n}")
+    warn_unless_control(independent[0].path.parent, options.samples)
+    return {"independent": independent, "guided": found}
+
+
+def draw_films(recipe: Recipe, n: int, *, independent: bool = False) -> list[Film]:
+    """Return n samples from where `mmdisco sample` keeps them, making those that are missing.
+
+    Raises:
+        UsageError: that folder holds samples made otherwise.
+        DataError, PluginError, DeviceError, Stopped: as for `mmdisco sample`.
+    """
+    job = plan_job(recipe, SampleOptions(n=n, seed=recipe.eval.seed, independent=independent))
+    if clause := disagreement(job.directory, job.settings):
+        raise UsageError(
+            f"{job.directory}: holds samples made with {clause} (remove them, or measure others with --samples DIR)"
+        )
+    rows: list[Row] = []
+    console.note(f"{'independent' if independent else 'guided'} samples in {job.directory}")
+    make_samples(job, rows.append, gallery=False)
+    return [Film(job.directory / row["path"]) for row in in_order(rows)]
+
+
+def draw_given(recipe: Recipe, modality: str, sources: Sequence[Film], folder: Path) -> list[Film]:
+    """Return one sample for each of a folder's films, with a modality held at it; samples of others are replaced.
+
+    Raises:
+        UsageError, DataError, PluginError, DeviceError, Stopped: as for `mmdisco sample`.
+    """
+    options = SampleOptions(n=len(sources), seed=recipe.eval.seed, out=folder, given={modality: sources[0].path.parent})
+    job = plan_job(recipe, options)
+    # This folder is the report's own: what the last one left there with other models is of no use.
+    if disagreement(folder, job.settings):
+        job = replace(job, options=replace(options, overwrite=True))
+    rows: list[Row] = []
+    console.note(f"samples with given {modality} in {folder}")
+    make_samples(job, rows.append, gallery=False)
+    return [Film(folder / row["path"], modality, sources[int(row["index"])].path) for row in in_order(rows)]
+
+
+def in_order(rows: Sequence[Row]) -> list[Row]:
+    """Return lines of a manifest in order of index."""
+    return sorted(rows, key=lambda row: int(row["index"]))
+
+
+def found_films(folder: Path, most: int) -> list[Film]:
+    """Return up to `most` films of a folder: those of its manifest, or without one all .mp4 files in sorted order.
+
+    Raises:
+        DataError: no such folder, or nothing in it.
+    """
+    if not folder.is_dir():
+        raise DataError(f"{folder}: no such folder")
+    listed = [folder / row["path"] for row in complete_rows(folder)]
+    if not listed and read_settings(folder) is None:
+        listed = sorted(folder.glob("*.mp4"))
+    paths = [path for path in listed if path.suffix == ".mp4"]
+    if not paths:
+        raise DataError(f"{folder}: holds no samples")
+    return [Film(path) for path in paths[:most]]
+
+
+def warn_unless_control(independent: Path, samples: Path) -> None:
+    """Warn where samples found in a folder were made otherwise than the independent ones beside them."""
+    theirs, ours = read_settings(samples), read_settings(independent)
+    if theirs is not None and ours is not None and not is_control(ours, theirs):
+        console.warn(
+            f"{independent}: not the same models and noise as {samples}, so they are no control for each other"
+        )

@@ -1,0 +1,94 @@
+"""How a discriminator judges real clips by noise level: whether it sees the pair, and tells it from a shuffled one."""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from mmdisco_cli.assembly import Assembly
+from mmdisco_cli.diffusion.backbone import State
+from mmdisco_cli.diffusion.coupling import coupled_levels
+from mmdisco_cli.diffusion.guidance import Discriminator, Window, logit
+from mmdisco_cli.diffusion.noise import sample_noise
+from mmdisco_cli.diffusion.prediction import add_noise
+from mmdisco_cli.diffusion.schedules import Levels, log_snr
+from mmdisco_cli.discriminators.interaction import interaction
+
+LEVELS = tuple(round(0.05 + 0.1 * k, 2) for k in range(10))
+"""Progress u at which the discriminator is asked: 0 is data, 1 noise."""
+LEAST = 4
+"""Clips that it takes to form two pairs of which no half belongs to another."""
+CHUNK = 64
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """A discriminator at one level: log-SNR by modality, interaction in [0, 1], accuracy where a half is chance."""
+
+    u: float
+    log_snr: Mapping[str, float]
+    interaction: float
+    accuracy: float
+
+    def inside(self, window: Window) -> bool:
+        """Return whether every modality is guided at this level."""
+        return all(window[0] <= value <= window[1] for value in self.log_snr.values())
+
+
+def verdicts(assembly: Assembly, clean: Mapping[str, Tensor], seed: int) -> list[Verdict]:
+    """Ask the assembly's discriminator about latents (N, ...) of N >= 4 real clips, in an order without meaning.
+
+    A clip is seen under the same noise in every pair. Raise ValueError without a discriminator or for fewer clips.
+    """
+    if assembly.discriminator is None or len(next(iter(clean.values()))) < LEAST:
+        raise ValueError(f"verdicts take a discriminator and at least {LEAST} clips")
+    bases, noise = assembly.bases(), noise_of(clean, seed)
+    found = []
+    for u in LEVELS:
+        levels = coupled_levels(bases, torch.tensor([u]), assembly.coupling)
+        at = {m: level.at(0) for m, level in levels.items()}
+        noisy = {m: add_noise(x, noise[m].to(x), at[m].alpha, at[m].sigma) for m, x in clean.items()}
+        lam = {m: float(log_snr(level.alpha, level.sigma)) for m, level in at.items()}
+        found.append(Verdict(u, lam, *figures(in_chunks(assembly.discriminator.module, at), noisy)))
+    return found
+
+
+def noise_of(clean: Mapping[str, Tensor], seed: int) -> State:
+    """Return noise like the latents (N, ...), the same for a clip however many there are."""
+    return {
+        m: torch.stack([sample_noise(seed, i, m, "judged", x.shape[1:]) for i in range(len(x))])
+        for m, x in clean.items()
+    }
+
+
+def in_chunks(discriminator: Discriminator, levels: Mapping[str, Levels]) -> Callable[[Mapping[str, Tensor]], Tensor]:
+    """Return the logit (N,) of noisy states (N, ...) at levels (), without gradient and however many they are."""
+
+    @torch.no_grad()
+    def ask(x: Mapping[str, Tensor]) -> Tensor:
+        count = len(next(iter(x.values())))
+        pieces = [{m: s[i : i + CHUNK] for m, s in x.items()} for i in range(0, count, CHUNK)]
+        return torch.cat([logit(discriminator, piece, levels) for piece in pieces]).cpu()
+
+    return ask
+
+
+def figures(ask: Callable[[Mapping[str, Tensor]], Tensor], real: Mapping[str, Tensor]) -> tuple[float, float]:
+    """Return interaction and accuracy for noisy real tuples (N, ...).
+
+    The interaction is taken over shuffled tuples, every state of another clip: then it is the share of the logit's
+    variance that no modality explains by itself, at most 1. Over real ones it would be a multiple of that share.
+    """
+    apart = {m: x.roll(-2 * k, 0) for k, (m, x) in enumerate(real.items())}
+    others = {m: x.roll(-1, 0) for m, x in apart.items()}
+    shuffled = {m: x.roll(-k, 0) for k, (m, x) in enumerate(real.items())}
+    right = ((ask(real).sign() + 1) / 2).mean() + ((1 - ask(shuffled).sign()) / 2).mean()
+    return interaction(ask, apart, others), float(right / 2)
+
+
+def summary(found: Sequence[Verdict], window: Window) -> tuple[float, float]:
+    """Return mean interaction and accuracy over the levels at which guidance acts; over all where it acts at none."""
+    chosen = [verdict for verdict in found if verdict.inside(window)] or list(found)
+    count = len(chosen)
+    return sum(verdict.interaction for verdict in chosen) / count, sum(verdict.accuracy for verdict in chosen) / count

@@ -1,0 +1,91 @@
+"""Interaction and accuracy: nothing for a sum of one-modality terms, all of it for a product, as the algebra says."""
+
+import pytest
+import torch
+from small_models import write_recipe
+
+from mmdisco_cli import recipe as recipes
+from mmdisco_cli.assembly import assemble
+from mmdisco_cli.evaluation.cost import parameters, sampling_cost
+from mmdisco_cli.evaluation.verdicts import LEVELS, Verdict, figures, in_chunks, summary, verdicts
+
+CPU = torch.device("cpu")
+
+
+def latents(n, seed=0, **shapes):
+    generator = torch.Generator().manual_seed(seed)
+    return {m: torch.randn(n, *shape, generator=generator) for m, shape in shapes.items()}
+
+
+@pytest.fixture(params=["energy", "aligned", "additive"])
+def assembly(request, models, tmp_path):
+    path = write_recipe(models, tmp_path, discriminator=request.param)
+    return assemble(recipes.load(str(path)), CPU)
+
+
+def test_only_an_additive_discriminator_has_no_interaction(assembly):
+    found = verdicts(assembly, latents(12, **assembly.shapes), seed=0)
+    assert [one.u for one in found] == list(LEVELS)
+    assert found[0].log_snr["audio"] > found[-1].log_snr["audio"]
+    for one in found:
+        if assembly.discriminator.about["name"] == "additive":
+            assert one.interaction < 1e-9
+        else:
+            assert 1e-6 < one.interaction <= 1.2
+    assert verdicts(assembly, latents(12, **assembly.shapes), seed=0) == found
+
+
+def test_interaction_of_a_product_is_one_and_of_a_sum_zero():
+    real = latents(4000, audio=(1,), video=(1,))
+
+    def mixed(share):
+        def ask(x):
+            a, v = x["audio"][:, 0].double(), x["video"][:, 0].double()
+            return share * a * v + (1 - share) * (a + v)
+
+        return ask
+
+    assert figures(mixed(0.0), real)[0] == pytest.approx(0, abs=1e-20)
+    assert figures(mixed(1.0), real)[0] == pytest.approx(1, abs=0.1)
+    # Var(a v) = 1 and Var(a + v) = 2, uncorrelated: s^2 / (s^2 + 2 (1 - s)^2)
+    assert figures(mixed(0.5), real)[0] == pytest.approx(1 / 3, abs=0.05)
+
+
+def test_accuracy_is_a_half_for_a_constant_and_one_for_a_judge_that_knows():
+    x = torch.linspace(-1, 1, 64)[:, None]
+    real = {"audio": x, "video": x}
+    assert figures(lambda pair: torch.zeros(64), real) == (0.0, 0.5)
+    assert figures(lambda pair: 0.01 - (pair["audio"] - pair["video"])[:, 0].abs(), real)[1] == 1.0
+
+
+def test_verdicts_do_not_depend_on_chunks(assembly, monkeypatch):
+    clean = latents(10, **assembly.shapes)
+    levels = {m: base.backbone.levels_at(torch.tensor([0.4]), base.plan)[m].at(0)
+              for base in assembly.bases() for m in base.modalities}  # fmt: skip
+    whole = in_chunks(assembly.discriminator.module, levels)(clean)
+    monkeypatch.setattr("mmdisco_cli.evaluation.verdicts.CHUNK", 3)
+    torch.testing.assert_close(in_chunks(assembly.discriminator.module, levels)(clean), whole, rtol=1e-5, atol=1e-5)
+
+
+def test_too_few_clips_are_refused(assembly):
+    with pytest.raises(ValueError, match="at least 4"):
+        verdicts(assembly, latents(3, **assembly.shapes), seed=0)
+
+
+def test_summary_is_over_the_levels_at_which_guidance_acts():
+    found = [Verdict(0.1, {"a": 3.0, "v": 3.0}, 0.9, 1.0), Verdict(0.5, {"a": 0.0, "v": 0.0}, 0.2, 0.8)]
+    assert summary(found, (-1.0, 1.0)) == (0.2, 0.8)
+    assert summary(found, (-9.0, -8.0)) == pytest.approx((0.55, 0.9))
+
+
+def test_size_and_cost(models, tmp_path):
+    recipe = recipes.load(str(write_recipe(models, tmp_path)))
+    assembly = assemble(recipe, CPU)
+    counted = parameters(assembly)
+    assert counted["ratio"] == counted["discriminator"] / counted["bases"] > 0
+    assert counted["bases"] == sum(
+        p.numel() for backbone in assembly.backbones.values() for p in backbone.inner.module.parameters()
+    )
+    cost = sampling_cost(assembly, recipe.sample, seed=0)
+    assert cost["batch_size"] == 4
+    assert min(cost["guided_seconds"], cost["independent_seconds"], cost["ratio"]) > 0
