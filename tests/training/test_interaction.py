@@ -1,0 +1,29 @@
+"""The interaction against what it is by algebra: nothing for sums, the share of the product term for others."""
+
+import pytest
+import torch
+
+from mmdisco_cli.discriminators.interaction import interaction
+
+
+def normal(seed: int) -> dict[str, torch.Tensor]:
+    generator = torch.Generator().manual_seed(seed)
+    return {m: torch.randn(200_000, generator=generator) for m in ("x", "y")}
+
+
+def test_a_sum_has_none() -> None:
+    assert interaction(lambda s: s["x"].sin() + s["y"] ** 2, normal(0), normal(1)) < 1e-12
+
+
+def test_a_constant_has_none() -> None:
+    assert interaction(lambda s: 0 * s["x"], normal(0), normal(1)) == 0
+
+
+def test_a_product_is_all_interaction() -> None:
+    """E[(xy - xy' - x'y + x'y')^2] = E[(x - x')^2 (y - y')^2] = 4 = 4 Var(xy)."""
+    assert interaction(lambda s: s["x"] * s["y"], normal(0), normal(1)) == pytest.approx(1, rel=0.02)
+
+
+def test_a_mixture_has_its_share_of_the_variance() -> None:
+    """l = 2x + xy has Var 4 + 1, of which the product's 1 is interaction."""
+    assert interaction(lambda s: s["x"] * (s["y"] + 2), normal(0), normal(1)) == pytest.approx(1 / 5, rel=0.02)
