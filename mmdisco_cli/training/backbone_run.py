@@ -40,8 +40,9 @@ def train_backbone(
     batch = max(config.batch_size // ranks.world, 1)
     codec, denoiser = backbone.codec, backbone.denoiser.to(device)
     if config.codec_steps:
-        say(f"reading {min(config.bank, CODEC_CLIPS)} clips for the codec ({backbone.modality})")
-        items = codec_items(codec, dataset, backbone.modality, min(config.bank, CODEC_CLIPS))
+        count = min(config.bank, CODEC_CLIPS, *([] if dataset.length is None else [dataset.length]))
+        say(f"reading {count} clips for the codec ({backbone.modality})")
+        items = codec_items(codec, dataset, backbone.modality, count)
         loss = codec_loss(codec.to(device), items, config, device)
         fit(codec, loss, config, directory / "codec", steps=config.codec_steps, fingerprint=fingerprint, stop=stop,
             ranks=ranks, log=log("codec"))  # fmt: skip
