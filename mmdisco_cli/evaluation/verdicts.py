@@ -7,9 +7,10 @@ import torch
 from torch import Tensor
 
 from mmdisco_cli.assembly import Assembly
-from mmdisco_cli.diffusion.backbone import State
+from mmdisco_cli.diffusion.backbone import Base, State
 from mmdisco_cli.diffusion.coupling import coupled_levels
-from mmdisco_cli.diffusion.guidance import Discriminator, Window, logit
+from mmdisco_cli.diffusion.denoise import verdict
+from mmdisco_cli.diffusion.guidance import Discriminator, Window
 from mmdisco_cli.diffusion.noise import sample_noise
 from mmdisco_cli.diffusion.prediction import add_noise
 from mmdisco_cli.diffusion.schedules import Levels, log_snr
@@ -43,14 +44,14 @@ def verdicts(assembly: Assembly, clean: Mapping[str, Tensor], seed: int) -> list
     """
     if assembly.discriminator is None or len(next(iter(clean.values()))) < LEAST:
         raise ValueError(f"verdicts take a discriminator and at least {LEAST} clips")
-    bases, noise = assembly.bases(), noise_of(clean, seed)
+    module, bases, noise = assembly.discriminator.module, assembly.bases(), noise_of(clean, seed)
     found = []
     for u in LEVELS:
         levels = coupled_levels(bases, torch.tensor([u]), assembly.coupling)
         at = {m: level.at(0) for m, level in levels.items()}
         noisy = {m: add_noise(x, noise[m].to(x), at[m].alpha, at[m].sigma) for m, x in clean.items()}
         lam = {m: float(log_snr(level.alpha, level.sigma)) for m, level in at.items()}
-        found.append(Verdict(u, lam, *figures(in_chunks(assembly.discriminator.module, at), noisy)))
+        found.append(Verdict(u, lam, *figures(in_chunks(module, bases, at), noisy)))
     return found
 
 
@@ -62,14 +63,16 @@ def noise_of(clean: Mapping[str, Tensor], seed: int) -> State:
     }
 
 
-def in_chunks(discriminator: Discriminator, levels: Mapping[str, Levels]) -> Callable[[Mapping[str, Tensor]], Tensor]:
+def in_chunks(
+    discriminator: Discriminator, bases: Sequence[Base], levels: Mapping[str, Levels]
+) -> Callable[[Mapping[str, Tensor]], Tensor]:
     """Return the logit (N,) of noisy states (N, ...) at levels (), without gradient and however many they are."""
 
     @torch.no_grad()
     def ask(x: Mapping[str, Tensor]) -> Tensor:
         count = len(next(iter(x.values())))
         pieces = [{m: s[i : i + CHUNK] for m, s in x.items()} for i in range(0, count, CHUNK)]
-        return torch.cat([logit(discriminator, piece, levels) for piece in pieces]).cpu()
+        return torch.cat([verdict(discriminator, bases, piece, levels) for piece in pieces]).cpu()
 
     return ask
 
@@ -89,6 +92,6 @@ def figures(ask: Callable[[Mapping[str, Tensor]], Tensor], real: Mapping[str, Te
 
 def summary(found: Sequence[Verdict], window: Window) -> tuple[float, float]:
     """Return mean interaction and accuracy over the levels at which guidance acts; over all where it acts at none."""
-    chosen = [verdict for verdict in found if verdict.inside(window)] or list(found)
+    chosen = [one for one in found if one.inside(window)] or list(found)
     count = len(chosen)
-    return sum(verdict.interaction for verdict in chosen) / count, sum(verdict.accuracy for verdict in chosen) / count
+    return sum(one.interaction for one in chosen) / count, sum(one.accuracy for one in chosen) / count

@@ -62,9 +62,10 @@ def test_verdicts_do_not_depend_on_chunks(assembly, monkeypatch):
     clean = latents(10, **assembly.shapes)
     levels = {m: base.backbone.levels_at(torch.tensor([0.4]), base.plan)[m].at(0)
               for base in assembly.bases() for m in base.modalities}  # fmt: skip
-    whole = in_chunks(assembly.discriminator.module, levels)(clean)
+    ask = in_chunks(assembly.discriminator.module, assembly.bases(), levels)
+    whole = ask(clean)
     monkeypatch.setattr("mmdisco_cli.evaluation.verdicts.CHUNK", 3)
-    torch.testing.assert_close(in_chunks(assembly.discriminator.module, levels)(clean), whole, rtol=1e-5, atol=1e-5)
+    torch.testing.assert_close(ask(clean), whole, rtol=1e-5, atol=1e-5)
 
 
 def test_too_few_clips_are_refused(assembly):
