@@ -23,20 +23,20 @@ request: {{seconds: 1.6, frames: 16, fps: 10, height: 32, width: 32}}
 backbones:
   audio: {{name: token, weights: {folder}/audio.safetensors}}
   video: {{name: token, weights: {folder}/video.safetensors}}
-discriminator: {{name: {discriminator}, width: 16, depth: 1, heads: 2, steps: 4}}
-sample: {{steps: 3, batch_size: 4, weights: {folder}/{discriminator}.safetensors, scale: 2}}
+discriminator: {{name: {discriminator}, width: 16, depth: 1, heads: 2, steps: 4{option}}}
+sample: {{steps: 3, batch_size: 4, weights: {folder}/{weights}.safetensors, scale: 2}}
 eval: {{protocol: {protocol}, n: 6}}
 """
 
 
 def make_models(folder):
-    """Write weights of two base models and of three discriminators that fit them."""
+    """Write weights of two base models and of four discriminators that fit them."""
     torch.manual_seed(0)
     for modality, options in MODELS.items():
         about = {"kind": "backbone", "modality": modality, "options": to_plain(options), "request": to_plain(REQUEST)}
         module = TokenBackbone(modality, options, REQUEST).module
         save_weights(folder / f"{modality}.safetensors", shaken(module.state_dict()), about)
-    for name in ("energy", "aligned", "additive"):
+    for name in ("energy", "energy-x0", "aligned", "additive"):
         _save_joint(folder, name)
 
 
@@ -59,7 +59,13 @@ def _save_joint(folder, name):
 def write_recipe(models, folder, protocol="bounce", data="{name: bounce}", discriminator="energy"):
     """Write small.yaml into a folder, for models made in another."""
     path = Path(folder) / "small.yaml"
-    path.write_text(RECIPE.format(folder=models, protocol=protocol, data=data, discriminator=discriminator))
+    name, _, variant = discriminator.partition("-")
+    option = ", reads_x0: true" if variant else ""
+    path.write_text(
+        RECIPE.format(
+            folder=models, protocol=protocol, data=data, discriminator=name, option=option, weights=discriminator
+        )
+    )
     return path
 
 

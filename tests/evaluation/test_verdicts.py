@@ -17,7 +17,7 @@ def latents(n, seed=0, **shapes):
     return {m: torch.randn(n, *shape, generator=generator) for m, shape in shapes.items()}
 
 
-@pytest.fixture(params=["energy", "aligned", "additive"])
+@pytest.fixture(params=["energy", "energy-x0", "aligned", "additive"])
 def assembly(request, models, tmp_path):
     path = write_recipe(models, tmp_path, discriminator=request.param)
     return assemble(recipes.load(str(path)), CPU)

@@ -1,0 +1,37 @@
+"""The weights in the package are those that its recipes describe, and small enough to ship."""
+
+import torch
+
+from mmdisco_cli import recipe as recipes
+from mmdisco_cli.assembly import assemble, fingerprints
+from mmdisco_cli.training.identity import training_fingerprint
+from mmdisco_cli.weights_file import PACKAGED, read_about
+
+KINDS = {"bounce-audio": "backbone", "bounce-video": "backbone", "bounce": "discriminator"}
+MOST_BYTES = 20_000_000
+
+
+def test_all_shipped_weights_are_known_and_fit_into_the_package() -> None:
+    files = sorted(PACKAGED.glob("*.safetensors"))
+    assert {file.stem for file in files} == set(KINDS)
+    assert sum(file.stat().st_size for file in files) <= MOST_BYTES
+
+
+def test_each_file_holds_what_its_recipe_would_train() -> None:
+    for name, kind in KINDS.items():
+        about = read_about(PACKAGED / f"{name}.safetensors", kind)
+        assert about["fingerprint"] == training_fingerprint(recipes.load(name)), name
+        assert about["results"], name
+
+
+def test_the_discriminator_belongs_to_the_shipped_base_models() -> None:
+    joined = assemble(recipes.load("bounce"), torch.device("cpu"))
+    assert joined.discriminator is not None
+    assert joined.discriminator.about["backbones"] == fingerprints(joined.backbones)
+
+
+def test_the_discriminator_has_at_most_a_quarter_of_the_base_models_parameters() -> None:
+    joined = assemble(recipes.load("bounce"), torch.device("cpu"))
+    assert joined.discriminator is not None
+    bases = [p for b in joined.backbones.values() for p in b.inner.module.parameters()]  # type: ignore[attr-defined]
+    assert 4 * sum(p.numel() for p in joined.discriminator.module.parameters()) <= sum(p.numel() for p in bases)
