@@ -7,7 +7,11 @@ import pytest
 from mmdisco_cli.recipe import load, packaged
 
 # A new recipe is added here by hand, so that one that vanishes is noticed.
-NAMES = {"gaussians", "gaussians3", "gaussians-ablation"}
+NAMES = {
+    "bounce", "bounce-audio", "bounce-video",
+    "clips", "clips-audio", "clips-video",
+    "gaussians", "gaussians3", "gaussians-ablation",
+}  # fmt: skip
 
 
 def test_all_are_packaged():
