@@ -1,8 +1,9 @@
 """The discriminator for vector modalities: a residual network on Fourier features, modulated by the noise level.
 
-On modes that look uncorrelated the losses have a saddle where the network ignores one modality; the features lift it
-off. A scalar head beat the energy form here, by 0.10 to 0.13 in residual-score error after 1,000 steps: in so few
-dimensions the gradient of a smooth scalar is easy to get right.
+Residual-score errors after 1,000 steps, with the features and without: on the two scalars of `gaussians` 0.078 and
+0.069 (another seed: 0.076 and 0.067), on the three of `gaussians3`, one seed, 0.197 and 0.235. So they pay where three
+modalities decide together; without them nothing stayed at chance either, the modulated layers being enough. In one
+trial on two scalars a scalar head came to 0.10 and the energy form to 0.13.
 """
 
 import math
@@ -17,7 +18,7 @@ from mmdisco_cli.blocks import LevelEmbedding
 from mmdisco_cli.discriminators.options import MLPOptions
 
 LONGEST, SHORTEST = 8.0, 1.5
-"""Wavelengths of the features, for states of variance about 1; shorter ones made the gradient rough."""
+"""Wavelengths of the features, for states of variance about 1; down to 0.6 it was slightly worse (0.079, not 0.074)."""
 LEVEL_WIDTH = 32
 """Features of a noise level: few, for its modulation would otherwise cost more than the layers it modulates."""
 
