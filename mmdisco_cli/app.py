@@ -14,6 +14,7 @@ from mmdisco_cli.errors import EXIT_MEANINGS, ExitCode, describe, exit_code_of
 ENVIRONMENT = {
     "MMDISCO_PLUGINS": "which plugins load: unset all, empty none, a,b only those distributions",
     "RANK, WORLD_SIZE": "set by torchrun: share out training, samples and evaluation",
+    "LOCAL_RANK": "set by torchrun: which GPU of its machine a process takes",
     "CUDA_VISIBLE_DEVICES": "which GPUs are seen; empty leaves the CPU",
     "OMP_NUM_THREADS": "CPU threads",
 }

@@ -14,7 +14,7 @@ from mmdisco_cli.diffusion.guidance import Discriminator, Window
 from mmdisco_cli.diffusion.noise import sample_noise
 from mmdisco_cli.diffusion.prediction import add_noise
 from mmdisco_cli.diffusion.schedules import Levels, log_snr
-from mmdisco_cli.discriminators.interaction import interaction
+from mmdisco_cli.discriminators.interaction import interaction, strangers
 
 LEVELS = tuple(round(0.05 + 0.1 * k, 2) for k in range(10))
 """Progress u at which the discriminator is asked: 0 is data, 1 noise."""
@@ -78,16 +78,10 @@ def in_chunks(
 
 
 def figures(ask: Callable[[Mapping[str, Tensor]], Tensor], real: Mapping[str, Tensor]) -> tuple[float, float]:
-    """Return interaction and accuracy for noisy real tuples (N, ...).
-
-    The interaction is taken over shuffled tuples, every state of another clip: then it is the share of the logit's
-    variance that no modality explains by itself, at most 1. Over real ones it would be a multiple of that share.
-    """
-    apart = {m: x.roll(-2 * k, 0) for k, (m, x) in enumerate(real.items())}
-    others = {m: x.roll(-1, 0) for m, x in apart.items()}
+    """Return interaction and accuracy for noisy real tuples (N, ...)."""
     shuffled = {m: x.roll(-k, 0) for k, (m, x) in enumerate(real.items())}
     right = ((ask(real).sign() + 1) / 2).mean() + ((1 - ask(shuffled).sign()) / 2).mean()
-    return interaction(ask, apart, others), float(right / 2)
+    return interaction(ask, *strangers(real)), float(right / 2)
 
 
 def summary(found: Sequence[Verdict], window: Window) -> tuple[float, float]:

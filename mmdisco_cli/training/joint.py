@@ -102,12 +102,16 @@ def joint_losses(
     removes: the one figure that says it is learning.
     """
     noisy, noise = noised(real, levels, generator)
-    alone = base(noisy, levels)
-    real_logit, gradient = logit_and_gradient(discriminator, noisy, levels, create_graph=True, x0=alone.x0)
+    # Without (5) nothing needs the bases, unless the discriminator reads them, nor a gradient with a graph of its own.
+    alone = base(noisy, levels) if config.lambda_denoise or reads_x0(discriminator) else Prediction({}, {})
+    if config.lambda_denoise:
+        real_logit, gradient = logit_and_gradient(discriminator, noisy, levels, create_graph=True, x0=alone.x0)
+    else:
+        real_logit, gradient = logit(discriminator, noisy, levels, x0=alone.x0), {}
     value, figures = torch.zeros((), device=real_logit.device), {}
     if config.lambda_disc:
         if fake is None:
-            wrong, x0 = repaired(noisy), repaired(alone.x0)
+            wrong, x0 = repaired(noisy), repaired(alone.x0) if alone.x0 else {}
         else:
             wrong, _ = noised(fake, levels, generator)
             x0 = base(wrong, levels).x0 if reads_x0(discriminator) else {}

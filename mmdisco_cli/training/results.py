@@ -11,7 +11,7 @@ from mmdisco_cli.backbones.sound import SAMPLE_RATE
 from mmdisco_cli.backbones.token import TokenBackbone
 from mmdisco_cli.data.bank import Dataset
 from mmdisco_cli.diffusion.denoise import verdict
-from mmdisco_cli.discriminators.interaction import interaction
+from mmdisco_cli.discriminators.interaction import interaction, strangers
 from mmdisco_cli.recipe_schema import TrainConfig
 from mmdisco_cli.training.discriminator_run import Draw, Pairing
 from mmdisco_cli.training.joint import noised
@@ -90,8 +90,7 @@ def measured_interaction(discriminator: nn.Module, real: Draw, assembly: Assembl
         generator = step_generator(config.seed, MEASURE, BATCHES + k)
         clean = {m: x.to(assembly.device) for m, x in real(config.batch_size, generator).items()}
         levels = walked.draw(config, config.batch_size, generator)
-        other = {m: x.roll(1, 0) for m, x in clean.items()}
-        states = (noised(x, levels, generator)[0] for x in (clean, other))
+        states = (noised(x, levels, generator)[0] for x in strangers(clean))
         return interaction(lambda x: verdict(discriminator, assembly.bases(), x, levels), *states)
 
     return sum(once(k) for k in range(BATCHES)) / BATCHES

@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from mmdisco_cli.discriminators.interaction import interaction
+from mmdisco_cli.discriminators.interaction import interaction, strangers
 
 
 def normal(seed: int) -> dict[str, torch.Tensor]:
@@ -27,3 +27,18 @@ def test_a_product_is_all_interaction() -> None:
 def test_a_mixture_has_its_share_of_the_variance() -> None:
     """l = 2x + xy has Var 4 + 1, of which the product's 1 is interaction."""
     assert interaction(lambda s: s["x"] * (s["y"] + 2), normal(0), normal(1)) == pytest.approx(1 / 5, rel=0.02)
+
+
+def test_pairs_that_belong_together_are_parted_first() -> None:
+    """Over real pairs y = x the same product would score E[(x - x')^4] / (4 Var xx') > 1."""
+    x = normal(0)["x"]
+    real = {"x": x, "y": x}
+    assert interaction(lambda s: s["x"] * s["y"], *strangers(real)) == pytest.approx(1, rel=0.03)
+
+
+def test_no_two_strangers_are_of_one_clip() -> None:
+    clips = {m: torch.arange(12) for m in ("a", "b", "c")}
+    own, other = strangers(clips)
+    for m in clips:
+        for mixed in (own, other, {**own, m: other[m]}, {**other, m: own[m]}):
+            assert all(len(set(row)) == len(clips) for row in zip(*(x.tolist() for x in mixed.values()), strict=True))

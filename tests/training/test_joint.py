@@ -149,6 +149,18 @@ def test_a_loss_of_weight_zero_is_not_computed(left_out, absent):
     assert len(figures) == 2
 
 
+@pytest.mark.parametrize("fakes", [None, gaussians(8, seed=5)])
+def test_classification_alone_asks_no_base_and_needs_no_gradient(fakes):
+    def asked(noisy, levels):
+        raise AssertionError("a base model was asked for nothing")
+
+    module, config = Quadratic(cross=0.3), TrainConfig(lambda_denoise=0)
+    generator = torch.Generator().manual_seed(0)
+    value, _ = joint_losses(module, asked, gaussians(8), fakes, levels(8), WINDOW, config, generator)
+    value.backward()
+    assert float(module.parts.grad.norm()) > 0.1
+
+
 def test_gain_is_the_share_removed():
     _, figures = losses(Quadratic(**BEST), count=200_000, lambda_disc=0.0)
     expected = 1 - (1 - SIGMA**2 / (1 - C**2)) / (1 - SIGMA**2)
