@@ -1,9 +1,12 @@
 """The conformance kit passes an honest backbone and names the first broken promise of any other."""
 
+import contextlib
+import socket
 from dataclasses import dataclass, replace
 
 import pytest
 import torch
+from torch.nn.modules.module import register_module_forward_pre_hook
 
 from mmdisco_cli.diffusion.backbone import Condition, ModalityInfo, ModalityPlan, Request
 from mmdisco_cli.diffusion.schedules import Levels, cosine
@@ -20,7 +23,7 @@ class Tone:
     fingerprint: str = "tone"
 
     def plan(self, request):
-        return ModalityPlan((2, 5), (1, 10), 10.0, request.seconds or 1.0)
+        return ModalityPlan((2, 5), (1, 10), 10.0, 1.0)
 
     def grid(self, steps, plan):
         return cosine().grid(steps)
@@ -30,10 +33,12 @@ class Tone:
 
     def encode_prompt(self, prompts, negatives, plan):
         lengths = torch.tensor([[float(len(prompt))] for prompt in prompts])
-        return Condition(positive=lengths, pooled=lengths.expand(-1, 3))
+        return Condition(positive=lengths, negative=0 * lengths, pooled=lengths.expand(-1, 3))
 
     def predict(self, x, t, condition, plan):
-        return cosine().levels_at(t).sigma[:, None, None] * x + 0 * condition[:, :, None]
+        return cosine().levels_at(t).sigma[:, None, None] * x + (
+            0 if condition is None else 0.1 * condition[:, :, None]
+        )
 
     def encode(self, media, plan):
         return media.unflatten(2, (5, 2)).mean(3).expand(-1, 2, -1)
@@ -50,6 +55,17 @@ def of_the_batch(u):
     return cosine().levels_at(u * u.mean() / u.mean().clamp(min=1e-9) * (0.5 if len(u) == 1 else 1))
 
 
+def ask_the_network(x):
+    with contextlib.suppress(OSError):
+        socket.getaddrinfo("example.invalid", 80)
+    return x
+
+
+def longer_negative(tone, prompts):
+    condition = Tone.encode_prompt(tone, prompts, None, None)
+    return replace(condition, negative=torch.zeros(len(prompts), 2))
+
+
 def test_an_honest_backbone_passes():
     check_backbone(Tone(), Request(seconds=2.0))
 
@@ -62,7 +78,10 @@ def test_an_honest_backbone_passes():
         ("info", replace(INFO, pooled_dim=4), r"pooled is \(2, 3\), not \(B, pooled_dim\)"),
         ("plan", lambda self, request: ModalityPlan((2, 0), (1, 10), 10.0, 1.0), "the plan has an empty axis"),
         ("plan", lambda self, request: ModalityPlan((2, 5), (1, 10), 10.0, torch.rand(()).item()), "two answers"),
-        ("grid", lambda self, steps, plan: cosine().grid(steps + 1), r"grid: t is \(7,\), not \(6,\)"),
+        ("info", replace(INFO, modality="video"), r"media of shape \(1, 10\) are not laid out as video"),
+        ("plan", lambda self, r: ModalityPlan((2, 5, 1, 1), (1, 10), 10.0, 1.0), "are not laid out as audio"),
+        ("plan", lambda self, r: ModalityPlan((2, 5), (1, 10), 10.0, 3.0), "10 steps at 10 Hz are not 3 s"),
+        ("grid", lambda self, steps, plan: cosine().grid(steps + 1), r"grid: t is \(6,\), not \(5,\)"),
         ("grid", lambda self, steps, plan: swapped(cosine().grid(steps)), "grid: alpha falls"),
         ("levels_at", lambda self, u, plan: swapped(cosine().levels_at(u)), "levels_at: alpha falls"),
         ("levels_at", lambda self, u, plan: of_the_batch(u), "levels_at depends on the rest of the batch"),
@@ -73,6 +92,15 @@ def test_an_honest_backbone_passes():
         ("predict", lambda self, x, t, c, plan: x + torch.randn_like(x), "two answers to one question"),
         ("predict", lambda self, x, t, c, plan: x * t[0], "sample 1 is predicted otherwise alone"),
         ("predict", lambda self, x, t, c, plan: x * torch.ones((), requires_grad=True), "builds a graph"),
+        ("predict", lambda self, x, t, c, plan: x + c.zero_()[:, :, None], "the caller's audio condition were written"),
+        ("predict", lambda self, x, t, c, plan: x + c[:, :, None], "predict fails without a condition"),
+        (
+            "predict",
+            lambda self, x, t, c, plan: x * (1 + (len(x) > 2)),
+            "classifier-free guidance are predicted otherwise",
+        ),
+        ("predict", lambda self, x, t, c, plan: ask_the_network(x), "the network was asked for: .*example.invalid"),
+        ("encode_prompt", lambda self, p, n, plan: longer_negative(self, p), "negative condition cannot be stacked"),
         ("decode", lambda self, latent, plan: latent, r"decode gives \(2, 2, 5\), not \(2, 1, 10\)"),
         ("encode", lambda self, media, plan: media.clamp_(0), "the caller's audio were written to"),
     ],
@@ -82,3 +110,40 @@ def test_a_broken_promise_is_named(member, broken, message):
     backbone = dishonest() if callable(broken) else Tone(**{member: broken})
     with pytest.raises(AssertionError, match=message):
         check_backbone(backbone)
+
+
+def test_a_memory_that_outlives_a_run_is_noticed():
+    steps = []
+
+    class Remembering(Tone):
+        def predict(self, x, t, condition, plan):
+            if t[0] == t[-1] and len(t) > 1:  # all samples at one level: a sampler's step
+                steps.append(t)
+            return Tone.predict(self, x, t, condition, plan) + (len(steps) if t[0] == t[-1] and len(t) > 1 else 0)
+
+    with pytest.raises(AssertionError, match="one seed gives two sets of samples"):
+        check_backbone(Remembering())
+
+
+def test_a_model_without_noise_is_noticed():
+    class Constant(Tone):
+        def predict(self, x, t, condition, plan):
+            return torch.zeros_like(x)
+
+    with pytest.raises(AssertionError, match="two seeds give one set of samples"):
+        check_backbone(Constant(info=replace(INFO, prediction="sample")))
+
+
+def test_a_model_that_changes_beside_a_discriminator_is_noticed():
+    others = []
+
+    class Jealous(Tone):
+        def predict(self, x, t, condition, plan):
+            return Tone.predict(self, x, t, condition, plan) + len(others)
+
+    hook = register_module_forward_pre_hook(lambda module, inputs: others.append(module))
+    try:
+        with pytest.raises(AssertionError, match="weight 0 changes the samples of the model alone"):
+            check_backbone(Jealous())
+    finally:
+        hook.remove()

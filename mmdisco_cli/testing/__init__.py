@@ -1,0 +1,46 @@
+"""Conformance of a backbone with the contract, for plugin authors.
+
+from mmdisco_cli.testing import check_backbone
+
+def test_tone():
+    check_backbone(build("audio", ToneOptions(), Request()), Request(seconds=1.0))
+"""
+
+from collections.abc import Sequence
+
+from mmdisco_cli.diffusion.backbone import Backbone, Base, JointBackbone, Request, as_joint
+from mmdisco_cli.testing.contract import check_description, check_levels, check_media, check_predictions
+from mmdisco_cli.testing.network import no_network
+from mmdisco_cli.testing.sampling import check_cfg, check_sampling
+
+__all__ = ["check_backbone", "no_network"]
+
+_ANY_REQUEST = Request()
+
+
+def check_backbone(
+    backbone: Backbone | JointBackbone,
+    request: Request = _ANY_REQUEST,
+    prompts: Sequence[str] = ("first", "second"),
+    *,
+    steps: int = 4,
+    tolerance: float = 1e-4,
+) -> None:
+    """Check every promise of the contract on one sample for each prompt, with the network out of reach.
+
+    They are: shapes and layouts; levels that only ever get cleaner; predictions that depend on a sample's own x, t and
+    condition alone, under CFG too; samples fixed by their seed, and untouched by a guidance of weight 0; media and
+    latents that become one another; nothing of the caller's written to; nothing fetched.
+
+    Raises:
+        AssertionError: naming the first promise that is broken.
+    """
+    joint = as_joint(backbone)
+    with no_network():
+        base = Base(joint, joint.plan(request), joint.encode_prompt(prompts, None, joint.plan(request)))
+        check_description(base, request, len(prompts))
+        check_levels(base, steps)
+        check_predictions(base, len(prompts), tolerance)
+        check_cfg(base, len(prompts), tolerance)
+        check_sampling(base, len(prompts), steps)
+        check_media(base, len(prompts))

@@ -1,0 +1,111 @@
+"""What a backbone says of itself, its noise levels, its predictions, and its way to media and back."""
+
+from collections.abc import Mapping
+
+import torch
+
+from mmdisco_cli.diffusion.backbone import Base, ModalityPlan, Payload, Request, State
+from mmdisco_cli.diffusion.schedules import Levels, log_snr
+from mmdisco_cli.testing.expecting import (
+    expect,
+    expect_close,
+    expect_state,
+    noise,
+    row,
+    row_of,
+    tensors_of,
+    unchanged,
+)
+
+_AXES = {"audio": ((2,), (2, 3)), "video": ((4,), (4,))}
+"""Axes of media and of latents, without batch, of the modalities that have a layout."""
+
+
+def check_description(base: Base, request: Request, batch: int) -> None:
+    """Expect info, plan and condition to agree with one another and with the layouts."""
+    info = base.backbone.info
+    expect(bool(info.fingerprint), "the fingerprint is empty")
+    expect(info == base.backbone.info, "info changes from call to call")
+    expect(base.plan == base.backbone.plan(request), "plan gives two answers to one request")
+    expect(set(base.plan.modalities) == set(base.modalities), "plan and info name different modalities")
+    for name, about in base.modalities.items():
+        plan = base.plan.modalities[name]
+        expect(all(size > 0 for size in (*plan.latent_shape, *plan.media_shape)), f"{name}: the plan has an empty axis")
+        expect(plan.latent_shape[0] == about.latent_channels, f"{name}: latents do not have info's channels first")
+        _check_layout(name, plan)
+        pooled = base.conditions[name].pooled
+        if about.pooled_dim:
+            shape = None if pooled is None else tuple(pooled.shape)
+            expect(shape == (batch, about.pooled_dim), f"{name}: pooled is {shape}, not (B, pooled_dim)")
+
+
+def _check_layout(name: str, plan: ModalityPlan) -> None:
+    media, latent = _AXES.get(name, ((), ()))
+    if not media:
+        return
+    expect(len(plan.media_shape) in media, f"{name}: media of shape {plan.media_shape} are not laid out as {name}")
+    expect(len(plan.latent_shape) in latent, f"{name}: latents of shape {plan.latent_shape} are not laid out as {name}")
+    expect(name != "video" or plan.media_shape[0] == 3, f"{name}: media of shape {plan.media_shape} are not RGB first")
+    if plan.rate:
+        gap = abs(plan.media_shape[1] - plan.seconds * plan.rate)
+        expect(gap <= 1, f"{name}: {plan.media_shape[1]} steps at {plan.rate:g} Hz are not {plan.seconds:g} s")
+
+
+def check_levels(base: Base, steps: int) -> None:
+    """Expect levels that only ever get cleaner from u = 1 to u = 0, each sample's own."""
+    u = torch.linspace(1, 0, steps + 1)
+    drawn = base.backbone.levels_at(u, base.plan)
+    for name, grid in base.backbone.grid(steps, base.plan).items():
+        _check_walk(grid, steps + 1, f"{name}: grid")
+        _check_walk(drawn[name], steps + 1, f"{name}: levels_at")
+        for i in range(steps + 1):
+            alone = base.backbone.levels_at(u[i : i + 1], base.plan)[name]
+            same = all(torch.equal(one, many[i : i + 1]) for one, many in zip(alone, drawn[name], strict=True))
+            expect(same, f"{name}: levels_at depends on the rest of the batch")
+
+
+def _check_walk(levels: Levels, length: int, where: str) -> None:
+    for field, value in levels._asdict().items():
+        expect(value.shape == (length,), f"{where}: {field} is {tuple(value.shape)}, not ({length},)")
+        expect(bool(value.isfinite().all()), f"{where}: {field} is not finite")
+    expect(bool((levels.alpha.diff() >= 0).all()), f"{where}: alpha falls on the way from noise to data")
+    expect(bool((levels.sigma.diff() <= 0).all()), f"{where}: sigma rises on the way from noise to data")
+    rising = log_snr(levels.alpha, levels.sigma).diff() >= 0
+    expect(bool(rising.all()), f"{where}: the signal-to-noise ratio falls on the way from noise to data")
+
+
+def check_predictions(base: Base, batch: int, tolerance: float) -> None:
+    """Expect predictions that depend on a sample's own x, t and condition, and that need no condition."""
+    levels = base.backbone.levels_at(torch.linspace(0.3, 0.8, batch), base.plan)
+    t = {name: level.t for name, level in levels.items()}
+    x = noise({name: plan.latent_shape for name, plan in base.plan.modalities.items()}, batch)
+    payloads = {name: condition.positive for name, condition in base.conditions.items()}
+
+    def predict(x: State, t: State, payloads: Mapping[str, Payload]) -> State:
+        return base.backbone.predict(x, t, payloads, base.plan)
+
+    times = {f"{name} times": value for name, value in t.items()}
+    steering = {k: v for name, payload in payloads.items() for k, v in tensors_of(payload, f"{name} condition").items()}
+    out = unchanged(lambda: predict(x, t, payloads), {**x, **times, **steering})
+    expect_state(out, x, "predict")
+    expect_close(predict(x, t, payloads), out, 0.0, "predict gives two answers to one question")
+    for i in range(batch):
+        alone = predict(row(x, i), row(t, i), {name: row_of(payload, i) for name, payload in payloads.items()})
+        expect_close(alone, row(out, i), tolerance, f"sample {i} is predicted otherwise alone: each has its own t")
+    expect_state(_without_condition(base, x, t), x, "predict without a condition")
+
+
+def _without_condition(base: Base, x: State, t: State) -> State:
+    try:
+        return base.backbone.predict(x, t, {}, base.plan)
+    except Exception as error:
+        raise AssertionError(f"predict fails without a condition, as training asks ({error})") from error
+
+
+def check_media(base: Base, batch: int) -> None:
+    """Expect latents to become media of the planned shape, and the reverse."""
+    latents = noise({name: plan.latent_shape for name, plan in base.plan.modalities.items()}, batch)
+    media = noise({name: plan.media_shape for name, plan in base.plan.modalities.items()}, batch)
+    media = {name: value.clamp(-1, 1) for name, value in media.items()}
+    expect_state(unchanged(lambda: base.backbone.decode(latents, base.plan), latents), media, "decode")
+    expect_state(unchanged(lambda: base.backbone.encode(media, base.plan), media), latents, "encode")

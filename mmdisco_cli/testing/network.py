@@ -1,0 +1,46 @@
+"""A process that cannot reach the network for a while, and knows when something tried."""
+
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+_CALLS = ("socket.connect", "socket.sendto", "socket.sendmsg", "socket.getaddrinfo", "socket.gethostbyname")
+_attempts: list[str] = []
+_guarding = [0]
+
+
+@contextmanager
+def no_network() -> Iterator[None]:
+    """Refuse every connection and look-up of a name, and complain at the end even where the refusal was swallowed.
+
+    Raises:
+        AssertionError: something inside tried.
+    """
+    _install()
+    _attempts.clear()
+    _guarding[0] += 1
+    try:
+        yield
+    finally:
+        _guarding[0] -= 1
+    if _attempts:
+        raise AssertionError(f"the network was asked for: {_attempts[0]}")
+
+
+def _install(done: list[bool] = []) -> None:  # noqa: B006 - it remembers: an audit hook can never be removed
+    if not done:
+        sys.addaudithook(_hear)
+        done.append(True)
+
+
+def _hear(event: str, arguments: tuple[Any, ...]) -> None:
+    if not _guarding[0] or event not in _CALLS or _is_local(event, arguments):
+        return
+    _attempts.append(f"{event} {arguments[-1] if event in _CALLS[:3] else arguments[0]}")
+    raise ConnectionError("no network within a conformance check")
+
+
+def _is_local(event: str, arguments: tuple[Any, ...]) -> bool:
+    """Return whether a socket speaks to its own machine by a file's name, as loggers and worker pools do."""
+    return event in _CALLS[:3] and not isinstance(arguments[-1], tuple)
