@@ -4,7 +4,14 @@ from collections.abc import Iterable
 
 from mmdisco_cli.backbones.options import GaussianMixtureOptions, TokenOptions
 from mmdisco_cli.data.options import BounceOptions, ClipsOptions, GaussiansOptions
-from mmdisco_cli.discriminators.options import AdditiveOptions, AlignedOptions, EnergyOptions, MLPOptions
+from mmdisco_cli.discriminators.options import (
+    AdditiveOptions,
+    AlignedOptions,
+    EnergyOptions,
+    MLPOptions,
+    PaperMelOptions,
+    PaperWaveformOptions,
+)
 from mmdisco_cli.hookspecs import BackboneSpec, DatasetSpec, DiscriminatorSpec, hookimpl, lazy
 
 
@@ -35,6 +42,12 @@ def mmdisco_discriminators() -> Iterable[DiscriminatorSpec]:
         DiscriminatorSpec("aligned", "time-aligned features, mixed", AlignedOptions, lazy(f"{home}.aligned:build"), 1),
         DiscriminatorSpec("additive", "pooled features, added", AdditiveOptions, lazy(f"{home}.additive:build"), 1),
         DiscriminatorSpec("mlp", "plain network for vectors", MLPOptions, lazy(f"{home}.mlp:build"), 1),
+        DiscriminatorSpec(
+            "paper-waveform", "the paper's, pixels and waveform", PaperWaveformOptions, lazy(f"{home}.paper:build"), 1
+        ),
+        DiscriminatorSpec(
+            "paper-mel", "the paper's, video and mel latents", PaperMelOptions, lazy(f"{home}.paper:build"), 1
+        ),
     )
 
 

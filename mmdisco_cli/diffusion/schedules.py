@@ -11,7 +11,7 @@ from typing import Literal, NamedTuple, get_args
 import torch
 from torch import Tensor
 
-Spacing = Literal["leading", "trailing", "linspace"]
+Spacing = Literal["leading", "trailing", "linspace", "logsnr"]
 FlowSpacing = Literal["trailing", "linspace"]
 MAX_LOG_SNR = 20.0
 
@@ -97,6 +97,8 @@ def betas_cosine(train_steps: int = 1000, offset: float = 0.008, most: float = 0
 def spaced_times(steps: int, train_steps: int, spacing: Spacing = "leading", steps_offset: int = 0) -> Tensor:
     """Return the integer training times (steps,) to sample at, falling (Lin et al. 2023, table 2)."""
     _require_known(spacing, Spacing)
+    if spacing == "logsnr":
+        raise ValueError("even steps in log-SNR lie between whole times: take log_snr_grid")
     _require_steps(steps, train_steps)
     if spacing == "leading":
         times = torch.arange(steps - 1, -1, -1) * (train_steps // steps) + steps_offset
@@ -108,12 +110,30 @@ def spaced_times(steps: int, train_steps: int, spacing: Spacing = "leading", ste
     return times.clamp(max=train_steps - 1)
 
 
+def log_snr_grid(betas: Tensor, steps: int) -> Levels:
+    """Return the levels (steps + 1,) even in log-SNR from the last to the first that were trained with betas (T,).
+
+    Between trained levels log alpha is linear in time, as DPM-Solver has it (Lu et al. 2022, appendix D.4); the native
+    time is the whole one before. The grid ends at the first trained level: MM-Diffusion leaves that noise in.
+    """
+    kept = (1 - betas.double()).cumprod(0)
+    log_alphas, lams = kept.log() / 2, (kept.log() - torch.log1p(-kept)) / 2
+    _require_steps(steps)
+    lam = torch.linspace(lams[-1].item(), lams[0].item(), steps + 1, dtype=torch.float64)
+    alpha, sigma = torch.sigmoid(2 * lam).sqrt(), torch.sigmoid(-2 * lam).sqrt()
+    right = torch.searchsorted(-log_alphas, -alpha.log()).clamp(1, len(kept) - 1)
+    part = (alpha.log() - log_alphas[right - 1]) / (log_alphas[right] - log_alphas[right - 1])
+    # A trained level is itself: rounding must not push it to the one before.
+    return _levels((right - 1 + part.clamp(0, 1) + 1e-3).floor(), alpha, sigma)
+
+
 def discrete_vp(
     betas: Tensor, spacing: Spacing = "leading", steps_offset: int = 0, end_at_zero: bool = True, name: str = "vp"
 ) -> Schedule:
     """Return the variance-preserving schedule of discretely trained models, whose native times are whole numbers.
 
-    `betas` (T,) as trained. `end_at_zero=False` ends the grid on the first trained level instead of sigma = 0.
+    `betas` (T,) as trained. `end_at_zero=False` ends the grid on the first trained level instead of sigma = 0, which
+    the spacing "logsnr" always does (see `log_snr_grid`).
     """
     kept = (1 - betas.double()).cumprod(0)
     alphas, sigmas = kept.sqrt(), (1 - kept).sqrt()
@@ -123,6 +143,8 @@ def discrete_vp(
         return _levels(index, alphas.to(u.device)[index], sigmas.to(u.device)[index])
 
     def grid(steps: int) -> Levels:
+        if spacing == "logsnr":
+            return log_snr_grid(betas, steps)
         times = spaced_times(steps, len(alphas), spacing, steps_offset)
         last = (times.new_zeros(1), alphas.new_ones(1), alphas.new_zeros(1))
         if not end_at_zero:
@@ -180,6 +202,9 @@ SCHEDULES: dict[str, Callable[[], Schedule]] = {
     "vp-linear": lambda: discrete_vp(betas_linear(), name="vp-linear"),
     "vp-scaled-linear": lambda: discrete_vp(betas_scaled_linear(), steps_offset=1, name="vp-scaled-linear"),
     "vp-cosine": lambda: discrete_vp(betas_cosine(), name="vp-cosine"),
+    "vp-audioldm": lambda: discrete_vp(betas_scaled_linear(0.0015, 0.0195), steps_offset=1, name="vp-audioldm"),
+    # As MMDisCo samples it; VideoCrafter2 itself was trained on the betas that are even in their square root.
+    "vp-videocrafter2": lambda: discrete_vp(betas_linear(0.00085, 0.012), steps_offset=1, name="vp-videocrafter2"),
     "flow": flow,
     "edm": edm,
 }
