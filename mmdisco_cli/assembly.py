@@ -5,7 +5,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Any, cast
+from typing import Any, Self, cast
 
 import torch
 from torch import nn
@@ -18,9 +18,11 @@ from mmdisco_cli.diffusion.backbone import (
     Plan,
     Request,
     as_joint,
+    keyed,
     move,
 )
 from mmdisco_cli.diffusion.coupling import Coupling
+from mmdisco_cli.diffusion.noise import sample_keys
 from mmdisco_cli.errors import DataError, PluginError, UsageError
 from mmdisco_cli.hookspecs import Spec
 from mmdisco_cli.plugins import load_registry
@@ -73,6 +75,13 @@ class Assembly:
     def notes(self) -> tuple[str, ...]:
         """Return everything that the backbones had to snap."""
         return tuple(note for plan in self.plans.values() for note in plan.notes)
+
+    def keyed(self, seed: int, indices: Sequence[int]) -> Self:
+        """Return the same models for the samples `indices`, on which alone depends what a model draws by itself."""
+        backbones = {
+            label: keyed(backbone, sample_keys(seed, indices, label)) for label, backbone in self.backbones.items()
+        }
+        return replace(self, backbones=backbones)
 
     def bases(self, prompts: Sequence[str] = ()) -> list[Base]:
         """Return the models conditioned on prompts, one a sample; without any, unconditioned."""

@@ -4,13 +4,14 @@ Layouts everywhere: channel 1, time 2. Audio media (B, channels, samples), video
 The author of a one-modality model writes a `Backbone` and never sees a mapping; a model of several modalities is a
 `JointBackbone`; the core only ever uses the latter, through `as_joint`.
 
-Two members are optional, on either contract: `to(device)` moves the model, which without it is used on the CPU alone,
-and `module`, a torch module of all its weights, lets a run count them.
+Three members are optional, on either contract: `to(device)` moves the model, which without it is used on the CPU
+alone; `module`, a torch module of all its weights, lets a run count them; and `keyed(keys)` is for a model that draws
+at random while it predicts or decodes, so that what it draws depends on the sample alone.
 """
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Protocol, runtime_checkable
+from typing import Any, Protocol, runtime_checkable
 
 import torch
 from torch import Tensor
@@ -38,10 +39,14 @@ class ModalityInfo:
 
 @dataclass(frozen=True)
 class BackboneInfo:
-    """Describe a model of one or more modalities; the fingerprint changes whenever its predictions may."""
+    """Describe a model of one or more modalities; the fingerprint changes whenever its predictions may.
+
+    `variant` names whatever else its samples depend on, such as a decoder that another one can take the place of.
+    """
 
     modalities: tuple[ModalityInfo, ...]
     fingerprint: str
+    variant: str = ""
 
 
 @dataclass(frozen=True)
@@ -117,7 +122,10 @@ class Backbone(Protocol):
 
 
 class JointBackbone(Protocol):
-    """A pre-trained model of one or more modalities: the same members, with mappings from modality."""
+    """A pre-trained model of one or more modalities: the same members, with mappings from modality.
+
+    `predict` is always given all of its modalities, `encode` and `decode` only those that are wanted.
+    """
 
     @property
     def info(self) -> BackboneInfo:
@@ -155,6 +163,17 @@ class Movable(Protocol):
 
     def to(self, device: torch.device) -> object:
         """Move the weights; states, conditions and media come and go on that device from then on."""
+
+
+@runtime_checkable
+class Keyed(Protocol):
+    """The optional member of a backbone that draws at random while it predicts or decodes."""
+
+    def keyed(self, keys: Tensor) -> Any:
+        """Return the same model for a batch with keys (B,): row i of any state of n * B rows has key i modulo B.
+
+        All that it draws must follow from the key and the native time. Without keys it must draw the same each time.
+        """
 
 
 @dataclass(frozen=True)
@@ -229,6 +248,12 @@ def move(backbone: JointBackbone, device: torch.device) -> None:
     elif device.type != "cpu":
         names = " and ".join(info.modality for info in backbone.info.modalities)
         raise DeviceError(f"the backbone of {names} runs on the CPU alone, not on {device}: it has no to(device)")
+
+
+def keyed(backbone: JointBackbone, keys: Tensor) -> JointBackbone:
+    """Return a backbone whose draws follow the samples' keys (B,); one that never draws is returned as it is."""
+    model = backbone.inner if isinstance(backbone, _OneModality) else backbone
+    return as_joint(model.keyed(keys)) if isinstance(model, Keyed) else backbone
 
 
 def count_parameters(backbone: JointBackbone) -> int | None:

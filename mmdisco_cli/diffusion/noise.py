@@ -14,9 +14,13 @@ from mmdisco_cli.diffusion.schedules import Levels
 
 def sample_noise(seed: int, index: int, modality: str, stream: str, shape: Sequence[int]) -> Tensor:
     """Return standard normal noise of one sample on the CPU, keyed by (seed, index, modality, stream)."""
-    digest = hashlib.sha256(f"{seed}:{index}:{modality}:{stream}".encode()).digest()
-    generator = torch.Generator().manual_seed(int.from_bytes(digest[:8], "big") >> 1)
+    generator = torch.Generator().manual_seed(_key(seed, index, modality, stream))
     return torch.randn(tuple(shape), generator=generator)
+
+
+def sample_keys(seed: int, indices: Sequence[int], model: str) -> Tensor:
+    """Return a whole number (len(indices),) for each sample, from which a model draws what it draws by itself."""
+    return torch.tensor([_key(seed, index, model, "draws") for index in indices])
 
 
 def initial_noise(seed: int, index: int, modality: str, shape: Sequence[int]) -> Tensor:
@@ -51,3 +55,8 @@ class StepNoise:
     def _like(self, step: int, modality: str, x: Tensor) -> Tensor:
         draws = [sample_noise(self.seed, i, modality, f"step {step}", x.shape[1:]) for i in self.indices]
         return torch.stack(draws).to(x)
+
+
+def _key(seed: int, index: int, name: str, stream: str) -> int:
+    digest = hashlib.sha256(f"{seed}:{index}:{name}:{stream}".encode()).digest()
+    return int.from_bytes(digest[:8], "big") >> 1

@@ -42,6 +42,7 @@ def draw(
     `given` holds clean latents (B, ...) of modalities to be held. `independent` leaves guidance out, with the same
     noise. `on_step` hears the number of each step taken, from 1 on, and may raise to stop.
     """
+    assembly = assembly.keyed(seed, indices)
     bases = assembly.bases(prompts or [""] * len(indices))
     grid = coupled_grid(bases, config.steps, assembly.coupling)
     held = _held(given, assembly, bases, seed, indices) if given else None
@@ -111,7 +112,9 @@ def _held(
     clean = {m: x.to(assembly.device).float() for m, x in given.items()}
     noise = {m: torch.stack([initial_noise(seed, i, m, x.shape[1:]) for i in indices]) for m, x in clean.items()}
     knows = assembly.discriminator is not None and assembly.discriminator.about.get("given_fraction", 0) > 0
-    levels = {m: level for m, level in given_levels(bases).items() if m in clean} if knows else {}
+    # A model of several modalities takes them at one level: held almost clean are only whole models.
+    whole = [base for base in bases if base.modalities.keys() <= clean.keys()] if knows else []
+    levels = given_levels(whole)
     return Given(clean, {m: x.to(assembly.device) for m, x in noise.items()}, levels)
 
 

@@ -126,7 +126,7 @@ def _batch(job: Job, batch: Sequence[int], on_step: Callable[[int], None]) -> It
         job.assembly, job.config, options.seed, batch,
         prompts=prompts, given=_encode(job, real), independent=options.independent, on_step=on_step,
     )  # fmt: skip
-    media = _decode(job, drawn.latents) | real
+    media = _decode(job, drawn.latents, batch) | real
     for place, index in enumerate(batch):
         yield _write(job, index, place, drawn, media)
 
@@ -141,13 +141,14 @@ def _encode(job: Job, real: State) -> State:
     return latents
 
 
-def _decode(job: Job, latents: State) -> State:
-    """Return the media of all modalities but those whose model has only given ones."""
+def _decode(job: Job, latents: State, batch: Sequence[int]) -> State:
+    """Return the media of all modalities but the given ones."""
     media: State = {}
-    for label, backbone in job.assembly.backbones.items():
-        plan = job.assembly.plans[label]
-        if not plan.modalities.keys() <= job.sources.keys():
-            media |= backbone.decode({m: latents[m] for m in plan.modalities}, plan)
+    assembly = job.assembly.keyed(job.options.seed, batch)
+    for label, backbone in assembly.backbones.items():
+        plan = assembly.plans[label]
+        made = {m: latents[m] for m in plan.modalities if m not in job.sources}
+        media |= backbone.decode(made, plan) if made else {}
     return media
 
 

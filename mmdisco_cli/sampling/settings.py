@@ -27,6 +27,7 @@ def settings_of(
     sample = to_plain(recipe.sample)
     settings: Settings = {
         **{f"backbones.{label}": name for label, name in fingerprints(assembly.backbones).items()},
+        **{f"variants.{label}": b.info.variant for label, b in assembly.backbones.items() if b.info.variant},
         **{f"request.{key}": value for key, value in to_plain(recipe.request).items()},
         "coupling": recipe.coupling,
         **{f"sample.{key}": sample[key] for key in ("sampler", "steps", "cfg", "scale")},

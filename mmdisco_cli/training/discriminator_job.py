@@ -74,7 +74,7 @@ class DiscriminatorJob:
         banks, counter = context.directory.banks, context.stages.counter
         same_weights(self.module, ranks)
         real = real_tuples(assembly, self.dataset.split("train"), config.bank, banks, ranks, stop, counter)
-        fake = fake_tuples(self.recipe, assembly, real, banks, ranks, stop, counter)
+        fake = self._fakes(real, context, ranks)
         train_discriminator(
             self.module.to(context.device), self.pairing, real, fake, self.recipe.sample.window, config,
             context.directory.path, fingerprint, stop, ranks, context.log, context.device,
@@ -102,8 +102,15 @@ class DiscriminatorJob:
         real = real_tuples(
             self.assembly, heldout, count, context.directory.banks, alone, context.stop, context.stages.counter
         )
-        loss = self._loss(real, None, config.batch_size)
+        # Held-out tuples re-paired are fakes for anyone but a model that makes several modalities together.
+        parted = any(len(plan.modalities) > 1 for plan in self.assembly.plans.values())
+        fake = self._fakes(real, context, alone) if parted else None
+        loss = self._loss(real, fake, config.batch_size)
         return discriminator_results(self.module, loss, real, self.assembly, config)
+
+    def _fakes(self, real: Draw, context: Context, ranks: Ranks) -> Draw | None:
+        banks, stop, counter = context.directory.banks, context.stop, context.stages.counter
+        return fake_tuples(self.recipe, self.assembly, real, banks, ranks, stop, counter)
 
     def _loss(self, real: Draw, fake: Draw | None, batch: int) -> Loss:
         device, window = self.assembly.device, self.recipe.sample.window
