@@ -133,8 +133,9 @@ def _sound(audio: Tensor, sample_rate: int, seconds: Fraction) -> tuple[np.ndarr
 def _set_up_video(stream: VideoStream, pictures: Tensor, crf: int) -> None:
     stream.height, stream.width = pictures.shape[2:]
     stream.pix_fmt = "yuv420p"
-    # One thread: the bits must not depend on the number of cores.
-    stream.options = {"crf": str(crf), "preset": "medium", "threads": "1"}
+    # One thread: the bits must not depend on the number of cores. Nor on what was in memory before, which x264's
+    # macroblock tree reads at some small sizes (32, 64, 96 and 160 pixels were seen).
+    stream.options = {"crf": str(crf), "preset": "medium", "threads": "1", "x264-params": "mbtree=0"}
     context = stream.codec_context
     context.color_primaries = context.color_trc = context.colorspace = BT709
     context.color_range = LIMITED_RANGE
