@@ -81,11 +81,15 @@ class Plan:
 
 @dataclass(frozen=True)
 class Condition:
-    """Hold what steers one modality: the model's positive and negative payloads, and (B, D) for the discriminator."""
+    """Hold what steers one modality: the model's positive and negative payloads, and (B, D) for the discriminator.
+
+    With `pooled_negative` (B, D) beside it, guidance by the discriminator follows the model's CFG scale too.
+    """
 
     positive: Payload = None
     negative: Payload = None
     pooled: Tensor | None = None
+    pooled_negative: Tensor | None = None
 
 
 class Backbone(Protocol):

@@ -48,24 +48,28 @@ def make_denoiser(
     cfg: Mapping[str, float] | None = None,
     dtype: torch.dtype = torch.float32,
     given: Given | None = None,
+    quantile: float = 0.0,
 ) -> Denoiser:
     """Return the denoiser of these models together.
 
     `cfg` overrides the models' own scales by modality. Models and discriminator run under autocast to `dtype`, all the
-    rest in float32. The models of given modalities are not asked.
+    rest in float32. The models of given modalities are not asked. A `quantile` above 0 is that of `threshold`.
     """
     known = given.clean if given is not None else {}
     asked = [base for base in bases if not base.modalities.keys() <= known.keys()]
-    pooled = _pooled(bases)
+    pooled, negative = _pooled(bases)
+    if guidance is not None:
+        guidance = replace(guidance, cfg={m: s for base in bases for m, s in _scales(base, cfg or {}).items()})
 
     def denoise(state: State, levels: Mapping[str, Levels]) -> Prediction:
         base = without(predict_bases(asked, state, levels, cfg, dtype), known)
         if guidance is None:
             return base
         with _autocast(state, dtype):
-            return Prediction(*guide(guidance, state, base.x0, base.epsilon, levels, pooled, known))
+            return Prediction(*guide(guidance, state, base.x0, base.epsilon, levels, pooled, known, negative))
 
-    return denoise if given is None else hold(denoise, given)
+    bounded = threshold(denoise, quantile) if quantile else denoise
+    return bounded if given is None else hold(bounded, given)
 
 
 @torch.no_grad()
@@ -160,7 +164,7 @@ def _native(base: Base, state: Mapping[str, Tensor], levels: Mapping[str, Levels
     """Return a model's native output, with both halves of classifier-free guidance in one batch."""
     names = base.modalities
     conditions = {m: base.conditions.get(m, Condition()) for m in names}
-    scales = {m: cfg.get(m, info.cfg_scale) if conditions[m].negative is not None else 1.0 for m, info in names.items()}
+    scales = _scales(base, cfg)
     x = {m: state[m] for m in names}
     t = {m: levels[m].t.to(x[m].device).expand(len(x[m])) for m in names}
     positive = {m: condition.positive for m, condition in conditions.items()}
@@ -187,9 +191,21 @@ def _stack(first: Payload, second: Payload) -> Payload:
     raise TypeError("the positive and negative conditions of a modality must have one form")
 
 
-def _pooled(bases: Sequence[Base]) -> dict[str, Tensor] | None:
-    found = {m: c.pooled for base in bases for m, c in base.conditions.items() if c.pooled is not None}
-    return found or None
+def _scales(base: Base, cfg: Mapping[str, float]) -> dict[str, float]:
+    """Return the CFG scale of each of a model's modalities, 1 where there is nothing negative to leave."""
+    conditions = {m: base.conditions.get(m, Condition()) for m in base.modalities}
+    return {
+        m: cfg.get(m, info.cfg_scale) if conditions[m].negative is not None else 1.0
+        for m, info in base.modalities.items()
+    }
+
+
+def _pooled(bases: Sequence[Base]) -> tuple[dict[str, Tensor] | None, dict[str, Tensor] | None]:
+    """Return the pooled conditions by modality, and the negative ones; None where there are none."""
+    conditions = {m: c for base in bases for m, c in base.conditions.items()}
+    positive = {m: c.pooled for m, c in conditions.items() if c.pooled is not None}
+    negative = {m: c.pooled_negative for m, c in conditions.items() if c.pooled_negative is not None}
+    return positive or None, negative or None
 
 
 def _autocast(state: Mapping[str, Tensor], dtype: torch.dtype) -> torch.autocast:

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from typing import Literal, Protocol, runtime_checkable
 
 import torch
 from torch import Tensor
@@ -13,16 +14,39 @@ from mmdisco_cli.diffusion.schedules import Levels, log_snr
 # (x / sqrt(alpha^2 + sigma^2), log-SNR (B,), pooled conditions or None[, x_0 of the base models]) -> logit (B,)
 Discriminator = Callable[..., Tensor]
 Window = tuple[float, float]
+Form = Literal["logit", "released"]
 DEFAULT_WINDOW: Window = (-4.5, 4.0)
+EVERYWHERE: Window = (-20.0, 20.0)
+CLIP = 1e-5
+TIMED = "audio"
+"""The modality whose training times the released discriminators are told."""
+
+
+@runtime_checkable
+class Timed(Protocol):
+    """What the form "released" needs of a discriminator beyond a call: it counts in training times, not in log-SNR."""
+
+    def at_times(self, x: Mapping[str, Tensor], t: Tensor, pooled: Mapping[str, Tensor] | None = None) -> Tensor:
+        """Return the logit (B,) at training times t (B,)."""
+
+    def sigmas(self, t: Tensor) -> dict[str, Tensor]:
+        """Return each modality's sigma (B,) at training times t (B,)."""
 
 
 @dataclass(frozen=True)
 class Guidance:
-    """Say how a discriminator guides: by modality, its weight (1 where absent) and the log-SNR window it acts in."""
+    """Say how a discriminator guides: by modality, its weight (1 where absent) and the log-SNR window it acts in.
+
+    The form "released" is that of the authors' code (MMDisCo, arXiv 2405.17842): the gradient of the logit of a
+    probability kept 1e-5 away from 0 and 1, which vanishes where the discriminator is sure, scaled by the sigma of the
+    whole training time. `cfg` are the scales of classifier-free guidance, which the gradient shares with its base.
+    """
 
     discriminator: Discriminator
     weights: Mapping[str, float] = field(default_factory=dict)
     windows: Mapping[str, Window] = field(default_factory=dict)
+    form: Form = "logit"
+    cfg: Mapping[str, float] = field(default_factory=dict)
 
 
 def logit(
@@ -31,12 +55,16 @@ def logit(
     levels: Mapping[str, Levels],
     pooled: Mapping[str, Tensor] | None = None,
     x0: Mapping[str, Tensor] | None = None,
+    form: Form = "logit",
 ) -> Tensor:
     """Return the logit (B,), at least float32, of noisy states x (B, ...) at levels () or (B,); differentiable in x.
 
-    `x0` is what the base models alone make of x, for a discriminator that `reads_x0`; it is held constant.
+    `x0` is what the base models alone make of x, for a discriminator that `reads_x0`; it is held constant. The form
+    "released" tells a `Timed` discriminator the models' own times.
     """
     scaled = {m: s / per_sample(torch.hypot(levels[m].alpha, levels[m].sigma), s) for m, s in x.items()}
+    if form == "released":
+        return at_least_float32(_timed(discriminator).at_times(scaled, _times(x, levels), pooled))
     lam = {m: log_snr(levels[m].alpha, levels[m].sigma).to(s.device).expand(len(s)) for m, s in x.items()}
     if not reads_x0(discriminator):
         return at_least_float32(discriminator(scaled, lam, pooled))
@@ -57,22 +85,65 @@ def logit_and_gradient(
     pooled: Mapping[str, Tensor] | None = None,
     create_graph: bool = False,
     x0: Mapping[str, Tensor] | None = None,
+    form: Form = "logit",
 ) -> tuple[Tensor, State]:
     """Return the logit (B,) and its gradient by each state, taken on copies under any grad mode of the caller.
 
-    With `create_graph` both stay differentiable by the discriminator's parameters, as the losses need.
+    With `create_graph` both stay differentiable by the discriminator's parameters, as the losses need. In the form
+    "released" the gradient is that of the clipped logit.
     """
     with torch.inference_mode(False), torch.enable_grad():
         copies = {m: s.detach().clone().requires_grad_() for m, s in x.items()}
         # Copied too, because what was made in inference mode cannot take part in a backward pass.
         conditions = None if pooled is None else {m: p.clone() for m, p in pooled.items()}
         estimates = None if x0 is None else {m: e.clone() for m, e in x0.items()}
-        value = logit(discriminator, copies, levels, conditions, estimates)
+        value = logit(discriminator, copies, levels, conditions, estimates, form)
+        pulled = value if form == "logit" else clipped(value)
         # A sum, because samples do not see one another: its gradient holds each sample's own.
         gradient = torch.autograd.grad(
-            value.sum(), tuple(copies.values()), create_graph=create_graph, allow_unused=True, materialize_grads=True
+            pulled.sum(), tuple(copies.values()), create_graph=create_graph, allow_unused=True, materialize_grads=True
         )
     return value if create_graph else value.detach(), dict(zip(copies, gradient, strict=True))
+
+
+def clipped(value: Tensor) -> Tensor:
+    """Return log((p + 1e-5) / (1 - p + 1e-5)) for p = sigmoid(value), as the authors compute it, in float32."""
+    p = torch.sigmoid(value)
+    return torch.log(p + CLIP) - torch.log1p(-p + CLIP)
+
+
+def pull(
+    guidance: Guidance,
+    x: Mapping[str, Tensor],
+    levels: Mapping[str, Levels],
+    pooled: Mapping[str, Tensor] | None = None,
+    negative: Mapping[str, Tensor] | None = None,
+    x0: Mapping[str, Tensor] | None = None,
+) -> tuple[Tensor, State]:
+    """Return the logit (B,) and the gradient that Eq. (3) takes, of the guidance's form.
+
+    Where there are negative texts beside the pooled ones, gradient and base share their classifier-free guidance:
+    g = g_negative + s * (g_positive - g_negative) makes the sum that of the jointly guided model. Both halves go
+    through the discriminator in one batch.
+    """
+    if pooled and negative and any(guidance.cfg.get(m, 1.0) != 1 for m in x):
+        twice = {m: Levels(*(v.repeat(2) if v.ndim else v for v in level)) for m, level in levels.items()}
+        texts = {m: torch.cat([negative.get(m, p), p]) for m, p in pooled.items()}
+        known = None if x0 is None else _doubled(x0)
+        both, halves = logit_and_gradient(
+            guidance.discriminator, _doubled(x), twice, texts, x0=known, form=guidance.form
+        )
+        value = both.chunk(2)[1]
+        pairs = {m: g.chunk(2) for m, g in halves.items()}
+        gradient = {m: cfg_combine(pair[1], pair[0], guidance.cfg.get(m, 1.0)) for m, pair in pairs.items()}
+    else:
+        value, gradient = logit_and_gradient(guidance.discriminator, x, levels, pooled, x0=x0, form=guidance.form)
+    if guidance.form == "logit":
+        return value, gradient
+    sigmas = _timed(guidance.discriminator).sigmas(_times(x, levels))
+    return value, {
+        m: per_sample(sigmas[m].to(g.device) / levels[m].sigma.to(g.device), g) * g for m, g in gradient.items()
+    }
 
 
 def guided_epsilon(epsilon: Tensor, gradient: Tensor, sigma: Tensor, weight: float | Tensor = 1.0) -> Tensor:
@@ -103,17 +174,18 @@ def guide(
     levels: Mapping[str, Levels],
     pooled: Mapping[str, Tensor] | None = None,
     known: Mapping[str, Tensor] | None = None,
+    negative: Mapping[str, Tensor] | None = None,
 ) -> tuple[State, State, Tensor | None]:
     """Return the guided x_0 and epsilon, and the logit (B,), None where no modality is guided at these levels.
 
     A modality with weight 0 or outside its window keeps the very tensors of the base; one without x_0 is only seen,
-    as what is `known` of it where the discriminator reads x_0.
+    as what is `known` of it where the discriminator reads x_0. `pooled` and `negative` are texts (B, D), see `pull`.
     """
     new_x0, new_epsilon = dict(x0), dict(epsilon)
     inside = active(guidance, {m: levels[m] for m in x0})
     if not inside:
         return new_x0, new_epsilon, None
-    value, gradient = logit_and_gradient(guidance.discriminator, x, levels, pooled, x0={**x0, **(known or {})})
+    value, gradient = pull(guidance, x, levels, pooled, negative, {**x0, **(known or {})})
     for m, mask in inside.items():
         level, gate = levels[m], guidance.weights.get(m, 1.0) * mask
         # Where a sample is outside, alpha may be 0: give it a harmless one, its gate is 0 anyway.
@@ -127,3 +199,19 @@ def guide(
 def cfg_combine(positive: Tensor, negative: Tensor, scale: float) -> Tensor:
     """Return negative + scale * (positive - negative), classifier-free guidance on native outputs."""
     return positive if scale == 1 else negative + scale * (positive - negative)
+
+
+def _doubled(x: Mapping[str, Tensor]) -> State:
+    return {m: torch.cat([s, s]) for m, s in x.items()}
+
+
+def _timed(discriminator: Discriminator) -> Timed:
+    if not isinstance(discriminator, Timed):
+        raise ValueError('guidance of the form "released" takes one of the paper\'s discriminators')
+    return discriminator
+
+
+def _times(x: Mapping[str, Tensor], levels: Mapping[str, Levels]) -> Tensor:
+    """Return the native times (B,) of the modality that the released discriminators count by."""
+    state = x[TIMED]
+    return levels[TIMED].t.to(state.device).expand(len(state))

@@ -2,7 +2,7 @@
 
 import hashlib
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import torch
 from torch import Tensor
@@ -39,6 +39,29 @@ def initial_state(
     noise = {m: torch.stack([initial_noise(seed, i, m, shape) for i in indices]) for m, shape in shapes.items()}
     scale = {m: torch.hypot(first[m].alpha, first[m].sigma) for m in shapes}
     return {m: (x * per_sample(scale[m], x)).to(device) for m, x in noise.items()}
+
+
+@dataclass(frozen=True)
+class GeneratorNoise:
+    """Draw fresh noise from one generator of the caller's, whole batches at a time, modality after modality.
+
+    What a sample gets depends on its batch and on all that was drawn before; `StepNoise` is free of that. `axes` gives,
+    by modality, the order of axes in which numbers are drawn, as a permutation of the state's.
+    """
+
+    generator: torch.Generator
+    order: Sequence[str]
+    axes: Mapping[str, Sequence[int]] = field(default_factory=dict)
+
+    def __call__(self, step: int, state: Mapping[str, Tensor]) -> State:
+        """Return noise shaped, typed and placed like the state."""
+        return {m: self._like(m, state[m]) for m in self.order}
+
+    def _like(self, modality: str, x: Tensor) -> Tensor:
+        axes = list(self.axes.get(modality, range(x.ndim)))
+        shape = [x.shape[axis] for axis in axes]
+        drawn = torch.randn(shape, generator=self.generator, device=self.generator.device)
+        return drawn.permute([axes.index(axis) for axis in range(x.ndim)]).to(x)
 
 
 @dataclass(frozen=True)

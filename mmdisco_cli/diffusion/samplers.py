@@ -6,6 +6,7 @@ interval. The callback hears after every question: the index, the states asked a
 
 import math
 from collections.abc import Callable, Mapping
+from functools import partial
 from typing import Literal, Protocol
 
 import torch
@@ -52,24 +53,23 @@ def ddpm(
     noise: Noise | None = None,
     callback: StepCallback | None = None,
     variance: Literal["small", "large"] = "small",
+    joint_steps: int = 1,
 ) -> State:
     """Sample by ancestry (Ho et al. 2020, eq. 7), which is DDIM with eta = 1, for any alpha and sigma.
 
-    The fresh noise has the variance of the posterior given x_0 ("small"), or of the forward step ("large").
+    The fresh noise has the variance of the posterior given x_0 ("small"), or of the forward step ("large"). Every step
+    is taken `joint_steps` times, with the forward process back to its start in between (MMDisCo, arXiv 2405.17842).
     """
     if noise is None:
         raise ValueError("ddpm needs fresh noise at every step: pass noise")
-    for step in range(count_steps(grid)):
-        prediction, fresh = _ask(denoise, state, grid, step, callback), noise(step, state)
-        new = {}
-        for m, levels in grid.items():
-            (a, s), (a1, s1) = _alpha_sigma(levels, step), _alpha_sigma(levels, step + 1)
-            kept = a * s1 / (a1 * s)  # exp(-h), h the rise in log-SNR
-            std = s1 * math.sqrt(max(1 - kept**2, 0))
-            if variance == "large":
-                std *= s / s1 if s1 > 0 else 0
-            new[m] = a1 * prediction.x0[m] + s1 * kept * prediction.epsilon[m] + std * fresh[m]
-        state = new
+    steps = count_steps(grid)
+    for step in range(steps):
+        for again in range(joint_steps):
+            # Noise is asked for by a number of its own each time; the first time round that is the step's.
+            if again:
+                state = _renoised(state, grid, step, noise((2 * again - 1) * steps + step, state))
+            prediction = _ask(denoise, state, grid, step, callback)
+            state = _ancestor(prediction, grid, step, noise(2 * again * steps + step, state), variance)
     return state
 
 
@@ -100,18 +100,36 @@ def dpmpp_3s(
 
     A step of order k spans k intervals of the grid and asks at their left ends, so all samplers ask equally often.
     """
-    start = 0
-    for order in singlestep_orders(grid):
-        asked: list[Prediction] = []
-        inner = state
-        for target in range(start + 1, start + order + 1):
-            asked.append(_ask(denoise, inner, grid, target - 1, callback))
-            inner = {m: _singlestep(asked, m, levels, start, target, order) for m, levels in grid.items()}
-        state, start = inner, start + order
-    return state
+    return _singlesteps(denoise, state, grid, callback, _data_slope)
 
 
-SAMPLERS: dict[str, Sampler] = {"ddim": ddim, "ddpm": ddpm, "dpmpp_2m": dpmpp_2m, "dpmpp_3s": dpmpp_3s}
+@torch.no_grad()
+def dpm_3s(
+    denoise: Denoiser, state: State, grid: Grid, noise: Noise | None = None, callback: StepCallback | None = None
+) -> State:
+    """Sample with DPM-Solver-3, singlestep, which interpolates epsilon (Lu et al. 2022, arXiv 2206.00927, alg. 2).
+
+    MM-Diffusion's own script samples so. Orders and questions are those of `dpmpp_3s`.
+    """
+    return _singlesteps(denoise, state, grid, callback, _noise_slope)
+
+
+SAMPLERS: dict[str, Sampler] = {
+    "ddim": ddim,
+    "ddpm": ddpm,
+    "dpmpp_2m": dpmpp_2m,
+    "dpmpp_3s": dpmpp_3s,
+    "dpm_3s": dpm_3s,
+}
+
+
+def sampler_of(name: str, joint_steps: int = 1) -> Sampler:
+    """Return the sampler of a name; only `ddpm` can take a step several times, any other raises ValueError."""
+    if joint_steps == 1:
+        return SAMPLERS[name]
+    if name != "ddpm":
+        raise ValueError(f"joint_steps above 1 noises a step again, which only ddpm knows, not {name}")
+    return partial(ddpm, joint_steps=joint_steps)
 
 
 def count_steps(grid: Grid) -> int:
@@ -174,14 +192,71 @@ def _data_weight(levels: Levels, start: int, target: int) -> float:
     return a1 - a * s1 / s
 
 
-def _singlestep(asked: list[Prediction], m: str, levels: Levels, start: int, target: int, order: int) -> torch.Tensor:
+def _ancestor(
+    prediction: Prediction, grid: Grid, step: int, fresh: State, variance: Literal["small", "large"]
+) -> State:
+    """Return states drawn at the level after `step` from what is thought of those at `step`."""
+    new = {}
+    for m, levels in grid.items():
+        (a, s), (a1, s1) = _alpha_sigma(levels, step), _alpha_sigma(levels, step + 1)
+        kept = a * s1 / (a1 * s)  # exp(-h), h the rise in log-SNR
+        std = s1 * math.sqrt(max(1 - kept**2, 0))
+        if variance == "large":
+            std *= s / s1 if s1 > 0 else 0
+        new[m] = a1 * prediction.x0[m] + s1 * kept * prediction.epsilon[m] + std * fresh[m]
+    return new
+
+
+def _renoised(state: State, grid: Grid, step: int, fresh: State) -> State:
+    """Return states drawn by the forward process at `step` from those at the level after it."""
+    new = {}
+    for m, levels in grid.items():
+        (a, s), (a1, s1) = _alpha_sigma(levels, step), _alpha_sigma(levels, step + 1)
+        kept = a / a1
+        new[m] = kept * state[m] + math.sqrt(max(s**2 - (kept * s1) ** 2, 0)) * fresh[m]
+    return new
+
+
+# (predictions, modality, levels, start, target, order) -> how much is added to the step of first order
+_Slope = Callable[[list[Prediction], str, Levels, int, int, int], torch.Tensor]
+
+
+def _singlesteps(denoise: Denoiser, state: State, grid: Grid, callback: StepCallback | None, slope: _Slope) -> State:
+    start = 0
+    for order in singlestep_orders(grid):
+        asked: list[Prediction] = []
+        inner = state
+        for target in range(start + 1, start + order + 1):
+            asked.append(_ask(denoise, inner, grid, target - 1, callback))
+            inner = {m: _singlestep(asked, m, levels, start, target, order, slope) for m, levels in grid.items()}
+        state, start = inner, start + order
+    return state
+
+
+def _singlestep(
+    asked: list[Prediction], m: str, levels: Levels, start: int, target: int, order: int, slope: _Slope
+) -> torch.Tensor:
     """Return the state at `target` from the predictions at `start` and the points after it (Lu et al. 2022, sec. 4)."""
     x = _first_order(asked[0], m, levels.at(target))
     latest = start + len(asked) - 1
     ratio = _ratio(levels, (start, target), (start, latest)) if latest > start else 0.0
-    if ratio == 0:
-        return x
+    return x if ratio == 0 else x + ratio * slope(asked, m, levels, start, target, order)
+
+
+def _data_slope(
+    asked: list[Prediction], m: str, levels: Levels, start: int, target: int, order: int
+) -> torch.Tensor:
+    """Return what the slope of x_0 adds: order 2 is the midpoint rule, within order 3 it is integrated exactly."""
     weight, h = _data_weight(levels, start, target), _rise(levels, (start, target))
-    # Order 2 is the midpoint rule; within order 3 the slope is integrated exactly.
-    slope_weight = weight / 2 if order == 2 else float(levels.alpha[target]) - weight / h
-    return x + slope_weight * ratio * (asked[-1].x0[m] - asked[0].x0[m])
+    kept = weight / 2 if order == 2 else float(levels.alpha[target]) - weight / h
+    return kept * (asked[-1].x0[m] - asked[0].x0[m])
+
+
+def _noise_slope(
+    asked: list[Prediction], m: str, levels: Levels, start: int, target: int, order: int
+) -> torch.Tensor:
+    """Return what the slope of epsilon adds: `_data_slope` with alpha for sigma, and log-SNR falling."""
+    (a, s), (a1, s1) = _alpha_sigma(levels, start), _alpha_sigma(levels, target)
+    weight, h = s1 - a1 * s / a, _rise(levels, (start, target))
+    kept = weight / 2 if order == 2 else s1 + weight / h
+    return kept * (asked[-1].epsilon[m] - asked[0].epsilon[m])
