@@ -6,7 +6,6 @@ their fastest layout. Weights keep the shapes and names of the released checkpoi
 
 import math
 from collections import OrderedDict
-from typing import cast
 
 import torch
 import torch.nn.functional as F
@@ -84,7 +83,7 @@ class SoundConv(nn.Conv1d):
 
     def forward(self, x: Tensor) -> Tensor:
         """Map (B, L, in) to (B, L, out)."""
-        d = cast(int, self.dilation[0])
+        d = self.dilation[0]
         return convolve(x[:, None], self.weight[:, :, None], self.bias, (0, d), (1, d))[:, 0]
 
 
@@ -92,11 +91,12 @@ class VolumeConv(nn.Conv3d):
     """A 3 x 3 x 3 convolution of video, padded to the same size."""
 
     def __init__(self, inner: int, outer: int) -> None:
-        super().__init__(inner, outer, 3, padding=1)
+        super().__init__(inner, outer, 3)
 
     def forward(self, x: Tensor) -> Tensor:
         """Map (B, T, H, W, in) to (B, T, H, W, out)."""
-        return super().forward(x.permute(0, 4, 1, 2, 3)).permute(0, 2, 3, 4, 1)
+        y = F.conv3d(x.permute(0, 4, 1, 2, 3), self.weight, self.bias, padding=1)
+        return y.permute(0, 2, 3, 4, 1)
 
 
 def time_features(t: Tensor, width: int) -> Tensor:
@@ -109,22 +109,24 @@ def time_features(t: Tensor, width: int) -> Tensor:
 
 def halve_video(x: Tensor) -> Tensor:
     """Average 2 x 2 pixels of (B, T, H, W, C)."""
-    return x.unflatten(3, (-1, 2)).unflatten(2, (-1, 2)).mean((3, 5))
+    halved: Tensor = x.unflatten(3, (-1, 2)).unflatten(2, (-1, 2)).mean((3, 5))
+    return halved
 
 
 def double_video(x: Tensor) -> Tensor:
     """Repeat every pixel of (B, T, H, W, C) 2 x 2 times."""
-    return x.repeat_interleave(2, 2).repeat_interleave(2, 3)
+    return x[:, :, :, None, :, None].expand(-1, -1, -1, 2, -1, 2, -1).flatten(4, 5).flatten(2, 3)
 
 
 def quarter_audio(x: Tensor) -> Tensor:
     """Average 4 samples of (B, L, C)."""
-    return x.unflatten(1, (-1, 4)).mean(2)
+    quartered: Tensor = x.unflatten(1, (-1, 4)).mean(2)
+    return quartered
 
 
 def quadruple_audio(x: Tensor) -> Tensor:
     """Repeat every sample of (B, L, C) 4 times."""
-    return x.repeat_interleave(4, 1)
+    return x[:, :, None].expand(-1, -1, 4, -1).flatten(1, 2)
 
 
 def _initialise(weight: Tensor, bias: Tensor) -> None:

@@ -151,7 +151,7 @@ class CoupledUNet(nn.Module):
         """Return epsilon of both at whole times t (B,), with a shift in frames (B, len(windows)) for each attention.
 
         Raises:
-            ValueError: sizes that the levels do not divide, less than a sample of sound a frame, or batches that differ.
+            ValueError: sizes that the levels do not divide, too little sound for the frames, or batches that differ.
         """
         _require_fit(self.config, video, audio, t, shifts, len(self.windows))
         level = self.time_embed(time_features(t, self.config.channels))
@@ -274,4 +274,6 @@ def _require_fit(c: UNetConfig, video: Tensor, audio: Tensor, t: Tensor, shifts:
             f"{c.pixel_multiple} and {c.sample_multiple}"
         )
     if length < c.sample_multiple * frames:
-        raise ValueError(f"{length} samples of sound are too few for {frames} frames: {c.sample_multiple} each at least")
+        raise ValueError(
+            f"{length} samples of sound are too few for {frames} frames: {c.sample_multiple} each at least"
+        )
