@@ -77,7 +77,7 @@ class TrainConfig:
 class SampleConfig:
     """How samples are drawn and written."""
 
-    sampler: str = option("ddim", "the solver", choices=("ddim", "ddpm", "dpmpp_2m", "dpmpp_3s"))
+    sampler: str = option("ddim", "the solver", choices=("ddim", "ddpm", "dpmpp_2m", "dpmpp_3s", "dpm_3s"))
     steps: int = option(50, "solver steps", minimum=1)
     guidance: Mapping[str, float] = option({}, "weight w of Eq. (3); 1 where not given", by_modality=True)
     window: tuple[float, float] = option((-4.5, 4.0), "log-SNR between which guidance acts")
@@ -87,11 +87,24 @@ class SampleConfig:
     weights: str | None = option(None, "path or packaged name of the discriminator's weights")
     keep_latents: bool = option(False, "also write the final latents as .safetensors")
     scale: int = option(1, "nearest-neighbour upscaling of the written video", minimum=1)
+    guidance_form: str = option(
+        "logit", "gradient of the logit, or clipped as the paper's code has it", choices=("logit", "released")
+    )
+    joint_steps: int = option(1, "times that ddpm takes every step, noising again in between", minimum=1)
+    threshold: float = option(0.0, "quantile of x_0 at which it is clipped and rescaled; 0 never", minimum=0, maximum=1)
 
     def __post_init__(self) -> None:
-        """Refuse an empty window."""
+        """Refuse an empty window, and repeated steps of a sampler that cannot noise again."""
         if self.window[0] >= self.window[1]:
             raise ValueError(f"window must rise, got {list(self.window)}")
+        if self.joint_steps > 1 and self.sampler != "ddpm":
+            raise ValueError(f"joint_steps above 1 takes the sampler ddpm, not {self.sampler}")
+
+    @property
+    def solver_keys(self) -> tuple[str, ...]:
+        """The keys that decide what the base models alone make of noise; those added later only where they are used."""
+        used = {"joint_steps": self.joint_steps > 1, "threshold": self.threshold > 0}
+        return ("sampler", "steps", "cfg", *(key for key, is_used in used.items() if is_used))
 
 
 @dataclass(frozen=True)

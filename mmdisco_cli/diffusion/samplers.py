@@ -243,18 +243,14 @@ def _singlestep(
     return x if ratio == 0 else x + ratio * slope(asked, m, levels, start, target, order)
 
 
-def _data_slope(
-    asked: list[Prediction], m: str, levels: Levels, start: int, target: int, order: int
-) -> torch.Tensor:
+def _data_slope(asked: list[Prediction], m: str, levels: Levels, start: int, target: int, order: int) -> torch.Tensor:
     """Return what the slope of x_0 adds: order 2 is the midpoint rule, within order 3 it is integrated exactly."""
     weight, h = _data_weight(levels, start, target), _rise(levels, (start, target))
     kept = weight / 2 if order == 2 else float(levels.alpha[target]) - weight / h
     return kept * (asked[-1].x0[m] - asked[0].x0[m])
 
 
-def _noise_slope(
-    asked: list[Prediction], m: str, levels: Levels, start: int, target: int, order: int
-) -> torch.Tensor:
+def _noise_slope(asked: list[Prediction], m: str, levels: Levels, start: int, target: int, order: int) -> torch.Tensor:
     """Return what the slope of epsilon adds: `_data_slope` with alpha for sigma, and log-SNR falling."""
     (a, s), (a1, s1) = _alpha_sigma(levels, start), _alpha_sigma(levels, target)
     weight, h = s1 - a1 * s / a, _rise(levels, (start, target))

@@ -42,8 +42,11 @@ class PaperDiscriminator(nn.Module):
     def forward(
         self, x: Mapping[str, Tensor], log_snr: Mapping[str, Tensor], pooled: Mapping[str, Tensor] | None = None
     ) -> Tensor:
-        """Return the logit (B,) at log-SNR (B,) by modality, of which the audio's tells the time."""
-        return self.at_times(x, self.times(log_snr["audio"]), pooled)
+        """Return the logit (B,) at log-SNR (B,) by modality, of which the audio's tells the time.
+
+        Without any texts, as training and evaluation ask, the network is told the time alone.
+        """
+        return self._logit(x, self.times(log_snr["audio"]), pooled or {}, self.texts if pooled else {})
 
     def at_times(self, x: Mapping[str, Tensor], t: Tensor, pooled: Mapping[str, Tensor] | None = None) -> Tensor:
         """Return the logit (B,) at training times t (B,) of the audio model; text (B, D), or (B, N, D) to be averaged.
@@ -51,8 +54,12 @@ class PaperDiscriminator(nn.Module):
         Raises:
             ValueError: modalities, batches, times, texts or sizes that do not fit.
         """
-        texts = pooled or {}
-        self._require_fit(x, t, texts)
+        return self._logit(x, t, pooled or {}, self.texts)
+
+    def _logit(
+        self, x: Mapping[str, Tensor], t: Tensor, texts: Mapping[str, Tensor], wanted: Mapping[str, int]
+    ) -> Tensor:
+        self._require_fit(x, t, texts, wanted)
         dtype = self.last_linear.weight.dtype
         time = self.time_embed(t)
         found = {m: self._features(m, x[m].to(dtype), time, texts.get(m)) for m in MODALITIES}
@@ -79,7 +86,9 @@ class PaperDiscriminator(nn.Module):
         x = self.feature_extractor(m, x, level)
         return (x.flatten(3).mean(3) if x.ndim > 3 else x).transpose(1, 2)
 
-    def _require_fit(self, x: Mapping[str, Tensor], t: Tensor, texts: Mapping[str, Tensor]) -> None:
+    def _require_fit(
+        self, x: Mapping[str, Tensor], t: Tensor, texts: Mapping[str, Tensor], wanted: Mapping[str, int]
+    ) -> None:
         if x.keys() != set(MODALITIES):
             raise ValueError(f"expected audio and video, got {' and '.join(sorted(x)) or 'nothing'}")
         shapes = {m: tuple(state.shape[1:]) for m, state in x.items()}
@@ -87,9 +96,9 @@ class PaperDiscriminator(nn.Module):
         for m, shape in shapes.items():
             if shape[0] != self.channels[m] or (m == "audio" and len(shape) - 1 != self.axes):
                 raise ValueError(f"{m} has the shape {shape}, but this discriminator takes {self.channels[m]} channels")
-        if texts.keys() != self.texts.keys():
-            wanted, got = (" and ".join(sorted(keys)) or "none" for keys in (self.texts, texts))
-            raise ValueError(f"texts: expected {wanted}, got {got}")
+        if texts.keys() != wanted.keys():
+            names, got = (" and ".join(sorted(keys)) or "none" for keys in (wanted, texts))
+            raise ValueError(f"texts: expected {names}, got {got}")
         for m, text in texts.items():
             if text.ndim not in (2, 3) or text.shape[-1] != self.texts[m]:
                 raise ValueError(f"the text of {m} is {tuple(text.shape)}, expected (batch, {self.texts[m]})")

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import cast
 
 import torch
 from torch import Tensor
@@ -10,10 +11,10 @@ from mmdisco_cli.assembly import Assembly
 from mmdisco_cli.diffusion.backbone import Base, Condition, State
 from mmdisco_cli.diffusion.coupling import coupled_grid, given_levels
 from mmdisco_cli.diffusion.denoise import Given, Prediction, make_denoiser, verdict
-from mmdisco_cli.diffusion.guidance import Guidance, Window
+from mmdisco_cli.diffusion.guidance import Form, Guidance, Window
 from mmdisco_cli.diffusion.noise import StepNoise, initial_noise, initial_state
 from mmdisco_cli.diffusion.prediction import add_noise
-from mmdisco_cli.diffusion.samplers import SAMPLERS, Grid, StepCallback
+from mmdisco_cli.diffusion.samplers import Grid, StepCallback, sampler_of
 from mmdisco_cli.diffusion.schedules import log_snr
 from mmdisco_cli.recipe_schema import SampleConfig
 
@@ -46,12 +47,14 @@ def draw(
     bases = assembly.bases(prompts or [""] * len(indices))
     grid = coupled_grid(bases, config.steps, assembly.coupling)
     held = _held(given, assembly, bases, seed, indices) if given else None
-    denoise = make_denoiser(bases, _guidance(assembly, config, independent), config.cfg, assembly.dtype, held)
+    guidance = _guidance(assembly, config, independent)
+    denoise = make_denoiser(bases, guidance, config.cfg, assembly.dtype, held, config.threshold)
     judge = _Judge(assembly, bases, held, last_inside(grid, config.window), grid)
     first = {m: levels.at(0) for m, levels in grid.items()}
     state = initial_state(seed, indices, assembly.shapes, first, assembly.device)
     callback = _callbacks(judge, on_step)
-    latents = SAMPLERS[config.sampler](denoise, state, grid, StepNoise(seed, indices), callback)
+    sampler = sampler_of(config.sampler, config.joint_steps)
+    latents = sampler(denoise, state, grid, StepNoise(seed, indices), callback)
     return Drawn(latents, judge.logit)
 
 
@@ -98,7 +101,8 @@ class _Judge:
 def _guidance(assembly: Assembly, config: SampleConfig, independent: bool) -> Guidance | None:
     if independent or assembly.discriminator is None:
         return None
-    return Guidance(assembly.discriminator.module, config.guidance, dict.fromkeys(assembly.shapes, config.window))
+    windows = dict.fromkeys(assembly.shapes, config.window)
+    return Guidance(assembly.discriminator.module, config.guidance, windows, cast(Form, config.guidance_form))
 
 
 def _held(

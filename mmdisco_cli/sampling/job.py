@@ -7,6 +7,7 @@ from pathlib import Path
 from mmdisco_cli.assembly import Assembly, assemble, join
 from mmdisco_cli.commands.options import SampleOptions
 from mmdisco_cli.devices import DTYPES, choose_device
+from mmdisco_cli.diffusion.guidance import Timed
 from mmdisco_cli.errors import DataError, UsageError
 from mmdisco_cli.recipe_schema import Recipe, SampleConfig
 from mmdisco_cli.sampling.given import Source, find_sources
@@ -98,7 +99,9 @@ def _config(recipe: Recipe, options: SampleOptions) -> SampleConfig:
 def _assembly(recipe: Recipe, options: SampleOptions, config: SampleConfig) -> tuple[Assembly, list[str]]:
     device, dtype = choose_device(options.device), DTYPES[config.dtype]
     if not options.independent:
-        return assemble(recipe, device, dtype), []
+        assembly = assemble(recipe, device, dtype)
+        _require_form(assembly, config)
+        return assembly, []
     alone = assemble(recipe, device, dtype, with_discriminator=False)
     if config.weights is None:
         return alone, []
@@ -108,6 +111,13 @@ def _assembly(recipe: Recipe, options: SampleOptions, config: SampleConfig) -> t
         # Base models are sampled alone before there is any discriminator; only the logits need one.
         return alone, [f"no logits: {error}"]
     return join(alone, weights), []
+
+
+def _require_form(assembly: Assembly, config: SampleConfig) -> None:
+    loaded = assembly.discriminator
+    if config.guidance_form == "released" and loaded is not None and not isinstance(loaded.module, Timed):
+        name = loaded.about["name"]
+        raise UsageError(f"sample.guidance_form: released is for the paper's discriminators, not for {name}")
 
 
 def _unread_prompts(assembly: Assembly, prompts: Sequence[str]) -> list[str]:

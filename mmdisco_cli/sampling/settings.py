@@ -14,7 +14,7 @@ from mmdisco_cli.sampling.manifest import read_rows, read_settings, write_settin
 Settings = dict[str, Any]
 
 # What only guided samples depend on: all the rest an independent control shares with them.
-GUIDANCE = ("sample.weights", "sample.guidance", "sample.window")
+GUIDANCE = ("sample.weights", "sample.guidance", "sample.window", "sample.guidance_form")
 
 
 def settings_of(
@@ -30,7 +30,7 @@ def settings_of(
         **{f"variants.{label}": b.info.variant for label, b in assembly.backbones.items() if b.info.variant},
         **{f"request.{key}": value for key, value in to_plain(recipe.request).items()},
         "coupling": recipe.coupling,
-        **{f"sample.{key}": sample[key] for key in ("sampler", "steps", "cfg", "scale")},
+        **{f"sample.{key}": sample[key] for key in (*recipe.sample.solver_keys, "scale")},
         "sample.dtype": str(assembly.dtype).removeprefix("torch."),
         **{f"given.{modality}": digest for modality, digest in given.items()},
         "prompts": list(prompts),
@@ -40,6 +40,8 @@ def settings_of(
         loaded = assembly.discriminator
         settings |= {"sample.weights": loaded and loaded.fingerprint}
         settings |= {f"sample.{key}": sample[key] for key in ("guidance", "window")}
+        if recipe.sample.guidance_form != "logit":
+            settings["sample.guidance_form"] = recipe.sample.guidance_form
     return settings | {"fingerprint": _fingerprint(settings)}
 
 

@@ -69,6 +69,6 @@ def _key(assembly: Assembly, config: SampleConfig, seed: int) -> str:
         "coupling": assembly.coupling,
         "dtype": str(assembly.dtype),
         "seed": seed,
-        **{key: sample[key] for key in ("sampler", "steps", "cfg")},
+        **{key: sample[key] for key in config.solver_keys},
     }
     return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:16]

@@ -14,14 +14,14 @@ _OWN = {
     "discriminator": ("lambda_disc", "lambda_denoise", "denoise_space", "fakes", "given_fraction"),
 }
 _JOINT = ("coupling", "discriminator", "sample.window")
-_GENERATED = ("sample.sampler", "sample.steps", "sample.cfg")
 
 
 def training_sections(recipe: Recipe) -> tuple[str, ...]:
     """Return the dotted sections of the recipe that training depends on."""
     config = recipe.train
     joint = _JOINT if config.target == "discriminator" else ()
-    generated = _GENERATED if joint and config.fakes != "shuffled" else ()
+    solver = tuple(f"sample.{key}" for key in recipe.sample.solver_keys)
+    generated = solver if joint and config.fakes != "shuffled" else ()
     own = (f"train.{key}" for key in (*_EVERY, *_OWN[config.target]))
     return ("data", "request", "backbones", *joint, *generated, *own)
 
