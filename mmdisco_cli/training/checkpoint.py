@@ -61,7 +61,9 @@ def save_state(path: Path, state: TrainState, fingerprint: str) -> None:
             os.fsync(file.fileno())
         os.replace(partial, path)
     except (OSError, RuntimeError) as error:
-        reason = getattr(error, "strerror", None) or str(error).splitlines()[0]
+        # torch hides what the disk said behind a failed check of its own.
+        told = error if isinstance(error, OSError) else error.__context__
+        reason = (told.strerror if isinstance(told, OSError) else None) or _first_line(error)
         kept = "; the previous checkpoint is kept" if path.exists() else ""
         raise DataError(f"{path}: cannot be written ({reason}){kept}") from error
     finally:
