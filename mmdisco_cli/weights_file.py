@@ -17,16 +17,16 @@ KEY = "mmdisco"
 PACKAGED = Path(__file__).parent / "weights"
 
 
-def save_weights(path: Path, tensors: Mapping[str, Tensor], about: Mapping[str, Any]) -> None:
-    """Write tensors, floats in half precision, and their description to `path`, whole or not at all.
+def save_weights(path: Path, tensors: Mapping[str, Tensor], about: Mapping[str, Any], *, exact: bool = False) -> None:
+    """Write tensors and their description to `path`, whole or not at all; floats in half precision unless `exact`.
 
     Raises:
         DataError: the file cannot be written.
     """
-    path.parent.mkdir(parents=True, exist_ok=True)
-    stored = {name: _halve(tensor).contiguous().cpu() for name, tensor in tensors.items()}
+    stored = {name: (tensor if exact else _halve(tensor)).contiguous().cpu() for name, tensor in tensors.items()}
     partial = path.with_name(f".{path.name}.partial")
     try:
+        path.parent.mkdir(parents=True, exist_ok=True)
         save_file(stored, partial, metadata={KEY: json.dumps(about, sort_keys=True)})
         os.replace(partial, path)
     except (SafetensorError, OSError) as error:
@@ -41,17 +41,32 @@ def read_about(path: Path, kind: str) -> dict[str, Any]:
     Raises:
         DataError: not a safetensors file, not one of ours, or of another kind ("backbone" or "discriminator").
     """
-    try:
-        with safe_open(path, framework="pt") as file:
-            metadata = file.metadata() or {}
-    except (SafetensorError, OSError) as error:
-        raise DataError(f"{path}: not a readable safetensors file ({error})") from error
-    if KEY not in metadata:
-        raise DataError(f"{path}: a safetensors file, but not one that mmdisco wrote")
-    about: dict[str, Any] = json.loads(metadata[KEY])
+    about = any_about(path)
     if about.get("kind") != kind:
         raise DataError(f"{path}: holds a {about.get('kind')}, not a {kind}")
     return about
+
+
+def any_about(path: Path) -> dict[str, Any]:
+    """Return the description in a weights file of whatever kind; errors as for `read_about`."""
+    metadata = _metadata(path)
+    if KEY not in metadata:
+        raise DataError(f"{path}: a safetensors file, but not one that mmdisco wrote")
+    about: dict[str, Any] = json.loads(metadata[KEY])
+    return about
+
+
+def has_about(path: Path) -> bool:
+    """Return whether a safetensors file describes itself; raise DataError where it cannot be read."""
+    return KEY in _metadata(path)
+
+
+def _metadata(path: Path) -> dict[str, str]:
+    try:
+        with safe_open(path, framework="pt") as file:
+            return file.metadata() or {}
+    except (SafetensorError, OSError) as error:
+        raise DataError(f"{path}: not a readable safetensors file ({error})") from error
 
 
 def load_weights(path: Path, module: torch.nn.Module) -> None:

@@ -70,7 +70,8 @@ def test_help_lists_exit_codes_and_environment(capsys):
             "error: --set train.steps=0: train.steps: must",
         ),
         (["train", "--recipe", "gaussians", "--set", "discriminator.name=x"], 3, "error: --set discriminator.name=x: "),
-        (["convert", "a", "b"], 2, "error: no converter for a"),
+        (["convert", "a", "b"], 4, "error: a: no such file"),
+        (["convert", "a", "b", "--format", "mmdiffusion-sd"], 2, "error: --format mmdiffusion-sd: unknown (did you"),
         (["recipes", "cat", "gone"], 2, "error: no recipe 'gone'"),
     ],
 )

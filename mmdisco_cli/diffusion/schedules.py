@@ -6,6 +6,7 @@ Progress u runs from 0 (data) to 1 (noise). Everything is computed in float64 an
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from typing import Literal, NamedTuple, get_args
 
 import torch
@@ -197,14 +198,28 @@ def edm(sigma_min: float = 0.002, sigma_max: float = 80.0, rho: float = 7.0) -> 
     return Schedule("edm", levels_at, grid)
 
 
+# By name: the betas of discretely trained models, and the offset of their leading times.
+TRAINED: dict[str, tuple[Callable[[], Tensor], int]] = {
+    "vp-linear": (betas_linear, 0),
+    "vp-scaled-linear": (betas_scaled_linear, 1),
+    "vp-cosine": (betas_cosine, 0),
+    "vp-audioldm": (partial(betas_scaled_linear, 0.0015, 0.0195), 1),
+    # As MMDisCo samples it; VideoCrafter2 itself was trained on the betas that are even in their square root.
+    "vp-videocrafter2": (partial(betas_linear, 0.00085, 0.012), 1),
+}
+
+
+def trained_schedule(name: str, spacing: Spacing = "leading") -> Schedule:
+    """Return the schedule of discretely trained models by name, one of TRAINED, with this spacing of its grid."""
+    if name not in TRAINED:
+        raise ValueError(f"unknown schedule {name!r} (one of {', '.join(TRAINED)})")
+    betas, offset = TRAINED[name]
+    return discrete_vp(betas(), spacing, offset, name=name)
+
+
 SCHEDULES: dict[str, Callable[[], Schedule]] = {
     "cosine": cosine,
-    "vp-linear": lambda: discrete_vp(betas_linear(), name="vp-linear"),
-    "vp-scaled-linear": lambda: discrete_vp(betas_scaled_linear(), steps_offset=1, name="vp-scaled-linear"),
-    "vp-cosine": lambda: discrete_vp(betas_cosine(), name="vp-cosine"),
-    "vp-audioldm": lambda: discrete_vp(betas_scaled_linear(0.0015, 0.0195), steps_offset=1, name="vp-audioldm"),
-    # As MMDisCo samples it; VideoCrafter2 itself was trained on the betas that are even in their square root.
-    "vp-videocrafter2": lambda: discrete_vp(betas_linear(0.00085, 0.012), steps_offset=1, name="vp-videocrafter2"),
+    **{name: partial(trained_schedule, name) for name in TRAINED},
     "flow": flow,
     "edm": edm,
 }

@@ -1,0 +1,77 @@
+"""Checkpoints as their authors saved them: read without running anything that is in them."""
+
+import hashlib
+import pickle
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError, safe_open
+from torch import Tensor
+
+from mmdisco_cli.errors import DataError
+
+Tensors = dict[str, Tensor]
+
+
+def read_checkpoint(path: Path) -> Tensors:
+    """Return the tensors of a .safetensors file or of what torch.save wrote.
+
+    Raises:
+        DataError: no such file, truncated or damaged, or more or other than named tensors.
+    """
+    if not path.is_file():
+        raise DataError(f"{path}: {'a folder, not a checkpoint' if path.is_dir() else 'no such file'}")
+    found = _safetensors(path) if is_safetensors(path) else _saved(path)
+    return _named_tensors(path, found)
+
+
+def is_safetensors(path: Path) -> bool:
+    """Return whether a file begins as safetensors do: a length, then a JSON object."""
+    with path.open("rb") as file:
+        return file.read(9)[8:] == b"{"
+
+
+def sha256_of(path: Path) -> str:
+    """Return the SHA-256 of a file's bytes."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _safetensors(path: Path) -> Tensors:
+    try:
+        with safe_open(path, framework="pt") as file:
+            return {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - not a mapping
+    except (SafetensorError, OSError) as error:
+        raise DataError(f"{path}: truncated or damaged ({error})") from error
+
+
+def _saved(path: Path) -> Any:
+    try:
+        return _loaded(path)
+    except pickle.UnpicklingError as error:
+        raise DataError(f"{path}: not a checkpoint of tensors alone, and nothing else in it is ever run") from error
+    except (RuntimeError, OSError, EOFError, ValueError, KeyError, AttributeError, UnicodeDecodeError) as error:
+        line = (str(error).splitlines() or [type(error).__name__])[0]
+        raise DataError(f"{path}: not a checkpoint, or a truncated one ({line})") from error
+
+
+def _loaded(path: Path) -> Any:
+    try:
+        # Mapped, not read: a gigabyte of weights passes through memory once, on its way out.
+        return torch.load(path, map_location="cpu", weights_only=True, mmap=True)
+    except RuntimeError as error:
+        if "mmap" not in str(error):
+            raise
+        return torch.load(path, map_location="cpu", weights_only=True)  # saved before torch 1.6
+
+
+def _named_tensors(path: Path, found: Any) -> Tensors:
+    if not isinstance(found, Mapping):
+        raise DataError(f"{path}: holds a {type(found).__name__}, not tensors by name")
+    others = [str(name) for name, value in found.items() if not isinstance(value, Tensor)]
+    if others or not found:
+        inside = f"{', '.join(others[:3])} beside or instead of them" if others else "nothing"
+        raise DataError(f"{path}: expected tensors by name, found {inside}; give the file of the weights alone")
+    return {str(name): tensor for name, tensor in found.items()}
