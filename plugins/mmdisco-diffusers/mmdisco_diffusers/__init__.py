@@ -1,0 +1,29 @@
+"""Describe the base models of diffusers to mmdisco; nothing here imports torch or diffusers."""
+
+from collections.abc import Iterable
+
+from mmdisco_cli.hookspecs import BackboneSpec, hookimpl, lazy
+from mmdisco_diffusers.options import AnimateDiffOptions, MelOptions, ModelOptions
+
+__version__ = "0.1.0"
+
+_AUDIO = {
+    "audioldm": ("AudioLDM: 16 kHz mono", MelOptions),
+    "audioldm2": ("AudioLDM 2: 16 kHz mono", MelOptions),
+    "stable-audio": ("Stable Audio Open: 44.1 kHz stereo, up to 47.5 s", ModelOptions),
+}
+_VIDEO = {
+    "animatediff": ("AnimateDiff: 16 frames at 8 fps", AnimateDiffOptions),
+    "text-to-video-sd": ("ModelScope and ZeroScope: 16 frames at 8 fps", ModelOptions),
+    "cogvideox": ("CogVideoX: 8n + 1 frames at 8 fps", ModelOptions),
+    "wan": ("Wan 2.1 and 2.2: 4n + 1 frames at 16 fps", ModelOptions),
+}
+
+
+@hookimpl
+def mmdisco_backbones() -> Iterable[BackboneSpec]:
+    """Describe the base models of this plugin."""
+    for modality, models in (("audio", _AUDIO), ("video", _VIDEO)):
+        for name, (summary, options) in models.items():
+            module = name.replace("-", "_")
+            yield BackboneSpec(name, summary, options, lazy(f"mmdisco_diffusers.{module}:build"), 1, (modality,))

@@ -1,0 +1,89 @@
+"""From what a recipe calls a model to a folder that holds it; nothing is fetched unless that was asked for."""
+
+import json
+import os
+from collections.abc import Collection
+from pathlib import Path
+from typing import Any
+
+from mmdisco_cli.errors import DataError, UsageError
+
+DOWNLOAD = "MMDISCO_DOWNLOAD"
+"""Environment variable that `--download` sets: models that are not on this machine may be fetched."""
+
+
+def find_model(name: str, key: str) -> Path:
+    """Return the folder of a model from its path or its name on the hub; `key` is where the recipe names it.
+
+    Raises:
+        UsageError: no name at all.
+        DataError: neither a folder nor in the cache; the message is the command that fetches it.
+    """
+    if not name:
+        raise UsageError(f"{key}: missing; name the folder of a model, or its name on the hub")
+    folder = Path(name).expanduser()
+    if folder.is_dir():
+        return folder
+    if not _is_hub_name(name):
+        raise DataError(f"{key}: {name}: no such folder")
+    return _cached(name, key)
+
+
+def pipeline_class(folder: Path, expected: Collection[str], key: str) -> str:
+    """Return the class of the pipeline in a folder, which must be one of those expected.
+
+    Raises:
+        DataError: it is another one, or none.
+    """
+    index = read_json(folder / "model_index.json")
+    if index is None:
+        what = "a single model" if (folder / "config.json").is_file() else "no pipeline of diffusers"
+        raise DataError(f"{key}: {folder}: holds {what}: it has no model_index.json")
+    found = str(index.get("_class_name"))
+    if found not in expected:
+        raise DataError(f"{key}: {folder}: holds a {found}, not a {' or '.join(expected)}")
+    return found
+
+
+def read_json(path: Path) -> dict[str, Any] | None:
+    """Return the content of a JSON file, None where there is no such file; raise DataError where it is damaged."""
+    if not path.is_file():
+        return None
+    try:
+        content: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise DataError(f"{path}: damaged ({error})") from error
+    return content
+
+
+def _is_hub_name(name: str) -> bool:
+    parts = name.split("/")
+    return len(parts) == 2 and all(part and not part.startswith(".") for part in parts)
+
+
+def _cached(name: str, key: str) -> Path:
+    from huggingface_hub import snapshot_download
+    from huggingface_hub.errors import LocalEntryNotFoundError
+
+    if os.environ.get(DOWNLOAD) == "1":
+        return _fetched(name, key)
+    try:
+        return Path(snapshot_download(name, local_files_only=True))
+    except LocalEntryNotFoundError as error:
+        fetch = f"hf download {name}"
+        raise DataError(
+            f"{key}: {name} is neither a folder nor in the cache: fetch it with `{fetch}`, or add --download"
+        ) from error
+
+
+def _fetched(name: str, key: str) -> Path:
+    """Fetch what a pipeline needs and no more, or find it in the cache."""
+    from diffusers import DiffusionPipeline
+    from huggingface_hub import snapshot_download
+
+    try:
+        if name.split("/")[1].startswith("animatediff-motion"):
+            return Path(snapshot_download(name, allow_patterns=["*.json", "*.safetensors"]))
+        return Path(DiffusionPipeline.download(name))
+    except Exception as error:  # whatever the network or the hub has to say, in one line
+        raise DataError(f"{key}: {name} could not be fetched ({' '.join(str(error).split())})") from error

@@ -1,0 +1,39 @@
+"""The codec of models that know single pictures: every frame through the VAE by itself, a few at a time."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import cached_property
+
+import torch
+from torch import Tensor
+
+from mmdisco_diffusers.parts import Parts
+
+
+@dataclass(frozen=True)
+class FrameCodec:
+    """The part `vae` of a pipeline; latents are (B, C, T, h, w)."""
+
+    parts: Parts
+    chunk: int
+
+    @cached_property
+    def factor(self) -> int:
+        """Return how many pixels make one latent cell, along each axis."""
+        return int(2 ** (len(self.parts.config("vae")["block_out_channels"]) - 1))
+
+    def encode(self, media: Tensor) -> Tensor:
+        """Return the mean latents of RGB frames (B, 3, T, H, W)."""
+        vae = self.parts.get("vae")
+        return self._framewise(media, lambda frames: vae.encode(frames).latent_dist.mode() * vae.config.scaling_factor)
+
+    def decode(self, latent: Tensor) -> Tensor:
+        """Return RGB frames of latents."""
+        vae = self.parts.get("vae")
+        return self._framewise(latent, lambda cells: vae.decode(cells / vae.config.scaling_factor).sample)
+
+    def _framewise(self, x: Tensor, through: Callable[[Tensor], Tensor]) -> Tensor:
+        frames = x.transpose(1, 2).flatten(0, 1)
+        made = torch.cat([through(part) for part in frames.split(self.chunk)])
+        whole: Tensor = made.unflatten(0, (x.shape[0], x.shape[2])).transpose(1, 2)
+        return whole

@@ -1,0 +1,113 @@
+"""From a scheduler's configuration to the noise levels that its model was trained on; its solver is not used.
+
+Stock schedulers speak three languages: variance-preserving tables of alphas, rectified flow, and EDM. All become alpha
+and sigma of x_u = alpha * x_0 + sigma * epsilon, EDM through x / sqrt(1 + sigma^2).
+"""
+
+import math
+from collections.abc import Mapping
+from types import MappingProxyType
+from typing import Any, cast
+
+import torch
+from torch import Tensor
+
+from mmdisco_cli.diffusion.prediction import PredictionType
+from mmdisco_cli.diffusion.schedules import Levels, Schedule, Spacing, discrete_vp
+from mmdisco_cli.errors import UsageError
+from mmdisco_diffusers.parts import Parts
+
+_NOTHING: Mapping[str, Any] = MappingProxyType({})
+_PREDICTIONS = {
+    "epsilon": "epsilon",
+    "sample": "sample",
+    "v_prediction": "v",
+    "flow_prediction": "flow",
+}
+
+
+def schedule_of(parts: Parts, changed: Mapping[str, Any] = _NOTHING) -> Schedule:
+    """Return the noise levels of a pipeline's scheduler, with some keys of its configuration changed.
+
+    Its grid is what `set_timesteps` would give the pipeline.
+    """
+    name, config = parts.class_name("scheduler"), {**parts.config("scheduler"), **changed}
+    if _is_flow(name, config):
+        return _flow(parts.get("scheduler"))
+    if "sigma_data" in config:
+        return _edm(config)
+    scheduler = type(parts.get("scheduler")).from_config(config)
+    if not hasattr(scheduler, "alphas_cumprod"):
+        raise UsageError(f"{name}: the noise levels of this scheduler are not known")
+    spacing = cast(Spacing, config.get("timestep_spacing", "leading"))
+    # Schedulers in sigma (Euler, DPM-Solver) end at 0 of themselves; the others say so.
+    end_at_zero = bool(config.get("set_alpha_to_one", True))
+    return discrete_vp(_betas(scheduler), spacing, int(config.get("steps_offset", 0)), end_at_zero)
+
+
+def prediction_of(parts: Parts) -> PredictionType:
+    """Return what a model says that was trained with a pipeline's scheduler."""
+    config = parts.config("scheduler")
+    if _is_flow(parts.class_name("scheduler"), config):
+        return "flow"
+    said = config.get("prediction_type", "epsilon")
+    if said not in _PREDICTIONS:
+        raise UsageError(f"{parts.class_name('scheduler')}: prediction {said!r} is not known")
+    return cast(PredictionType, _PREDICTIONS[said])
+
+
+def _is_flow(name: str, config: Mapping[str, Any]) -> bool:
+    flows = bool(config.get("use_flow_sigmas")) or config.get("prediction_type") == "flow_prediction"
+    return name.startswith("FlowMatch") or flows
+
+
+def _betas(scheduler: Any) -> Tensor:
+    """Return betas whose products are the scheduler's own table: some shift or rescale it after the betas."""
+    kept: Tensor = scheduler.alphas_cumprod.double().cpu()
+    return 1 - kept / torch.cat([kept.new_ones(1), kept[:-1]])
+
+
+def _flow(scheduler: Any) -> Schedule:
+    config = scheduler.config
+    shift = float(config.get("flow_shift", config.get("shift", 1.0)))
+    train_steps = int(config.get("num_train_timesteps", 1000))
+
+    def levels_at(u: Tensor) -> Levels:
+        s = u.double()
+        s = shift * s / (1 + (shift - 1) * s)
+        return _float(s * train_steps, 1 - s, s)
+
+    def grid(steps: int) -> Levels:
+        fresh = type(scheduler).from_config(config)
+        fresh.set_timesteps(steps)
+        times, sigmas = fresh.timesteps.double().cpu(), fresh.sigmas.double().cpu()
+        return _float(torch.cat([times, times.new_zeros(1)]), 1 - sigmas, sigmas)
+
+    return Schedule("flow", levels_at, grid)
+
+
+def _edm(config: Mapping[str, Any]) -> Schedule:
+    """Return levels in x / sqrt(1 + sigma^2), read from the configuration: the class itself needs one package more."""
+    if config["sigma_data"] != 1:
+        raise UsageError(f"a scheduler of sigma_data {config['sigma_data']} is not known, only of 1")
+    low, high, rho = float(config["sigma_min"]), float(config["sigma_max"]), float(config.get("rho", 7.0))
+    karras = config.get("sigma_schedule") == "karras"
+
+    def levels_at(u: Tensor) -> Levels:
+        if karras:
+            return preserved((low ** (1 / rho) + u.double() * (high ** (1 / rho) - low ** (1 / rho))) ** rho)
+        return preserved((math.log(low) + u.double() * (math.log(high) - math.log(low))).exp())
+
+    def preserved(sigma: Tensor) -> Levels:
+        norm = (1 + sigma.square()).sqrt()
+        return _float(sigma.atan() * 2 / math.pi, 1 / norm, sigma / norm)
+
+    def grid(steps: int) -> Levels:
+        t, alpha, sigma = levels_at(torch.linspace(1, 0, steps, dtype=torch.float64))
+        return Levels(torch.cat([t, t[:1] * 0]), torch.cat([alpha, alpha.new_ones(1)]), torch.cat([sigma, t[:1] * 0]))
+
+    return Schedule("edm", levels_at, grid)
+
+
+def _float(t: Tensor, alpha: Tensor, sigma: Tensor) -> Levels:
+    return Levels(t.float(), alpha.float(), sigma.float())

@@ -1,0 +1,64 @@
+"""The codec of mel models: sound, log-mel picture, VAE latent, and back through the vocoder."""
+
+import math
+from dataclasses import dataclass
+from functools import cached_property
+
+import torch.nn.functional as F
+from torch import Tensor
+
+from mmdisco_cli.diffusion.backbone import ModalityPlan, Request
+from mmdisco_diffusers.mel import MelFormat, log_mel, mel_format, to_peak
+from mmdisco_diffusers.parts import Parts
+from mmdisco_diffusers.request import seconds_of
+
+
+@dataclass(frozen=True)
+class MelCodec:
+    """The parts `vae` and `vocoder` of a pipeline; latents are (B, C, T, F), F the bands."""
+
+    parts: Parts
+    normalise: bool
+    default_frames: int
+
+    @cached_property
+    def form(self) -> MelFormat:
+        """Return what the vocoder reads."""
+        config = self.parts.config("vocoder")
+        return mel_format(
+            int(config["sampling_rate"]), math.prod(config["upsample_rates"]), int(config["model_in_dim"])
+        )
+
+    @cached_property
+    def factor(self) -> int:
+        """Return how many mel frames, and bands, make one latent cell."""
+        return int(2 ** (len(self.parts.config("vae")["block_out_channels"]) - 1))
+
+    @property
+    def rate(self) -> int:
+        """Return the sample rate in Hz."""
+        return self.form.sample_rate
+
+    def plan(self, request: Request, channels: int) -> ModalityPlan:
+        """Return the shapes for a length: whole latent cells are made, and the sound is cut to the sample."""
+        rate, hop = self.form.sample_rate, self.form.hop
+        samples = max(int(seconds_of(request, self.default_frames * self.factor * hop / rate) * rate), hop)
+        cells = math.ceil(samples // hop / self.factor)
+        latent = (channels, cells, self.form.mels // self.factor)
+        return ModalityPlan(latent, (1, samples), rate, samples / rate)
+
+    def encode(self, media: Tensor, plan: ModalityPlan) -> Tensor:
+        """Return the mean latents of sound (B, 1, samples); what the last cell lacks is silence."""
+        sound = to_peak(media[:, 0]) if self.normalise else media[:, 0]
+        whole = plan.latent_shape[1] * self.factor * self.form.hop
+        picture = log_mel(F.pad(sound, (0, max(whole - sound.shape[1], 0)))[:, :whole], self.form)
+        vae = self.parts.get("vae")
+        latent: Tensor = vae.encode(picture[:, None]).latent_dist.mode() * vae.config.scaling_factor
+        return latent
+
+    def decode(self, latent: Tensor, plan: ModalityPlan) -> Tensor:
+        """Return sound (B, 1, samples)."""
+        vae = self.parts.get("vae")
+        picture = vae.decode(latent / vae.config.scaling_factor).sample[:, 0]
+        sound: Tensor = self.parts.get("vocoder")(picture)
+        return sound.reshape(len(latent), 1, -1)[..., : plan.media_shape[1]]

@@ -1,0 +1,32 @@
+"""Open a recipe's model: find it, make sure that it is what the backbone reads, and wire its parts."""
+
+from collections.abc import Collection, Mapping
+from pathlib import Path
+
+from mmdisco_diffusers.backbone import Roles
+from mmdisco_diffusers.finding import find_model, pipeline_class
+from mmdisco_diffusers.options import ModelOptions
+from mmdisco_diffusers.parts import DTYPES, Make, Parts
+
+
+def open_parts(
+    label: str,
+    options: ModelOptions,
+    expected: Collection[str],
+    roles: Roles,
+    classes: Mapping[str, str] | None = None,
+    folders: Mapping[str, Path] | None = None,
+    made: Mapping[str, Make] | None = None,
+) -> Parts:
+    """Return the parts of the pipeline that a recipe names; nothing is loaded yet.
+
+    The codec stays in float32, for sound and colour; the rest takes the recipe's number format.
+
+    Raises:
+        UsageError, DataError: nothing is named, it cannot be found, or it is another pipeline.
+    """
+    key = f"backbones.{label}.path"
+    folder = find_model(options.path, key)
+    pipeline_class(folder, expected, key)
+    dtypes = dict.fromkeys((*roles.denoiser, *roles.text), DTYPES[options.dtype])
+    return Parts(folder, classes=classes, folders=folders, dtypes=dtypes, made=made)

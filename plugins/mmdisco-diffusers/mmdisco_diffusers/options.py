@@ -1,0 +1,38 @@
+"""What a recipe may say of a model from diffusers; torch-free, since listing plugins reads it."""
+
+from dataclasses import dataclass
+
+from mmdisco_cli.schema import option
+
+
+@dataclass(frozen=True)
+class ModelOptions:
+    """A pipeline on disk, and how its parts share the memory."""
+
+    path: str = option("", "folder of the pipeline, or its name on the hub where it is in the cache")
+    dtype: str = option("float32", "of the denoiser and the text encoders", choices=("float32", "bfloat16", "float16"))
+    offload: str = option(
+        "none", "parts that visit the device only while they work", choices=("none", "codec", "group")
+    )
+    text: str = option("cpu", "where text encoders wait between prompts", choices=("keep", "cpu", "free"))
+    tiling: bool = option(False, "decode pictures or sound in overlapping tiles")
+    slicing: bool = option(False, "decode one sample at a time inside the codec")
+    chunk: int = option(8, "samples, or frames where the codec knows only pictures, in the codec together", minimum=1)
+    pooled: bool = option(False, "show the prompt to the discriminator; only for one that was trained with prompts")
+
+
+@dataclass(frozen=True)
+class MelOptions(ModelOptions):
+    """A model of mel spectrograms."""
+
+    normalise: bool = option(True, "bring given sound to the peak of 0.5 that these models were trained on")
+
+
+@dataclass(frozen=True)
+class AnimateDiffOptions(ModelOptions):
+    """AnimateDiff, whole or as a motion adapter for a Stable Diffusion."""
+
+    adapter: str | None = option(None, "motion adapter, where `path` is a Stable Diffusion")
+    betas: str | None = option(
+        None, "law of the betas, where it is not the scheduler's own", choices=("linear", "scaled_linear")
+    )

@@ -1,0 +1,127 @@
+"""The parts of a pipeline on disk, each loaded when it is first asked for: frozen, never trained, never in a graph."""
+
+import inspect
+from collections.abc import Callable, Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+from mmdisco_cli.errors import DataError
+from mmdisco_diffusers.finding import read_json
+from mmdisco_diffusers.weights_on_disk import count_weights
+
+Make = Callable[["Parts", Any], Any]
+DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
+
+
+class Parts:
+    """The components that a folder's model_index.json names, by its names.
+
+    `classes` replaces the class of a part, `folders` says where a part lies that is not in the pipeline's folder,
+    `dtypes` gives the number format of those that are not in float32, and `made` what becomes of a part once loaded.
+    """
+
+    def __init__(
+        self,
+        folder: Path,
+        *,
+        classes: Mapping[str, str] | None = None,
+        folders: Mapping[str, Path] | None = None,
+        dtypes: Mapping[str, torch.dtype] | None = None,
+        made: Mapping[str, Make] | None = None,
+    ) -> None:
+        self.folder = folder
+        self._index = read_json(folder / "model_index.json") or {}
+        self._classes, self._folders, self._dtypes = dict(classes or {}), dict(folders or {}), dict(dtypes or {})
+        self._made = dict(made or {})
+        self._loaded: dict[str, Any] = {}
+        self._configs: dict[str, dict[str, Any]] = {}
+
+    def has(self, name: str) -> bool:
+        """Return whether the pipeline has such a part."""
+        return name in self._folders or bool((self._index.get(name) or [None])[0])
+
+    def place(self, name: str) -> Path:
+        """Return the folder of a part."""
+        return self._folders.get(name, self.folder / name)
+
+    def class_name(self, name: str) -> str:
+        """Return what a part's class is called."""
+        return self._classes.get(name) or str((self._index.get(name) or ("", "?"))[1])
+
+    def config(self, name: str) -> Mapping[str, Any]:
+        """Return how a part is built, from its config.json and its class's defaults, without its weights."""
+        if name not in self._configs:
+            file = "scheduler_config.json" if name == "scheduler" else "config.json"
+            written = read_json(self.place(name) / file)
+            if written is None:
+                raise DataError(f"{self.place(name)}: has no {file}")
+            self._configs[name] = {**_defaults(self._class(name)), **written}
+        return self._configs[name]
+
+    def get(self, name: str) -> Any:
+        """Return a part, loading it where it is not yet; on the CPU unless it was moved.
+
+        Raises:
+            DataError: its files are missing or damaged.
+        """
+        if name not in self._loaded:
+            part = self._load(name)
+            part = self._made[name](self, part) if name in self._made else part
+            self._loaded[name] = part.eval().requires_grad_(False) if isinstance(part, nn.Module) else part
+        return self._loaded[name]
+
+    def is_loaded(self, name: str) -> bool:
+        """Return whether a part is in memory."""
+        return name in self._loaded
+
+    def drop(self, names: Iterable[str]) -> None:
+        """Let go of parts; the next `get` loads them again."""
+        for name in names:
+            self._loaded.pop(name, None)
+
+    def count(self, names: Iterable[str]) -> int:
+        """Return how many weights some parts have together."""
+        return sum(count_weights(self.place(name)) for name in names if self.has(name))
+
+    def dtype(self, name: str) -> torch.dtype:
+        """Return the number format of a part's weights."""
+        return self._dtypes.get(name, torch.float32)
+
+    def _class(self, name: str) -> Any:
+        library, _ = self._index.get(name) or ("diffusers", None)
+        return _find_class(str(library), self.class_name(name))
+
+    def _load(self, name: str) -> Any:
+        cls, place = self._class(name), self.place(name)
+        wanted = _dtype_keyword(cls, self.dtype(name))
+        try:
+            return cls.from_pretrained(str(place), local_files_only=True, **wanted)
+        except Exception as error:  # a damaged file speaks through many exceptions
+            raise DataError(f"{place}: cannot be loaded ({' '.join(str(error).split())})") from error
+
+
+def _find_class(library: str, name: str) -> Any:
+    """Return a class by the name that model_index.json has for it; some live in a pipeline's own module."""
+    import diffusers
+    import transformers
+
+    for logs in (diffusers.utils.logging, transformers.utils.logging):  # bars of their own, in the middle of ours
+        logs.disable_progress_bar()
+    for home in (transformers, diffusers) if library == "transformers" else (diffusers, transformers):
+        if (found := getattr(home, name, None)) is not None:
+            return found
+    raise DataError(f"this version of {library} has no {name}")
+
+
+def _defaults(cls: Any) -> dict[str, Any]:
+    parameters = inspect.signature(cls.__init__).parameters.values()
+    return {p.name: p.default for p in parameters if p.default is not inspect.Parameter.empty}
+
+
+def _dtype_keyword(cls: Any, dtype: torch.dtype) -> dict[str, torch.dtype]:
+    if not issubclass(cls, nn.Module):
+        return {}
+    return {"torch_dtype" if cls.__module__.startswith("diffusers") else "dtype": dtype}

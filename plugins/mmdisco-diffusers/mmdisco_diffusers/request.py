@@ -1,0 +1,84 @@
+"""Turn what a recipe asks for into what a model can make, and say what had to give."""
+
+from dataclasses import dataclass, field
+
+from mmdisco_cli.diffusion.backbone import ModalityPlan, Request
+
+GAP = 1e-6
+
+
+@dataclass
+class Notes:
+    """Collect what was snapped, a line each."""
+
+    modality: str
+    lines: list[str] = field(default_factory=list)
+
+    def snap(self, name: str, asked: float | None, made: float, why: str) -> None:
+        """Note a value that was asked for and is not what will be made."""
+        if asked is not None and abs(asked - made) > GAP:
+            self.lines.append(f"{self.modality}: {name} {asked:g} becomes {made:g}: {why}")
+
+    def add(self, text: str) -> None:
+        """Note anything else."""
+        self.lines.append(f"{self.modality}: {text}")
+
+
+def seconds_of(request: Request, default: float) -> float:
+    """Return the length that is asked for: in seconds, else by the frames of the picture, else the model's own."""
+    if request.seconds is not None:
+        return request.seconds
+    return request.frames / request.fps if request.frames and request.fps else default
+
+
+@dataclass(frozen=True)
+class VideoRules:
+    """What a video model can make: frames are `first` plus a multiple of `group`, sizes multiples of `cell` pixels.
+
+    `default` is frames, height and width; `most` bounds the frames.
+    """
+
+    fps: float
+    default: tuple[int, int, int]
+    first: int = 1
+    group: int = 1
+    cell: int = 8
+    most: int | None = None
+    why: str = ""
+
+
+def video_shape(request: Request, rules: VideoRules) -> tuple[tuple[int, int, int], float, tuple[str, ...]]:
+    """Return the frames, height and width that a model will make, its frame rate, and notes of what was snapped."""
+    notes = Notes("video")
+    fps = request.fps or rules.fps
+    if abs(fps - rules.fps) > GAP:
+        notes.add(f"played at {fps:g} frames a second, but trained at {rules.fps:g}")
+    frames = _frames(request, fps, rules, notes)
+    height, width = (_size(name, getattr(request, name), rules, i, notes) for i, name in ((1, "height"), (2, "width")))
+    return (frames, height, width), fps, tuple(notes.lines)
+
+
+def video_plan(
+    latent: tuple[int, ...], shape: tuple[int, int, int], fps: float, notes: tuple[str, ...]
+) -> ModalityPlan:
+    """Return the plan of RGB frames (frames, height, width) from a latent."""
+    return ModalityPlan(latent, (3, *shape), fps, shape[0] / fps, notes)
+
+
+def _frames(request: Request, fps: float, rules: VideoRules, notes: Notes) -> int:
+    asked = request.frames or (round(request.seconds * fps) if request.seconds else None)
+    wanted = asked or rules.default[0]
+    groups = max(round((wanted - rules.first) / rules.group), 0)
+    if rules.most is not None:
+        groups = min(groups, (rules.most - rules.first) // rules.group)
+    made = rules.first + groups * rules.group
+    notes.snap("frames", asked, made, rules.why)
+    if request.frames and request.seconds:
+        notes.snap("seconds", request.seconds, made / fps, f"{made} frames at {fps:g} frames a second")
+    return made
+
+
+def _size(name: str, asked: int | None, rules: VideoRules, axis: int, notes: Notes) -> int:
+    made = max((asked or rules.default[axis]) // rules.cell, 1) * rules.cell
+    notes.snap(name, asked, made, f"a multiple of {rules.cell} pixels")
+    return made

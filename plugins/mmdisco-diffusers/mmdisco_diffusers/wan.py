@@ -1,0 +1,126 @@
+"""Wan 2.1 and 2.2: a flow-matching transformer, or two of which each knows one end of the noise."""
+
+import html
+from collections.abc import Mapping
+from functools import cached_property
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from mmdisco_cli.diffusion.backbone import ModalityInfo, ModalityPlan, Request
+from mmdisco_cli.diffusion.schedules import Schedule
+from mmdisco_diffusers.backbone import DiffusersBackbone, Roles, Row
+from mmdisco_diffusers.finding import read_json
+from mmdisco_diffusers.levels import prediction_of, schedule_of
+from mmdisco_diffusers.opening import open_parts
+from mmdisco_diffusers.options import ModelOptions
+from mmdisco_diffusers.parts import Parts
+from mmdisco_diffusers.request import VideoRules, video_plan, video_shape
+
+ROLES = Roles(("transformer", "transformer_2"), ("vae",), ("text_encoder",))
+FPS, FRAMES, HEIGHT, WIDTH, TOKENS = 16.0, 81, 480, 832, 512
+
+
+class Wan:
+    """A `Family`: latents (B, 16, 1 + (T - 1) / 4, H / 8, W / 8), normalised by channel."""
+
+    roles, pooled = ROLES, "tokens"
+
+    def __init__(self, parts: Parts, options: ModelOptions, request: Request) -> None:
+        self.parts, self.request = parts, request
+        self.index = read_json(parts.folder / "model_index.json") or {}
+
+    @cached_property
+    def info(self) -> ModalityInfo:
+        """Describe the modality."""
+        config = self.parts.config("transformer")
+        prediction, fps = prediction_of(self.parts), self.request.fps or FPS
+        return ModalityInfo("video", prediction, int(config["in_channels"]), fps, int(config["text_dim"]), 5.0)
+
+    @property
+    def schedule(self) -> Schedule:
+        """Return the noise levels."""
+        return schedule_of(self.parts)
+
+    @cached_property
+    def factors(self) -> tuple[int, int]:
+        """Return how many frames after the first, and how many pixels, make one latent cell."""
+        config = self.parts.config("vae")
+        return int(config["scale_factor_temporal"]), int(config["scale_factor_spatial"])
+
+    def plan(self, request: Request) -> ModalityPlan:
+        """Return the shapes: whole groups of frames after the first, whole patches of latent cells."""
+        group, factor = self.factors
+        cell = factor * int(self.parts.config("transformer")["patch_size"][1])
+        why = f"one frame, then groups of {group}"
+        shape, fps, notes = video_shape(request, VideoRules(FPS, (FRAMES, HEIGHT, WIDTH), 1, group, cell, why=why))
+        latent = (
+            self.info.latent_channels,
+            (shape[0] - 1) // group + 1,
+            shape[1] // factor,
+            shape[2] // factor,
+        )
+        return video_plan(latent, shape, fps, notes)
+
+    def text(self, prompt: str, negative: str | None, plan: ModalityPlan, device: torch.device) -> tuple[Row, Row]:
+        """Return UMT5's tokens, zero beyond the text; the default negative is the empty text."""
+        positive, other = (self._tokens(text, device) for text in (prompt, negative or ""))
+        return {"tokens": positive}, {"tokens": other}
+
+    def predict(self, x: Tensor, t: Tensor, condition: Mapping[str, Tensor], plan: ModalityPlan) -> Tensor:
+        """Return the native output, each sample from the transformer that knows its noise level."""
+        boundary = self.index.get("boundary_ratio")
+        if boundary is None:
+            return self._asked("transformer", x, t, condition["tokens"])
+        noisy = t >= boundary * self.parts.get("scheduler").config.num_train_timesteps
+        out = torch.empty_like(x)
+        for name, chosen in (("transformer", noisy), ("transformer_2", ~noisy)):
+            if bool(chosen.any()):
+                out[chosen] = self._asked(name, x[chosen], t[chosen], condition["tokens"][chosen])
+        return out
+
+    def encode(self, media: Tensor, plan: ModalityPlan) -> Tensor:
+        """Return the mean latents of frames, normalised."""
+        mean, std = self._statistics(media)
+        latent: Tensor = self.parts.get("vae").encode(media).latent_dist.mode()
+        return (latent - mean) / std
+
+    def decode(self, latent: Tensor, plan: ModalityPlan) -> Tensor:
+        """Return frames of normalised latents."""
+        mean, std = self._statistics(latent)
+        frames: Tensor = self.parts.get("vae").decode(latent * std + mean).sample
+        return frames
+
+    def _asked(self, name: str, x: Tensor, t: Tensor, tokens: Tensor) -> Tensor:
+        if self.index.get("expand_timesteps"):
+            # A time for every token, which image-to-video uses; here all are the same.
+            cells = x.shape[2] * -(-x.shape[3] // 2) * -(-x.shape[4] // 2)
+            t = t[:, None].expand(-1, cells)
+        out: Tensor = self.parts.get(name)(hidden_states=x, timestep=t, encoder_hidden_states=tokens).sample
+        return out
+
+    def _statistics(self, like: Tensor) -> tuple[Tensor, Tensor]:
+        config: Any = self.parts.get("vae").config
+        values = (torch.tensor(part, device=like.device) for part in (config.latents_mean, config.latents_std))
+        mean, std = (value.view(1, -1, 1, 1, 1) for value in values)
+        return mean, std
+
+    def _tokens(self, text: str, device: torch.device) -> Tensor:
+        tokens = self.parts.get("tokenizer")(
+            _cleaned(text), padding="max_length", max_length=TOKENS, truncation=True, return_tensors="pt"
+        ).to(device)
+        hidden = self.parts.get("text_encoder")(tokens.input_ids, tokens.attention_mask)[0][0]
+        real: Tensor = hidden * tokens.attention_mask[0, :, None].to(hidden.dtype)
+        return real
+
+
+def _cleaned(text: str) -> str:
+    """Return the text without HTML's escapes and with single spaces, as this model's prompts were."""
+    return " ".join(html.unescape(html.unescape(text)).split())
+
+
+def build(label: str, options: ModelOptions, request: Request) -> DiffusersBackbone:
+    """Build the backbone of a recipe."""
+    parts = open_parts(label, options, ["WanPipeline"], ROLES)
+    return DiffusersBackbone(Wan(parts, options, request), options)
