@@ -16,6 +16,8 @@ from mmdisco_cli.hookspecs import API_VERSION, OLDEST_API_VERSION, BackboneSpec,
 GROUP = "mmdisco"
 HOST = "mmdisco-cli"
 VARIABLE = "MMDISCO_PLUGINS"
+OURS = {"mmdiffusion": "mmdisco-mmdiffusion"}
+"""Plugins of this project by what they provide, for whoever has not installed them."""
 KINDS: dict[str, type[Spec]] = {"backbone": BackboneSpec, "discriminator": DiscriminatorSpec, "dataset": DatasetSpec}
 
 
@@ -64,7 +66,8 @@ class Registry:
             owners = sorted(d for d, _ in found)
             choices = " or ".join(f"{owner}:{short}" for owner in owners)
             raise PluginError(f"{kind} {name!r} is provided by {' and '.join(owners)}: write {choices}")
-        hint = did_you_mean(short, (spec.name for _, spec in entries))
+        absent = OURS.get(short) not in {None, *(plugin.distribution for plugin in self.plugins)}
+        hint = f": pip install {OURS[short]}" if absent else did_you_mean(short, (spec.name for _, spec in entries))
         troubles = "".join(f"; {plugin.trouble()}" for plugin in self.plugins if plugin.trouble())
         raise PluginError(f"unknown {kind} {name!r}{hint}{troubles}")
 

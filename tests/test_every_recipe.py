@@ -4,6 +4,8 @@ from pathlib import Path
 
 import pytest
 
+from mmdisco_cli.errors import PluginError
+from mmdisco_cli.plugins import HOST, Registry, load_registry
 from mmdisco_cli.recipe import load, packaged
 
 # A new recipe is added here by hand, so that one that vanishes is noticed.
@@ -11,7 +13,9 @@ NAMES = {
     "bounce", "bounce-audio", "bounce-video",
     "clips", "clips-audio", "clips-video",
     "gaussians", "gaussians3", "gaussians-ablation",
+    "landscape", "aist",
 }  # fmt: skip
+NEEDS = {"landscape": "mmdisco-mmdiffusion", "aist": "mmdisco-mmdiffusion"}
 
 
 def test_all_are_packaged():
@@ -19,7 +23,15 @@ def test_all_are_packaged():
     assert set(packaged()) == source == NAMES
 
 
-@pytest.mark.parametrize("name", sorted(packaged()))
+@pytest.mark.parametrize(("name", "plugin"), NEEDS.items())
+def test_without_its_plugin_one_line_says_what_to_install(name, plugin):
+    builtins = Registry(tuple(p for p in load_registry().plugins if p.distribution == HOST))
+    with pytest.raises(PluginError, match=rf"yaml:\d+:\d+: .*: pip install {plugin}$") as raised:
+        load(name, registry=builtins)
+    assert "\n" not in str(raised.value)
+
+
+@pytest.mark.parametrize("name", sorted(packaged().keys() - NEEDS.keys()))
 def test_it_loads_and_says_what_it_makes(name, tmp_path):
     recipe = load(name)
     assert recipe.name == name
