@@ -106,13 +106,38 @@ def assemble(
         DeviceError: a backbone cannot go to the device.
     """
     backbones = build_backbones(recipe, device)
-    plans = {label: backbone.plan(request_of(recipe)) for label, backbone in backbones.items()}
+    plans = plan_together(backbones, request_of(recipe))
     alone = Assembly(backbones, plans, cast(Coupling, recipe.coupling), device, dtype)
     if not with_discriminator:
         return alone
     if recipe.sample.weights is None:
         raise UsageError(_no_weights(recipe))
     return join(alone, find_weights(recipe.sample.weights))
+
+
+def plan_together(backbones: Mapping[str, JointBackbone], request: Request) -> dict[str, Plan]:
+    """Return every model's plan; where their lengths differ, those that can follow the one of the coarsest steps."""
+    plans = {label: backbone.plan(request) for label, backbone in backbones.items()}
+    timed = [(p.rate, p.seconds) for plan in plans.values() for p in plan.modalities.values() if p.rate]
+    if not timed:
+        return plans
+    seconds = min(timed)[1]
+    return {label: _following(backbones[label], plan, request, seconds) for label, plan in plans.items()}
+
+
+def _following(backbone: JointBackbone, plan: Plan, request: Request, seconds: float) -> Plan:
+    """Return the plan for this length, if the model comes closer to it so."""
+
+    def gap(plan: Plan) -> float:
+        return max(abs(p.seconds - seconds) for p in plan.modalities.values() if p.rate)
+
+    if not any(p.rate for p in plan.modalities.values()) or gap(plan) == 0:
+        return plan
+    other = backbone.plan(replace(request, seconds=seconds))
+    if gap(other) >= gap(plan):
+        return plan
+    names = " and ".join(other.modalities)
+    return replace(other, notes=(*other.notes, f"{names}: {seconds:g} s long, to fit the other models"))
 
 
 def join(alone: Assembly, weights: Path) -> Assembly:

@@ -1,9 +1,18 @@
 """The options that several commands share, each spelt once."""
 
+import os
 from pathlib import Path
 from typing import Annotated
 
 import typer
+
+
+def _allow_downloads(chosen: bool) -> bool:
+    """Tell plugins, in this process and those that it starts, that what is missing may be fetched."""
+    if chosen:
+        os.environ["MMDISCO_DOWNLOAD"] = "1"
+    return chosen
+
 
 RecipeOption = Annotated[
     str, typer.Option("--recipe", metavar="NAME|PATH", help="A recipe file, or the name of a packaged recipe.")
@@ -16,4 +25,7 @@ OutOption = Annotated[
     Path | None, typer.Option("--out", metavar="DIR", help="Where to write; runs/RECIPE/... by default.")
 ]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON on stdout, one object a line.")]
+DownloadOption = Annotated[
+    bool, typer.Option("--download", callback=_allow_downloads, help="Fetch models that are not on this machine.")
+]
 DryRunOption = Annotated[bool, typer.Option("--dry-run", help="Say what would be done, and do nothing.")]

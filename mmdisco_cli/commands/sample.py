@@ -6,7 +6,14 @@ from typing import Annotated
 import typer
 
 from mmdisco_cli.commands.options import SampleOptions
-from mmdisco_cli.commands.parameters import DryRunOption, JsonOption, OutOption, RecipeOption, SetOption
+from mmdisco_cli.commands.parameters import (
+    DownloadOption,
+    DryRunOption,
+    JsonOption,
+    OutOption,
+    RecipeOption,
+    SetOption,
+)
 from mmdisco_cli.errors import UsageError, did_you_mean
 
 _DTYPES = ("float32", "bfloat16")
@@ -38,6 +45,7 @@ def command(
     dtype: Annotated[str | None, typer.Option("--dtype", metavar="T", help="float32 or bfloat16.")] = None,
     settings: SetOption = None,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Make again what is there.")] = False,
+    download: DownloadOption = False,
     dry_run: DryRunOption = False,
     json: JsonOption = False,
 ) -> None:

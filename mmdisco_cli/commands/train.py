@@ -5,7 +5,14 @@ from typing import Annotated
 import typer
 
 from mmdisco_cli.commands.options import TrainOptions
-from mmdisco_cli.commands.parameters import DryRunOption, JsonOption, OutOption, RecipeOption, SetOption
+from mmdisco_cli.commands.parameters import (
+    DownloadOption,
+    DryRunOption,
+    JsonOption,
+    OutOption,
+    RecipeOption,
+    SetOption,
+)
 
 
 def command(
@@ -13,6 +20,7 @@ def command(
     out: OutOption = None,
     settings: SetOption = None,
     fresh: Annotated[bool, typer.Option("--fresh", help="Begin again where a run could be resumed.")] = False,
+    download: DownloadOption = False,
     dry_run: DryRunOption = False,
     json: JsonOption = False,
 ) -> None:

@@ -4,9 +4,10 @@ Layouts everywhere: channel 1, time 2. Audio media (B, channels, samples), video
 The author of a one-modality model writes a `Backbone` and never sees a mapping; a model of several modalities is a
 `JointBackbone`; the core only ever uses the latter, through `as_joint`.
 
-Three members are optional, on either contract: `to(device)` moves the model, which without it is used on the CPU
-alone; `module`, a torch module of all its weights, lets a run count them; and `keyed(keys)` is for a model that draws
-at random while it predicts or decodes, so that what it draws depends on the sample alone.
+Some members are optional, on either contract: `to(device)` moves the model, which without it is used on the CPU
+alone; `module`, a torch module of all its weights, lets a run count them, or `parameters`, their number, where they
+are loaded later; `memory`, lines of text, says what will lie where; and `keyed(keys)` is for a model that draws at
+random while it predicts or decodes, so that what it draws depends on the sample alone.
 """
 
 from collections.abc import Mapping, Sequence
@@ -261,7 +262,15 @@ def keyed(backbone: JointBackbone, keys: Tensor) -> JointBackbone:
 
 
 def count_parameters(backbone: JointBackbone) -> int | None:
-    """Return how many weights a backbone has, through its optional member `module`; None where it has none."""
+    """Return how many weights a backbone has, through its member `module` or `parameters`; None where it has none."""
     model = backbone.inner if isinstance(backbone, _OneModality) else backbone
-    module = getattr(model, "module", None)
-    return sum(p.numel() for p in module.parameters()) if isinstance(module, torch.nn.Module) else None
+    module, number = getattr(model, "module", None), getattr(model, "parameters", None)
+    if isinstance(module, torch.nn.Module):
+        return sum(p.numel() for p in module.parameters())
+    return number if isinstance(number, int) else None
+
+
+def memory_lines(backbone: JointBackbone) -> tuple[str, ...]:
+    """Return what a backbone says of the memory it will take, through its optional member `memory`."""
+    model = backbone.inner if isinstance(backbone, _OneModality) else backbone
+    return tuple(getattr(model, "memory", ()))

@@ -3,7 +3,7 @@
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from mmdisco_cli.diffusion.backbone import count_parameters
+from mmdisco_cli.diffusion.backbone import count_parameters, memory_lines
 from mmdisco_cli.sampling.job import Job
 from mmdisco_cli.sampling.outputs import sample_stem
 
@@ -37,7 +37,11 @@ def describe(job: Job) -> dict[str, Any]:
             for m, plan in assembly.modalities.items()
         },
         "backbones": {
-            label: {"fingerprint": backbone.info.fingerprint, "parameters": count_parameters(backbone)}
+            label: {
+                "fingerprint": backbone.info.fingerprint,
+                "parameters": count_parameters(backbone),
+                "memory": list(memory_lines(backbone)),
+            }
             for label, backbone in assembly.backbones.items()
         },
         "discriminator": loaded
@@ -62,6 +66,7 @@ def overview(plan: Mapping[str, Any]) -> Iterator[str]:
             yield f"{modality}: given by {len(shapes['given'])} files, the first {shapes['given'][0]}"
     for label, backbone in plan["backbones"].items():
         yield f"backbone {label}: {_count(backbone['parameters'])}, fingerprint {backbone['fingerprint']}"
+        yield from (f"memory {label}: {line}" for line in backbone["memory"])
     if found := plan["discriminator"]:
         yield f"discriminator {found['name']}: {_count(found['parameters'])}, {found['weights']}"
     how = f"batches of {plan['batch_size']}, {plan['dtype']} on {plan['device']}"

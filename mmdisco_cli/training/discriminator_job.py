@@ -7,7 +7,14 @@ from typing import Any, cast
 import torch
 from torch import Tensor, nn
 
-from mmdisco_cli.assembly import Assembly, build_backbones, build_discriminator, fingerprints, request_of
+from mmdisco_cli.assembly import (
+    Assembly,
+    build_backbones,
+    build_discriminator,
+    fingerprints,
+    plan_together,
+    request_of,
+)
 from mmdisco_cli.backbones.options import TokenOptions
 from mmdisco_cli.data.opening import SplitDataset, check_shapes, open_dataset
 from mmdisco_cli.devices import DTYPES
@@ -142,7 +149,7 @@ def _assembled(recipe: Recipe, device: torch.device) -> Assembly:
         if isinstance(component.options, TokenOptions) and component.options.weights is None:
             raise UsageError(f"backbones.{label}.weights: missing; a discriminator joins base models that are trained")
     backbones = build_backbones(recipe, device)
-    plans = {label: backbone.plan(request_of(recipe)) for label, backbone in backbones.items()}
+    plans = plan_together(backbones, request_of(recipe))
     return Assembly(backbones, plans, cast(Coupling, recipe.coupling), device, DTYPES[recipe.train.dtype])
 
 
