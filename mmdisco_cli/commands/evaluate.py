@@ -1,32 +1,107 @@
 """`mmdisco eval`."""
 
+from fractions import Fraction
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from mmdisco_cli.commands.options import EvalOptions
-from mmdisco_cli.commands.parameters import JsonOption, OutOption, RecipeOption, SetOption
+from mmdisco_cli.commands.parameters import JsonOption, OutOption, SetOption
+from mmdisco_cli.errors import UsageError, did_you_mean
+
+_NATIVE = "native"
+_ROWS = ("csv", "parquet")
 
 
 def command(
-    recipe: RecipeOption,
+    recipe: Annotated[
+        str | None,
+        typer.Option("--recipe", metavar="NAME|PATH", help="A recipe; without one, the clips in --samples."),
+    ] = None,
     samples: Annotated[
         Path | None, typer.Option("--samples", metavar="DIR", help="Samples to measure; drawn where not given.")
+    ] = None,
+    independent: Annotated[
+        Path | None, typer.Option("--independent", metavar="DIR", help="Without a recipe: samples drawn unguided.")
     ] = None,
     reference: Annotated[
         Path | None, typer.Option("--reference", metavar="DIR", help="Real clips to measure against.")
     ] = None,
     metrics: Annotated[str, typer.Option("--metrics", metavar="A,B", help="Only these measures.")] = "",
+    rule: Annotated[
+        str,
+        typer.Option("--av-align-rule", metavar="RULE", help="tempotokens-2025, tempotokens-2023 or javisbench."),
+    ] = "tempotokens-2025",
+    height: Annotated[
+        str, typer.Option("--analysis-height", metavar="PIXELS", help="Shorter side of analysed pictures, or native.")
+    ] = "128",
+    fps: Annotated[
+        str, typer.Option("--analysis-fps", metavar="RATE", help="Pictures analysed a second, or native.")
+    ] = "10",
+    max_bad: Annotated[
+        float | None,
+        typer.Option(
+            "--max-bad", metavar="SHARE", min=0, max=1, help="Clips that may be unusable; 0 of samples, 0.05 of real."
+        ),
+    ] = None,
+    cache: Annotated[
+        Path, typer.Option("--cache", metavar="DIR", help="Where what was found in a clip is kept.")
+    ] = Path("runs/cache"),
+    rows: Annotated[str, typer.Option("--rows", metavar="FORMAT", help="Clips as csv or parquet.")] = "csv",
     out: OutOption = None,
     settings: SetOption = None,
     json: JsonOption = False,
 ) -> None:
     """Measure samples against real data."""
+    names = tuple(name.strip() for name in metrics.split(",") if name.strip())
+    options = EvalOptions(
+        samples=samples,
+        independent=independent,
+        reference=reference,
+        metrics=names,
+        rule=rule,
+        height=_parse_height(height),
+        fps=_parse_fps(fps),
+        max_bad=max_bad,
+        cache=cache,
+        rows=_parse_rows(rows),
+        out=out,
+        json=json,
+    )
+    if recipe is None and settings:
+        raise UsageError("--set changes a recipe: name one with --recipe")
+    if recipe is not None and independent is not None:
+        raise UsageError("--independent: with a recipe, independent samples are drawn from it")
     from mmdisco_cli.recipe import load
 
-    loaded = load(recipe, settings or ())
+    loaded = load(recipe, settings or ()) if recipe is not None else None
     from mmdisco_cli.evaluation.run import evaluate
 
-    names = tuple(name.strip() for name in metrics.split(",") if name.strip())
-    evaluate(loaded, EvalOptions(samples=samples, reference=reference, metrics=names, out=out, json=json))
+    evaluate(loaded, options)
+
+
+def _parse_height(text: str) -> int | None:
+    if text == _NATIVE:
+        return None
+    if not text.isdecimal() or int(text) < 16:
+        raise UsageError(f"--analysis-height {text}: expected at least 16 pixels, or native")
+    return int(text)
+
+
+def _parse_fps(text: str) -> Fraction | None:
+    if text == _NATIVE:
+        return None
+    try:
+        rate = Fraction(text)
+    except (ValueError, ZeroDivisionError):
+        rate = Fraction(0)
+    if rate <= 0:
+        raise UsageError(f"--analysis-fps {text}: expected a rate such as 10 or 30000/1001, or native")
+    return rate
+
+
+def _parse_rows(text: str) -> str:
+    if text not in _ROWS:
+        raise UsageError(f"--rows {text}: unknown{did_you_mean(text, _ROWS)}")
+    return text

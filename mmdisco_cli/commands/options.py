@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from fractions import Fraction
 from pathlib import Path
 
 
@@ -39,8 +40,18 @@ class EvalOptions:
     """What `mmdisco eval` was asked for; no metrics means all of the protocol."""
 
     samples: Path | None = None
+    independent: Path | None = None
     reference: Path | None = None
     metrics: tuple[str, ...] = ()
+    rule: str = "tempotokens-2025"
+    height: int | None = 128  # of analysed pictures, their shorter side; None: the file's own
+    fps: Fraction | None = Fraction(10)  # of analysed pictures; None: the file's own
+    max_bad: float | None = None  # share of clips that may be unusable; None: 0 for samples, 5 % for real ones
+    extractors: tuple[str, ...] = ()  # NAME[:PRESET][=WEIGHTS]
+    compat: str | None = None
+    cache: Path | None = Path("runs/cache")
+    rows: str = "csv"
+    seed: int = 0
     out: Path | None = None
     json: bool = False
 

@@ -84,6 +84,18 @@ def read_pictures(info: MediaInfo, times: Sequence[Fraction], height: int, width
     return torch.stack([_fit(frame, info.pixel_aspect, height, width) for frame in _frames_at(info, times)])
 
 
+def walk_pictures(info: MediaInfo) -> Iterator[tuple[Fraction, np.ndarray[tuple[int, ...], np.dtype[np.uint8]]]]:
+    """Yield every picture of a file, upright, as (seconds from the file's zero, uint8 (H, W, 3) blue first).
+
+    Raises:
+        DataError: the file cannot be decoded to its end.
+    """
+    with opened(info.path) as container:
+        for frame, time in _timed_frames(container, info, None):
+            turns = round(frame.rotation / 90)
+            yield time, np.ascontiguousarray(np.rot90(frame.to_ndarray(format="bgr24"), turns))
+
+
 def _frames_at(info: MediaInfo, times: Sequence[Fraction]) -> Iterator[VideoFrame]:
     if times[0] > FAR:
         with suppress(_MissedSeekError):

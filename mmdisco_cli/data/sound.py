@@ -45,6 +45,18 @@ def read_audio(
     return resample(wave, native, sample_rate)[:, first : first + samples].clamp(-1, 1)
 
 
+def read_whole_sound(info: MediaInfo) -> tuple[Tensor, int]:
+    """Return all sound of a file in mono at its own rate, (S,), without the codec's padding, and that rate.
+
+    Raises:
+        DataError: no sound can be decoded.
+    """
+    span = info.span(("audio",))
+    wave, native, lead = _native_sound(info, span, 1, 1)
+    first = round(lead * native)
+    return wave[0, first : first + round((span.stop - span.start) * native)], native
+
+
 def _native_sound(info: MediaInfo, window: Span, target: int, channels: int) -> tuple[Tensor, int, Fraction]:
     """Return the window and a margin, (channels, S') at the file's rate; that rate; the seconds before the window."""
     found = _gather(info, window, target, channels, seek=True) if window.start > FAR else None

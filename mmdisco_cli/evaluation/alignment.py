@@ -1,98 +1,72 @@
-"""Whether sound begins where the picture moves, for clips of which nothing is known.
+"""Alignment of a set of clips: AV-Align beside its level for mismatched pairs, and by how much sound is late."""
 
-Not AV-Align: the best correlation, over a few lags, of the onset envelope with the energy of frame differences. In
-clips this short matched and mismatched pairs score much alike, so the mismatched ones are always measured too.
-"""
-
-from collections.abc import Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
-import torch
-from torch import Tensor
+from mmdisco_cli.evaluation.av_align import RULES, Peaks, av_align, chances
+from mmdisco_cli.evaluation.bootstrap import estimate, mean_of
+from mmdisco_cli.evaluation.lag import best_lag
+from mmdisco_cli.evaluation.motion import motion_peaks
+from mmdisco_cli.evaluation.watching import Watched
 
-from mmdisco_cli.evaluation.features import HOP, SAMPLE_RATE, log_mel
-
-LONGEST_LAG = 0.3
-"""Seconds by which sound may come before or after the picture."""
-LEAST_OVERLAP = 4
-DEFINITION = "best correlation within 0.3 s of the log-mel spectrum's rise and the |difference| of adjacent frames"
-
-
-@dataclass(frozen=True)
-class Tracks:
-    """What moves and what begins to sound between adjacent frames, (T - 1,) each."""
-
-    motion: Tensor
-    onset: Tensor
+METRICS = ("av_align", "av_align_chance", "av_align_gain", "av_lag")
+LEAST_PICTURES = 3
+"""Pictures that it takes for one to move more than both its neighbours."""
 
 
 @dataclass(frozen=True)
-class Alignment:
-    """One clip's best correlation, the lag in seconds (positive: sound late), and its mean with other clips' halves."""
+class Aligned:
+    """One clip: its score, that of its picture with others' sounds, lag in seconds, correlation; None: undefined."""
 
-    value: float
-    lag: float
-    chance: float
+    score: float | None
+    chance: float | None
+    lag: float | None
+    correlation: float | None
 
-
-def tracks_of(video: Tensor, sound: Tensor, fps: float) -> Tracks:
-    """Return the tracks of a clip (3, T, H, W) with sound (C, S) at 16 kHz."""
-    motion = video.diff(dim=1).abs().mean((0, 2, 3))
-    rise = log_mel(sound).diff(dim=1).clamp_min(0).mean(0)
-    # Rise k lies between mel frames k and k + 1; interval j between video frames j and j + 1.
-    interval = ((torch.arange(len(rise)) + 1) * HOP / SAMPLE_RATE * fps).long()
-    inside = interval < len(motion)
-    onset = torch.zeros(len(motion)).scatter_add_(0, interval[inside], rise[inside])
-    return Tracks(motion.double(), onset.double())
+    @property
+    def gain(self) -> float | None:
+        """Return the score beyond chance."""
+        return None if self.score is None or self.chance is None else self.score - self.chance
 
 
-def best_lags(motion: Tensor, onset: Tensor, most: int) -> tuple[Tensor, Tensor]:
-    """Return the best correlation and its lag in steps, (N, M), of motion tracks (N, K) with onset tracks (M, K).
-
-    NaN where a track is constant over every overlap of at least 4 steps.
-    """
-    steps = motion.shape[1]
-    lags = [lag for lag in range(-most, most + 1) if steps - abs(lag) >= LEAST_OVERLAP]
-    if not lags:
-        empty = torch.full((len(motion), len(onset)), torch.nan, dtype=torch.float64)
-        return empty, empty
-    # Nearest first, so that of equal correlations the smallest lag counts.
-    lags.sort(key=abs)
-    scores = torch.stack([_correlations(*_overlap(motion, onset, lag)) for lag in lags])
-    best, place = scores.nan_to_num(-torch.inf).max(0)
-    lag = torch.tensor(lags, dtype=torch.float64)[place]
-    known = best.isfinite()
-    return best.where(known, torch.nan), lag.where(known, torch.nan)
+def peaks_of(watched: Watched, rule: str) -> Peaks:
+    """Return what AV-Align compares of a clip."""
+    chosen = RULES[rule]
+    heard = watched.own_onsets if chosen.own_rate else watched.onsets
+    seen = [float(watched.times[i]) for i in motion_peaks(watched.motion.tolist(), chosen.least_motion)]
+    return Peaks(heard.tolist(), seen, watched.frame, watched.stop)
 
 
-def alignments(tracks: Sequence[Tracks], fps: float) -> list[Alignment | None]:
-    """Return each clip's alignment and that of its halves with all other clips' halves; None where undefined."""
-    if not tracks:
-        return []
-    motion, onset = (torch.stack([getattr(track, name) for track in tracks]) for name in ("motion", "onset"))
-    score, lag = best_lags(motion, onset, round(LONGEST_LAG * fps))
-    others = score.clone().fill_diagonal_(torch.nan)
-    chance = torch.cat([others, others.T], dim=1).nanmean(1)
-    return [
-        Alignment(float(score[i, i]), float(lag[i, i]) / fps, float(chance[i]))
-        if bool(score[i, i].isfinite())
-        else None
-        for i in range(len(tracks))
-    ]
+def align_clips(clips: Sequence[Watched], rule: str) -> list[Aligned]:
+    """Return the alignment of each clip of a set, whose order should be canonical."""
+    peaks = [peaks_of(clip, rule) for clip in clips]
+    chance = chances(peaks, RULES[rule])
+    return [_aligned(*row, rule) for row in zip(clips, peaks, chance, strict=True)]
 
 
-def _overlap(motion: Tensor, onset: Tensor, lag: int) -> tuple[Tensor, Tensor]:
-    """Return the parts that lie upon each other when the sound is `lag` steps late."""
-    steps = motion.shape[1] - abs(lag)
-    return motion[:, max(0, -lag) :][:, :steps], onset[:, max(0, lag) :][:, :steps]
+def alignment_metrics(rows: Mapping[str, Sequence[Aligned]], seed: int, chosen: Collection[str]) -> dict[str, Any]:
+    """Return for each row the mean of each chosen measure with its interval, and over how many clips it is defined."""
+    each: dict[str, Callable[[Aligned], float | None]] = {
+        "av_align": lambda one: one.score,
+        "av_align_chance": lambda one: one.chance,
+        "av_align_gain": lambda one: one.gain,
+        "av_lag": lambda one: one.lag,
+    }
+    return {
+        name: {row: _figure([take(one) for one in clips], seed) for row, clips in rows.items()}
+        for name, take in each.items()
+        if name in chosen
+    }
 
 
-def _correlations(x: Tensor, y: Tensor) -> Tensor:
-    return _unit(x) @ _unit(y).T
+def _figure(values: Sequence[float | None], seed: int) -> dict[str, Any]:
+    defined = sum(value is not None for value in values)
+    found = estimate(mean_of(values), seed).as_json() if values else dict.fromkeys(("value", "low", "high"))
+    return {**found, "n": defined, "undefined": len(values) - defined}
 
 
-def _unit(x: Tensor) -> Tensor:
-    centred = x - x.mean(1, keepdim=True)
-    norm = centred.norm(dim=1, keepdim=True)
-    unit: Tensor = centred / norm.where(norm > 1e-6, torch.nan)
-    return unit
+def _aligned(clip: Watched, peaks: Peaks, chance: float | None, rule: str) -> Aligned:
+    lag = best_lag(clip.motion, clip.times, clip.envelope, float(clip.facts["audio"][0]))
+    score = av_align(peaks, RULES[rule]) if len(clip.motion) >= LEAST_PICTURES else None
+    return Aligned(score, chance, *((lag.seconds, lag.correlation) if lag else (None, None)))

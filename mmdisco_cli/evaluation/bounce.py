@@ -4,7 +4,7 @@ Every figure is read from written .mp4 files; real ones are written through the 
 """
 
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from fractions import Fraction
 from functools import partial
 from pathlib import Path
@@ -22,10 +22,13 @@ from mmdisco_cli.data.bounce.scene import SIZE
 from mmdisco_cli.data.media import Clip
 from mmdisco_cli.data.options import BounceOptions
 from mmdisco_cli.errors import UsageError
+from mmdisco_cli.evaluation.alignment import METRICS as ALIGNMENT
 from mmdisco_cli.evaluation.bootstrap import Measure, correlation, estimate, gap_closed, mean_of, ratio
+from mmdisco_cli.evaluation.cache import Cache
+from mmdisco_cli.evaluation.clip_sets import ClipSet, watch_all
 from mmdisco_cli.evaluation.distances import distances
 from mmdisco_cli.evaluation.events import TOLERANCE, Match, match_events
-from mmdisco_cli.evaluation.features import DEFINITIONS, NAMES, features_of, stacked
+from mmdisco_cli.evaluation.features import DEFINITIONS, features_of, stacked
 from mmdisco_cli.evaluation.films import MAY_FAIL, Film, Frame, measure_films, require_film
 from mmdisco_cli.evaluation.films_plot import plot_bounce
 from mmdisco_cli.evaluation.heard import heard_strikes
@@ -34,14 +37,18 @@ from mmdisco_cli.evaluation.judging import judge_discriminator
 from mmdisco_cli.evaluation.real import RealSet, halves, open_reference, write_real
 from mmdisco_cli.evaluation.report import Report
 from mmdisco_cli.evaluation.sampled import draw_given, found_films, sampled_rows
+from mmdisco_cli.evaluation.scoring import DISTANCES, ScoredClip, analysis_of, how, score_sets, unusable
+from mmdisco_cli.evaluation.scoring import METRICS as SCORING
 from mmdisco_cli.evaluation.seen import seen_impacts
-from mmdisco_cli.evaluation.tabulate import tabulate, write_lines
+from mmdisco_cli.evaluation.tabulate import tabulate, write_lines, write_rows
 from mmdisco_cli.recipe_schema import Recipe
+from mmdisco_cli.training.distribution import Ranks
 
 EVENTS = ("event_iou", "kind_correlation", "material_agreement", "events_seen", "events_heard")
 COMPARED = ("event_iou", "kind_correlation")
 GIVEN = {"given_video": "video", "given_audio": "audio"}
-METRICS = (*EVENTS, *NAMES, *GIVEN, *JUDGING)
+WATCHED = (*ALIGNMENT, "health")
+METRICS = (*EVENTS, *SCORING, *GIVEN, *JUDGING)
 REFERENCE_FROM = 1 << 20
 """The first held-out clip of the set that kernel distances refer to, beyond those of the row `real`."""
 
@@ -55,8 +62,8 @@ class Watched:
     features: dict[str, Tensor]
 
 
-def evaluate(recipe: Recipe, options: EvalOptions) -> Report:
-    """Measure real, independent and guided films side by side.
+def evaluate(recipe: Recipe, options: EvalOptions, ranks: Ranks) -> Report | None:
+    """Measure real, independent and guided films side by side; ranks but the first only help, and return None.
 
     Raises:
         UsageError: the recipe's data are not bounce, or samples were made otherwise.
@@ -69,24 +76,29 @@ def evaluate(recipe: Recipe, options: EvalOptions) -> Report:
     n = len(found) if found else recipe.eval.n
     real, reference = real_sets(recipe, options, frame, n)
     scale = recipe.sample.scale
-    films: dict[str, Sequence[Film]] = {"real": write_real(real, folder / "real", frame, scale, "real films")}
-    if not chosen.isdisjoint((*EVENTS, *NAMES)):
-        films |= sampled_rows(recipe, options, n, found)
+    films: dict[str, Sequence[Film]] = {"real": write_real(real, folder / "real", frame, scale, "real films", ranks)}
+    if not chosen.isdisjoint((*EVENTS, *SCORING)):
+        films |= sampled_rows(recipe, options, n, found, ranks)
+    sets = watch_rows(films, options, ranks) if not chosen.isdisjoint(WATCHED) else {}
     films |= {
-        row: draw_given(recipe, modality, films["real"], folder / row.replace("_", "-"))
+        row: draw_given(recipe, modality, films["real"], folder / row.replace("_", "-"), ranks)
         for row, modality in GIVEN.items()
         if row in chosen
     }
+    if not ranks.first:
+        return None
     watched = {
         row: measure_films(items, frame, partial(watch, lanes=lanes), row, MAY_FAIL if row == "real" else 0.0)
         for row, items in films.items()
     }
     metrics = event_metrics(watched, recipe.eval.seed, chosen)
-    if not chosen.isdisjoint(NAMES):
+    scores = score_sets(sets, {}, (), options, chosen)
+    metrics |= scores.metrics
+    if not chosen.isdisjoint(DISTANCES):
         second = write_real(reference, folder / "reference", frame, scale, "reference films")
         features = stacked(measure_films(second, frame, appearance, "reference", MAY_FAIL))
         rows = {row: stacked([one.features for one in watched[row]]) for row in ("real", "independent", "guided")}
-        metrics |= distances(rows, features, chosen)
+        metrics |= distances(rows, features, chosen, seed=options.seed)
     judged, lines = judge_discriminator(recipe, chosen, films["real"])
     table = tables(metrics)
     metrics |= judged
@@ -94,7 +106,33 @@ def evaluate(recipe: Recipe, options: EvalOptions) -> Report:
         write_lines(folder / "per_clip.jsonl", [row_of(row, one) for row, items in watched.items() for one in items]),
         plot_bounce(folder / "bounce.png", {r: [o.match for o in w] for r, w in watched.items()}, metrics),
     ]
-    return Report(n, metrics, protocol(recipe, options, n, watched), [*table, *lines], files)
+    clips = with_events(scores.clips, watched)
+    if clips:
+        files.append(write_rows(folder / f"clips.{options.rows}", [clip.values for clip in clips]))
+    return Report(n, metrics, protocol(recipe, options, sets, watched), [*table, *lines], files, clips)
+
+
+def watch_rows(films: Mapping[str, Sequence[Film]], options: EvalOptions, ranks: Ranks) -> dict[str, ClipSet]:
+    """Return what can be told of films of any kind, by row."""
+    analysis, cache = analysis_of(options), Cache(options.cache)
+    return {
+        row: watch_all([film.path for film in items], analysis, cache, row, MAY_FAIL if row == "real" else 0.0, ranks)
+        for row, items in films.items()
+    }
+
+
+def with_events(clips: Sequence[ScoredClip], watched: Mapping[str, Sequence[Watched]]) -> list[ScoredClip]:
+    """Return clips whose columns also tell of their events, and whose marks are these."""
+    matches = {(row, one.film.path): one.match for row, items in watched.items() for one in items}
+    return [_with_events(clip, matches.get((clip.row, clip.path))) for clip in clips]
+
+
+def _with_events(clip: ScoredClip, match: Match | None) -> ScoredClip:
+    if match is None:
+        return clip
+    counted = {"event_iou": match.iou, "events_seen": len(match.seen), "events_heard": len(match.heard)}
+    heard, seen = ([event.time for event in events] for events in (match.heard, match.seen))
+    return replace(clip, values={**clip.values, **counted}, peaks=replace(clip.peaks, heard=heard, seen=seen))
 
 
 def checked(recipe: Recipe) -> tuple[Frame, int]:
@@ -110,7 +148,7 @@ def chosen_metrics(recipe: Recipe, options: EvalOptions) -> frozenset[str]:
     """Return what to measure: what was asked for, else all but what takes weights or samples that nobody asked for."""
     if options.metrics:
         return frozenset(options.metrics)
-    chosen = {*EVENTS, *NAMES, *JUDGING} | ({*GIVEN} if recipe.eval.given else set())
+    chosen = {*EVENTS, *SCORING, *JUDGING} | ({*GIVEN} if recipe.eval.given else set())
     if options.samples and recipe.sample.weights is None:
         console.note("the recipe names no trained discriminator: only films are measured")
         chosen -= {*JUDGING, *GIVEN}
@@ -165,7 +203,7 @@ def event_measures(matches: Sequence[Match]) -> dict[str, Measure]:
 
 def tables(metrics: Mapping[str, Any]) -> list[str]:
     """Return all that was measured of films as lines; given films have a table of their own."""
-    joint = tabulate(metrics, (*EVENTS, *NAMES), ("real", "independent", "guided"), ("gap_closed", "ratio"))
+    joint = tabulate(metrics, (*EVENTS, *SCORING), ("real", "independent", "guided"), ("gap_closed", "ratio"))
     rows = [row for row in GIVEN if row in metrics]
     turned = {name: {row: metrics[row][name] for row in rows} for name in EVENTS}
     given = tabulate(turned, EVENTS, rows)
@@ -186,7 +224,9 @@ def row_of(row: str, one: Watched) -> dict[str, Any]:
     }
 
 
-def protocol(recipe: Recipe, options: EvalOptions, n: int, watched: Mapping[str, Sequence[Watched]]) -> dict[str, Any]:
+def protocol(
+    recipe: Recipe, options: EvalOptions, sets: Mapping[str, ClipSet], watched: Mapping[str, Sequence[Watched]]
+) -> dict[str, Any]:
     """Return how everything was measured."""
     config = recipe.sample
     return {
@@ -198,7 +238,9 @@ def protocol(recipe: Recipe, options: EvalOptions, n: int, watched: Mapping[str,
         "tolerance_seconds": TOLERANCE,
         "interval": "95 %, bootstrap by clip",
         "kernel": "(x.y/D + 1)^3, unbiased, error by jackknife; features scaled by the reference",
+        **how(options),
         "features": DEFINITIONS,
+        "unusable": unusable(sets),
         "sampler": config.sampler,
         "steps": config.steps,
         "guidance": dict(config.guidance),

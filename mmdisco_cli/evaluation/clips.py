@@ -1,48 +1,50 @@
-"""Protocol `clips`: real, independent and guided films side by side, with nothing known of what they show."""
+"""Protocol `clips`: rows of films side by side, with nothing known of what they show.
 
-from collections.abc import Callable, Collection, Mapping, Sequence
+With a recipe these are held-out real films, independent and guided samples; without one, whatever folders are named.
+"""
+
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
-
-from torch import Tensor
 
 from mmdisco_cli import console
 from mmdisco_cli.assembly import request_of
 from mmdisco_cli.commands.options import EvalOptions
 from mmdisco_cli.data.clips import ClipsDataset, build
-from mmdisco_cli.data.media import Clip
 from mmdisco_cli.data.options import ClipsOptions
 from mmdisco_cli.errors import UsageError
-from mmdisco_cli.evaluation.alignment import DEFINITION, Alignment, Tracks, alignments, tracks_of
-from mmdisco_cli.evaluation.bootstrap import estimate, mean_of
-from mmdisco_cli.evaluation.distances import distances
-from mmdisco_cli.evaluation.features import DEFINITIONS, NAMES, SAMPLE_RATE, features_of, stacked
-from mmdisco_cli.evaluation.films import MAY_FAIL, Film, Frame, frame_of, measure_films, require_film
+from mmdisco_cli.evaluation.cache import Cache
+from mmdisco_cli.evaluation.clip_sets import ClipSet, list_clips, watch_all
+from mmdisco_cli.evaluation.features import SAMPLE_RATE
+from mmdisco_cli.evaluation.films import MAY_FAIL, Film, Frame, frame_of, require_film
 from mmdisco_cli.evaluation.films_plot import plot_clips
 from mmdisco_cli.evaluation.judging import METRICS as JUDGING
 from mmdisco_cli.evaluation.judging import judge_discriminator
 from mmdisco_cli.evaluation.real import halves, open_reference, scanning, write_real
 from mmdisco_cli.evaluation.report import Report
 from mmdisco_cli.evaluation.sampled import found_films, sampled_rows
-from mmdisco_cli.evaluation.tabulate import tabulate, write_lines
+from mmdisco_cli.evaluation.scoring import METRICS as SCORING
+from mmdisco_cli.evaluation.scoring import Scores, analysis_of, how, score_sets, unusable
+from mmdisco_cli.evaluation.tabulate import tabulate, write_rows
 from mmdisco_cli.recipe_schema import Recipe
+from mmdisco_cli.training.distribution import Ranks
 
-ALIGNMENT = ("alignment", "alignment_chance", "alignment_gain", "alignment_lag")
-METRICS = (*ALIGNMENT, *NAMES, *JUDGING)
+METRICS = (*SCORING, *JUDGING)
+ORDER = ("real", "independent", "guided", "samples")
 
 
 @dataclass(frozen=True)
-class Watched:
-    """One film: its motion and onsets, and the features that kernel distances compare."""
+class Rows:
+    """Clips by row, those of them that are compared with the reference, and the reference."""
 
-    film: Film
-    tracks: Tracks
-    features: dict[str, Tensor]
+    shown: Mapping[str, ClipSet]
+    against: Mapping[str, ClipSet]
+    reference: ClipSet
 
 
-def evaluate(recipe: Recipe, options: EvalOptions) -> Report:
-    """Measure real, independent and guided films side by side.
+def evaluate(recipe: Recipe, options: EvalOptions, ranks: Ranks) -> Report | None:
+    """Measure real, independent and guided films side by side; ranks but the first only help, and return None.
 
     Raises:
         UsageError: the recipe's data are not clips, or samples were made otherwise.
@@ -54,28 +56,42 @@ def evaluate(recipe: Recipe, options: EvalOptions) -> Report:
     found = found_films(options.samples, recipe.eval.n) if options.samples else None
     held_out = open_held_out(recipe, options, frame)
     n = affordable(len(found) if found else recipe.eval.n, held_out)
-    real, reference = halves(held_out, n)
-    films: dict[str, Sequence[Film]] = {"real": write_real(real, folder / "real", frame, scale, "real films")}
-    if not chosen.isdisjoint((*ALIGNMENT, *NAMES)):
-        films |= sampled_rows(recipe, options, n, found[:n] if found else None)
-    watched = {
-        row: measure_films(items, frame, watch, row, MAY_FAIL if row == "real" else 0.0) for row, items in films.items()
-    }
-    aligned = {row: alignments([one.tracks for one in items], float(frame.fps)) for row, items in watched.items()}
-    metrics = alignment_metrics(aligned, recipe.eval.seed, chosen)
-    second = write_real(reference, folder / "reference", frame, scale, "reference films")
-    if not chosen.isdisjoint(NAMES):
-        features = stacked([one.features for one in measure_films(second, frame, watch, "reference", MAY_FAIL)])
-        rows = {row: stacked([one.features for one in items]) for row, items in watched.items()}
-        metrics |= distances(rows, features, chosen)
-    table = tabulate(metrics, (*ALIGNMENT, *NAMES), ("real", "independent", "guided"), ("ratio",))
-    judged, lines = judge_discriminator(recipe, chosen, [*films["real"], *second])
-    metrics |= judged
-    lines_of = [row_of(row, *pair) for row in watched for pair in zip(watched[row], aligned[row], strict=True)]
-    files = [write_lines(folder / "per_clip.jsonl", lines_of), plot_clips(folder / "clips.png", metrics)]
-    return Report(
-        n, metrics, protocol(recipe, options, watched, aligned, len(reference.indices)), [*table, "", *lines], files
-    )
+    real, second = halves(held_out, n)
+    films: dict[str, Sequence[Film]] = {"real": write_real(real, folder / "real", frame, scale, "real films", ranks)}
+    reference = write_real(second, folder / "reference", frame, scale, "reference films", ranks)
+    if not chosen.isdisjoint(SCORING):
+        films |= sampled_rows(recipe, options, n, found[:n] if found else None, ranks)
+    rows = _watched(films, reference, options, ranks)
+    if not ranks.first:
+        return None
+    scores = score_sets(rows.shown, rows.against, [one.watched for one in rows.reference.clips], options, chosen)
+    judged, lines = judge_discriminator(recipe, chosen, [*films["real"], *reference])
+    metrics = {**scores.metrics, **judged}
+    plots = [plot_clips(folder / "clips.png", metrics)]
+    return _report(n, metrics, scores, rows, options, lines, plots, _sampler(recipe, options))
+
+
+def compare_folders(options: EvalOptions, ranks: Ranks) -> Report | None:
+    """Measure the clips of --samples, beside those of --independent and --reference where these are given.
+
+    Real clips are compared with each other too, one half of them with the other: the distance that means none.
+
+    Raises:
+        UsageError: no --samples, or an unknown rule.
+        DataError: a folder without clips, or with too many that cannot be used.
+    """
+    if options.samples is None:
+        raise UsageError("name a recipe, or the clips to measure with --samples DIR")
+    named = {"real": options.reference, "independent": options.independent, "samples": options.samples}
+    films = {row: [Film(path) for path in list_clips(folder)] for row, folder in named.items() if folder}
+    rows = _watched(films, None, options, ranks)
+    if not ranks.first:
+        return None
+    chosen = frozenset(options.metrics or SCORING)
+    scores = score_sets(rows.shown, rows.against, [one.watched for one in rows.reference.clips], options, chosen)
+    n = len(rows.shown["samples"].clips)
+    sources = {row: str(folder) for row, folder in named.items() if folder}
+    return _report(n, scores.metrics, scores, rows, options, [], [], {"folders": sources})
 
 
 def chosen_metrics(recipe: Recipe, options: EvalOptions) -> frozenset[str]:
@@ -85,7 +101,7 @@ def chosen_metrics(recipe: Recipe, options: EvalOptions) -> frozenset[str]:
         return frozenset(options.metrics)
     if options.samples and recipe.sample.weights is None:
         console.note("the recipe names no trained discriminator: only films are measured")
-        return frozenset((*ALIGNMENT, *NAMES))
+        return frozenset(SCORING)
     return frozenset(METRICS)
 
 
@@ -97,7 +113,7 @@ def open_held_out(recipe: Recipe, options: EvalOptions, frame: Frame) -> ClipsDa
         DataError: nothing there is usable.
     """
     if options.reference:
-        return open_reference(options.reference, frame)
+        return open_reference(options.reference, frame, options.max_bad)
     if recipe.data is None or not isinstance(recipe.data.options, ClipsOptions):
         raise UsageError("eval.protocol: clips needs the data set clips, or real films in --reference DIR")
     with scanning(str(recipe.data.options.path)) as show:
@@ -116,63 +132,57 @@ def affordable(asked: int, held_out: ClipsDataset) -> int:
     return min(asked, have)
 
 
-def watch(film: Film, clip: Clip) -> Watched:
-    """Return what is measured of a film."""
-    tracks = tracks_of(clip.video, clip.audio, float(clip.fps))
-    return Watched(film, tracks, features_of(clip.video, clip.audio))
+def _watched(
+    films: Mapping[str, Sequence[Film]], reference: Sequence[Film] | None, options: EvalOptions, ranks: Ranks
+) -> Rows:
+    analysis, cache = analysis_of(options), Cache(options.cache)
+
+    def watched(row: str, found: Sequence[Film]) -> ClipSet:
+        most = options.max_bad if options.max_bad is not None else MAY_FAIL if row in ("real", "reference") else 0.0
+        return watch_all([film.path for film in found], analysis, cache, row, most, ranks)
+
+    shown = {row: watched(row, found) for row, found in films.items()}
+    if reference is not None:
+        return Rows(shown, shown, watched("reference", reference))
+    if "real" not in shown:
+        return Rows(shown, {}, ClipSet(()))
+    whole = shown["real"]
+    against = {row: found for row, found in shown.items() if row != "real"}
+    return Rows(shown, against, whole)
 
 
-def alignment_metrics(
-    aligned: Mapping[str, Sequence[Alignment | None]], seed: int, chosen: Collection[str]
-) -> dict[str, Any]:
-    """Return for each row the alignment of films and of mismatched pairs, their difference, and the mean |lag|."""
-    each: dict[str, Callable[[Alignment], float]] = {
-        "alignment": lambda a: a.value,
-        "alignment_chance": lambda a: a.chance,
-        "alignment_gain": lambda a: a.value - a.chance,
-        "alignment_lag": lambda a: abs(a.lag),
-    }
-    return {
-        name: {
-            row: estimate(mean_of([None if one is None else take(one) for one in found]), seed).as_json()
-            for row, found in aligned.items()
-        }
-        for name, take in each.items()
-        if name in chosen
-    }
-
-
-def row_of(row: str, one: Watched, aligned: Alignment | None) -> dict[str, Any]:
-    """Return the line of a film in per_clip.jsonl; the lag is in seconds, positive where the sound is late."""
-    return {
-        "row": row,
-        "path": str(one.film.path),
-        "alignment": aligned and round(aligned.value, 4),
-        "lag": aligned and aligned.lag,
-        "motion": round(float(one.tracks.motion.mean()), 5),
-        "onset": round(float(one.tracks.onset.mean()), 5),
-    }
-
-
-def protocol(
-    recipe: Recipe,
+def _report(
+    n: int,
+    metrics: Mapping[str, Any],
+    scores: Scores,
+    rows: Rows,
     options: EvalOptions,
-    watched: Mapping[str, Sequence[Watched]],
-    aligned: Mapping[str, Sequence[Alignment | None]],
-    reference: int,
-) -> dict[str, Any]:
-    """Return how everything was measured."""
-    config = recipe.sample
-    return {
-        "seed": recipe.eval.seed,
-        "films": {**{row: len(items) for row, items in watched.items()}, "reference": reference},
-        "silent_or_still": {row: sum(one is None for one in found) for row, found in aligned.items()},
-        "samples": str(options.samples) if options.samples else None,
-        "reference": str(options.reference) if options.reference else "held-out",
-        "alignment": DEFINITION,
+    lines: Sequence[str],
+    plots: Sequence[Path],
+    sampler: Mapping[str, Any],
+) -> Report:
+    folder = options.out or Path()
+    sets = {**rows.shown, "reference": rows.reference}
+    columns = [row for row in ORDER if row in rows.shown]
+    table = tabulate(metrics, SCORING, columns, ("ratio",) if "guided" in columns else ())
+    protocol = {
+        "seed": options.seed,
+        "films": {row: len(found.clips) for row, found in sets.items()},
+        "unusable": unusable(rows.shown if rows.reference in rows.shown.values() else sets),
         "interval": "95 %, bootstrap by clip",
         "kernel": "(x.y/D + 1)^3, unbiased, error by jackknife; features scaled by the reference",
-        "features": DEFINITIONS,
+        **how(options),
+        **sampler,
+    }
+    files = [write_rows(folder / f"clips.{options.rows}", [clip.values for clip in scores.clips]), *plots]
+    return Report(n, metrics, protocol, [*table, "", *lines], files, scores.clips)
+
+
+def _sampler(recipe: Recipe, options: EvalOptions) -> dict[str, Any]:
+    config = recipe.sample
+    return {
+        "samples": str(options.samples) if options.samples else None,
+        "reference": str(options.reference) if options.reference else "held-out",
         "sampler": config.sampler,
         "steps": config.steps,
         "guidance": dict(config.guidance),

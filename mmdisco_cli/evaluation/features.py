@@ -24,7 +24,11 @@ DEFINITIONS = {
 
 def features_of(video: Tensor, sound: Tensor) -> dict[str, Tensor]:
     """Return every feature vector of a clip (3, T, H, W) with sound (C, S) at 16 kHz, by name."""
-    small = pooled(video)
+    return features_from(pooled(video), sound)
+
+
+def features_from(small: Tensor, sound: Tensor) -> dict[str, Tensor]:
+    """Return the feature vectors of a clip whose pictures are pooled already, (T, 3, 8, 8)."""
     steps = small.diff(dim=0).abs() if len(small) > 1 else torch.zeros_like(small)
     return {
         "kd_logmel": _moments(log_mel(sound).T),

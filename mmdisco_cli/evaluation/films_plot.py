@@ -38,7 +38,7 @@ def plot_clips(path: Path, metrics: Mapping[str, Any]) -> Path:
     """Write alignment with its chance level, kernel distances, and accuracy by log-SNR."""
     figure = Figure(figsize=(10, 3.6), dpi=120, layout="constrained")
     aligned, marginals, levels = figure.subplots(1, 3)
-    bars(aligned, {name: figures_of(metrics, name) for name in ("alignment", "alignment_chance")})
+    bars(aligned, {name: figures_of(metrics, name) for name in ("av_align", "av_align_chance")})
     aligned.set_title("onset and motion")
     bars(marginals, {name: figures_of(metrics, name) for name in NAMES})
     marginals.set_title("kernel distance to real")

@@ -19,6 +19,7 @@ from mmdisco_cli.evaluation.features import SAMPLE_RATE
 from mmdisco_cli.evaluation.films import MAY_FAIL, Film, Frame, report_failures
 from mmdisco_cli.evaluation.report import make_directory
 from mmdisco_cli.progress import progress
+from mmdisco_cli.training.distribution import Ranks, wait_for_all
 
 MARK = "real.json"
 _OURS = re.compile(r"\d{7}\.mp4")
@@ -43,13 +44,23 @@ class RealSet:
     indices: Sequence[int]
 
 
-def write_real(real: RealSet, folder: Path, frame: Frame, scale: int, title: str) -> list[Film]:
+def write_real(
+    real: RealSet, folder: Path, frame: Frame, scale: int, title: str, ranks: Ranks | None = None
+) -> list[Film]:
     """Write clips as films, named by index, and return them; what lies there already of the same data is kept.
 
-    The folder then holds these films and no others, as `--given` needs it. Raise DataError where it cannot be written.
+    Of several ranks the first writes and the others wait. The folder then holds these films and no others, as `--given`
+    needs it. Raise DataError where it cannot be written.
     """
-    make_directory(folder)
     films = [Film(folder / f"{index:07d}.mp4") for index in real.indices]
+    if ranks is None or ranks.first:
+        _write(real, films, folder, frame, scale, title)
+    wait_for_all(ranks)
+    return films
+
+
+def _write(real: RealSet, films: Sequence[Film], folder: Path, frame: Frame, scale: int, title: str) -> None:
+    make_directory(folder)
     _claim(folder, {"dataset": real.dataset.fingerprint, "scale": scale}, {film.path.name for film in films})
     with progress(f"writing {title}", len(films)) as advance:
         for place, (index, film) in enumerate(zip(real.indices, films, strict=True)):
@@ -57,14 +68,13 @@ def write_real(real: RealSet, folder: Path, frame: Frame, scale: int, title: str
                 media = real.dataset.media([index], ("audio", "video"))
                 write_mp4(film.path, media["video"][0], media["audio"][0], frame.fps, SAMPLE_RATE, scale=scale)
             advance(place + 1, {})
-    return films
 
 
-def open_reference(folder: Path, frame: Frame) -> ClipsDataset:
+def open_reference(folder: Path, frame: Frame, max_bad: float | None = None) -> ClipsDataset:
     """Open a folder of real films, none of it held out.
 
     Raises:
-        DataError: no such folder, nothing usable, or more than 5 % of its files unusable.
+        DataError: no such folder, nothing usable, or more than the share `max_bad` (5 %) of its files unusable.
     """
     with scanning(str(folder)) as show:
         found = open_clips(
@@ -73,7 +83,7 @@ def open_reference(folder: Path, frame: Frame) -> ClipsDataset:
         )  # fmt: skip
     files = {window.name for window in found.windows}
     failed = [f"{folder / name}: {reason}" for name, reason in found.skipped]
-    report_failures(failed, len(files) + len(failed), str(folder), MAY_FAIL)
+    report_failures(failed, len(files) + len(failed), str(folder), MAY_FAIL if max_bad is None else max_bad)
     return found
 
 

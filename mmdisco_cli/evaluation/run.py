@@ -6,11 +6,14 @@ from importlib import import_module
 from pathlib import Path
 from typing import Any
 
+import torch
+
 from mmdisco_cli import console
 from mmdisco_cli.commands.options import EvalOptions
 from mmdisco_cli.errors import UsageError, did_you_mean
 from mmdisco_cli.evaluation.report import METRICS_FILE, Report, make_directory, write_json
 from mmdisco_cli.recipe_schema import Recipe
+from mmdisco_cli.training.distribution import Ranks, join_ranks, leave_ranks
 
 PROTOCOLS = {
     "bounce": "mmdisco_cli.evaluation.bounce",
@@ -20,23 +23,49 @@ PROTOCOLS = {
 }
 """Modules that have METRICS, the names of what they measure, and evaluate(recipe, options) -> Report.
 
+Those of `FILMS` also take the ranks, of which all but the first only help.
+
 The options they get always name a directory that exists, in which they may write plots.
 """
 
+FILMS = ("bounce", "clips")
 
-def evaluate(recipe: Recipe, options: EvalOptions) -> None:
-    """Measure what the recipe's protocol measures; print one JSON object, or the path of the same on disk.
+
+def evaluate(recipe: Recipe | None, options: EvalOptions) -> None:
+    """Measure what the recipe's protocol measures, or clips without one, by all ranks together.
+
+    Print one JSON object, or the path of the same on disk.
 
     Raises:
         UsageError: a metric that the protocol does not have, or options that do not fit.
         DataError, PluginError, DeviceError: models or samples cannot be used.
     """
-    module = import_module(PROTOCOLS[recipe.eval.protocol])
+    module = import_module(PROTOCOLS[recipe.eval.protocol if recipe else "clips"])
     _require_known(options.metrics, module.METRICS)
-    directory = options.out or Path("runs") / recipe.name / "eval"
+    directory = options.out or (Path("runs") / recipe.name / "eval" if recipe else Path("runs") / "eval")
     make_directory(directory)
-    report: Report = module.evaluate(recipe, replace(options, out=directory))
-    content = as_json(recipe, report, options.metrics)
+    options = replace(options, out=directory, seed=recipe.eval.seed if recipe else options.seed)
+    ranks = join_ranks(torch.device("cpu"))
+    report = _measured(module, recipe, options, ranks)
+    if report is not None:
+        _show(as_json(recipe, report, options.metrics), report, options)
+    leave_ranks(ranks)
+
+
+def _measured(module: Any, recipe: Recipe | None, options: EvalOptions, ranks: Ranks) -> Report | None:
+    """Return the report, None on every rank but the first."""
+    found: Report | None
+    if recipe is None:
+        found = module.compare_folders(options, ranks)
+    elif recipe.eval.protocol in FILMS:
+        found = module.evaluate(recipe, options, ranks)
+    else:
+        found = module.evaluate(recipe, options) if ranks.first else None
+    return found
+
+
+def _show(content: Mapping[str, Any], report: Report, options: EvalOptions) -> None:
+    directory = options.out or Path()
     path = write_json(directory / METRICS_FILE, content)
     for line in report.table:
         console.note(line)
@@ -47,12 +76,12 @@ def evaluate(recipe: Recipe, options: EvalOptions) -> None:
         console.result(str(file))
 
 
-def as_json(recipe: Recipe, report: Report, only: Iterable[str] = ()) -> Mapping[str, Any]:
+def as_json(recipe: Recipe | None, report: Report, only: Iterable[str] = ()) -> Mapping[str, Any]:
     """Return what `mmdisco eval --json` prints; `only` leaves out all other metrics."""
     chosen = tuple(only) or tuple(report.metrics)
     metrics = {name: value for name, value in report.metrics.items() if name in chosen}
-    protocol = {"name": recipe.eval.protocol, **report.protocol}
-    return {"recipe": recipe.name, "n": report.n, "metrics": metrics, "protocol": protocol}
+    protocol = {"name": recipe.eval.protocol if recipe else "clips", **report.protocol}
+    return {"recipe": recipe.name if recipe else None, "n": report.n, "metrics": metrics, "protocol": protocol}
 
 
 def _require_known(asked: Iterable[str], known: Iterable[str]) -> None:

@@ -9,26 +9,27 @@ from mmdisco_cli.commands.options import EvalOptions, SampleOptions
 from mmdisco_cli.errors import DataError, UsageError
 from mmdisco_cli.evaluation.films import Film
 from mmdisco_cli.recipe_schema import Recipe
-from mmdisco_cli.sampling.job import plan_job
+from mmdisco_cli.sampling.job import Job, plan_job
 from mmdisco_cli.sampling.manifest import Row, complete_rows, read_settings
 from mmdisco_cli.sampling.run import make_samples
 from mmdisco_cli.sampling.settings import disagreement, is_control
+from mmdisco_cli.training.distribution import Ranks, wait_for_all
 
 
 def sampled_rows(
-    recipe: Recipe, options: EvalOptions, n: int, found: Sequence[Film] | None
+    recipe: Recipe, options: EvalOptions, n: int, found: Sequence[Film] | None, ranks: Ranks | None = None
 ) -> dict[str, Sequence[Film]]:
     """Return the independent and the guided films, those found in --samples in place of guided ones."""
-    independent = draw_films(recipe, n, independent=True)
+    independent = draw_films(recipe, n, independent=True, ranks=ranks)
     if found is None or options.samples is None:
-        return {"independent": independent, "guided": draw_films(recipe, n)}
+        return {"independent": independent, "guided": draw_films(recipe, n, ranks=ranks)}
     if len(found) < recipe.eval.n:
         console.warn(f"{options.samples}: {len(found)} samples, so every row has as many instead of {recipe.eval.n}")
     warn_unless_control(independent[0].path.parent, options.samples)
     return {"independent": independent, "guided": found}
 
 
-def draw_films(recipe: Recipe, n: int, *, independent: bool = False) -> list[Film]:
+def draw_films(recipe: Recipe, n: int, *, independent: bool = False, ranks: Ranks | None = None) -> list[Film]:
     """Return n samples from where `mmdisco sample` keeps them, making those that are missing.
 
     Raises:
@@ -40,13 +41,13 @@ def draw_films(recipe: Recipe, n: int, *, independent: bool = False) -> list[Fil
         raise UsageError(
             f"{job.directory}: holds samples made with {clause} (remove them, or measure others with --samples DIR)"
         )
-    rows: list[Row] = []
-    console.note(f"{'independent' if independent else 'guided'} samples in {job.directory}")
-    make_samples(job, rows.append, gallery=False)
+    rows = _made(job, f"{'independent' if independent else 'guided'} samples in {job.directory}", ranks)
     return [Film(job.directory / row["path"]) for row in in_order(rows)]
 
 
-def draw_given(recipe: Recipe, modality: str, sources: Sequence[Film], folder: Path) -> list[Film]:
+def draw_given(
+    recipe: Recipe, modality: str, sources: Sequence[Film], folder: Path, ranks: Ranks | None = None
+) -> list[Film]:
     """Return one sample for each of a folder's films, with a modality held at it; samples of others are replaced.
 
     Raises:
@@ -57,10 +58,21 @@ def draw_given(recipe: Recipe, modality: str, sources: Sequence[Film], folder: P
     # This folder is the report's own: what the last one left there with other models is of no use.
     if disagreement(folder, job.settings):
         job = replace(job, options=replace(options, overwrite=True))
-    rows: list[Row] = []
-    console.note(f"samples with given {modality} in {folder}")
-    make_samples(job, rows.append, gallery=False)
+    rows = _made(job, f"samples with given {modality} in {folder}", ranks)
     return [Film(folder / row["path"], modality, sources[int(row["index"])].path) for row in in_order(rows)]
+
+
+def _made(job: Job, title: str, ranks: Ranks | None) -> list[Row]:
+    """Make a job's samples, each rank its share, and return the lines of them all."""
+    rows: list[Row] = []
+    if ranks is None or ranks.first:
+        console.note(title)
+    make_samples(job, rows.append, gallery=False)
+    if ranks is None or ranks.world == 1:
+        return rows
+    wait_for_all(ranks)
+    n, seed = job.options.n, job.options.seed
+    return [row for row in complete_rows(job.directory) if int(row["index"]) < n and row["seed"] == seed]
 
 
 def in_order(rows: Sequence[Row]) -> list[Row]:

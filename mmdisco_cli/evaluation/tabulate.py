@@ -1,11 +1,14 @@
 """A report's figures as cells of a table, one column a row of films."""
 
+import csv
 import json
 from collections.abc import Iterable, Mapping, Sequence
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
 from mmdisco_cli.data.media import replacing
+from mmdisco_cli.errors import UsageError
 from mmdisco_cli.evaluation.report import align
 
 NONE = "-"
@@ -18,7 +21,7 @@ def tabulate(
 
     A last column has what compares the rows, under whichever of the names `compared` a metric has it.
     """
-    shown = [name for name in names if any(column in metrics.get(name, {}) for column in columns)]
+    shown = [name for name in names if any(_told(metrics.get(name, {}).get(column)) for column in columns)]
     last = [" or ".join(compared)] if compared else []
     rows = [[column.replace("_", " ") for column in ("", *columns, *last)]]
     for name in shown:
@@ -33,6 +36,37 @@ def write_lines(path: Path, rows: Iterable[Mapping[str, Any]]) -> Path:
     with replacing(path) as part:
         part.write_text("".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows), encoding="utf-8")
     return path
+
+
+def write_rows(path: Path, rows: Sequence[Mapping[str, Any]]) -> Path:
+    """Write one line a clip, as .csv or as .parquet, whole or not at all.
+
+    Raises:
+        UsageError: .parquet without the package pyarrow.
+    """
+    if path.suffix == ".parquet":
+        return _write_parquet(path, rows)
+    names = list(dict.fromkeys(name for row in rows for name in row))
+    with replacing(path) as part, part.open("w", encoding="utf-8", newline="") as stream:
+        writer = csv.DictWriter(stream, names)
+        writer.writeheader()
+        writer.writerows(rows)
+    return path
+
+
+def _write_parquet(path: Path, rows: Sequence[Mapping[str, Any]]) -> Path:
+    try:
+        table, parquet = import_module("pyarrow").Table, import_module("pyarrow.parquet")
+    except ImportError as error:
+        raise UsageError("--rows parquet needs pyarrow: pip install pyarrow") from error
+    with replacing(path) as part:
+        parquet.write_table(table.from_pylist([dict(row) for row in rows]), part)
+    return path
+
+
+def _told(figure: Any) -> bool:
+    """Return whether there is a figure for a cell, and not a count of several things."""
+    return figure is not None and (not isinstance(figure, Mapping) or "value" in figure)
 
 
 def cell(figure: Any) -> str:

@@ -39,6 +39,12 @@ def join_ranks(device: torch.device) -> Ranks:
     return Ranks(rank, world)
 
 
+def wait_for_all(ranks: Ranks | None) -> None:
+    """Go on when every rank has come this far."""
+    if ranks is not None and ranks.world > 1:
+        dist.barrier()
+
+
 def leave_ranks(ranks: Ranks) -> None:
     """Wait for the others and leave the process group."""
     if ranks.world > 1:

@@ -125,7 +125,8 @@ def test_clips_end_to_end(models, in_empty_folder, capsys):
     output = capsys.readouterr()
     found = json.loads(output.out)
     assert found["metrics"].keys() == set(clips.METRICS)
-    assert found["metrics"]["alignment"].keys() == found["metrics"]["alignment_chance"].keys() == ROWS
+    assert found["metrics"]["av_align"].keys() == found["metrics"]["av_align_chance"].keys() == ROWS
+    assert found["metrics"]["fd_logmel"]["guided"]["dimension"] == 128
     assert found["n"] == 5
     assert found["protocol"]["films"] == {"real": 3, "independent": 5, "guided": 5, "reference": 2}
     assert "5 held-out windows, so 5 samples a row instead of 6" in output.err

@@ -1,0 +1,49 @@
+"""Keep what was measured of a clip under the hash of its bytes, so that nothing is ever measured twice."""
+
+import os
+import zipfile
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from mmdisco_cli.data.media import replacing
+from mmdisco_cli.errors import DataError
+
+DEFAULT = Path("runs") / "cache"
+Arrays = dict[str, npt.NDArray[Any]]
+
+
+@dataclass(frozen=True)
+class Cache:
+    """A folder of .npz files named by content and by what was measured; None keeps nothing."""
+
+    folder: Path | None = DEFAULT
+
+    def get(self, digest: str, name: str) -> Arrays | None:
+        """Return what was kept of a content under a name; a file that cannot be read was never there."""
+        if self.folder is None:
+            return None
+        try:
+            with np.load(self._path(digest, name), allow_pickle=False) as kept:
+                return dict(kept)
+        except (OSError, ValueError, EOFError, zipfile.BadZipFile):
+            return None
+
+    def put(self, digest: str, name: str, arrays: Arrays) -> None:
+        """Keep arrays, whole or not at all; raise DataError where that cannot be written."""
+        if self.folder is None:
+            return
+        path = self._path(digest, name)
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise DataError(f"{path.parent}: cannot write ({error.strerror})") from error
+        with replacing(path) as part, part.open("wb") as stream:
+            np.savez(stream, allow_pickle=False, **arrays)
+
+    def _path(self, digest: str, name: str) -> Path:
+        safe = name.replace(os.sep, "-").replace(":", "-")
+        return (self.folder or Path()) / digest[:2] / f"{digest[:32]}-{safe}.npz"

@@ -1,0 +1,178 @@
+"""Clips of every kind are watched by their time stamps, once, and what cannot be used is named with its reason."""
+
+import csv
+import json
+import re
+from fractions import Fraction
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from media_recorder import flat, pulse, record
+
+from mmdisco_cli.app import run as mmdisco
+from mmdisco_cli.data.media import write_mp4
+from mmdisco_cli.errors import DataError, ExitCode
+from mmdisco_cli.evaluation.cache import Cache
+from mmdisco_cli.evaluation.clip_sets import list_clips, watch_all
+from mmdisco_cli.evaluation.health import flags_of, gap_of, health_of
+from mmdisco_cli.evaluation.watching import Analysis, digest_of, pack, unpack, watch
+from mmdisco_cli.training.distribution import Ranks
+
+HERE = Path(__file__).parent
+ASSETS = HERE.parent / "assets"
+RATE = 16000
+
+
+def seen(path, analysis=None):
+    return watch(path, analysis or Analysis(height=32), digest_of(path))
+
+
+def noise(seconds=1.6):
+    return 0.1 * torch.randn(1, round(seconds * RATE), generator=torch.Generator().manual_seed(0)).numpy()
+
+
+def jumping(fps, seconds, at):
+    """Return pictures in which a square jumps at each of the given times."""
+    pictures, side = [], 0
+    for k in range(round(fps * seconds)):
+        time = k / fps
+        side = sum(time >= moment for moment in at)
+        picture = flat(30, (48, 64))
+        picture[16:32, 8 + 12 * side : 20 + 12 * side] = 220
+        pictures.append((time, picture))
+    return pictures
+
+
+def test_pictures_are_taken_at_their_times_whatever_the_rate(tmp_path):
+    for fps in (10, 25, 30):
+        path = record(tmp_path / f"{fps}.mp4", jumping(fps, 2, [0.5, 1.2]), noise(2.0))
+        found = seen(path)
+        # The recorder shows its last picture for a tenth of a second.
+        assert len(found.times) in (20, 21)
+        assert found.times[1] - found.times[0] == pytest.approx(0.1)
+        moving = [float(found.times[i]) for i in np.nonzero(found.motion > 0.2)[0] if i]
+        assert moving == pytest.approx([0.5, 1.2], abs=0.11)
+
+
+def test_uneven_pictures_and_late_streams(tmp_path):
+    even = jumping(20, 2, [1.0])
+    uneven = record(tmp_path / "uneven.mp4", [one for k, one in enumerate(even) if k % 7 < 4], noise(2.0))
+    late = record(tmp_path / "late.mp4", even, noise(2.0), move_video=lambda t: t + 0.5)
+    quiet_start = record(tmp_path / "quiet.mp4", even, noise(2.0), move_sound=lambda t: t + 0.4)
+    found = {path.stem: seen(path) for path in (uneven, late, quiet_start)}
+    assert flags_of(found["uneven"]) == ["uneven"]
+    assert found["late"].times[0] == pytest.approx(0.5, abs=0.01)
+    assert flags_of(found["late"]) == ["gap"]
+    assert found["quiet"].facts["audio"][0] == pytest.approx(0.4 - 1024 / RATE, abs=0.01)  # the codec's lead
+    moving = float(found["late"].times[1 + int(found["late"].motion[1:].argmax())])
+    assert moving == pytest.approx(1.5, abs=0.11)
+
+
+def test_the_tail_that_a_codec_adds_is_no_sound_of_the_clip(tmp_path):
+    path = record(tmp_path / "a.mp4", jumping(10, 1, [0.5]), noise(1.0))
+    found = seen(path)
+    assert found.facts["audio"][1] - found.facts["audio"][0] == pytest.approx(1.0, abs=1e-3)
+    assert len(found.envelope) == 1 + 22050 // 512
+    assert abs(gap_of(found)) < 2e-3
+
+
+def test_native_analysis_takes_every_picture_at_its_own_time():
+    found = seen(ASSETS / "mmd_aist_13.mp4", Analysis(None, None))
+    assert (len(found.motion), found.frame) == (16, pytest.approx(0.1))
+    assert found.facts["height"] == found.facts["width"] == 256
+
+
+def test_one_picture_silence_and_stillness_are_no_reason_to_fail(tmp_path):
+    one = seen(record(tmp_path / "one.mp4", [(0.0, flat(90))], noise(1.0)))
+    assert len(one.motion) == 1
+    still = seen(
+        record(tmp_path / "still.mp4", [(k / 10, flat(90)) for k in range(10)], np.zeros((1, RATE), np.float32))
+    )
+    assert flags_of(still) == ["silent", "still"]
+    assert health_of([one, still], 1)["unusable"] == 1
+    loud = record(tmp_path / "loud.mkv", jumping(10, 1, [0.5]), np.sign(noise(1.0)), codecs=("libx264", "pcm_s16le"))
+    assert "clipped" in flags_of(seen(loud))
+
+
+def test_what_is_kept_is_what_was_found(tmp_path):
+    path = ASSETS / "synth_sync_10.mp4"
+    found, cache = seen(path), Cache(tmp_path)
+    cache.put(found.digest, "a", pack(found))
+    again = unpack(found.digest, cache.get(found.digest, "a"))
+    assert again.facts == found.facts
+    assert all(np.array_equal(getattr(again, name), getattr(found, name)) for name in ("times", "motion", "onsets"))
+    assert all(torch.equal(again.features[name], found.features[name]) for name in found.features)
+    assert cache.get(found.digest, "b") is None
+    next(tmp_path.rglob("*.npz")).write_bytes(b"cut short")
+    assert cache.get(found.digest, "a") is None
+
+
+def broken_folder(folder):
+    """Make one usable clip and one of each kind that is not; return the words that must be said of each."""
+    folder.mkdir()
+    good = (ASSETS / "mmd_aist_13.mp4").read_bytes()
+    (folder / "good.mp4").write_bytes(good)
+    (folder / "empty.mp4").write_bytes(b"")
+    (folder / "text.mp4").write_text("no film")
+    (folder / "cut.mp4").write_bytes(good[: len(good) // 2])
+    (folder / "folder.mp4").mkdir()
+    record(folder / "mute.mp4", jumping(10, 1, [0.5]))
+    record(folder / "blind.mp4", sound=noise(1.0))
+    return {
+        "empty.mp4": "corrupt, cut short or no media file",
+        "text.mp4": "corrupt, cut short or no media file",
+        "cut.mp4": "cut short|corrupt",
+        "folder.mp4": "is a directory",
+        "mute.mp4": "no audio stream",
+        "blind.mp4": "no video stream",
+    }
+
+
+def test_every_unusable_clip_is_named_with_its_reason_and_fails_only_above_the_share(tmp_path):
+    reasons = broken_folder(tmp_path / "films")
+    paths = list_clips(tmp_path / "films")
+    found = watch_all(paths, Analysis(height=32), Cache(None), "films", 6 / 7, Ranks())
+    assert [one.path.name for one in found.clips] == ["good.mp4"]
+    assert {path.name for path, _ in found.bad} == reasons.keys()
+    assert all(re.search(reasons[path.name], why) for path, why in found.bad)
+    with pytest.raises(DataError, match="films: 6 of 7 films cannot be read"):
+        watch_all(paths, Analysis(height=32), Cache(None), "films", 0.8, Ranks())
+
+
+@pytest.mark.usefixtures("in_empty_folder")
+def test_folders_are_compared_without_a_recipe(capsys, tmp_path):
+    reasons = broken_folder(tmp_path / "films")
+    for k in range(3):
+        video = torch.rand(3, 16, 32, 32, generator=torch.Generator().manual_seed(k)) * 2 - 1
+        write_mp4(tmp_path / "films" / f"{k}.mp4", video, torch.from_numpy(noise()), 10, RATE)
+    arguments = ["eval", "--samples", "films", "--reference", str(ASSETS), "--json"]
+    assert mmdisco(arguments) == ExitCode.DATA
+    assert "films/mute.mp4: no audio stream" in capsys.readouterr().err
+    assert mmdisco([*arguments, "--max-bad", "0.7"]) == ExitCode.OK
+    found = json.loads(capsys.readouterr().out)
+    assert (found["recipe"], found["n"]) == (None, 4)
+    assert {Path(bad["path"]).name for bad in found["protocol"]["unusable"]} == reasons.keys()
+    assert found["metrics"]["health"]["samples"]["unusable"] == 6
+    assert found["metrics"]["fd_logmel"]["samples"].items() >= {"n": 4, "n_reference": 5, "dimension": 128}.items()
+    rows = list(csv.DictReader((tmp_path / "runs/eval/clips.csv").read_text().splitlines()))
+    assert len(rows) == 4 + 5
+    scores = [float(row["av_align"]) for row in rows if row["row"] == "real" and row["av_align"]]
+    assert sum(scores) / len(scores) == pytest.approx(found["metrics"]["av_align"]["real"]["value"])
+    # The same again, from what was kept, with files renamed so that they come in another order.
+    for path in sorted((tmp_path / "films").glob("[0-9].mp4")):
+        path.rename(path.with_stem(f"{9 - int(path.stem)}"))
+    assert mmdisco([*arguments, "--max-bad", "0.7"]) == ExitCode.OK
+    assert json.loads(capsys.readouterr().out)["metrics"] == found["metrics"]
+
+
+def test_a_clip_slower_than_the_analysis_says_so(tmp_path):
+    path = record(tmp_path / "slow.mp4", jumping(5, 2, [1.0]), noise(2.0))
+    assert "slow" in flags_of(seen(path))
+    assert "slow" not in flags_of(seen(path, Analysis(32, Fraction(5))))
+
+
+def test_a_click_is_heard_where_it_is(tmp_path):
+    path = record(tmp_path / "click.mp4", jumping(10, 2, [1.0]), pulse(44100, 2.0, 1.0), rate=44100)
+    assert seen(path).onsets == pytest.approx([1.0], abs=0.025)
