@@ -86,9 +86,8 @@ def build(label: str, options: AnimateDiffOptions, request: Request) -> Diffuser
     if options.adapter is None:
         parts = open_parts(label, options, ["AnimateDiffPipeline", "StableDiffusionPipeline"], ROLES)
         if not parts.has("motion_adapter"):
-            raise UsageError(
-                f"{parts.folder} is a Stable Diffusion: name its motion adapter in backbones.{label}.adapter"
-            )
+            key = f"backbones.{label}.adapter"
+            raise UsageError(f"{key}: missing; {parts.folder} is a Stable Diffusion, which knows no motion")
     else:
         folder = find_model(options.adapter, f"backbones.{label}.adapter")
         parts = open_parts(

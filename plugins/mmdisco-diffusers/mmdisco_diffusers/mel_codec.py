@@ -42,7 +42,7 @@ class MelCodec:
     def plan(self, request: Request, channels: int) -> ModalityPlan:
         """Return the shapes for a length: whole latent cells are made, and the sound is cut to the sample."""
         rate, hop = self.form.sample_rate, self.form.hop
-        samples = max(int(seconds_of(request, self.default_frames * self.factor * hop / rate) * rate), hop)
+        samples = max(round(seconds_of(request, self.default_frames * self.factor * hop / rate) * rate), hop)
         cells = math.ceil(samples // hop / self.factor)
         latent = (channels, cells, self.form.mels // self.factor)
         return ModalityPlan(latent, (1, samples), rate, samples / rate)

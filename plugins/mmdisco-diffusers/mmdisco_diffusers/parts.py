@@ -96,11 +96,15 @@ class Parts:
 
     def _load(self, name: str) -> Any:
         cls, place = self._class(name), self.place(name)
-        wanted = _dtype_keyword(cls, self.dtype(name))
         try:
-            return cls.from_pretrained(str(place), local_files_only=True, **wanted)
+            if not issubclass(cls, nn.Module):
+                return cls.from_pretrained(str(place), local_files_only=True)
+            wanted = _dtype_keyword(cls, self.dtype(name))
+            module, report = cls.from_pretrained(str(place), local_files_only=True, output_loading_info=True, **wanted)
         except Exception as error:  # a damaged file speaks through many exceptions
             raise DataError(f"{place}: cannot be loaded ({' '.join(str(error).split())})") from error
+        _require_whole(place, cls, report)
+        return module
 
 
 def _find_class(library: str, name: str) -> Any:
@@ -121,7 +125,14 @@ def _defaults(cls: Any) -> dict[str, Any]:
     return {p.name: p.default for p in parameters if p.default is not inspect.Parameter.empty}
 
 
+def _require_whole(place: Path, cls: Any, report: Mapping[str, Iterable[str]]) -> None:
+    """Raise DataError where weights are missing, or where a denoiser's would be left out: both are only warned of."""
+    missing, left = sorted(report["missing_keys"]), sorted(report["unexpected_keys"])
+    if missing:
+        raise DataError(f"{place}: lacks {len(missing)} weights of a {cls.__name__}, {missing[0]} first")
+    if left and place.name in ("unet", "transformer", "transformer_2"):
+        raise DataError(f"{place}: holds {len(left)} weights that a {cls.__name__} does not have, {left[0]} first")
+
+
 def _dtype_keyword(cls: Any, dtype: torch.dtype) -> dict[str, torch.dtype]:
-    if not issubclass(cls, nn.Module):
-        return {}
     return {"torch_dtype" if cls.__module__.startswith("diffusers") else "dtype": dtype}

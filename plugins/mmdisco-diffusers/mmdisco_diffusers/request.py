@@ -68,7 +68,8 @@ def video_plan(
 def _frames(request: Request, fps: float, rules: VideoRules, notes: Notes) -> int:
     asked = request.frames or (round(request.seconds * fps) if request.seconds else None)
     wanted = asked or rules.default[0]
-    groups = max(round((wanted - rules.first) / rules.group), 0)
+    # A picture that stands alone is made only where one frame is asked for.
+    groups = 0 if wanted <= rules.first else max(int((wanted - rules.first) / rules.group + 0.5), 1)
     if rules.most is not None:
         groups = min(groups, (rules.most - rules.first) // rules.group)
     made = rules.first + groups * rules.group

@@ -59,7 +59,7 @@ class StableAudio:
         notes.snap("seconds", asked, seconds, "the most that this model makes")
         if seconds < longest:
             notes.add(f"{longest:.2f} s are made whatever the length, and the first {seconds:g} s kept")
-        samples = int(seconds * self.rate)
+        samples = round(seconds * self.rate)
         channels = int(self.parts.config("vae")["audio_channels"])
         latent = (self.info.latent_channels, length)
         return ModalityPlan(latent, (channels, samples), self.rate, samples / self.rate, tuple(notes.lines))

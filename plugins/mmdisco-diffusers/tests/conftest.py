@@ -11,6 +11,7 @@ sys.path.insert(0, str(Path(__file__).parent))
 KNOWN_WARNINGS = (
     "ignore:.*torch.nn.utils.weight_norm.*is deprecated:FutureWarning",
     "ignore:.*torch.jit.*:DeprecationWarning",
+    "ignore:__array__ implementation:DeprecationWarning",
     "ignore:Should have t[ab][<>]=t[01]:UserWarning",  # Stable Audio's own solver, by rounding
 )
 

@@ -10,7 +10,7 @@ from mmdisco_cli.diffusion.denoise import make_denoiser
 from mmdisco_cli.diffusion.guidance import cfg_combine
 from mmdisco_cli.diffusion.samplers import ddim
 
-REQUESTS = {"stable-audio": Request(seconds=1.5), "cogvideox": Request(frames=9, height=16, width=16)}
+REQUESTS = {"stable-audio": Request(seconds=1.2), "cogvideox": Request(frames=9, height=16, width=16)}
 VIDEO = Request(frames=5, height=16, width=16)
 SCALE = 3.0
 

@@ -151,13 +151,13 @@ def audioldm2() -> Any:
 
 def stable_audio() -> Any:
     transformer = diffusers.StableAudioDiTModel(
-        sample_size=16, in_channels=4, num_layers=1, attention_head_dim=8, num_attention_heads=2,
+        sample_size=32, in_channels=4, num_layers=1, attention_head_dim=8, num_attention_heads=2,
         num_key_value_attention_heads=2, out_channels=4, cross_attention_dim=8, time_proj_dim=8,
         global_states_input_dim=16, cross_attention_input_dim=8,
     )  # fmt: skip
     vae = diffusers.AutoencoderOobleck(
-        encoder_hidden_size=8, downsampling_ratios=[2, 4], decoder_channels=8, decoder_input_channels=4,
-        audio_channels=2, channel_multiples=[1, 2], sampling_rate=64,
+        encoder_hidden_size=8, downsampling_ratios=[4, 8], decoder_channels=8, decoder_input_channels=4,
+        audio_channels=2, channel_multiples=[1, 2], sampling_rate=800,
     )  # fmt: skip
     return diffusers.StableAudioPipeline(
         vae=vae, text_encoder=t5(8), tokenizer=t5_tokenizer(), transformer=transformer,

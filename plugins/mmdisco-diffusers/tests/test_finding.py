@@ -1,0 +1,221 @@
+"""A model is found where the recipe says, or the message says what to do; nothing is ever fetched unasked."""
+
+import json
+import shutil
+import subprocess
+import sys
+
+import pytest
+import torch
+from tiny import BUILDERS
+
+from mmdisco_cli.diffusion.backbone import Request
+from mmdisco_cli.errors import DataError, UsageError
+from mmdisco_diffusers import mmdisco_backbones
+from mmdisco_diffusers.options import AnimateDiffOptions, ModelOptions
+from mmdisco_diffusers.parts import Parts
+from mmdisco_diffusers.weights_on_disk import count_weights, name_weights
+
+SPECS = {spec.name: spec for spec in mmdisco_backbones()}
+
+
+def build(family, path, **options):
+    spec = SPECS[family]
+    return spec.factory()("video", spec.options(path=str(path), **options), Request())
+
+
+def test_describing_the_models_imports_neither_torch_nor_diffusers():
+    code = "import sys, mmdisco_diffusers as m; list(m.mmdisco_backbones()); print(*sys.modules)"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert {"torch", "diffusers", "transformers", "huggingface_hub"}.isdisjoint(done.stdout.split())
+    assert SPECS.keys() == BUILDERS.keys()
+
+
+@pytest.fixture
+def empty_cache(tmp_path, monkeypatch):
+    import huggingface_hub.constants
+
+    monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_CACHE", str(tmp_path / "hub"))
+    monkeypatch.delenv("MMDISCO_DOWNLOAD", raising=False)
+    return tmp_path / "hub"
+
+
+def test_a_missing_model_comes_with_the_command_that_fetches_it(empty_cache):
+    with pytest.raises(DataError) as error:
+        build("wan", "Wan-AI/Wan2.1-T2V-1.3B-Diffusers")
+    assert str(error.value) == (
+        "backbones.video.path: Wan-AI/Wan2.1-T2V-1.3B-Diffusers is neither a folder nor in the cache: "
+        "fetch it with `hf download Wan-AI/Wan2.1-T2V-1.3B-Diffusers`, or add --download"
+    )
+
+
+def test_a_model_in_the_cache_is_found_by_its_name(empty_cache, models):
+    home = empty_cache / "models--someone--tiny"
+    shutil.copytree(models("wan"), home / "snapshots" / "0123abcd")
+    (home / "refs").mkdir()
+    (home / "refs" / "main").write_text("0123abcd")
+    assert build("wan", "someone/tiny").fingerprint == build("wan", models("wan")).fingerprint
+
+
+def test_only_the_option_lets_anything_be_fetched(empty_cache, monkeypatch):
+    import diffusers
+
+    asked = []
+    monkeypatch.setattr(diffusers.DiffusionPipeline, "download", lambda name: asked.append(name) or 1 / 0)
+    with pytest.raises(DataError, match="neither a folder nor in the cache"):
+        build("wan", "someone/tiny")
+    assert asked == []
+    monkeypatch.setenv("MMDISCO_DOWNLOAD", "1")
+    with pytest.raises(DataError, match=r"someone/tiny could not be fetched \(division by zero\)"):
+        build("wan", "someone/tiny")
+    assert asked == ["someone/tiny"]
+
+
+@pytest.mark.parametrize(
+    ("path", "error", "message"),
+    [
+        ("", UsageError, "backbones.video.path: missing"),
+        ("./nowhere", DataError, "./nowhere: no such folder"),
+        ("/nowhere/at/all", DataError, "/nowhere/at/all: no such folder"),
+    ],
+)
+def test_a_path_that_leads_nowhere_is_named(path, error, message):
+    with pytest.raises(error, match=message):
+        build("wan", path)
+
+
+def test_another_pipeline_is_named_as_what_it_is(models):
+    with pytest.raises(DataError, match="holds a StableAudioPipeline, not a WanPipeline"):
+        build("wan", models("stable-audio"))
+    with pytest.raises(DataError, match=r"holds a WanPipeline, not a AnimateDiffPipeline or StableDiffusionPipeline"):
+        build("animatediff", models("wan"))
+    with pytest.raises(DataError, match=r"holds a single model: it has no model_index\.json"):
+        build("wan", models("wan") / "transformer")
+    with pytest.raises(DataError, match="holds no pipeline of diffusers"):
+        build("wan", models("wan") / "tokenizer")
+
+
+def test_damage_is_named(models, tmp_path):
+    folder = shutil.copytree(models("wan"), tmp_path / "wan")
+    (folder / "model_index.json").write_text("{")
+    with pytest.raises(DataError, match=r"model_index.json: damaged"):
+        build("wan", folder)
+    shutil.copy(models("wan") / "model_index.json", folder)
+    (folder / "transformer" / "diffusion_pytorch_model.safetensors").write_bytes(b"\x08" + bytes(7) + b"{}      ")
+    model = build("wan", folder)
+    with pytest.raises(DataError, match=r"transformer: lacks \d+ weights of a WanTransformer3DModel, \S+ first"):
+        model.predict(torch.zeros(1, 4, 2, 2, 2), torch.tensor([500.0]), None, model.plan(Request(frames=5)))
+    (folder / "transformer" / "diffusion_pytorch_model.safetensors").write_bytes(b"no such thing")
+    with pytest.raises(DataError, match="transformer: cannot be loaded"):
+        build("wan", folder).predict(torch.zeros(1, 4, 2, 2, 2), torch.tensor([500.0]), None, model.plan(Request()))
+    (folder / "vae" / "config.json").unlink()
+    with pytest.raises(DataError, match=r"vae: has no config.json"):
+        build("wan", folder).plan(Request(frames=5))
+
+
+def test_weights_that_would_be_left_out_are_named(models, tmp_path):
+    from safetensors.torch import load_file, save_file
+
+    folder = shutil.copytree(models("text-to-video-sd"), tmp_path / "zeroscope")
+    path = folder / "unet" / "diffusion_pytorch_model.safetensors"
+    save_file({**load_file(path), "fps_embedding.linear_1.weight": torch.zeros(2, 2)}, path, {"format": "pt"})
+    model = build("text-to-video-sd", folder)
+    with pytest.raises(DataError, match=r"holds 1 weights that a UNet3DConditionModel does not have, fps_embedding"):
+        model.predict(torch.zeros(1, 4, 1, 4, 4), torch.tensor([500.0]), None, model.plan(Request(frames=1)))
+
+
+def test_a_fingerprint_follows_the_weights_and_not_their_place(models, tmp_path):
+    from safetensors.torch import load_file, save_file
+
+    first = build("wan", models("wan"), chunk=2, text="free").fingerprint
+    folder = shutil.copytree(models("wan"), tmp_path / "elsewhere")
+    assert build("wan", folder).fingerprint == first
+    path = folder / "transformer" / "diffusion_pytorch_model.safetensors"
+    weights = load_file(path)
+    name = sorted(weights)[0]
+    weights[name] = weights[name] + 1e-3
+    save_file(weights, path, {"format": "pt"})
+    assert build("wan", folder).fingerprint != first
+
+
+def test_of_large_files_a_sample_is_read_from_beginning_to_end(tmp_path):
+    path = tmp_path / "weights.safetensors"
+    for place in (0, 700_000, 999_999):
+        path.write_bytes(bytes(1_000_000))
+        first = name_weights([tmp_path])
+        content = bytearray(1_000_000)
+        content[max(place - 20_000, 0) : place + 1] = bytes([1]) * (place + 1 - max(place - 20_000, 0))
+        path.write_bytes(content)
+        assert name_weights([tmp_path]) != first
+
+
+@pytest.mark.parametrize("family", BUILDERS)
+def test_weights_are_counted_without_loading_them(family, models, backbone):
+    model = build(family, models(family))
+    named = [name for name in model.family.roles.all if model.parts.has(name)]
+    counted = model.parameters
+    assert not any(model.parts.is_loaded(name) for name in named)
+    loaded = backbone(family).parts
+    # Weights that two layers share are stored once.
+    tensors = [t for name in named for t in loaded.get(name).state_dict().values()]
+    assert counted == sum({t.data_ptr(): t.numel() for t in tensors}.values())
+
+
+def test_a_language_model_of_the_wrong_class_is_read_as_the_right_one(models, tmp_path, backbone):
+    folder = shutil.copytree(models("audioldm2"), tmp_path / "old")
+    index = json.loads((folder / "model_index.json").read_text())
+    index["language_model"] = ["transformers", "GPT2Model"]
+    (folder / "model_index.json").write_text(json.dumps(index))
+    model = build("audioldm2", folder)
+    plan = model.plan(Request(seconds=0.3))
+    found, expected = (m.encode_prompt(["a dog"], None, plan).positive for m in (model, backbone("audioldm2")))
+    assert torch.equal(found["generated"], expected["generated"])
+
+
+def test_an_adapter_gives_motion_to_a_stable_diffusion(models, tmp_path, backbone):
+    import diffusers
+    from tiny import animatediff
+
+    torch.manual_seed(3)
+    whole = animatediff()
+    torch.manual_seed(3)
+    parts = animatediff().components
+    still = diffusers.UNet2DConditionModel(**UNET)
+    adapter = whole.motion_adapter
+    diffusers.StableDiffusionPipeline(
+        vae=parts["vae"], text_encoder=parts["text_encoder"], tokenizer=parts["tokenizer"], unet=still,
+        scheduler=parts["scheduler"], safety_checker=None, feature_extractor=None, requires_safety_checker=False,
+    ).save_pretrained(tmp_path / "still")  # fmt: skip
+    adapter.save_pretrained(tmp_path / "motion")
+    with pytest.raises(UsageError, match=r"backbones.video.adapter: missing; .* which knows no motion"):
+        build("animatediff", tmp_path / "still")
+    model = build("animatediff", tmp_path / "still", adapter=str(tmp_path / "motion"))
+    expected = diffusers.UNetMotionModel.from_unet2d(still, adapter).eval()
+    plan = model.plan(Request(frames=3, height=16, width=16))
+    condition = model.encode_prompt(["a dog"], None, plan).positive
+    x, t = torch.randn(1, *plan.latent_shape), torch.tensor([400.0])
+    with torch.no_grad():
+        wanted = expected(x, t, encoder_hidden_states=condition["tokens"].repeat_interleave(3, 0)).sample
+    assert (model.predict(x, t, condition, plan) - wanted).abs().max() < 1e-5
+
+
+UNET = {
+    "sample_size": 4, "in_channels": 4, "out_channels": 4, "block_out_channels": (8, 8), "layers_per_block": 1,
+    "norm_num_groups": 4, "down_block_types": ("CrossAttnDownBlock2D", "DownBlock2D"),
+    "up_block_types": ("CrossAttnUpBlock2D", "UpBlock2D"), "cross_attention_dim": 8, "attention_head_dim": 2,
+}  # fmt: skip
+
+
+def test_options_have_defaults_that_fetch_and_change_nothing():
+    assert ModelOptions().path == ""
+    assert AnimateDiffOptions().adapter is None
+    assert "download" not in vars(ModelOptions())
+
+
+def test_parts_say_which_class_this_version_lacks(tmp_path):
+    (tmp_path / "model_index.json").write_text('{"unet": ["diffusers", "UNetOfTomorrow"]}')
+    (tmp_path / "unet").mkdir()
+    (tmp_path / "unet" / "config.json").write_text("{}")
+    with pytest.raises(DataError, match="this version of diffusers has no UNetOfTomorrow"):
+        Parts(tmp_path).config("unet")
+    assert count_weights(tmp_path / "unet") == 0
