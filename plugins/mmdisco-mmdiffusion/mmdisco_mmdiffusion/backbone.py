@@ -19,6 +19,8 @@ from mmdisco_mmdiffusion.shapes import FPS, SAMPLE_RATE, planned
 from mmdisco_mmdiffusion.unet import CoupledUNet
 
 MODALITIES = ("audio", "video")
+SAMPLE_MB, ENLARGED_MB = 700, 1500
+"""Measured peaks beyond the weights: of a sample in the U-Net, and of the frames that are enlarged together."""
 
 
 @dataclass(frozen=True)
@@ -36,6 +38,14 @@ class MMDiffusionBackbone:
         """All networks."""
         parts: dict[str, nn.Module] = {"unet": self.unet}
         return nn.ModuleDict(parts | ({"enlarger": self.enlarger} if self.enlarger is not None else {}))
+
+    @property
+    def memory(self) -> tuple[str, ...]:
+        """Say what weights and a sample take, in float32."""
+        lines = [f"{_megabytes(self.unet)} MB of weights, and about {SAMPLE_MB} MB a sample of the released size"]
+        if self.enlarger is not None:
+            lines.append(f"{_megabytes(self.enlarger)} MB of weights to enlarge with, and about {ENLARGED_MB} MB")
+        return tuple(lines)
 
     @property
     def schedule(self) -> Schedule:
@@ -134,3 +144,7 @@ def describe(unet: CoupledUNet, weights: str, enlarger: str, options: MMDiffusio
     video = ModalityInfo("video", "epsilon", unet.config.video_channels, float(FPS))
     large = f", enlarged by {enlarger} in {options.sr_steps} steps" if enlarger else ""
     return BackboneInfo((audio, video), weights, f"{options.spacing}{large}")
+
+
+def _megabytes(module: nn.Module) -> int:
+    return sum(p.numel() * p.element_size() for p in module.parameters()) // 10**6
