@@ -39,6 +39,16 @@ def command(
     fps: Annotated[
         str, typer.Option("--analysis-fps", metavar="RATE", help="Pictures analysed a second, or native.")
     ] = "10",
+    features: Annotated[
+        tuple[Path, Path] | None,
+        typer.Option(
+            "--features", metavar="REAL FAKE", help="Compare two .npz of features made elsewhere, nothing else."
+        ),
+    ] = None,
+    compare: Annotated[
+        tuple[Path, Path] | None,
+        typer.Option("--compare", metavar="A B", help="Put two evaluated runs beside each other, clip by clip."),
+    ] = None,
     max_bad: Annotated[
         float | None,
         typer.Option(
@@ -63,6 +73,8 @@ def command(
         rule=rule,
         height=_parse_height(height),
         fps=_parse_fps(fps),
+        features=features,
+        compare=compare,
         max_bad=max_bad,
         cache=cache,
         rows=_parse_rows(rows),
@@ -71,6 +83,8 @@ def command(
     )
     if recipe is None and settings:
         raise UsageError("--set changes a recipe: name one with --recipe")
+    if (features or compare) and (recipe or samples or reference):
+        raise UsageError("--features and --compare stand alone: no recipe, no samples")
     if recipe is not None and independent is not None:
         raise UsageError("--independent: with a recipe, independent samples are drawn from it")
     from mmdisco_cli.recipe import load

@@ -47,6 +47,8 @@ class EvalOptions:
     height: int | None = 128  # of analysed pictures, their shorter side; None: the file's own
     fps: Fraction | None = Fraction(10)  # of analysed pictures; None: the file's own
     max_bad: float | None = None  # share of clips that may be unusable; None: 0 for samples, 5 % for real ones
+    features: tuple[Path, Path] | None = None  # real and fake
+    compare: tuple[Path, Path] | None = None
     extractors: tuple[str, ...] = ()  # NAME[:PRESET][=WEIGHTS]
     compat: str | None = None
     cache: Path | None = Path("runs/cache")

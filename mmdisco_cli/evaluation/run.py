@@ -18,6 +18,8 @@ from mmdisco_cli.training.distribution import Ranks, join_ranks, leave_ranks
 PROTOCOLS = {
     "bounce": "mmdisco_cli.evaluation.bounce",
     "clips": "mmdisco_cli.evaluation.clips",
+    "compare": "mmdisco_cli.evaluation.compare",
+    "features": "mmdisco_cli.evaluation.features_files",
     "gaussians": "mmdisco_cli.evaluation.gaussians",
     "gaussians-ablation": "mmdisco_cli.evaluation.gaussians_ablation",
 }
@@ -40,7 +42,9 @@ def evaluate(recipe: Recipe | None, options: EvalOptions) -> None:
         UsageError: a metric that the protocol does not have, or options that do not fit.
         DataError, PluginError, DeviceError: models or samples cannot be used.
     """
-    module = import_module(PROTOCOLS[recipe.eval.protocol if recipe else "clips"])
+    alone = "compare" if options.compare else "features" if options.features else "clips"
+    name = recipe.eval.protocol if recipe else alone
+    module = import_module(PROTOCOLS[name])
     _require_known(options.metrics, module.METRICS)
     directory = options.out or (Path("runs") / recipe.name / "eval" if recipe else Path("runs") / "eval")
     make_directory(directory)
@@ -48,14 +52,18 @@ def evaluate(recipe: Recipe | None, options: EvalOptions) -> None:
     ranks = join_ranks(torch.device("cpu"))
     report = _measured(module, recipe, options, ranks)
     if report is not None:
-        _show(as_json(recipe, report, options.metrics), report, options)
+        _show(as_json(recipe, name, report, options.metrics), report, options)
     leave_ranks(ranks)
 
 
 def _measured(module: Any, recipe: Recipe | None, options: EvalOptions, ranks: Ranks) -> Report | None:
     """Return the report, None on every rank but the first."""
     found: Report | None
-    if recipe is None:
+    if options.features is not None:
+        found = module.compare_features(*options.features, options) if ranks.first else None
+    elif options.compare is not None:
+        found = module.compare_runs(*options.compare, options) if ranks.first else None
+    elif recipe is None:
         found = module.compare_folders(options, ranks)
     elif recipe.eval.protocol in FILMS:
         found = module.evaluate(recipe, options, ranks)
@@ -76,11 +84,11 @@ def _show(content: Mapping[str, Any], report: Report, options: EvalOptions) -> N
         console.result(str(file))
 
 
-def as_json(recipe: Recipe | None, report: Report, only: Iterable[str] = ()) -> Mapping[str, Any]:
+def as_json(recipe: Recipe | None, name: str, report: Report, only: Iterable[str] = ()) -> Mapping[str, Any]:
     """Return what `mmdisco eval --json` prints; `only` leaves out all other metrics."""
     chosen = tuple(only) or tuple(report.metrics)
     metrics = {name: value for name, value in report.metrics.items() if name in chosen}
-    protocol = {"name": recipe.eval.protocol if recipe else "clips", **report.protocol}
+    protocol = {"name": name, **report.protocol}
     return {"recipe": recipe.name if recipe else None, "n": report.n, "metrics": metrics, "protocol": protocol}
 
 

@@ -1,0 +1,137 @@
+"""Distances between features that somebody else has extracted: `mmdisco eval --features real.npz fake.npz`."""
+
+import zipfile
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from mmdisco_cli.commands.options import EvalOptions
+from mmdisco_cli.errors import DataError, UsageError
+from mmdisco_cli.evaluation import kernel
+from mmdisco_cli.evaluation.bootstrap import finite
+from mmdisco_cli.evaluation.distances import frechet_record, size_of, warn_of_few
+from mmdisco_cli.evaluation.frechet import HALVES, SIZES, Gaussian, distance, fitted, from_moments, in_order
+from mmdisco_cli.evaluation.report import Report
+from mmdisco_cli.evaluation.tabulate import tabulate
+from mmdisco_cli.evaluation.watching import digest_of
+
+METRICS = ("fd", "kd")
+MOMENTS = (("mu", "sigma"), ("mean", "cov"))
+
+
+@dataclass(frozen=True)
+class Loaded:
+    """What a file holds: features (N, D), or only the Gaussian fitted to them."""
+
+    features: Tensor | None
+    gaussian: Gaussian | None
+
+
+def compare_features(real: Path, fake: Path, options: EvalOptions) -> Report:
+    """Return Frechet and kernel distance of two files of features, unscaled, with their spreads.
+
+    A file is .npy, or .npz with one array (N, D), one called `features`, or `mu` and `sigma`, which give a Frechet
+    distance alone.
+
+    Raises:
+        DataError: a file cannot be read, holds neither, or the two differ in dimension.
+        UsageError: the kernel distance of moments is asked for.
+    """
+    reference, samples = load_features(real), load_features(fake)
+    chosen = options.metrics or METRICS
+    if samples.features is not None and reference.features is not None:
+        metrics = _of_features(samples.features, reference.features, options.seed)
+    elif options.metrics and "kd" in options.metrics:
+        raise UsageError("--metrics kd: moments alone have no kernel distance")
+    else:
+        metrics = {"fd": {"samples": _of_moments(samples, reference)}}
+    metrics = {name: found for name, found in metrics.items() if name in chosen}
+    protocol = {
+        "extractor": "unknown: features made elsewhere",
+        "weights": None,
+        "files": {
+            row: {"path": str(path), "sha256": digest_of(path)} for row, path in (("real", real), ("fake", fake))
+        },
+        "frechet": (
+            f"float64, covariance of N - 1; error: {HALVES} halves of both sets; infinite: {SIZES} subsets of both"
+        ),
+        "kernel": "(x.y/D + 1)^3, unbiased, unscaled, error by jackknife; subsets as in KID",
+        "seed": options.seed,
+    }
+    n = len(samples.features) if samples.features is not None else 0
+    return Report(n, metrics, protocol, _table(metrics))
+
+
+def load_features(path: Path) -> Loaded:
+    """Read features or their moments; raise DataError, naming the file, where there is neither."""
+    arrays = _arrays(path)
+    for names in MOMENTS:
+        if all(name in arrays for name in names):
+            mean, covariance = (_checked(path, arrays[name]) for name in names)
+            if mean.ndim != 1 or covariance.shape != (len(mean), len(mean)):
+                raise DataError(f"{path}: {names[0]} and {names[1]} must be (D,) and (D, D)")
+            count = int(arrays["n"]) if "n" in arrays else None
+            return Loaded(None, from_moments(mean, covariance, count))
+    candidates = [name for name, array in arrays.items() if array.ndim == 2]
+    chosen = "features" if "features" in candidates else candidates[0] if len(candidates) == 1 else None
+    if chosen is None:
+        have = ", ".join(f"{name} {array.shape}" for name, array in arrays.items()) or "nothing"
+        raise DataError(f"{path}: expected one array (N, D), `features`, or `mu` and `sigma`; it holds {have}")
+    features = _checked(path, arrays[chosen])
+    if len(features) < 2:
+        raise DataError(f"{path}: a distance takes at least two clips")
+    return Loaded(in_order(features), None)
+
+
+def _arrays(path: Path) -> dict[str, Any]:
+    try:
+        found = np.load(path, allow_pickle=False)
+        return {"features": found} if isinstance(found, np.ndarray) else dict(found)
+    except (OSError, ValueError, EOFError, zipfile.BadZipFile) as error:
+        reason = error.strerror if isinstance(error, OSError) and error.strerror else "no NumPy file without pickles"
+        raise DataError(f"{path}: {reason}") from error
+
+
+def _checked(path: Path, array: Any) -> Tensor:
+    if array.dtype.kind not in "fiu":
+        raise DataError(f"{path}: holds {array.dtype}, not numbers")
+    values = torch.from_numpy(array.astype(np.float64))
+    if not bool(values.isfinite().all()):
+        raise DataError(f"{path}: not all of its numbers are finite")
+    return values
+
+
+def _of_features(samples: Tensor, reference: Tensor, seed: int) -> dict[str, Any]:
+    if samples.shape[1] != reference.shape[1]:
+        raise DataError(f"features of {samples.shape[1]} and of {reference.shape[1]} dimensions do not compare")
+    warn_of_few("fd", samples, reference)
+    found = kernel.kernel_distance(samples, reference, kernel.as_they_are)
+    record: dict[str, Any] = found.as_json() | size_of(samples, reference)
+    if min(len(samples), len(reference)) >= 4:
+        parts = kernel.over_subsets(samples, reference, seed)
+        size = min(kernel.SUBSET, min(len(samples), len(reference)) // 2)
+        record["subsets"] = {
+            "mean": finite(parts.value), "std": finite(parts.error), "count": kernel.SUBSETS, "size": size
+        }  # fmt: skip
+    return {"fd": {"samples": frechet_record(samples, reference, seed)}, "kd": {"samples": record}}
+
+
+def _of_moments(samples: Loaded, reference: Loaded) -> dict[str, Any]:
+    a, b = (
+        one.gaussian or fitted(one.features)  # type: ignore[arg-type]
+        for one in (samples, reference)
+    )
+    if len(a.mean) != len(b.mean):
+        raise DataError(f"features of {len(a.mean)} and of {len(b.mean)} dimensions do not compare")
+    sizes = {"n": a.count, "n_reference": b.count, "dimension": len(a.mean)}
+    return {"value": finite(distance(a, b)), "error": None, "infinite": None, **sizes}
+
+
+def _table(metrics: dict[str, Any]) -> list[str]:
+    lines = tabulate(metrics, METRICS, ("samples",))
+    one = next(iter(metrics.values()))["samples"]
+    return [*lines, "", f"{one['n']} samples, {one['n_reference']} references, {one['dimension']} dimensions"]

@@ -1,0 +1,120 @@
+"""Features made elsewhere, and two runs beside each other, through the command line."""
+
+import csv
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from mmdisco_cli.app import run as mmdisco
+from mmdisco_cli.errors import ExitCode
+
+pytestmark = pytest.mark.usefixtures("in_empty_folder")
+
+
+def draw(n, d, seed, shift=0.0):
+    return np.random.default_rng(seed).standard_normal((n, d)) + shift
+
+
+def compared(capsys, *arguments):
+    assert mmdisco(["eval", *arguments, "--json"]) == ExitCode.OK
+    return json.loads(capsys.readouterr().out)
+
+
+def test_features_and_their_moments_give_one_frechet_distance(capsys):
+    x, y = draw(300, 6, 0), draw(250, 6, 1, 0.5)
+    np.savez("real.npz", x.astype(np.float32))
+    np.savez("fake.npz", features=y.astype(np.float32), other=np.zeros(3))
+    np.savez("real-moments.npz", mu=x.mean(0), sigma=np.cov(x, rowvar=False))
+    found = compared(capsys, "--features", "real.npz", "fake.npz")
+    fd = found["metrics"]["fd"]["samples"]
+    assert {key: fd[key] for key in ("n", "n_reference", "dimension")} == {"n": 250, "n_reference": 300, "dimension": 6}
+    moments = compared(capsys, "--features", "real-moments.npz", "fake.npz")["metrics"]
+    assert moments.keys() == {"fd"}
+    assert moments["fd"]["samples"]["value"] == pytest.approx(fd["value"], rel=1e-5)
+    assert found["metrics"]["kd"]["samples"]["subsets"]["size"] == 125
+    assert len(found["protocol"]["files"]["fake"]["sha256"]) == 64
+
+
+def test_the_kernel_distance_is_unscaled_and_unbiased(capsys):
+    x, y = draw(7, 5, 2), draw(9, 5, 3, 1.0) * 3
+    np.save("x.npy", x)
+    np.save("y.npy", y)
+
+    def mean(a, b, own):
+        kernel = (a @ b.T / 5 + 1) ** 3
+        return (kernel.sum() - np.trace(kernel)) / (len(a) * (len(a) - 1)) if own else kernel.mean()
+
+    expected = mean(x, x, True) + mean(y, y, True) - 2 * mean(x, y, False)
+    found = compared(capsys, "--features", "x.npy", "y.npy")["metrics"]["kd"]["samples"]
+    assert found["value"] == pytest.approx(expected, rel=1e-9)
+
+
+def test_few_clips_are_warned_of_and_a_set_is_at_0_from_itself(capsys):
+    np.savez("a.npz", draw(20, 40, 4))
+    assert mmdisco(["eval", "--features", "a.npz", "a.npz", "--json"]) == ExitCode.OK
+    output = capsys.readouterr()
+    assert "warning: fd: 20 clips for 40 dimensions" in output.err
+    assert json.loads(output.out)["metrics"]["fd"]["samples"]["value"] == 0
+
+
+def test_what_cannot_be_compared_is_said_in_a_line(capsys):
+    np.savez("a.npz", draw(20, 4, 0))
+    np.savez("wide.npz", draw(20, 5, 0))
+    np.savez("nan.npz", np.full((20, 4), np.nan))
+    np.savez("two.npz", a=draw(4, 4, 0), b=draw(4, 4, 1))
+    np.savez("words.npz", np.array([["a", "b"]]))
+    Path("text.npz").touch()
+    cases = {
+        "wide.npz": "of 5 and of 4 dimensions",
+        "nan.npz": "not all of its numbers are finite",
+        "two.npz": "expected one array",
+        "words.npz": "not numbers",
+        "text.npz": "no NumPy file",
+        "absent.npz": "No such file",
+    }
+    for name, text in cases.items():
+        assert mmdisco(["eval", "--features", "a.npz", name]) == ExitCode.DATA
+        assert text in capsys.readouterr().err, name
+    assert mmdisco(["eval", "--features", "a.npz", "a.npz", "--samples", "x"]) == ExitCode.USAGE
+
+
+def run_of(folder, row, values):
+    folder.mkdir()
+    with (folder / "clips.csv").open("w", newline="") as stream:
+        writer = csv.writer(stream)
+        writer.writerow(["row", "path", "av_align", "flags", "av_lag"])
+        writer.writerow(["real", "0.mp4", 1.0, "", 0.0])
+        for name, value in values.items():
+            writer.writerow([row, f"x/{name}.mp4", value, "silent", ""])
+
+
+def test_runs_are_compared_clip_by_clip(tmp_path, capsys):
+    noise = np.random.default_rng(0).uniform(0, 1, 40)
+    run_of(tmp_path / "a", "independent", dict(enumerate(noise)))
+    run_of(tmp_path / "b", "guided", dict(enumerate(noise + 0.05)))
+    found = compared(capsys, "--compare", "a", "b", "--out", "both")
+    difference = found["metrics"]["av_align"]["difference"]
+    # Paired: the clips differ by far more than the runs, and still the interval is narrow.
+    assert difference["value"] == pytest.approx(0.05)
+    assert difference["high"] - difference["low"] < 1e-9
+    assert (found["n"], found["metrics"].keys()) == (40, {"av_align"})
+    assert json.loads((tmp_path / "both" / "metrics.json").read_text()) == found
+
+
+def test_the_verdict_says_which_run_is_better_or_that_none_is(tmp_path, capsys):
+    noise = np.random.default_rng(1).uniform(0, 1, 40)
+    for name, values in (("a", noise), ("b", noise + 0.05), ("c", noise[::-1])):
+        run_of(tmp_path / name, "samples", dict(enumerate(values)))
+    for other, text in (("b", "the second run is better"), ("c", "no difference can be told")):
+        assert mmdisco(["eval", "--compare", "a", other]) == ExitCode.OK
+        assert text in capsys.readouterr().err
+
+
+def test_runs_without_clips_in_common_do_not_compare(tmp_path, capsys):
+    run_of(tmp_path / "a", "samples", {"p": 1.0})
+    run_of(tmp_path / "b", "samples", {"q": 1.0})
+    for other, text in (("b", "no clips of the same names"), ("absent", "No such file")):
+        assert mmdisco(["eval", "--compare", "a", other]) == ExitCode.DATA
+        assert text in capsys.readouterr().err
