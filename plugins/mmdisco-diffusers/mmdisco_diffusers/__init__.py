@@ -3,14 +3,14 @@
 from collections.abc import Iterable
 
 from mmdisco_cli.hookspecs import BackboneSpec, hookimpl, lazy
-from mmdisco_diffusers.options import AnimateDiffOptions, MelOptions, ModelOptions
+from mmdisco_diffusers.options import AnimateDiffOptions, MelOptions, ModelOptions, StableAudioOptions
 
 __version__ = "0.1.0"
 
 _AUDIO = {
     "audioldm": ("AudioLDM: 16 kHz mono", MelOptions),
     "audioldm2": ("AudioLDM 2: 16 kHz mono", MelOptions),
-    "stable-audio": ("Stable Audio Open: 44.1 kHz stereo, up to 47.5 s", ModelOptions),
+    "stable-audio": ("Stable Audio Open: 44.1 kHz stereo, up to 47.5 s", StableAudioOptions),
 }
 _VIDEO = {
     "animatediff": ("AnimateDiff: 16 frames at 8 fps", AnimateDiffOptions),

@@ -15,6 +15,7 @@ from torch.nn.utils.rnn import pad_sequence
 
 from mmdisco_cli.diffusion.backbone import Condition, ModalityInfo, ModalityPlan, Payload, Request
 from mmdisco_cli.diffusion.schedules import Levels, Schedule
+from mmdisco_diffusers.levels import ended_clean
 from mmdisco_diffusers.memory import memory_lines
 from mmdisco_diffusers.options import ModelOptions
 from mmdisco_diffusers.parts import Parts
@@ -75,7 +76,7 @@ class DiffusersBackbone:
     def __init__(self, family: Family, options: ModelOptions) -> None:
         self.family, self.options, self.parts = family, options, family.parts
         self.device = torch.device("cpu")
-        self._schedule = family.schedule
+        self._schedule = ended_clean(family.schedule) if options.clean_end else family.schedule
         self._rows: dict[tuple[str, str | None, float], tuple[Row, Row]] = {}
         self._ready: set[str] = set()
         roles = family.roles

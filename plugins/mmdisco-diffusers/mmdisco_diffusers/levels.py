@@ -45,6 +45,16 @@ def schedule_of(parts: Parts, changed: Mapping[str, Any] = _NOTHING) -> Schedule
     return discrete_vp(_betas(scheduler), spacing, int(config.get("steps_offset", 0)), end_at_zero)
 
 
+def ended_clean(schedule: Schedule) -> Schedule:
+    """Return the schedule with grids that end at sigma = 0, as ancestral sampling does whatever the scheduler says."""
+
+    def grid(steps: int) -> Levels:
+        t, alpha, sigma = schedule.grid(steps)
+        return Levels(t, torch.cat([alpha[:-1], torch.ones(1)]), torch.cat([sigma[:-1], torch.zeros(1)]))
+
+    return Schedule(schedule.name, schedule.levels_at, grid)
+
+
 def prediction_of(parts: Parts) -> PredictionType:
     """Return what a model says that was trained with a pipeline's scheduler."""
     config = parts.config("scheduler")

@@ -18,6 +18,7 @@ class ModelOptions:
     tiling: bool = option(False, "decode pictures or sound in overlapping tiles")
     slicing: bool = option(False, "decode one sample at a time inside the codec")
     chunk: int = option(8, "samples, or frames where the codec knows only pictures, in the codec together", minimum=1)
+    clean_end: bool = option(False, "end without noise where the scheduler would keep that of its first level")
     pooled: bool = option(False, "show the prompt to the discriminator; only for one that was trained with prompts")
 
 
@@ -26,6 +27,13 @@ class MelOptions(ModelOptions):
     """A model of mel spectrograms."""
 
     normalise: bool = option(True, "bring given sound to the peak of 0.5 that these models were trained on")
+
+
+@dataclass(frozen=True)
+class StableAudioOptions(ModelOptions):
+    """Stable Audio Open."""
+
+    full: bool = option(True, "make all 47.5 s, as trained, and cut; false makes only what is asked for")
 
 
 @dataclass(frozen=True)

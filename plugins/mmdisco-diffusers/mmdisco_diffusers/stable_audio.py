@@ -12,20 +12,21 @@ from mmdisco_cli.diffusion.schedules import Schedule
 from mmdisco_diffusers.backbone import DiffusersBackbone, Roles, Row
 from mmdisco_diffusers.levels import prediction_of, schedule_of
 from mmdisco_diffusers.opening import open_parts
-from mmdisco_diffusers.options import ModelOptions
+from mmdisco_diffusers.options import StableAudioOptions
 from mmdisco_diffusers.parts import Parts
 from mmdisco_diffusers.request import Notes, seconds_of
 
 ROLES = Roles(("transformer",), ("vae",), ("text_encoder", "projection_model"))
+_SIZES = (("transformer", "sample_size"), ("vae", "audio_channels"))
 
 
 class StableAudio:
-    """A `Family`: latents (B, 64, 1024), 21.5 a second, always all of them."""
+    """A `Family`: latents (B, 64, 1024), 21.5 a second, all of them unless the recipe wants fewer."""
 
     roles, pooled = ROLES, "tokens"
 
-    def __init__(self, parts: Parts, options: ModelOptions) -> None:
-        self.parts = parts
+    def __init__(self, parts: Parts, options: StableAudioOptions) -> None:
+        self.parts, self.options = parts, options
 
     @cached_property
     def info(self) -> ModalityInfo:
@@ -51,16 +52,18 @@ class StableAudio:
         return schedule_of(self.parts)
 
     def plan(self, request: Request) -> ModalityPlan:
-        """Return the shapes for a length: all latents are always made, and the sound is cut."""
-        length = int(self.parts.config("transformer")["sample_size"])
+        """Return the shapes for a length: all latents are made, and the sound is cut."""
+        length, channels = (int(self.parts.config(part)[key]) for part, key in _SIZES)
         longest, notes = length * self.hop / self.rate, Notes("audio")
         asked = seconds_of(request, longest)
         seconds = min(asked, longest)
         notes.snap("seconds", asked, seconds, "the most that this model makes")
-        if seconds < longest:
-            notes.add(f"{longest:.2f} s are made whatever the length, and the first {seconds:g} s kept")
         samples = round(seconds * self.rate)
-        channels = int(self.parts.config("vae")["audio_channels"])
+        if not self.options.full:
+            length = -(-samples // self.hop)
+            notes.add("made no longer than asked for, which this model never saw in training")
+        elif seconds < longest:
+            notes.add(f"{longest:.2f} s are made whatever the length, and the first {seconds:g} s kept")
         latent = (self.info.latent_channels, length)
         return ModalityPlan(latent, (channels, samples), self.rate, samples / self.rate, tuple(notes.lines))
 
@@ -121,7 +124,7 @@ class StableAudio:
         return {"tokens": torch.cat([tokens, *times], 1)[0], "times": torch.cat(times, 2)[0]}
 
 
-def build(label: str, options: ModelOptions, request: Request) -> DiffusersBackbone:
+def build(label: str, options: StableAudioOptions, request: Request) -> DiffusersBackbone:
     """Build the backbone of a recipe."""
     parts = open_parts(label, options, ["StableAudioPipeline"], ROLES)
     return DiffusersBackbone(StableAudio(parts, options), options)

@@ -42,6 +42,10 @@ def test_no_gradient_reaches_a_base_model_nor_are_its_activations_kept(family, b
     assert not any(parameter.requires_grad or parameter.grad is not None for parameter in parameters)
 
 
+def test_a_short_stable_audio_conforms_too(backbone):
+    check_backbone(backbone("stable-audio", full=False), Request(seconds=0.5), steps=2)
+
+
 def test_a_prompt_gives_the_same_whatever_its_batch(backbone):
     model = backbone("audioldm2")
     plan = model.plan(Request(seconds=0.32))

@@ -62,6 +62,9 @@ def test_each_family_plans_by_its_own_rules(backbone):
     assert shapes("stable-audio", seconds=9.0)[1:] == (
         (2, 1024), ("audio: seconds 9 becomes 1.28: the most that this model makes",)
     )  # fmt: skip
+    short = backbone("stable-audio", full=False).plan(Request(seconds=0.5))
+    assert (short.latent_shape, short.media_shape) == ((4, 13), (2, 400))
+    assert short.notes == ("audio: made no longer than asked for, which this model never saw in training",)
     latent, media, notes = shapes("animatediff", seconds=2.0, height=20, width=16)
     assert (latent, media) == ((4, 8, 5, 4), (3, 8, 20, 16))
     assert notes == ("video: frames 16 becomes 8: the motion modules were trained on 16 frames and know 8",)
@@ -129,6 +132,13 @@ def test_edm_grids_are_the_schedulers_own(law, tmp_path):
     torch.testing.assert_close(grid.sigma / grid.alpha, scheduler.sigmas, rtol=1e-5, atol=1e-6)
     torch.testing.assert_close(grid.alpha.square() + grid.sigma.square(), torch.ones(7))
     assert prediction_of(parts) == "v"
+
+
+def test_a_grid_may_end_without_noise(backbone):
+    own, clean = (backbone("audioldm", clean_end=end).grid(4, None) for end in (False, True))
+    assert own.sigma[-1] > 0
+    assert (clean.alpha[-1], clean.sigma[-1]) == (1, 0)
+    assert torch.equal(own.sigma[:-1], clean.sigma[:-1])
 
 
 def test_what_is_not_known_is_refused(tmp_path):
