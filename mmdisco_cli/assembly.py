@@ -24,7 +24,8 @@ from mmdisco_cli.diffusion.backbone import (
 from mmdisco_cli.diffusion.coupling import Coupling
 from mmdisco_cli.diffusion.noise import sample_keys
 from mmdisco_cli.errors import DataError, PluginError, UsageError
-from mmdisco_cli.hookspecs import Spec
+from mmdisco_cli.hookspecs import BackboneSpec, Spec
+from mmdisco_cli.missing import require_files
 from mmdisco_cli.plugins import load_registry
 from mmdisco_cli.recipe_schema import Component, Recipe
 from mmdisco_cli.weights_file import find_weights, load_weights, read_about
@@ -105,6 +106,7 @@ def assemble(
         PluginError: a backbone's plugin cannot be imported.
         DeviceError: a backbone cannot go to the device.
     """
+    require_files(recipe, with_discriminator)
     backbones = build_backbones(recipe, device)
     plans = plan_together(backbones, request_of(recipe))
     alone = Assembly(backbones, plans, cast(Coupling, recipe.coupling), device, dtype)
@@ -140,6 +142,30 @@ def _following(backbone: JointBackbone, plan: Plan, request: Request, seconds: f
     return replace(other, notes=(*other.notes, f"{names}: {seconds:g} s long, to fit the other models"))
 
 
+def outline(recipe: Recipe) -> Assembly:
+    """Return the models of a recipe without weights, on no device: what a plan can tell before they are there.
+
+    Raises:
+        PluginError: a backbone's plugin cannot say what it would make.
+        UsageError: options that do not fit.
+    """
+    request, backbones = request_of(recipe), {}
+    for label, component in recipe.backbones.items():
+        lazy = component.spec.outline if isinstance(component.spec, BackboneSpec) else None
+        if lazy is None:
+            raise PluginError(f"backbones.{label}: {component.name} has no plan without its weights")
+        with _naming(f"backbones.{label}"):
+            backbones[label] = as_joint(lazy()(label, component.options, request))
+    plans = plan_together(backbones, request)
+    alone = Assembly(backbones, plans, cast(Coupling, recipe.coupling), torch.device("cpu"))
+    if recipe.discriminator is None or recipe.sample.weights is None:
+        return alone
+    with torch.device("meta"):
+        module = build_discriminator(recipe.discriminator, alone.shapes, alone.pooled)
+    about = {"name": recipe.discriminator.spec.name}
+    return replace(alone, discriminator=LoadedDiscriminator(module, about, Path(recipe.sample.weights), "missing"))
+
+
 def join(alone: Assembly, weights: Path) -> Assembly:
     """Add the discriminator in a file to backbones that it was trained beside; errors as for `assemble`."""
     loaded = load_discriminator(weights, alone)
@@ -151,6 +177,7 @@ def build_backbones(recipe: Recipe, device: torch.device) -> dict[str, JointBack
     """Build the backbones of a recipe by label; untrained where the recipe names no weights for one."""
     if not recipe.backbones:
         raise UsageError(f"recipe {recipe.name} names no backbones")
+    require_files(recipe, discriminator=False)
     request = request_of(recipe)
     backbones = {}
     for label, component in recipe.backbones.items():
@@ -211,6 +238,11 @@ def _check(path: Path, about: Mapping[str, Any], beside: Assembly) -> None:
 def _comparisons(about: Mapping[str, Any], beside: Assembly) -> Iterator[tuple[str, Any, Any]]:
     yield "coupling", about["coupling"], beside.coupling
     yield "modalities", sorted(about["shapes"]), sorted(beside.shapes)
+    if "released" in about:
+        # Its authors name neither the sizes nor the very files of the base models: what must fit is the channels.
+        for modality, shape in beside.shapes.items():
+            yield f"{modality} latents with channels", about["shapes"][modality][0], shape[0]
+        return
     for modality, shape in beside.shapes.items():
         yield f"{modality} latents of shape", tuple(about["shapes"][modality]), shape
     ours = fingerprints(beside.backbones)

@@ -44,9 +44,14 @@ class Spec:
 
 @dataclass(frozen=True)
 class BackboneSpec(Spec):
-    """Describe a base model; `modalities` are those it predicts together, empty for any one that the recipe names."""
+    """Describe a base model; `modalities` are those it predicts together, empty for any one that the recipe names.
+
+    `outline` imports and returns a function like the factory's that needs no weights, for plans made before they are
+    there: its networks lie on no device.
+    """
 
     modalities: tuple[str, ...] = ()
+    outline: Callable[[], Factory] | None = None
 
 
 @dataclass(frozen=True)

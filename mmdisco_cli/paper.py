@@ -11,7 +11,7 @@
 
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import cast
+from typing import Any
 
 import torch
 from safetensors import safe_open
@@ -26,7 +26,7 @@ from mmdisco_cli.diffusion.prediction import to_x0_eps
 from mmdisco_cli.diffusion.samplers import Noise, StepCallback, sampler_of
 from mmdisco_cli.diffusion.schedules import Levels, Schedule, Spacing, trained_schedule
 from mmdisco_cli.discriminators.options import PaperMelOptions, PaperWaveformOptions
-from mmdisco_cli.discriminators.paper import PaperDiscriminator
+from mmdisco_cli.discriminators.paper import PaperDiscriminator, PaperOptions
 from mmdisco_cli.discriminators.paper_configs import RELEASED, Released
 from mmdisco_cli.errors import DataError, UsageError, did_you_mean
 from mmdisco_cli.weights_file import load_weights, read_about
@@ -34,7 +34,10 @@ from mmdisco_cli.weights_file import load_weights, read_about
 Epsilon = Callable[[State, Mapping[str, Tensor]], Mapping[str, Tensor]]
 ORDER = ("audio", "video")
 """In which the authors' code draws noise."""
-_OPTIONS = {"paper-waveform": PaperWaveformOptions, "paper-mel": PaperMelOptions}
+_OPTIONS: dict[str, Callable[[Mapping[str, Any]], PaperOptions]] = {
+    "paper-waveform": lambda options: PaperWaveformOptions(**options),
+    "paper-mel": lambda options: PaperMelOptions(**options),
+}
 
 
 def build_discriminator(config: str) -> PaperDiscriminator:
@@ -69,7 +72,7 @@ def load_discriminator(path: str | Path) -> PaperDiscriminator:
         known = set(stored.keys())
         texts = {m: stored.get_slice(name).get_shape()[1] for m, name in names.items() if name in known}
     try:
-        options = _OPTIONS[about["name"]](**about["options"])
+        options = _OPTIONS[about["name"]](about["options"])
         shapes = {m: tuple(shape) for m, shape in about["shapes"].items()}
         module = PaperDiscriminator(options, shapes, texts)
     except (KeyError, TypeError, ValueError) as error:
@@ -138,7 +141,8 @@ def _schedule(discriminator: PaperDiscriminator, modality: str, sampler: str) ->
     """Return the schedule of a modality with the authors' spacing: even in log-SNR for the singlestep solvers."""
     options = discriminator.options
     name = options.audio_schedule if modality == "audio" else options.video_schedule
-    return trained_schedule(name, cast(Spacing, "logsnr" if sampler in ("dpmpp_3s", "dpm_3s") else "leading"))
+    spacing: Spacing = "logsnr" if sampler in ("dpmpp_3s", "dpm_3s") else "leading"
+    return trained_schedule(name, spacing)
 
 
 def _ours(x: Tensor, order: Sequence[int] | None) -> Tensor:

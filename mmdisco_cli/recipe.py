@@ -1,17 +1,29 @@
 """Find, read and override recipes: plain YAML into frozen dataclasses, every mistake with its line."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
+import yaml
 from yaml.nodes import MappingNode, ScalarNode
 
 from mmdisco_cli.errors import UsageError, did_you_mean
 from mmdisco_cli.plugins import Registry, load_registry
 from mmdisco_cli.recipe_reader import read_recipe
 from mmdisco_cli.recipe_schema import Component, Recipe, differences, to_plain
-from mmdisco_cli.yaml_nodes import assign, lookup, merge, place, read_override, read_tree, without
+from mmdisco_cli.yaml_nodes import assign, lookup, merge, parse_tree, place, read_override, read_tree, without
 
-__all__ = ["Component", "Recipe", "differences", "find", "load", "packaged", "packaged_folder", "to_plain"]
+__all__ = [
+    "Component",
+    "Recipe",
+    "differences",
+    "find",
+    "load",
+    "load_plain",
+    "packaged",
+    "packaged_folder",
+    "to_plain",
+]
 
 
 def packaged_folder() -> Path:
@@ -52,6 +64,14 @@ def load(name: str, overrides: Sequence[str] = (), registry: Registry | None = N
     tree = _with_base(read_tree(path), path)
     if lookup(tree, "name") is None:
         tree = assign(tree, ["name"], ScalarNode("tag:yaml.org,2002:str", path.stem, tree.start_mark))
+    return read_recipe(_overridden(tree, overrides), registry or load_registry())
+
+
+def load_plain(
+    plain: Mapping[str, Any], origin: str, overrides: Sequence[str] = (), registry: Registry | None = None
+) -> Recipe:
+    """Return a resolved recipe from the plain data that `origin` holds; overrides and errors as for `load`."""
+    tree = parse_tree(yaml.safe_dump(dict(plain), sort_keys=False, allow_unicode=True), origin)
     return read_recipe(_overridden(tree, overrides), registry or load_registry())
 
 

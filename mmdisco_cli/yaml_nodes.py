@@ -36,9 +36,15 @@ def read_tree(path: Path) -> MappingNode:
         UsageError: it is no YAML mapping, with the file, line and column.
     """
     try:
-        node = _compose(path.read_text(encoding="utf-8"), str(path))
+        text = path.read_text(encoding="utf-8")
     except UnicodeDecodeError as error:
         raise UsageError(f"{path}: is not UTF-8 text") from error
+    return parse_tree(text, str(path))
+
+
+def parse_tree(text: str, path: str) -> MappingNode:
+    """Compose the mapping in the text of a recipe that lies at `path`; errors as for `read_tree`."""
+    node = _compose(text, path)
     if not isinstance(node, MappingNode):
         raise UsageError(
             f"{path}: expected a mapping of sections, found {'nothing' if is_null(node) else 'something else'}"

@@ -1,7 +1,9 @@
 """`mmdisco sample`."""
 
+from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -11,16 +13,25 @@ from mmdisco_cli.commands.parameters import (
     DryRunOption,
     JsonOption,
     OutOption,
-    RecipeOption,
     SetOption,
 )
 from mmdisco_cli.errors import UsageError, did_you_mean
+
+if TYPE_CHECKING:
+    from mmdisco_cli.recipe_schema import Recipe
 
 _DTYPES = ("float32", "bfloat16")
 
 
 def command(
-    recipe: RecipeOption,
+    recipe: Annotated[
+        str | None,
+        typer.Option("--recipe", metavar="NAME|PATH", help="A recipe file, or the name of a packaged recipe."),
+    ] = None,
+    checkpoint: Annotated[
+        Path | None,
+        typer.Option("--checkpoint", metavar="FILE", help="Weights that say themselves what they belong to."),
+    ] = None,
     n: Annotated[int, typer.Option("--n", metavar="N", min=1, help="How many samples.")] = 16,
     seed: Annotated[int, typer.Option("--seed", metavar="S", min=0, help="Fixes the noise of every sample.")] = 0,
     out: OutOption = None,
@@ -65,9 +76,8 @@ def command(
         dry_run=dry_run,
         json=json,
     )
-    from mmdisco_cli.recipe import load
-
-    loaded = load(recipe, settings or ())
+    loaded, guides = _load(recipe, checkpoint, settings or ())
+    options = options if guides else replace(options, independent=True)
     for modality in options.given:
         if modality not in loaded.modalities:
             raise UsageError(f"--given {modality}: unknown modality{did_you_mean(modality, loaded.modalities)}")
@@ -75,6 +85,21 @@ def command(
     from mmdisco_cli.sampling.run import sample
 
     sample(loaded, options)
+
+
+def _load(recipe: str | None, checkpoint: Path | None, settings: Sequence[str]) -> tuple["Recipe", bool]:
+    """Return the recipe that was asked for by name or by a file, and whether anything can guide it."""
+    if (recipe is None) == (checkpoint is None):
+        raise UsageError(
+            "--recipe and --checkpoint: give one of them" if recipe else "Missing option '--recipe' (or '--checkpoint')"
+        )
+    if checkpoint is not None:
+        from mmdisco_cli.checkpoint_recipe import recipe_of
+
+        return recipe_of(checkpoint, settings)
+    from mmdisco_cli.recipe import load
+
+    return load(str(recipe), settings), True
 
 
 def _read_prompts(path: Path | None) -> list[str]:

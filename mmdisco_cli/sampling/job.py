@@ -4,11 +4,12 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from mmdisco_cli.assembly import Assembly, assemble, join
+from mmdisco_cli.assembly import Assembly, assemble, join, outline
 from mmdisco_cli.commands.options import SampleOptions
 from mmdisco_cli.devices import DTYPES, choose_device
 from mmdisco_cli.diffusion.guidance import Timed
-from mmdisco_cli.errors import DataError, UsageError
+from mmdisco_cli.errors import DataError, PluginError, UsageError
+from mmdisco_cli.missing import missing_files, require_files
 from mmdisco_cli.recipe_schema import Recipe, SampleConfig
 from mmdisco_cli.sampling.given import Source, find_sources
 from mmdisco_cli.sampling.manifest import Row, read_rows
@@ -98,6 +99,8 @@ def _config(recipe: Recipe, options: SampleOptions) -> SampleConfig:
 
 def _assembly(recipe: Recipe, options: SampleOptions, config: SampleConfig) -> tuple[Assembly, list[str]]:
     device, dtype = choose_device(options.device), DTYPES[config.dtype]
+    if options.dry_run and missing_files(recipe, not options.independent):
+        return _outlined(recipe, options), []
     if not options.independent:
         assembly = assemble(recipe, device, dtype)
         _require_form(assembly, config)
@@ -111,6 +114,15 @@ def _assembly(recipe: Recipe, options: SampleOptions, config: SampleConfig) -> t
         # Base models are sampled alone before there is any discriminator; only the logits need one.
         return alone, [f"no logits: {error}"]
     return join(alone, weights), []
+
+
+def _outlined(recipe: Recipe, options: SampleOptions) -> Assembly:
+    """Return what can be planned while weights are missing; where that is nothing, say what is missing."""
+    try:
+        return outline(recipe)
+    except PluginError:
+        require_files(recipe, not options.independent)
+        raise
 
 
 def _require_form(assembly: Assembly, config: SampleConfig) -> None:

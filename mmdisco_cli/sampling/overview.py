@@ -4,7 +4,9 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from mmdisco_cli.diffusion.backbone import count_parameters, memory_lines
+from mmdisco_cli.missing import missing_files
 from mmdisco_cli.sampling.job import Job
+from mmdisco_cli.sampling.memory import memory_mb
 from mmdisco_cli.sampling.outputs import sample_stem
 
 
@@ -25,6 +27,8 @@ def describe(job: Job) -> dict[str, Any]:
         "dtype": job.settings["sample.dtype"],
         "independent": options.independent,
         "guidance": {m: config.guidance.get(m, 1.0) for m in assembly.shapes} if not options.independent else None,
+        "guidance_form": config.guidance_form,
+        "joint_steps": config.joint_steps,
         "window": list(config.window),
         "modalities": {
             m: {
@@ -51,6 +55,8 @@ def describe(job: Job) -> dict[str, Any]:
             "fingerprint": loaded.fingerprint,
             "parameters": sum(p.numel() for p in loaded.module.parameters()),
         },
+        "memory_mb": memory_mb(assembly, config.batch_size),
+        "missing": [str(entry) for entry in missing_files(job.recipe, not options.independent)],
         "notes": list(job.notes),
     }
 
@@ -70,15 +76,20 @@ def overview(plan: Mapping[str, Any]) -> Iterator[str]:
     if found := plan["discriminator"]:
         yield f"discriminator {found['name']}: {_count(found['parameters'])}, {found['weights']}"
     how = f"batches of {plan['batch_size']}, {plan['dtype']} on {plan['device']}"
-    yield f"{plan['sampler']}: {plan['steps']} steps, {how}"
+    again = f", each taken {plan['joint_steps']} times" if plan["joint_steps"] > 1 else ""
+    yield f"{plan['sampler']}: {plan['steps']} steps{again}, {how}"
     yield f"guidance: {_guidance(plan)}"
+    memory = plan["memory_mb"]
+    yield f"memory: about {memory['weights']} MB of weights, {memory['guidance']} MB to guide a batch, in float32"
+    yield from (f"missing: {line}" for line in plan["missing"])
 
 
 def _guidance(plan: Mapping[str, Any]) -> str:
     if plan["guidance"] is None:
         return "none, each model alone"
     weights = ", ".join(f"{modality} {weight:g}" for modality, weight in plan["guidance"].items())
-    return f"{weights} for log-SNR between {plan['window'][0]:g} and {plan['window'][1]:g}"
+    form = " as released" if plan["guidance_form"] == "released" else ""
+    return f"{weights}{form} for log-SNR between {plan['window'][0]:g} and {plan['window'][1]:g}"
 
 
 def _by(shape: list[int]) -> str:

@@ -16,4 +16,5 @@ def mmdisco_backbones() -> Iterable[BackboneSpec]:
         lazy("mmdisco_mmdiffusion.backbone:build"),
         api_version=1,
         modalities=("audio", "video"),
+        outline=lazy("mmdisco_mmdiffusion.outline:build"),
     )

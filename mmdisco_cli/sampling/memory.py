@@ -1,0 +1,48 @@
+"""About how much memory a run of `mmdisco sample` takes, told without running it."""
+
+import copy
+from collections.abc import Mapping
+
+import torch
+from torch import Tensor, nn
+
+from mmdisco_cli.assembly import Assembly
+from mmdisco_cli.diffusion.backbone import count_parameters
+from mmdisco_cli.diffusion.guidance import reads_x0
+
+MEGABYTE = 10**6
+WIDTH = 4
+"""Bytes of a float32."""
+
+
+def memory_mb(assembly: Assembly, batch: int) -> dict[str, int]:
+    """Return megabytes of all weights, and of what guidance keeps of a batch for its backward pass, in float32."""
+    parameters = [count_parameters(backbone) or 0 for backbone in assembly.backbones.values()]
+    loaded = assembly.discriminator
+    if loaded is None:
+        return {"weights": sum(parameters) * WIDTH // MEGABYTE, "guidance": 0}
+    parameters.append(sum(p.numel() for p in loaded.module.parameters()))
+    kept = kept_for_backward(loaded.module, assembly.shapes, assembly.pooled)
+    return {"weights": sum(parameters) * WIDTH // MEGABYTE, "guidance": kept * batch // MEGABYTE}
+
+
+def kept_for_backward(module: nn.Module, shapes: Mapping[str, tuple[int, ...]], pooled: Mapping[str, int]) -> int:
+    """Return the bytes that a discriminator keeps of one sample, its own weights aside, counted on no device."""
+    ghost = copy.deepcopy(module).to("meta")
+    kept: dict[int, Tensor] = {}
+
+    def count(tensor: Tensor) -> Tensor:
+        # Held on to, so that no later tensor takes over the place that tells it apart.
+        kept[tensor.untyped_storage()._cdata] = tensor
+        return tensor
+
+    with torch.device("meta"), torch.enable_grad():
+        x = {m: torch.empty(1, *shape, requires_grad=True) for m, shape in shapes.items()}
+        lam = {m: torch.zeros(1) for m in shapes}
+        texts = {m: torch.empty(1, size) for m, size in pooled.items() if size}
+        extra = ({m: torch.empty(1, *shape) for m, shape in shapes.items()},) if reads_x0(module) else ()
+        with torch.autograd.graph.saved_tensors_hooks(count, lambda tensor: tensor):
+            logit = ghost(x, lam, texts or None, *extra)
+    del logit
+    weights = {tensor.untyped_storage()._cdata for tensor in ghost.state_dict().values()}
+    return sum(t.untyped_storage().nbytes() for place, t in kept.items() if place not in weights)
