@@ -1,0 +1,54 @@
+"""The packaged recipes of these models can be read, and fit their models; the models themselves stay where they are."""
+
+import pytest
+from test_pairs import registry
+
+from mmdisco_cli import recipe as recipes
+from mmdisco_cli.diffusion.backbone import Request
+from mmdisco_cli.errors import DataError
+
+__all__ = ["registry"]  # a fixture
+NAMES = ("audioldm-animatediff", "audioldm2-cogvideox", "stableaudio-wan")
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_it_can_be_read(name, registry, tmp_path):
+    recipe = recipes.load(name, registry=registry)
+    assert recipe.modalities == ("audio", "video")
+    resolved = tmp_path / f"{name}.yaml"
+    resolved.write_text(recipe.to_yaml())
+    assert recipes.load(str(resolved), registry=registry) == recipe
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_its_header_fetches_what_the_message_asks_for(name, registry, tmp_path, monkeypatch):
+    import huggingface_hub.constants
+
+    monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_CACHE", str(tmp_path))
+    monkeypatch.delenv("MMDISCO_DOWNLOAD", raising=False)
+    recipe = recipes.load(name, registry=registry)
+    header = recipes.find(name).read_text().split("summary:")[0]
+    for label, component in recipe.backbones.items():
+        with pytest.raises(DataError, match=r"neither a folder nor in the cache: fetch it with `hf download") as error:
+            component.factory()(label, component.options, Request())
+        command = str(error.value).split("`")[1]
+        assert f"#   {command}" in header
+
+
+@pytest.mark.parametrize(
+    ("name", "audio", "video"),
+    [("audioldm2-cogvideox", "audioldm2", "cogvideox"), ("stableaudio-wan", "stable-audio", "wan")],
+)
+def test_its_options_work_on_models_of_its_kind(name, audio, video, registry, models, tmp_path):
+    from mmdisco_cli.commands.options import SampleOptions
+    from mmdisco_cli.sampling.run import sample
+
+    settings = [
+        f"backbones.audio.path={models(audio)}",
+        f"backbones.video.path={models(video)}",
+        "request={frames: 9, fps: 8, height: 16, width: 16}",
+        "sample.steps=2",
+    ]
+    recipe = recipes.load(name, settings, registry=registry)
+    sample(recipe, SampleOptions(n=1, prompts=("a dog",), out=tmp_path, independent=True))
+    assert len(list(tmp_path.glob("*.mp4"))) == 1
