@@ -67,7 +67,7 @@ def ddpm(
         for again in range(joint_steps):
             # Noise is asked for by a number of its own each time; the first time round that is the step's.
             if again:
-                state = _renoised(state, grid, step, noise((2 * again - 1) * steps + step, state))
+                state = renoised(state, grid, step, noise((2 * again - 1) * steps + step, state))
             prediction = _ask(denoise, state, grid, step, callback)
             state = _ancestor(prediction, grid, step, noise(2 * again * steps + step, state), variance)
     return state
@@ -207,7 +207,7 @@ def _ancestor(
     return new
 
 
-def _renoised(state: State, grid: Grid, step: int, fresh: State) -> State:
+def renoised(state: State, grid: Grid, step: int, fresh: State) -> State:
     """Return states drawn by the forward process at `step` from those at the level after it."""
     new = {}
     for m, levels in grid.items():
