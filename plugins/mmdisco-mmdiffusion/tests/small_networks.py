@@ -28,6 +28,7 @@ def drawn(name: str, shape: Sequence[int]) -> Tensor:
 def drawn_weights(module: nn.Module, mode: str = "fanin") -> dict[str, Tensor]:
     """Return weights for a module: `std002` small everywhere, `fanin` of a size that keeps activations alive."""
     norms = {f"{name}.weight" for name, part in module.named_modules() if isinstance(part, nn.GroupNorm)}
+    norms |= {name for name in module.state_dict() if name.endswith("GroupNorm.weight")}
     return {name: _drawn_weight(name, x.shape, name in norms, mode) for name, x in module.state_dict().items()}
 
 
