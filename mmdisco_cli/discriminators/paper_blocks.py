@@ -11,7 +11,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 GROUPS = 32
-VIDEO_POOL = (1, 2, 2)
+VIDEO_POOL = (2, 2)
 AUDIO_POOL = {1: (4,), 2: (1, 2)}
 """By the number of audio axes: a waveform is pooled in time, a mel latent in frequency alone."""
 
@@ -137,7 +137,9 @@ class ResidualBlock(nn.Module):
         kernel = self.pools.get(modality)
         if kernel is None:
             return x
-        return (F.avg_pool1d, F.avg_pool2d, F.avg_pool3d)[len(kernel) - 1](x, kernel)
+        if modality == "video":  # frame by frame: pooling in three dimensions knows no bfloat16
+            return F.avg_pool2d(x.flatten(1, 2), kernel).unflatten(1, x.shape[1:3])
+        return (F.avg_pool1d if len(kernel) == 1 else F.avg_pool2d)(x, kernel)
 
 
 def _point(modality: str, channels: int, out: int, axes: int) -> nn.Module:
