@@ -8,6 +8,11 @@ from pathlib import Path
 
 import pytest
 
+
+def pytest_configure(config: pytest.Config) -> None:
+    config.addinivalue_line("markers", "browser: drives a headless Chromium, and is skipped where there is none")
+
+
 Cli = Callable[..., subprocess.CompletedProcess[str]]
 MakePlugin = Callable[..., None]
 

@@ -82,14 +82,16 @@ def compare_folders(options: EvalOptions, ranks: Ranks) -> Report | None:
     """
     if options.samples is None:
         raise UsageError("name a recipe, or the clips to measure with --samples DIR")
-    named = {"real": options.reference, "independent": options.independent, "samples": options.samples}
+    # Beside independent ones, samples are what they are in a recipe's report.
+    main = "guided" if options.independent else "samples"
+    named = {"real": options.reference, "independent": options.independent, main: options.samples}
     films = {row: [Film(path) for path in list_clips(folder)] for row, folder in named.items() if folder}
     rows = _watched(films, None, options, ranks)
     if not ranks.first:
         return None
     chosen = frozenset(options.metrics or SCORING)
     scores = score_sets(rows.shown, rows.against, [one.watched for one in rows.reference.clips], options, chosen)
-    n = len(rows.shown["samples"].clips)
+    n = len(rows.shown[main].clips)
     sources = {row: str(folder) for row, folder in named.items() if folder}
     return _report(n, scores.metrics, scores, rows, options, [], [], {"folders": sources})
 

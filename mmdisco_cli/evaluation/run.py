@@ -11,6 +11,7 @@ import torch
 from mmdisco_cli import console
 from mmdisco_cli.commands.options import EvalOptions
 from mmdisco_cli.errors import UsageError, did_you_mean
+from mmdisco_cli.evaluation.html_report import REPORT_FILE, write_report
 from mmdisco_cli.evaluation.report import METRICS_FILE, Report, make_directory, write_json
 from mmdisco_cli.recipe_schema import Recipe
 from mmdisco_cli.training.distribution import Ranks, join_ranks, leave_ranks
@@ -74,13 +75,15 @@ def _measured(module: Any, recipe: Recipe | None, options: EvalOptions, ranks: R
 
 def _show(content: Mapping[str, Any], report: Report, options: EvalOptions) -> None:
     directory = options.out or Path()
-    path = write_json(directory / METRICS_FILE, content)
+    files = [write_json(directory / METRICS_FILE, content), *report.files]
+    if report.clips:
+        files.append(write_report(directory / REPORT_FILE, content, report))
     for line in report.table:
         console.note(line)
     if options.json:
         console.record(content)
         return
-    for file in (path, *report.files):
+    for file in files:
         console.result(str(file))
 
 

@@ -5,17 +5,21 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping, Sequence
 from html import escape
-from importlib.resources import files
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
 from mmdisco_cli.data.media import replacing
 from mmdisco_cli.errors import DataError
-from mmdisco_cli.sampling.drawing import draw_clip
+from mmdisco_cli.evaluation.alignment import peaks_of
+from mmdisco_cli.evaluation.av_align import DEFAULT_RULE, RULES, Peaks, av_align
+from mmdisco_cli.evaluation.watching import Analysis, digest_of, watch
+from mmdisco_cli.page.cards import Card, Player, card_html, sorting_html
+from mmdisco_cli.page.shell import document
 
 MOST = 256
 """Samples shown; each takes some 20 kB of the page."""
+CAPTIONS = {"guided": "guided", "independent": "independent, same noise"}
 
 
 def write_gallery(
@@ -29,80 +33,52 @@ def write_gallery(
     """
     folder = Path(directory)
     shown = list(rows)[:most]
-    page = _page(title, recipe, len(rows), len(shown), [_card(folder, row) for row in shown])
+    page = _page(title, recipe, len(rows), [_card(folder, row) for row in shown])
     target = folder / "index.html"
     with replacing(target) as part:
         part.write_text(page, encoding="utf-8")
     return target
 
 
-def _page(title: str, recipe: str, total: int, shown: int, cards: Sequence[str]) -> str:
-    home = files("mmdisco_cli.sampling")
-    style, script = ((home / name).read_text(encoding="utf-8") for name in ("gallery.css", "gallery.js"))
-    count = f"{total} samples" if shown == total else f"the first {shown} of {total} samples"
+def _page(title: str, recipe: str, total: int, cards: Sequence[Card]) -> str:
+    count = f"{total} samples" if len(cards) == total else f"the first {len(cards)} of {total} samples"
     subtitle = f"recipe {escape(recipe)} · {count}" if recipe else count
     compare = '<label><input type="checkbox" id="compare"> beside independent</label>'
-    return f"""<!doctype html>
-<html lang="en">
-<head>
-<meta charset="utf-8">
-<meta name="viewport" content="width=device-width, initial-scale=1">
-<title>{escape(title)}</title>
-<style>
-{style}</style>
-</head>
-<body>
-<header>
-<div><h1>{escape(title)}</h1><p>{subtitle}</p></div>
-<form autocomplete="off">
-<label>order <select id="order">
-<option value="index 1">by index</option>
-<option value="logit -1">highest logit first</option>
-<option value="logit 1">lowest logit first</option>
-</select></label>
-{compare if any('class="independent"' in card for card in cards) else ""}
-</form>
+    beside = compare if any(len(card.players) > 1 for card in cards) else ""
+    shown = "".join(card_html(card, index) for index, card in enumerate(cards))
+    body = f"""<header>
+<div><h1>{escape(title)}</h1><p>{subtitle}</p>
+<p class="key">marked<i class="seen"></i>motion peaks<i class="heard"></i>onsets</p></div>
+<form autocomplete="off">{sorting_html(cards, CAPTIONS)}{beside}</form>
 </header>
-<main>
-{"".join(cards)}</main>
-<script>
-{script}</script>
-</body>
-</html>
+<main class="gallery">
+{shown}</main>
 """
+    return document(title, body, alone=False)
 
 
-def _card(folder: Path, row: Mapping[str, Any]) -> str:
-    logit = "" if row.get("logit") is None else f"{float(row['logit']):.3f}"
-    figures = _figure(folder, str(row["path"]), "guided", "guided")
+def _card(folder: Path, row: Mapping[str, Any]) -> Card:
+    logit = row.get("logit")
+    players = [_player(folder, str(row["path"]), "guided", {"logit": None if logit is None else float(logit)})]
     if row.get("independent"):
-        figures += _figure(folder, str(row["independent"]), "independent", "independent, same noise")
-    facts = {"sample": row.get("index"), "seed": row.get("seed"), "logit": logit}
-    listed = "".join(
-        f"<div><dt>{name}</dt><dd>{escape(str(value))}</dd></div>"
-        for name, value in facts.items()
-        if value not in (None, "")
-    )
-    prompt = f'<p class="prompt">{escape(str(row["prompt"]))}</p>' if row.get("prompt") else ""
-    index = escape(str(row.get("index", "")))
-    return (
-        f'<article data-index="{index}" data-logit="{logit}">\n<div class="pair">{figures}</div>\n'
-        f"<dl>{listed}</dl>{prompt}\n</article>\n"
-    )
+        players.append(_player(folder, str(row["independent"]), "independent", {}))
+    facts = {"seed": str(row["seed"])} if row.get("seed") is not None else {}
+    return Card(f"sample {row.get('index', '')}", players, facts, str(row.get("prompt") or ""))
 
 
-def _figure(folder: Path, path: str, kind: str, caption: str) -> str:
+def _player(folder: Path, path: str, row: str, values: Mapping[str, float | None]) -> Player:
     file = folder / path
-    try:
-        drawings, seconds = draw_clip(file)
-        time = f'<div class="time" data-seconds="{seconds:.4f}">{drawings}<span class="head"></span></div>'
-    except DataError as error:
-        time = f'<p class="prompt">{escape(str(error))}</p>'
     source = quote(_relative(file, folder))
-    return (
-        f'<figure class="{kind}"><figcaption>{caption}</figcaption>'
-        f'<video src="{source}" controls loop playsinline preload="metadata"></video>{time}</figure>'
-    )
+    try:
+        peaks = peaks_of(watch(file, Analysis(), digest_of(file)), DEFAULT_RULE)
+    except DataError:  # it says why in place of its drawings
+        return Player(row, CAPTIONS[row], file, source, values=values)
+    told = {**values, "av_align": av_align(peaks, RULES[DEFAULT_RULE]), **_counts(peaks)}
+    return Player(row, CAPTIONS[row], file, source, peaks.seen, peaks.heard, told)
+
+
+def _counts(peaks: Peaks) -> dict[str, float]:
+    return {"motion_peaks": len(peaks.seen), "onsets": len(peaks.heard)}
 
 
 def _relative(file: Path, folder: Path) -> str:

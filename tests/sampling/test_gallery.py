@@ -40,11 +40,12 @@ def test_the_page_is_small_complete_and_escaped(tmp_path: Path) -> None:
     for source in ("a%20b%231.mp4", "independent/0.mp4", "broken.mp4"):
         assert f'src="{source}"' in page
     assert page.count("<article") == 2
-    assert 'data-logit="1.250"' in page
+    assert "&quot;guided.logit&quot;: 1.25" in page
+    assert '<option value="guided.logit -1">' in page
     assert 'id="compare"' in page
     assert "http:" not in page
     assert "https:" not in page
-    assert len(page) < 2 * 20_000 + 8_000
+    assert len(page) < 2 * 25_000 + 16_000
 
 
 def test_a_long_run_is_cut_and_says_so(tmp_path: Path) -> None:

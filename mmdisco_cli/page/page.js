@@ -1,10 +1,17 @@
 "use strict";
 const main = document.querySelector("main");
-const number = (card, key) => card.dataset[key] === "" ? -Infinity : Number(card.dataset[key]);
-document.querySelector("#order").addEventListener("change", (event) => {
-  const [key, sign] = event.target.value.split(" ");
-  const cards = [...main.children].sort((a, b) => Number(sign) * (number(a, key) - number(b, key)) || number(a, "index") - number(b, "index"));
-  main.append(...cards);
+const made = (card) => Number(card.dataset.index);
+const valueOf = (card, key) => JSON.parse(card.dataset.values)[key];
+const order = document.querySelector("#order");
+if (order) order.addEventListener("change", () => {
+  const [key, sign] = order.value.split(" ");
+  // A clip without the value comes last, whichever way round.
+  const by = (a, b) => {
+    const [x, y] = [valueOf(a, key), valueOf(b, key)];
+    if (x == null || y == null) return (x == null) - (y == null);
+    return Number(sign) * (x - y);
+  };
+  main.append(...[...main.children].sort((a, b) => (key && by(a, b)) || made(a) - made(b)));
 });
 const compare = document.querySelector("#compare");
 if (compare) compare.addEventListener("change", () => main.classList.toggle("compare", compare.checked));
@@ -14,6 +21,8 @@ for (const figure of document.querySelectorAll("figure")) {
   const length = Number(time.dataset.seconds);
   const draw = () => { head.style.left = `${100 * Math.min(1, video.currentTime / length)}%`; if (!video.paused) requestAnimationFrame(draw); };
   for (const name of ["play", "seeked", "timeupdate"]) video.addEventListener(name, draw);
+  // One clip is heard at a time.
+  video.addEventListener("play", () => { for (const other of document.querySelectorAll("video")) if (other !== video) other.pause(); });
   time.addEventListener("click", (event) => {
     const box = time.getBoundingClientRect();
     video.currentTime = length * (event.clientX - box.left) / box.width;

@@ -1,8 +1,11 @@
-"""Draw a clip on one time axis for the gallery: a strip of its frames, its waveform, its spectrogram."""
+"""Draw a clip on one time axis: a strip of its frames, marks of its events, its waveform, its spectrogram."""
 
 from __future__ import annotations
 
 import base64
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from fractions import Fraction
 from pathlib import Path
 
 import torch
@@ -10,10 +13,10 @@ from torch import Tensor
 from torch.nn.functional import interpolate
 from torchvision.io import encode_jpeg
 
-from mmdisco_cli.data.media import MediaInfo, probe, read_audio, read_video
+from mmdisco_cli.data.media import MediaInfo, probe, read_audio, read_pictures
 
 FRAMES = 16
-THUMB = 48
+THUMB, POSTER = 48, 192
 RATE = 16000
 WINDOW, HOP = 512, 64
 BARS = 160
@@ -23,22 +26,47 @@ FLOOR_DB = 70.0
 COLOURS = ((0.02, 0.02, 0.08), (0.33, 0.08, 0.46), (0.73, 0.21, 0.33), (0.98, 0.56, 0.15), (0.99, 0.98, 0.75))
 
 
-def draw_clip(path: Path) -> tuple[str, float]:
-    """Return the drawings of a file as HTML, at most some 20 kB, and its length in seconds."""
+@dataclass(frozen=True)
+class Drawn:
+    """The drawings of a clip as HTML, its length in seconds, and a picture of it as a data: address."""
+
+    html: str
+    seconds: float
+    poster: str
+
+
+def draw_clip(path: Path, marks: Mapping[str, Sequence[float]] | None = None) -> Drawn:
+    """Return the drawings of a file, at most some 25 kB.
+
+    `marks` are times in seconds by kind: `seen` points up to the frames, `heard` down to the sound.
+    """
     info = probe(path)
     seconds = float(info.span(("video",) if info.audio is None else ("audio", "video")).stop)
-    parts = [f'<img alt="frames" src="{_film_strip(info, seconds)}">']
+    pictures = read_pictures(info, [Fraction(seconds) * k / FRAMES for k in range(FRAMES)], *_size(info, POSTER))
+    parts = [f'<img class="strip" alt="frames" src="{_film_strip(pictures, info)}">', _marks(marks or {}, seconds)]
     if info.audio is not None:
         sound = read_audio(path, 0, seconds, RATE, info=info, slack=info.audio.start + 1)[0]
         parts += [_waveform(sound), f'<img class="spectrum" alt="spectrogram" src="{_spectrogram(sound)}">']
-    return "".join(parts), seconds
+    return Drawn("".join(parts), seconds, _jpeg(pictures[FRAMES // 3].float().div(255), quality=70))
 
 
-def _film_strip(info: MediaInfo, seconds: float) -> str:
-    width = max(8, min(2 * THUMB, round(THUMB * info.width / max(1, info.height))))
-    video = read_video(info.path, 0, FRAMES, FRAMES / seconds, THUMB, width, info=info)
-    strip = video.permute(0, 2, 1, 3).reshape(3, THUMB, -1)
-    return _jpeg(strip.add(1).div(2), quality=80)
+def _marks(marks: Mapping[str, Sequence[float]], seconds: float) -> str:
+    points = "".join(
+        f'<i class="{kind}" style="left:{100 * time / seconds:.2f}%" title="{kind} at {time:.3f} s"></i>'
+        for kind, times in marks.items()
+        for time in times
+        if 0 <= time <= seconds
+    )
+    return f'<div class="marks">{points}</div>' if points else ""
+
+
+def _size(info: MediaInfo, height: int) -> tuple[int, int]:
+    return height, max(8, min(2 * height, round(height * info.width / max(1, info.height))))
+
+
+def _film_strip(pictures: Tensor, info: MediaInfo) -> str:
+    small = interpolate(pictures.float(), _size(info, THUMB), mode="area").div(255)
+    return _jpeg(small.permute(1, 2, 0, 3).reshape(3, THUMB, -1), quality=80)
 
 
 def _waveform(sound: Tensor) -> str:

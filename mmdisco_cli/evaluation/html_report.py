@@ -1,0 +1,226 @@
+"""report.html: one page that needs nothing but itself: the verdict, the figures as plots, the clips to hear and see."""
+
+import json
+from collections.abc import Mapping, Sequence
+from html import escape
+from pathlib import Path
+from typing import Any
+
+from mmdisco_cli.data.media import replacing
+from mmdisco_cli.errors import DataError
+from mmdisco_cli.evaluation.health import FLAGS
+from mmdisco_cli.evaluation.report import Report
+from mmdisco_cli.evaluation.scoring import ScoredClip
+from mmdisco_cli.evaluation.verdict import LEADING, Verdict, verdict_of
+from mmdisco_cli.page.cards import Card, Player, card_html, sorting_html
+from mmdisco_cli.page.charts import NONE, curve_panel, dots_panel, figure_html, interval_panel, short
+from mmdisco_cli.page.embedding import embedded
+from mmdisco_cli.page.shell import document
+
+REPORT_FILE = "report.html"
+MOST = 36
+"""Cards shown: the third that is best, the third that is worst, and a third spread evenly over all others."""
+ROWS = ("real", "independent", "guided", "samples")
+NOTES = {
+    "event_iou": "events seen and heard within 50 ms, over all events",
+    "kind_correlation": "size seen against lowness heard",
+    "material_agreement": "matched events that look and sound of one material; a third is chance",
+    "av_align": "onsets that meet motion peaks, over all of both; the stroke: mismatched pairs",
+    "av_align_gain": "AV-Align less its value for mismatched pairs",
+    "av_lag": "seconds by which sound is late",
+    "fd_logmel": "Frechet distance of log-mel statistics to real clips; ± over halves",
+    "kd_logmel": "kernel distance of log-mel statistics to real clips; ± two standard errors",
+    "kd_frames": "kernel distance of colours to real clips",
+    "kd_motion": "kernel distance of movement to real clips",
+}
+TOLD = ("event_iou", "av_align", "av_align_chance", "av_lag", "onsets", "motion_peaks", "motion", "rms_db")
+SPELT = {"av": "AV", "iou": "IoU", "fd": "FD", "kd": "KD", "logmel": "log-mel"}
+CHANCE = {"av_align": "av_align_chance"}
+
+
+def write_report(path: Path, content: Mapping[str, Any], report: Report) -> Path:
+    """Write the page of a report; raise DataError where it cannot be written."""
+    metrics, clips = content["metrics"], report.clips
+    verdict = verdict_of(metrics, clips, content["protocol"]["seed"])
+    cards = cards_of(clips, verdict)
+    title = f"{content['recipe'] or 'clips'}: evaluation"
+    sections = (
+        _head(title, content, report),
+        verdict_html(verdict, metrics),
+        plots_html(metrics, clips, verdict),
+        table_html(metrics),
+        health_html(metrics, content["protocol"]),
+        clips_html(cards, clips),
+        f"<details><summary>How this was measured</summary><pre>{escape(_json(content['protocol']))}</pre></details>\n",
+    )
+    with replacing(path) as part:
+        part.write_text(document(title, "".join(sections), alone=True), encoding="utf-8")
+    return path
+
+
+def verdict_html(verdict: Verdict, metrics: Mapping[str, Any]) -> str:
+    """Return the sentence that the page opens with, and the figures that it rests on."""
+    mood = {True: "good", False: "bad", None: ""}[verdict.good]
+    rows = metrics.get(verdict.metric, {}) if verdict.metric else {}
+    tiles = "".join(
+        f'<div class="tile row-{row}"><span>{row}</span><b>{_value(rows[row])}</b>'
+        f"<span>{_interval(rows[row])}</span></div>"
+        for row in ("guided", "samples", "independent", "real")
+        if rows.get(row)
+    )
+    return (
+        f'<section class="verdict {mood}"><p class="says">{escape(verdict.says)}</p>'
+        f'<p class="because">{escape(verdict.because)}</p><div class="tiles">{tiles}</div></section>\n'
+    )
+
+
+def plots_html(metrics: Mapping[str, Any], clips: Sequence[ScoredClip], verdict: Verdict) -> str:
+    """Return a plot a metric, the clips one by one, and the discriminator over noise levels."""
+    panels = [
+        interval_panel(_title(name), NOTES.get(name, ""), _rows(figures), _rows(metrics.get(CHANCE.get(name, ""), {})))
+        for name, figures in metrics.items()
+        if name not in CHANCE.values() and isinstance(figures, Mapping) and _rows(figures)
+    ]
+    column = LEADING[verdict.metric][1] if verdict.metric else "av_align"
+    values = {row: [v for c in clips if c.row == row and (v := c.values.get(column)) is not None] for row in ROWS}
+    panels.append(dots_panel(f"{_title(column)}, every clip", values))
+    for name, half in (("accuracy", 0.5), ("interaction", None)):
+        levels = (metrics.get(name) or {}).get("levels", [])
+        points = [(next(iter(one["log_snr"].values())), one["value"]) for one in levels if one["value"] is not None]
+        panels.append(curve_panel(f"Discriminator: {name}", "over log-SNR, from noise to data", points, half))
+    return f'<h2>Figures</h2>\n<div class="panels">{"".join(panels)}</div>\n'
+
+
+def table_html(metrics: Mapping[str, Any]) -> str:
+    """Return every figure in a table, with the sizes without which a distance says nothing."""
+    named = {name: _rows(figures) for name, figures in metrics.items() if isinstance(figures, Mapping)}
+    rows = [row for row in ROWS if any(row in figures for figures in named.values())]
+    head = "".join(f"<th>{row}</th>" for row in rows)
+    body = "".join(
+        f"<tr><td>{_title(name)}</td>{''.join(f'<td>{_sized(figures.get(row))}</td>' for row in rows)}</tr>"
+        for name, figures in named.items()
+        if figures
+    )
+    return f"<h2>All figures</h2>\n{_table(head, body)}\n"
+
+
+def health_html(metrics: Mapping[str, Any], protocol: Mapping[str, Any]) -> str:
+    """Return what is odd about the clips as films, and every one that could not be used, with its reason."""
+    rows = metrics.get("health") or {}
+    if not rows:
+        return ""
+    columns = ("n", "unusable", *FLAGS, "largest_gap")
+    head = "".join(f"<th>{_title(name)}</th>" for name in columns)
+    body = "".join(
+        f"<tr><td>{escape(row)}</td>{''.join(f'<td>{found[name]}</td>' for name in columns)}</tr>"
+        for row, found in rows.items()
+    )
+    bad = "".join(f"<li>{escape(one['path'])}: {escape(one['reason'])}</li>" for one in protocol.get("unusable", ()))
+    listed = f"<details open><summary>Left out</summary><ul>{bad}</ul></details>" if bad else ""
+    return f"<h2>Health of the films</h2>\n{_table(head, body)}{listed}\n"
+
+
+def clips_html(cards: Sequence[Card], clips: Sequence[ScoredClip]) -> str:
+    """Return the clips to play, and what they can be sorted by."""
+    if not cards:
+        return "<main></main>"
+    total = max(sum(clip.row == row for clip in clips) for row in ROWS)
+    few = f"{len(cards)} of {total}: the best, the worst and some between" if len(cards) < total else f"all {total}"
+    shown = "".join(card_html(card, index) for index, card in enumerate(cards))
+    return (
+        f'<h2>Clips</h2>\n<div class="bar-top"><p class="note key">{few}<i class="seen"></i>motion peaks'
+        f'<i class="heard"></i>onsets</p><form autocomplete="off">{sorting_html(cards, {})}</form></div>\n'
+        f'<main class="wide">\n{shown}</main>\n'
+    )
+
+
+def cards_of(clips: Sequence[ScoredClip], verdict: Verdict) -> list[Card]:
+    """Return cards of clips that belong together, by their place among the sorted names of their row."""
+    rows = {row: sorted((c for c in clips if c.row == row), key=lambda c: c.path.name) for row in ROWS}
+    leading = next((row for row in ("guided", "samples", "real") if rows[row]), None)
+    if leading is None:
+        return []
+    column = LEADING[verdict.metric][1] if verdict.metric else "av_align"
+    names = {clip.path.name for clip in rows[leading]}
+    named = any(clip.path.name in names for clip in rows["real"])
+    cards = []
+    for place in _chosen([clip.values.get(column) for clip in rows[leading]]):
+        main = rows[leading][place]
+        found = {row: _partner(rows[row], main, place if row == "real" and not named else None) for row in ROWS}
+        players = [_player(one) for row in ("guided", "samples", "independent", "real") if (one := found[row])]
+        cards.append(Card(main.path.stem, players, {"flags": main.values["flags"]} if main.values["flags"] else {}))
+    return cards
+
+
+def _partner(clips: Sequence[ScoredClip], main: ScoredClip, place: int | None) -> ScoredClip | None:
+    """Return the clip of a row that stands beside another: by its name, or real ones of other names as they come."""
+    if place is not None:
+        return clips[place] if place < len(clips) else None
+    return next((clip for clip in clips if clip.path.name == main.path.name), None)
+
+
+def _chosen(values: Sequence[float | None]) -> list[int]:
+    """Return the places of the clips to show, rising."""
+    if len(values) <= MOST:
+        return list(range(len(values)))
+    ranked = sorted(range(len(values)), key=lambda k: (values[k] is None, -(values[k] or 0.0), k))
+    third = MOST // 3
+    between = ranked[third:-third]
+    spread = [between[k * len(between) // third] for k in range(third)]
+    return sorted({*ranked[:third], *spread, *ranked[-third:]})
+
+
+def _player(clip: ScoredClip) -> Player:
+    values = {name: clip.values[name] for name in TOLD if name in clip.values}
+    caption = f"{clip.row} · {clip.path.name}"
+    try:
+        source, copied = embedded(clip.path)
+    except (DataError, OSError):  # what is wrong with it stands in place of its drawings
+        source, copied = "data:,", False
+    caption += " · small copy" if copied else ""
+    return Player(clip.row, caption, clip.path, source, clip.peaks.seen, clip.peaks.heard, values)
+
+
+def _head(title: str, content: Mapping[str, Any], report: Report) -> str:
+    protocol = content["protocol"]
+    about = [f"{report.n} samples a row", f"protocol {protocol['name']}", f"seed {protocol['seed']}"]
+    if isinstance(protocol.get("av_align"), Mapping):
+        how = protocol["av_align"]
+        about.append(f"AV-Align {how['rule']} at {how['shorter_side']} px, {_plain(how['fps'])} pictures a second")
+    return f"<header><div><h1>{escape(title)}</h1><p>{escape(' · '.join(about))}</p></div></header>\n"
+
+
+def _rows(figures: Mapping[str, Any]) -> dict[str, Any]:
+    return {row: found for row in ROWS if isinstance(found := figures.get(row), Mapping) and "value" in found}
+
+
+def _table(head: str, body: str) -> str:
+    return f'<div class="scroll"><table><thead><tr><th></th>{head}</tr></thead><tbody>{body}</tbody></table></div>'
+
+
+def _sized(figure: Mapping[str, Any] | None) -> str:
+    told = figure_html(figure)
+    if not figure or "dimension" not in figure:
+        return told
+    return f"{told}<br><small>n {figure['n']}, reference {figure['n_reference']}, D {figure['dimension']}</small>"
+
+
+def _value(figure: Mapping[str, Any]) -> str:
+    return NONE if figure.get("value") is None else short(figure["value"])
+
+
+def _interval(figure: Mapping[str, Any]) -> str:
+    return f"{short(figure['low'])} to {short(figure['high'])}" if figure.get("low") is not None else "no interval"
+
+
+def _title(name: str) -> str:
+    words = name.split("_")
+    return escape(" ".join(SPELT.get(word, word) for word in words)).replace("AV align", "AV-Align")
+
+
+def _plain(value: Any) -> str:
+    return f"{value:g}" if isinstance(value, float) else str(value)
+
+
+def _json(content: Mapping[str, Any]) -> str:
+    return json.dumps(content, indent=1, ensure_ascii=False)

@@ -1,0 +1,82 @@
+"""What a report says first: whether guidance helped, and on what evidence."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from mmdisco_cli.evaluation.compare import figures
+from mmdisco_cli.evaluation.scoring import ScoredClip
+from mmdisco_cli.evaluation.tabulate import cell
+
+LEADING = {
+    "event_iou": ("events seen and heard together", "event_iou"),
+    "av_align_gain": ("AV-Align beyond mismatched pairs", "av_align_gain"),
+}
+"""Metrics that decide, the first that is there: what they are called, and the column of clips they are means of."""
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """One sentence, what it rests on, whether it is good news (None: neither), and the metric that decided."""
+
+    says: str
+    because: str
+    good: bool | None
+    metric: str | None
+
+
+def verdict_of(metrics: Mapping[str, Any], clips: Sequence[ScoredClip], seed: int) -> Verdict:
+    """Return the verdict of a report."""
+    metric = next((name for name in LEADING if metrics.get(name)), None)
+    if metric is None:
+        return Verdict("Nothing here decides whether sound and picture belong together.", "", None, None)
+    rows = metrics[metric]
+    if {"guided", "independent"} <= rows.keys():
+        return _guidance(metric, rows, clips, seed)
+    return _beyond_chance(metric, rows)
+
+
+def paired(clips: Sequence[ScoredClip], column: str, seed: int) -> dict[str, Any]:
+    """Return the figures of independent (a) and guided (b) clips of the same file name and of their difference."""
+    by_name: dict[str, dict[str, float | None]] = {}
+    for clip in clips:
+        by_name.setdefault(clip.path.name, {})[clip.row] = clip.values.get(column)
+    both = sorted((name, found) for name, found in by_name.items() if {"guided", "independent"} <= found.keys())
+    return figures([(found["independent"], found["guided"]) for _, found in both], seed)
+
+
+def _guidance(metric: str, rows: Mapping[str, Any], clips: Sequence[ScoredClip], seed: int) -> Verdict:
+    name, column = LEADING[metric]
+    found = paired(clips, column, seed)
+    difference = found["difference"] or {"value": None, "low": None, "high": None}
+    low, high = difference["low"], difference["high"]
+    because = (
+        f"{name[0].upper()}{name[1:]}: {cell(rows['independent'])} independent, {cell(rows['guided'])} guided"
+        + (f", {cell(rows['real'])} in real clips" if rows.get("real") else "")
+        + f". Difference of clips of the same noise: {cell(difference)}, over {found['n']} pairs, 95 % interval."
+    )
+    closed = rows.get("gap_closed")
+    if closed and closed.get("value") is not None:
+        because += f" Of the gap to real clips {_percent(closed)} is closed."
+    if low is None or low <= 0 <= high:
+        return Verdict("Whether guidance helped cannot be told from these clips.", because, None, metric)
+    if low > 0:
+        return Verdict("Guidance helped: sound and picture belong together more often.", because, True, metric)
+    return Verdict("Guidance did harm: sound and picture belong together less often.", because, False, metric)
+
+
+def _beyond_chance(metric: str, rows: Mapping[str, Any]) -> Verdict:
+    row = next((name for name in ("samples", "guided", "real") if name in rows), next(iter(rows)))
+    name, _ = LEADING[metric]
+    figure = rows[row]
+    because = f"{name[0].upper()}{name[1:]}: {cell(figure)} in {row}"
+    because += f", {cell(rows['real'])} in real clips." if rows.get("real") and row != "real" else "."
+    low = figure.get("low")
+    if low is None or low <= 0:
+        return Verdict("Sound and picture match no better than those of different clips.", because, None, metric)
+    return Verdict("Sound and picture belong together, beyond chance.", because, True, metric)
+
+
+def _percent(closed: Mapping[str, Any]) -> str:
+    shown = f"{100 * closed['value']:.0f} %"
+    return shown if closed.get("low") is None else f"{shown} [{100 * closed['low']:.0f}, {100 * closed['high']:.0f}]"

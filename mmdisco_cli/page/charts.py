@@ -1,0 +1,124 @@
+"""The plots of a page, in HTML and SVG that takes its colours from the page and so is at home in the dark."""
+
+from collections.abc import Mapping, Sequence
+from html import escape
+from typing import Any
+
+WIDTH, HEIGHT = 560, 190
+MARGIN = 34
+MOST_DOTS = 400
+NONE = "-"
+
+
+def interval_panel(title: str, note: str, figures: Mapping[str, Mapping[str, Any]], chance: Mapping[str, Any]) -> str:
+    """Return a line a row with its value and its interval, or two standard errors, on one scale.
+
+    `chance` is, by row, what mismatched pairs reach, drawn as a stroke. Empty without any value.
+    """
+    known = {row: figure for row, figure in figures.items() if figure and figure.get("value") is not None}
+    if not known:
+        return ""
+    reach = {row: _reach(figure) for row, figure in known.items()}
+    others = [figure["value"] for figure in chance.values() if figure and figure.get("value") is not None]
+    low = min([0.0, *others, *(bounds[0] for bounds in reach.values())])
+    high = max([0.0, *others, *(bounds[1] for bounds in reach.values())])
+    span = (high - low) or 1.0
+
+    def place(value: float) -> str:
+        return f"{100 * (value - low) / span:.2f}%"
+
+    lines = []
+    for row, figure in known.items():
+        below, above = reach[row]
+        stroke = (chance.get(row) or {}).get("value")
+        marks = f'<i class="chance" style="left:{place(stroke)}"></i>' if stroke is not None else ""
+        width = f"{100 * (above - below) / span:.2f}%"
+        lines.append(
+            f'<div class="line row-{escape(row)}"><span class="who">{escape(row)}</span><span class="track">'
+            f'<i class="reach" style="left:{place(below)};width:{width}"></i>{marks}'
+            f'<i class="dot" style="left:{place(figure["value"])}"></i></span>'
+            f'<span class="figure">{figure_html(figure)}</span></div>'
+        )
+    scale = f'<div class="scale"><span><b>{short(low)}</b><b>{short(high)}</b></span></div>'
+    described = f"<p>{escape(note)}</p>" if note else ""
+    return f'<section class="panel"><h3>{escape(title)}</h3>{described}{"".join(lines)}{scale}</section>'
+
+
+def dots_panel(title: str, values: Mapping[str, Sequence[float]]) -> str:
+    """Return every clip's value as a dot, a band a row; of more than 400 an even choice."""
+    known = {row: found for row, found in values.items() if found}
+    if not known:
+        return ""
+    everything = [value for found in known.values() for value in found]
+    low, high = min(everything), max(everything)
+    span, band = (high - low) or 1.0, 44
+    bottom = 12 + band * len(known)
+    parts = [f'<line class="axis" x1="{MARGIN}" x2="{WIDTH - 8}" y1="{bottom}" y2="{bottom}"/>']
+    for place, (row, found) in enumerate(known.items()):
+        step = max(1, -(-len(found) // MOST_DOTS))
+        dots = "".join(
+            f'<circle cx="{MARGIN + (WIDTH - MARGIN - 12) * (value - low) / span:.1f}" '
+            f'cy="{12 + band * place + 10 + (k * 7919 % 100) / 100 * (band - 18):.1f}" r="3"/>'
+            for k, value in enumerate(found[::step])
+        )
+        parts.append(f'<g class="dots row-{escape(row)}">{dots}</g>')
+        parts.append(f'<text x="{MARGIN}" y="{8 + band * place + 2}">{escape(row)}</text>')
+    parts.append(f'<text x="{MARGIN}" y="{bottom + 15}">{short(low)}</text>')
+    parts.append(f'<text x="{WIDTH - 8}" y="{bottom + 15}" text-anchor="end">{short(high)}</text>')
+    drawn = f'<svg viewBox="0 0 {WIDTH} {bottom + 20}" role="img" aria-label="{escape(title)}">{"".join(parts)}</svg>'
+    return f'<section class="panel"><h3>{escape(title)}</h3>{drawn}</section>'
+
+
+def curve_panel(title: str, note: str, points: Sequence[tuple[float, float]], half: float | None = None) -> str:
+    """Return a curve through (x, y), with a dashed line at `half`; empty for fewer than two points."""
+    if len(points) < 2:
+        return ""
+    points = sorted(points)
+    xs, ys = [x for x, _ in points], [y for _, y in points]
+    low, high = min([*ys, half or 0.0]), max([*ys, 1.0])
+    right, bottom = WIDTH - 10, HEIGHT - 24
+
+    def at(x: float, y: float) -> tuple[float, float]:
+        across = MARGIN + (right - MARGIN) * (x - xs[0]) / ((xs[-1] - xs[0]) or 1.0)
+        return across, bottom - (bottom - 10) * (y - low) / ((high - low) or 1.0)
+
+    path = "L".join("{:.1f} {:.1f}".format(*at(x, y)) for x, y in points)
+    dashed = ""
+    if half is not None:
+        level = at(xs[0], half)[1]
+        dashed = f'<line class="half" x1="{MARGIN}" x2="{right}" y1="{level:.1f}" y2="{level:.1f}"/>'
+    labels = "".join(
+        f'<text x="{x:.0f}" y="{y:.0f}" text-anchor="{anchor}">{text}</text>'
+        for x, y, anchor, text in (
+            (MARGIN - 6, bottom, "end", short(low)),
+            (MARGIN - 6, 18, "end", short(high)),
+            (MARGIN, HEIGHT - 8, "start", short(xs[0])),
+            (right, HEIGHT - 8, "end", short(xs[-1])),
+        )
+    )
+    drawn = f'<svg viewBox="0 0 {WIDTH} {HEIGHT}" role="img" aria-label="{escape(title)}">{dashed}'
+    drawn += f'<path class="curve" d="M{path}"/>{labels}</svg>'
+    return f'<section class="panel"><h3>{escape(title)}</h3><p>{escape(note)}</p>{drawn}</section>'
+
+
+def figure_html(figure: Mapping[str, Any] | None) -> str:
+    """Return a value with its interval, or with its standard error."""
+    if not figure or figure.get("value") is None:
+        return NONE
+    value = short(figure["value"])
+    if figure.get("low") is not None:
+        return f"{value} <small>[{short(figure['low'])}, {short(figure['high'])}]</small>"
+    return value if figure.get("error") is None else f"{value} <small>± {short(figure['error'])}</small>"
+
+
+def short(value: float) -> str:
+    """Return a number of a plot."""
+    return f"{value:.3g}" if abs(value) >= 100 else f"{value:.3f}".rstrip("0").rstrip(".") if value else "0"
+
+
+def _reach(figure: Mapping[str, Any]) -> tuple[float, float]:
+    value = float(figure["value"])
+    if figure.get("low") is not None:
+        return float(figure["low"]), float(figure["high"])
+    error = 2 * float(figure.get("error") or 0.0)
+    return value - error, value + error

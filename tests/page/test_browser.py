@@ -1,0 +1,148 @@
+"""Pages in a browser: clips play, sorting sorts, nothing is asked of anybody and nothing is complained of."""
+
+import json
+import shutil
+from pathlib import Path
+
+import pytest
+import torch
+
+from mmdisco_cli.app import run as mmdisco
+from mmdisco_cli.data.media import write_mp4
+from mmdisco_cli.errors import ExitCode
+from mmdisco_cli.sampling.gallery import write_gallery
+
+CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
+pytestmark = [pytest.mark.browser, pytest.mark.slow, pytest.mark.skipif(CHROMIUM is None, reason="no Chromium")]
+ASSETS = Path(__file__).parent.parent / "assets"
+PLAY = "v => { v.muted = true; return v.play().then(() => new Promise(r => setTimeout(() => r(v.currentTime), 600))) }"
+
+
+@pytest.fixture(scope="module")
+def browser():
+    playwright = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
+    with playwright.sync_playwright() as started:
+        found = started.chromium.launch(
+            executable_path=CHROMIUM, args=["--no-sandbox", "--autoplay-policy=no-user-gesture-required"]
+        )
+        yield found
+        found.close()
+
+
+class Opened:
+    """A page with all that it complained of and asked for."""
+
+    def __init__(self, browser, path, **options):
+        self.complaints, self.requests = [], []
+        self.page = browser.new_page(**options)
+        self.page.on("console", lambda message: self.complaints.append(message.text))
+        self.page.on("pageerror", lambda error: self.complaints.append(str(error)))
+        self.page.on("request", lambda request: self.requests.append(request.url))
+        self.page.goto(path.resolve().as_uri())
+        self.page.wait_for_function("[...document.querySelectorAll('video')].every(v => v.readyState >= 1)")
+
+    def values(self, key):
+        script = "key => [...document.querySelectorAll('article')].map(a => JSON.parse(a.dataset.values)[key])"
+        return self.page.evaluate(script, key)
+
+
+@pytest.fixture(scope="module")
+def report(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("report")
+    samples = folder / "samples"
+    samples.mkdir()
+    for path in [*ASSETS.glob("*.mp4"), *(Path(__file__).parent.parent / "evaluation/clips").glob("*.mp4")]:
+        shutil.copy(path, samples / path.name)
+    torch.manual_seed(0)
+    # Larger than is embedded as it is: a small copy takes its place, and says so.
+    noise = torch.rand(3, 16, 256, 320) * 2 - 1
+    write_mp4(samples / "a <b> & #1.mp4", noise, 0.1 * torch.randn(1, 25600), 10, 16000)
+    code = mmdisco(
+        [
+            "eval",
+            *("--samples", str(samples), "--reference", str(ASSETS), "--independent", str(ASSETS)),
+            *("--out", str(folder / "out"), "--cache", str(folder / "cache")),
+        ]
+    )
+    assert code == ExitCode.OK
+    return folder / "out" / "report.html"
+
+
+def test_a_report_plays_sorts_and_asks_for_nothing(browser, report):
+    opened = Opened(browser, report)
+    page = opened.page
+    assert page.locator(".verdict .says").inner_text()
+    # The first thing on the page, after its title.
+    assert page.evaluate("document.querySelector('header').nextElementSibling.className").startswith("verdict")
+    films = page.locator("video")
+    assert films.count() == 8 + 2 * 5
+    assert films.nth(0).evaluate(PLAY) > 0.2
+    assert page.locator("text=small copy").count() == 1
+    for key in ("guided.av_align", "guided.rms_db", "real.motion"):
+        for sign in (-1, 1):
+            page.select_option("#order", f"{key} {sign}")
+            shown = [value for value in opened.values(key) if value is not None]
+            assert shown == sorted(shown, reverse=sign < 0)
+            assert len(shown) >= 4
+            missing = [value is None for value in opened.values(key)]
+            assert missing == sorted(missing)
+    page.select_option("#order", "")
+    assert page.evaluate("[...document.querySelectorAll('article')].map(a => +a.dataset.index)") == list(range(8))
+    assert page.locator(".marks .seen").count() > 0
+    assert page.locator(".marks .heard").count() > 0
+    assert [url for url in opened.requests if not url.startswith("data:")] == [report.resolve().as_uri()]
+    assert opened.complaints == []
+
+
+def test_a_click_on_the_film_strip_moves_the_film(browser, report):
+    page = Opened(browser, report).page
+    figure = page.locator("figure").first
+    box = figure.locator(".time").bounding_box()
+    figure.locator(".time").click(position={"x": box["width"] / 2, "y": 10})
+    length = float(figure.locator(".time").get_attribute("data-seconds"))
+    assert figure.locator("video").evaluate("v => v.currentTime") == pytest.approx(length / 2, rel=0.05)
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_a_report_fits_a_phone_and_the_dark(browser, report, scheme):
+    opened = Opened(browser, report, viewport={"width": 380, "height": 800}, color_scheme=scheme)
+    assert opened.page.evaluate("document.documentElement.scrollWidth") <= 380
+    red, green, blue = (
+        int(part) for part in opened.page.evaluate(
+            "getComputedStyle(document.body).backgroundColor.match(/\\d+/g).slice(0, 3)"
+        )
+    )  # fmt: skip
+    assert (red + green + blue < 120) == (scheme == "dark")
+    assert opened.complaints == []
+
+
+def test_a_gallery_plays_its_films_and_shows_the_others_on_request(browser, tmp_path):
+    for name in ("0.mp4", "1.mp4", "independent/0.mp4"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        shutil.copy(ASSETS / "mmd_aist_13.mp4", tmp_path / name)
+    rows = [
+        {"path": "0.mp4", "index": 0, "seed": 0, "logit": 1.0, "independent": "independent/0.mp4"},
+        {"path": "1.mp4", "index": 1, "seed": 0, "logit": 2.0},
+    ]
+    opened = Opened(browser, write_gallery(tmp_path, rows, title="t"))
+    page = opened.page
+    assert page.locator("video").first.evaluate(PLAY) > 0.2
+    assert page.locator(".row-independent").is_hidden()
+    page.check("#compare")
+    assert page.locator(".row-independent").is_visible()
+    page.select_option("#order", "guided.logit -1")
+    assert opened.values("guided.logit") == [2.0, 1.0]
+    assert {Path(url).name for url in opened.requests if not url.startswith("data:")} <= {
+        "index.html",
+        "0.mp4",
+        "1.mp4",
+    }
+    assert opened.complaints == []
+
+
+def test_the_page_holds_what_the_command_found(report):
+    found = json.loads((report.parent / "metrics.json").read_text())
+    page = report.read_text()
+    assert f"{found['metrics']['av_align']['guided']['value']:.3f}" in page
+    assert "a &lt;b&gt; &amp; #1.mp4" in page
+    assert "<b> & #1" not in page
