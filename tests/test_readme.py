@@ -18,6 +18,7 @@ from mmdisco_cli.recipe_schema import Recipe
 
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text()
+PLUGINS = ("mmdisco-diffusers", "mmdisco-mmdiffusion", "mmdisco-example")
 # Sampling is made shorter here, by an option that the README explains.
 SHORTER = {
     "mmdisco sample --recipe bounce --n 4 --seed 7 --out runs/seven --json": "--set sample.steps=10",
@@ -38,8 +39,12 @@ def mmdisco_commands() -> list[str]:
 def test_every_console_line_is_a_command_that_is_run_here_or_by_ci() -> None:
     script = (ROOT / ".ci" / "run").read_text()
     others = [command for command in commands() if not command.startswith("mmdisco ")]
-    assert others == ["pip install .", 'pip install ".[test]"', "ruff check . && mypy && OMP_NUM_THREADS=1 pytest"]
+    plugins = "pip install " + " ".join(f"./plugins/{name}" for name in PLUGINS)
+    tests = "ruff check . && mypy && OMP_NUM_THREADS=1 pytest"
+    assert others == ["pip install .", 'pip install ".[test]"', tests, plugins]
     assert '".[test]"' in script
+    assert "for plugin in plugins/*/" in script
+    assert {path.name for path in (ROOT / "plugins").iterdir()} == set(PLUGINS)
     assert all(f"\n{step}" in script for step in ("ruff check .", "mypy", "pytest"))
     assert len(mmdisco_commands()) >= 10
 
