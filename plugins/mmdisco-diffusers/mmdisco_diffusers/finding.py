@@ -41,7 +41,7 @@ def pipeline_class(folder: Path, expected: Collection[str], key: str) -> str:
         raise DataError(f"{key}: {folder}: holds {what}: it has no model_index.json")
     found = str(index.get("_class_name"))
     if found not in expected:
-        raise DataError(f"{key}: {folder}: holds a {found}, not a {' or '.join(expected)}")
+        raise DataError(f"{key}: {folder}: holds the pipeline {found}, not {' or '.join(expected)}")
     return found
 
 

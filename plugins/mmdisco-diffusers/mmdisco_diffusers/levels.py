@@ -32,7 +32,7 @@ def schedule_of(parts: Parts, changed: Mapping[str, Any] = _NOTHING) -> Schedule
     Its grid is what `set_timesteps` would give the pipeline.
     """
     name, config = parts.class_name("scheduler"), {**parts.config("scheduler"), **changed}
-    if _is_flow(name, config):
+    if is_flow(name, config):
         return _flow(parts.get("scheduler"))
     if "sigma_data" in config:
         return _edm(config)
@@ -57,16 +57,21 @@ def ended_clean(schedule: Schedule) -> Schedule:
 
 def prediction_of(parts: Parts) -> PredictionType:
     """Return what a model says that was trained with a pipeline's scheduler."""
-    config = parts.config("scheduler")
-    if _is_flow(parts.class_name("scheduler"), config):
+    return prediction_named(parts.class_name("scheduler"), parts.config("scheduler"))
+
+
+def prediction_named(name: str, config: Mapping[str, Any]) -> PredictionType:
+    """Return what a model says that was trained with a scheduler of this class and configuration."""
+    if is_flow(name, config):
         return "flow"
     said = config.get("prediction_type", "epsilon")
     if said not in _PREDICTIONS:
-        raise UsageError(f"{parts.class_name('scheduler')}: prediction {said!r} is not known")
+        raise UsageError(f"{name}: prediction {said!r} is not known")
     return cast(PredictionType, _PREDICTIONS[said])
 
 
-def _is_flow(name: str, config: Mapping[str, Any]) -> bool:
+def is_flow(name: str, config: Mapping[str, Any]) -> bool:
+    """Return whether a scheduler is one of rectified flow."""
     flows = bool(config.get("use_flow_sigmas")) or config.get("prediction_type") == "flow_prediction"
     return name.startswith("FlowMatch") or flows
 
