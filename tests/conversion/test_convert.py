@@ -1,0 +1,297 @@
+"""`mmdisco convert` on files made with weights from their names: what fits is kept exactly, all else is refused."""
+
+import hashlib
+import json
+
+import pytest
+import torch
+from released_weights import distance, filled, network, small, texts_of, weights
+from safetensors import safe_open
+from safetensors.torch import load_file, save_file
+
+from mmdisco_cli import app, paper
+from mmdisco_cli.conversion import run
+from mmdisco_cli.conversion.kinds import discriminator_shapes
+from mmdisco_cli.conversion.published import PUBLISHED
+from mmdisco_cli.conversion.unet_shapes import (
+    RELEASED_COUPLED,
+    RELEASED_ENLARGER,
+    UNetSizes,
+    coupled_shapes,
+    enlarger_shapes,
+    sizes_of,
+)
+from mmdisco_cli.discriminators.paper_configs import RELEASED
+from mmdisco_cli.weights_file import any_about, save_weights
+
+SMALL_COUPLED = UNetSizes(32, (1, 2), 1, (3, 1), frozenset({1}))
+SMALL_ENLARGER = UNetSizes(32, (1, 2), 1, (6,), frozenset({1}))
+
+
+def digest(shapes):
+    lines = sorted(f"{name} {list(shape)}" for name, shape in shapes.items())
+    return len(lines), hashlib.sha256("\n".join(lines).encode()).hexdigest()[:16]
+
+
+def test_the_tables_of_tensors_are_those_of_the_released_networks():
+    assert digest(coupled_shapes(RELEASED_COUPLED)) == (1046, "c7ee66095161e431")
+    assert digest(enlarger_shapes(RELEASED_ENLARGER)) == (566, "4f624690ae1b3c77")
+
+
+@pytest.mark.parametrize("sizes", [RELEASED_COUPLED, SMALL_COUPLED, RELEASED_ENLARGER, SMALL_ENLARGER])
+def test_sizes_are_read_off_the_tensors(sizes):
+    coupled = len(sizes.inputs) == 2
+    assert sizes_of((coupled_shapes if coupled else enlarger_shapes)(sizes), coupled) == sizes
+
+
+def tensors_of(kind):
+    if kind == "mmdiffusion-unet":
+        return weights(coupled_shapes(SMALL_COUPLED))
+    if kind == "mmdiffusion-sr":
+        return weights(enlarger_shapes(SMALL_ENLARGER))
+    return weights(discriminator_shapes(RELEASED[kind], channels=32))
+
+
+KINDS = [*RELEASED, "mmdiffusion-unet", "mmdiffusion-sr"]
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("suffix", [".pt", ".safetensors"])
+def test_every_kind_is_recognised_and_kept_exactly(kind, suffix, tmp_path, capsys):
+    tensors = tensors_of(kind)
+    source, first, second = tmp_path / f"{kind}{suffix}", tmp_path / "a.safetensors", tmp_path / "deep/b.safetensors"
+    torch.save(tensors, source) if suffix == ".pt" else save_file(tensors, source)
+    for destination in (first, second):
+        assert app.run(["convert", str(source), str(destination)]) == 0
+    assert capsys.readouterr().out.splitlines() == [str(first), str(second)]
+    assert first.read_bytes() == second.read_bytes()
+    stored = load_file(first)
+    assert stored.keys() == tensors.keys()
+    assert all(torch.equal(stored[name], tensor) for name, tensor in tensors.items())
+    about = any_about(first)
+    assert about["source"] == {"file": source.name, "sha256": hashlib.sha256(source.read_bytes()).hexdigest()}
+    assert about.get("released", about.get("architecture")) == kind
+    assert {path.name for path in tmp_path.iterdir()} == {source.name, "a.safetensors", "deep"}
+
+
+def test_a_discriminators_file_says_all_that_sampling_needs(tmp_path):
+    source, converted = tmp_path / "x.pt", tmp_path / "x.safetensors"
+    torch.save(tensors_of("auffusion_videocrafter2_vggsound"), source)
+    assert app.run(["convert", str(source), str(converted)]) == 0
+    about = any_about(converted)
+    assert about["kind"] == "discriminator"
+    assert about["name"] == "paper-mel"
+    assert about["options"]["fusion"] == "transformer"
+    assert about["schedules"]["video"] == {
+        "name": "vp-videocrafter2", "betas": "linear", "start": 0.00085, "end": 0.012, "train_steps": 1000,
+    }  # fmt: skip
+    assert about["pairing"] == {"audio": "auffusion/auffusion-full", "video": "VideoCrafter2"}
+    assert about["cfg"] == {"audio": 8.0, "video": 8.0}
+    assert about["guidance"] == {"audio": 1.0, "video": 8.0}
+
+
+@pytest.mark.parametrize("config", RELEASED)
+def test_a_converted_discriminator_judges_as_the_source_would(config, tmp_path):
+    source, converted, back = (tmp_path / name for name in ("x.pt", "x.safetensors", "back.pt"))
+    original = filled(small(config))
+    torch.save(dict(original.state_dict()), source)
+    format_ = ["--format", config]
+    assert app.run(["convert", str(source), str(converted), *format_]) == 0
+    loaded = paper.load_discriminator(converted)
+    audio = torch.randn(2, original.channels["audio"], *((320,) if original.axes == 1 else (6, 8)))
+    x = {"audio": audio, "video": torch.randn(2, original.channels["video"], 4, 8, 8)}
+    t, texts = torch.tensor([3, 700]), texts_of(RELEASED[config], 2, False)
+    assert torch.equal(loaded.at_times(x, t, texts), original.at_times(x, t, texts))
+    assert not any(p.requires_grad for p in loaded.parameters())
+    assert app.run(["convert", str(converted), str(back)]) == 0
+    state = torch.load(back, weights_only=True)
+    assert list(state) == sorted(original.state_dict())
+    assert all(torch.equal(state[name], tensor) for name, tensor in original.state_dict().items())
+    again = tmp_path / "again.pt"
+    assert app.run(["convert", str(converted), str(again)]) == 0
+    assert back.read_bytes() == again.read_bytes()
+
+
+def test_one_trained_here_goes_back_too_in_float32(tmp_path):
+    """A file of `mmdisco train` holds half precision and the shapes that it was trained on."""
+    module = filled(small("mmdiffusion_landscape"))
+    about = {
+        "kind": "discriminator", "name": "paper-waveform", "options": {"channels": 32, "blocks": 2},
+        "shapes": {"audio": [1, 320], "video": [3, 4, 8, 8]}, "coupling": "index", "backbones": {"film": "x"},
+    }  # fmt: skip
+    source, back = tmp_path / "discriminator.safetensors", tmp_path / "theirs.pt"
+    save_weights(source, module.state_dict(), about)
+    assert app.run(["convert", str(source), str(back)]) == 0
+    state = torch.load(back, weights_only=True)
+    assert {tensor.dtype for tensor in state.values()} == {torch.float32}
+    assert distance(state["last_linear.weight"], module.last_linear.weight) < 1e-3
+
+
+@pytest.fixture
+def written(tmp_path):
+    """A destination that holds something already, which no failure may touch."""
+    destination = tmp_path / "kept.safetensors"
+    destination.write_bytes(b"as it was")
+    return destination
+
+
+def refused(source, destination, capsys, *options):
+    before = sorted(path.name for path in destination.parent.iterdir())
+    code = app.run(["convert", str(source), str(destination), *options])
+    error = capsys.readouterr()
+    assert destination.read_bytes() == b"as it was"
+    assert sorted(path.name for path in destination.parent.iterdir()) == before
+    assert error.out == ""
+    assert error.err.count("\n") == 1
+    return code, error.err
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_missing_surplus_and_misshapen_tensors_are_named(kind, written, capsys, tmp_path):
+    tensors, source = tensors_of(kind), tmp_path / f"{kind}.pt"
+    names = sorted(tensors)
+    gone, bent = names[len(names) // 2], names[len(names) // 3]
+    del tensors[gone]
+    tensors[bent] = torch.zeros(7, 7, 7)
+    tensors["extra.weight"] = torch.zeros(2)
+    torch.save(tensors, source)
+    code, error = refused(source, written, capsys)
+    title = {"mmdiffusion-unet": "coupled U-Net", "mmdiffusion-sr": "super-resolution"}.get(kind, kind)
+    assert code == 4
+    assert title in error
+    assert "3 tensors do not fit" in error
+    assert f"missing {gone}; surplus extra.weight; {bent} is (7, 7, 7), not (" in error
+
+
+@pytest.mark.parametrize("config", RELEASED)
+def test_one_wrong_shape_of_the_released_size_is_told_as_one(config, written, capsys, tmp_path):
+    """Not even the tensor that tells the width may throw the rest off."""
+    source = tmp_path / f"{config}.pt"
+    shapes = discriminator_shapes(RELEASED[config])
+    tensors = {name: torch.empty(1).expand(shape) for name, shape in shapes.items()}
+    stem = "feature_extractor.input_blocks.0.0.video_conv.video_conv_spatial.weight"
+    tensors[stem] = torch.empty(1).expand(64, *shapes[stem][1:])
+    torch.save(tensors, source)
+    code, error = refused(source, written, capsys)
+    assert code == 4
+    assert f"discriminator {config}, but 1 tensors do not fit: {stem} is (64, " in error
+
+
+def test_more_misfits_than_a_line_holds_are_counted(written, capsys, tmp_path):
+    source = tmp_path / "landscape.pt"
+    tensors = tensors_of("mmdiffusion_landscape")
+    torch.save({name: tensors[name] for name in list(tensors)[:100]}, source)
+    code, error = refused(source, written, capsys)
+    assert code == 4
+    assert "; and 61 more" in error
+
+
+def test_another_kind_than_was_asked_for_is_told_as_what_it_is(written, capsys, tmp_path):
+    source = tmp_path / "x.pt"
+    torch.save(tensors_of("audioldm_animediff_vggsound"), source)
+    for asked in ("mmdiffusion-unet", "auffusion_videocrafter2_vggsound", "mmdiffusion_landscape"):
+        code, error = refused(source, written, capsys, "--format", asked)
+        assert code == 4
+        assert f"is no {asked}; it looks like discriminator audioldm_animediff_vggsound" in error
+
+
+@pytest.mark.parametrize("suffix", [".pt", ".safetensors"])
+@pytest.mark.parametrize("share", [0.0, 0.001, 0.5, 0.999])
+def test_a_truncated_file_is_refused(suffix, share, written, capsys, tmp_path):
+    tensors, source = tensors_of("mmdiffusion_landscape"), tmp_path / f"x{suffix}"
+    torch.save(tensors, source) if suffix == ".pt" else save_file(tensors, source)
+    content = source.read_bytes()
+    source.write_bytes(content[: int(share * len(content))])
+    code, error = refused(source, written, capsys)
+    assert code == 4
+    assert str(source) in error
+
+
+class Harmful:
+    """What a pickle could do if it were believed."""
+
+    def __reduce__(self):
+        return (open, (self.path, "w"))
+
+    path = ""
+
+
+def test_nothing_in_a_pickle_is_run(written, capsys, tmp_path):
+    Harmful.path, source = str(tmp_path / "harm"), tmp_path / "x.pt"
+    torch.save({"a": torch.zeros(1), "b": Harmful()}, source)
+    code, error = refused(source, written, capsys)
+    assert code == 4
+    assert "nothing else in it is ever run" in error
+    assert not (tmp_path / "harm").exists()
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        ({"state_dict": {"a": torch.zeros(1)}, "epoch": 3}, "found state_dict, epoch beside or instead"),
+        ({"model.layer.weight": torch.zeros(1)}, "no network that mmdisco knows; its 1 tensors begin with model.layer"),
+        ([torch.zeros(1)], "holds a list, not tensors by name"),
+        ({}, "found nothing"),
+    ],
+)
+def test_other_checkpoints_are_told_as_what_they_are(content, message, written, capsys, tmp_path):
+    source = tmp_path / "x.pt"
+    torch.save(content, source)
+    code, error = refused(source, written, capsys)
+    assert code == 4
+    assert message in error
+
+
+def test_whole_numbers_are_no_weights(written, capsys, tmp_path):
+    tensors, source = tensors_of("mmdiffusion_landscape"), tmp_path / "x.pt"
+    tensors["last_linear.bias"] = torch.zeros(1, dtype=torch.int64)
+    torch.save(tensors, source)
+    code, error = refused(source, written, capsys)
+    assert code == 4
+    assert "last_linear.bias holds torch.int64" in error
+
+
+def test_a_write_that_fails_leaves_the_old_file(written, capsys, tmp_path, monkeypatch):
+    source = tmp_path / "x.pt"
+    torch.save(tensors_of("mmdiffusion_landscape"), source)
+
+    def full(tensors, path, metadata):
+        path.write_bytes(b"half of it")
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("mmdisco_cli.weights_file.save_file", full)
+    capsys.readouterr()
+    assert refused(source, written, capsys)[0] == 4
+
+
+def test_uses_that_make_no_sense(tmp_path, capsys):
+    converted, energy = tmp_path / "x.safetensors", tmp_path / "energy.safetensors"
+    save_weights(
+        converted,
+        network("mmdiffusion_landscape", "fanin").state_dict(),
+        {"kind": "discriminator", "name": "paper-waveform"},
+    )
+    save_weights(energy, {"a": torch.zeros(1)}, {"kind": "discriminator", "name": "energy"})
+    for arguments, code, message in (
+        ([converted, converted], 2, "is the source itself"),
+        ([converted, tmp_path / "y.safetensors"], 2, "is converted already"),
+        ([energy, tmp_path / "y.pt"], 4, "holds energy, for which the authors' code has no layout"),
+        ([tmp_path, tmp_path / "y.pt"], 4, "a folder, not a checkpoint"),
+    ):
+        assert app.run(["convert", *map(str, arguments)]) == code
+        assert message in capsys.readouterr().err
+
+
+def test_the_names_that_format_takes_are_those_that_are_told(tmp_path):
+    assert {entry.format for entry in PUBLISHED} == set(KINDS)
+    assert set(run.formats()) == set(KINDS)
+
+
+def test_the_description_is_json_that_anybody_can_read(tmp_path):
+    source, converted = tmp_path / "x.pt", tmp_path / "x.safetensors"
+    torch.save(tensors_of("mmdiffusion-unet"), source)
+    assert app.run(["convert", str(source), str(converted)]) == 0
+    with safe_open(converted, framework="pt") as file:
+        about = json.loads(file.metadata()["mmdisco"])
+    assert about["options"] == {"channels": 32, "multipliers": [1, 2], "res_blocks": 1, "attention": [1]}
+    assert about["schedule"]["betas"] == "linear"
