@@ -19,7 +19,7 @@ from mmdisco_mmdiffusion.shapes import FPS, SAMPLE_RATE, planned
 from mmdisco_mmdiffusion.unet import CoupledUNet
 
 MODALITIES = ("audio", "video")
-SAMPLE_MB, ENLARGED_MB = 700, 1500
+SAMPLE_MB, ENLARGED_MB = 750, 2000
 """Measured peaks beyond the weights: of a sample in the U-Net, and of the frames that are enlarged together."""
 
 

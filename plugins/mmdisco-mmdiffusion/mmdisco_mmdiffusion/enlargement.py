@@ -14,7 +14,7 @@ from mmdisco_cli.diffusion.schedules import Levels, betas_linear, discrete_vp
 from mmdisco_mmdiffusion.enlarger import FACTOR, Enlarger
 
 FRAMES = 4
-"""Frames that are enlarged together: of the released size they take about 1 GB in float32."""
+"""Frames that are enlarged together: of the released size they take about 2 GB in float32."""
 
 
 @torch.no_grad()

@@ -72,6 +72,9 @@ def test_pictures_are_enlarged_and_given_ones_kept(converted: Path, cli: Cli) ->
     few = ("--set", "backbones.film.sr_steps=1", "--set", "sample.weights=null")
     (film,) = films(converted, cli(*sample, *large, *few), 256)
     assert float(film.video.std()) > 0.05
+    smaller = cli(*sample, "--set", "sample.weights=null")
+    assert smaller.returncode == 2
+    assert "holds samples made with variants.film" in smaller.stderr
     source = "video=runs/landscape/independent/00000-seed0.mp4"
     (heard,) = films(converted, cli(*sample, *large, *few, "--given", source), 256)
     assert gap(heard, film) < 0.1

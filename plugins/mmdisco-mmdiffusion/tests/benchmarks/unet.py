@@ -26,22 +26,33 @@ ROWS = {
     "U-Net and discriminator, float32": {"guided": True},
     "U-Net and discriminator, bfloat16": {"guided": True, "half": True},
 }
+ALONE = {
+    "windowed attention": {"attention": True},
+    "windowed attention with loops": {"attention": True, "loops": True},
+}
+LEVELS = ((256, 2, 1), (384, 4, 4), (512, 8, 8))
+"""Channels, how many times smaller the picture is, and window in frames where the network attends."""
 FORWARD = 1.329e12
 """Floating-point operations of one forward pass at 16 frames of 64 x 64."""
 
 
 def main() -> None:
-    """Measure every row and print a table; ratios are to the first."""
+    """Measure every row and print the tables; ratios are to the first row of each."""
     args = arguments().parse_args()
     if args.row is not None:
-        print(json.dumps(measure(args, ROWS[args.row])))
+        print(json.dumps(measure(args, (ROWS | ALONE)[args.row])))
         return
-    rows = {row: alone(row) for row in ROWS}
+    for table in (ROWS, ALONE):
+        show({row: alone(row) for row in table}, args)
+
+
+def show(rows: Mapping[str, Mapping[str, float]], args: argparse.Namespace) -> None:
+    """Print a table."""
     first = next(iter(rows.values()))
     print(f"{'':<36}{'seconds':>9}{'CPU s':>9}{'cost':>7}{'TFLOP/s':>9}{'peak MB':>9}{'memory':>8}")
     for row, found in rows.items():
         cost, memory = found["cpu"] / first["cpu"], found["peak"] / first["peak"]
-        known = args.pixels == 64 and "guided" not in ROWS[row]
+        known = args.pixels == 64 and "guided" not in ROWS.get(row, {"guided": True})
         rate = f"{FORWARD / found['cpu'] / 1e12:.3f}" if known else ""
         print(f"{row:<36}{found['wall']:9.2f}{found['cpu']:9.2f}{cost:7.2f}{rate:>9}{found['peak']:9.0f}{memory:8.2f}")
 
@@ -53,7 +64,7 @@ def arguments() -> argparse.ArgumentParser:
     parser.add_argument("--repeat", type=int, default=3)
     parser.add_argument("--pixels", type=int, default=64)
     parser.add_argument("--threads", type=int, default=2)
-    parser.add_argument("--row", choices=ROWS, help=argparse.SUPPRESS)
+    parser.add_argument("--row", choices=ROWS | ALONE, help=argparse.SUPPRESS)
     return parser
 
 
@@ -99,6 +110,8 @@ def step_of(args: argparse.Namespace, how: Mapping[str, bool], device: Any) -> C
 
     torch.manual_seed(0)
     make_plain(how)
+    if how.get("attention"):
+        return attention_of(args.pixels, device)
     unet = CoupledUNet(UNetConfig()).eval().requires_grad_(False).to(device)
     state = {"video": torch.randn(1, 3, 16, args.pixels, args.pixels), "audio": torch.randn(1, 1, 25600)}
     state = {m: x.to(device) for m, x in state.items()}
@@ -120,6 +133,21 @@ def step_of(args: argparse.Namespace, how: Mapping[str, bool], device: Any) -> C
             return guide(Guidance(discriminator), state, x0, epsilon, levels)
 
     return step
+
+
+def attention_of(pixels: int, device: Any) -> Callable[[], object]:
+    """Return one windowed attention at each level."""
+    import torch
+
+    from mmdisco_mmdiffusion.attention import CrossAttention
+
+    inputs = []
+    for channels, factor, window in LEVELS:
+        block = CrossAttention(channels, 64, window).requires_grad_(False).to(device)
+        video = torch.randn(1, 16, pixels // factor, pixels // factor, channels, device=device)
+        audio = torch.randn(1, 25600 // factor**2, channels, device=device)
+        inputs.append((block, video, audio, torch.tensor([3], device=device)))
+    return lambda: [block(video, audio, shift) for block, video, audio, shift in inputs]
 
 
 def make_plain(how: Mapping[str, bool]) -> None:
