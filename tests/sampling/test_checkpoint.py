@@ -1,0 +1,268 @@
+"""One weights file is enough to sample with, and weights that are missing are told with where to get them."""
+
+import json
+
+import pytest
+import torch
+from released_weights import filled, small, weights
+
+from mmdisco_cli import app
+from mmdisco_cli.conversion.kinds import discriminator_shapes
+from mmdisco_cli.conversion.unet_shapes import UNetSizes, coupled_shapes, enlarger_shapes
+from mmdisco_cli.data.probing import probe
+from mmdisco_cli.discriminators.paper_configs import RELEASED
+
+PLUGIN = '''
+from dataclasses import dataclass
+from pathlib import Path
+
+import mmdisco_cli.hookspecs as hooks
+from mmdisco_cli.schema import option
+
+
+@dataclass(frozen=True)
+class Options:
+    weights: str = option("", "path")
+    sr_weights: str | None = option(None, "path")
+
+
+@dataclass
+class Pair:
+    """White noise is all that it knows, and its answer is the state itself, a little smaller."""
+
+    fingerprint: str
+
+    @property
+    def info(self):
+        from mmdisco_cli.diffusion.backbone import BackboneInfo, ModalityInfo
+
+        audio = ModalityInfo("audio", "epsilon", 1, 16000.0)
+        return BackboneInfo((audio, ModalityInfo("video", "epsilon", 3, 10.0)), self.fingerprint)
+
+    def plan(self, request):
+        from mmdisco_cli.diffusion.backbone import ModalityPlan, Plan
+
+        audio = ModalityPlan((1, 6400), (1, 6400), 16000.0, 0.4)
+        return Plan({"audio": audio, "video": ModalityPlan((3, 4, 16, 16), (3, 4, 16, 16), 10.0, 0.4)})
+
+    def grid(self, steps, plan):
+        from mmdisco_cli.diffusion.schedules import trained_schedule
+
+        return dict.fromkeys(("audio", "video"), trained_schedule("vp-linear", "logsnr").grid(steps))
+
+    def levels_at(self, u, plan):
+        from mmdisco_cli.diffusion.schedules import make_schedule
+
+        return dict.fromkeys(("audio", "video"), make_schedule("vp-linear").levels_at(u))
+
+    def encode_prompt(self, prompts, negatives, plan):
+        from mmdisco_cli.diffusion.backbone import Condition
+
+        return {"audio": Condition(), "video": Condition()}
+
+    def predict(self, x, t, condition, plan):
+        return {m: 0.9 * state for m, state in x.items()}
+
+    def encode(self, media, plan):
+        return dict(media)
+
+    def decode(self, latent, plan):
+        return {m: x.clamp(-1, 1) for m, x in latent.items()}
+
+
+def build(label, options, request):
+    return Pair("of " + Path(options.weights).name)
+
+
+def outline(label, options, request):
+    return Pair("missing")
+
+
+@hooks.hookimpl
+def mmdisco_backbones():
+    yield hooks.BackboneSpec(
+        "mmdiffusion", "a stand-in", Options, lambda: build, 1, modalities=("audio", "video"), outline=lambda: outline
+    )
+'''
+
+
+@pytest.fixture
+def plugin(make_plugin, tmp_path, monkeypatch):
+    make_plugin("mmdisco-mmdiffusion", PLUGIN)
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+def converted(folder, kind, name):
+    """Convert a small checkpoint of a kind to a file of this name."""
+    folder.mkdir(exist_ok=True)
+    if kind in RELEASED:
+        tensors = weights(discriminator_shapes(RELEASED[kind], channels=32))
+    else:
+        sizes = UNetSizes(32, (1, 2), 1, (3, 1) if kind == "mmdiffusion-unet" else (6,), frozenset({1}))
+        tensors = weights((coupled_shapes if kind == "mmdiffusion-unet" else enlarger_shapes)(sizes))
+    source, destination = folder / f"{name}.pt", folder / f"{name}.safetensors"
+    torch.save(tensors, source)
+    assert app.run(["convert", str(source), str(destination)]) == 0
+    return destination
+
+
+STEPS = ["--set", "sample.steps=3", "--n", "2"]
+
+
+def test_the_discriminators_file_alone_is_enough(plugin, capsys):
+    file = converted(plugin / "weights", "mmdiffusion_landscape", "my: own")
+    converted(plugin / "weights", "mmdiffusion-unet", "mmdiffusion-landscape")
+    capsys.readouterr()
+    assert app.run(["sample", "--checkpoint", str(file), *STEPS, "--json"]) == 0
+    rows = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+    assert [row["index"] for row in rows] == [0, 1]
+    for row in rows:
+        found = probe(row["path"])
+        assert (found.width, found.height) == (16, 16)
+        assert found.audio is not None
+        assert row["guided"] is True
+        assert isinstance(row["logit"], float)
+    # The recipe by name and the same weights are the same run.
+    same = ["sample", "--recipe", "landscape", "--set", f"sample.weights={json.dumps(str(file))}", *STEPS]
+    assert app.run(same) == 0
+    assert capsys.readouterr().out.splitlines() == [row["path"] for row in rows]
+
+
+def test_the_released_form_and_ours_make_different_samples(plugin, capsys):
+    file = converted(plugin / "weights", "mmdiffusion_landscape", "d")
+    converted(plugin / "weights", "mmdiffusion-unet", "mmdiffusion-landscape")
+    common = [
+        "sample",
+        "--checkpoint",
+        str(file),
+        "--set",
+        "sample.steps=3",
+        "--n",
+        "1",
+        "--set",
+        "sample.keep_latents=true",
+    ]
+    for out, form in (("a", "released"), ("b", "logit")):
+        assert app.run([*common, "--out", out, "--set", f"sample.guidance_form={form}"]) == 0
+    assert app.run([*common, "--out", "a", "--set", "sample.guidance_form=logit"]) == 2
+    assert "sample.guidance_form" in capsys.readouterr().err
+
+
+def test_base_weights_alone_are_sampled_unguided(plugin, capsys):
+    file = converted(plugin / "weights", "mmdiffusion-unet", "Landscape")
+    capsys.readouterr()
+    assert app.run(["sample", "--checkpoint", str(file), *STEPS, "--json"]) == 0
+    rows = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+    assert [(row["guided"], row["logit"]) for row in rows] == [(False, None)] * 2
+
+
+def test_every_missing_file_has_a_line_of_its_own(plugin, capsys):
+    assert app.run(["sample", "--recipe", "aist", "--set", "backbones.film.sr_weights=weights/sr.safetensors"]) == 4
+    lines = capsys.readouterr().err.splitlines()
+    assert len(lines) == 3
+    drive, hub = "https://github.com/researchmm/MM-Diffusion#models", "https://huggingface.co/AkioHayakawa/MMDisCo"
+    for line, (key, what, file, where, path) in zip(
+        lines,
+        [
+            ("backbones.film.weights", "coupled U-Net", "AIST++.pt", drive, "weights/mmdiffusion-aist.safetensors"),
+            ("backbones.film.sr_weights", "super-resolution", "AIST++_SR.pt", drive, "weights/sr.safetensors"),
+            ("sample.weights", "discriminator", "mmdiffusion_aist++.pt", hub, "weights/mmdisco-aist.safetensors"),
+        ],
+        strict=True,
+    ):
+        assert line.startswith(f"error: {key}: no {path}, ")
+        assert all(part in line for part in (what, f"download {file} from ", where, f"mmdisco convert {file} {path}"))
+    assert not (plugin / "runs").exists()
+
+
+def test_training_names_the_missing_base_model_alone(plugin, capsys):
+    assert app.run(["train", "--recipe", "landscape", "--set", "data.path=clips"]) == 4
+    lines = capsys.readouterr().err.splitlines()
+    assert [line.partition(": no ")[0] for line in lines] == ["error: backbones.film.weights"]
+
+
+def test_a_dry_run_plans_around_what_is_missing(plugin, capsys):
+    assert app.run(["sample", "--recipe", "landscape", "--dry-run", "--json"]) == 0
+    plan = json.loads(capsys.readouterr().out)
+    assert plan["modalities"]["video"]["latent"] == [3, 4, 16, 16]
+    assert (plan["sampler"], plan["steps"]) == ("dpmpp_3s", 20)
+    assert plan["discriminator"]["parameters"] == 12_682_241
+    assert plan["memory_mb"]["weights"] == 12_682_241 * 4 // 10**6
+    assert plan["memory_mb"]["guidance"] > 0
+    assert [line.partition(": ")[0] for line in plan["missing"]] == ["backbones.film.weights", "sample.weights"]
+    assert app.run(["sample", "--recipe", "landscape", "--dry-run"]) == 0
+    shown = capsys.readouterr().out
+    assert "missing: sample.weights: no weights/mmdisco-landscape.safetensors" in shown
+    assert "guidance: audio 1, video 1 as released for" in shown
+
+
+def test_a_complete_dry_run_misses_nothing(plugin, capsys):
+    converted(plugin / "weights", "mmdiffusion-unet", "mmdiffusion-landscape")
+    converted(plugin / "weights", "mmdiffusion_landscape", "mmdisco-landscape")
+    capsys.readouterr()
+    assert app.run(["sample", "--recipe", "landscape", "--dry-run", "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["missing"] == []
+
+
+def test_without_its_plugin_a_file_says_which_is_needed(tmp_path, monkeypatch, capsys):
+    monkeypatch.setenv("MMDISCO_PLUGINS", "")
+    monkeypatch.chdir(tmp_path)
+    file = converted(tmp_path / "weights", "mmdiffusion_landscape", "d")
+    assert app.run(["sample", "--checkpoint", str(file)]) == 3
+    error = capsys.readouterr().err
+    assert "unknown backbone 'mmdiffusion'" in error
+    assert "mmdisco-mmdiffusion" in error or "mmdiffusion" in error
+
+
+def test_files_that_are_not_sampled_with(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    enlarger = converted(tmp_path / "weights", "mmdiffusion-sr", "sr")
+    foreign = tmp_path / "foreign.safetensors"
+    foreign.write_bytes(b"no weights")
+    capsys.readouterr()
+    for arguments, code, message in (
+        (
+            ["--checkpoint", str(enlarger)],
+            4,
+            "is not sampled with alone: give it to a recipe as backbones.film.sr_weights",
+        ),
+        (["--checkpoint", str(foreign)], 4, "not a readable safetensors file"),
+        (["--checkpoint", "gone.safetensors"], 4, "gone.safetensors: no such file"),
+        (["--checkpoint", str(enlarger), "--recipe", "bounce"], 2, "--recipe and --checkpoint: give one of them"),
+    ):
+        assert app.run(["sample", *arguments]) == code
+        error = capsys.readouterr().err
+        assert message in error
+        assert error.count("\n") == 1
+
+
+def test_one_trained_here_carries_its_recipe(tmp_path, monkeypatch, capsys):
+    from mmdisco_cli.weights_file import PACKAGED
+
+    monkeypatch.chdir(tmp_path)
+    file = PACKAGED / "bounce.safetensors"
+    assert app.run(["sample", "--checkpoint", str(file), "--dry-run", "--json", "--set", "sample.steps=7"]) == 0
+    plan = json.loads(capsys.readouterr().out)
+    assert (plan["recipe"], plan["steps"], plan["discriminator"]["weights"]) == ("bounce", 7, str(file))
+    assert set(plan["modalities"]) == {"audio", "video"}
+
+
+def test_the_released_form_is_for_discriminators_that_know_times(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    assert app.run(["sample", "--recipe", "bounce", "--n", "1", "--set", "sample.guidance_form=released"]) == 2
+    assert "released is for the paper's discriminators, not for energy" in capsys.readouterr().err
+    assert app.run(["sample", "--recipe", "bounce", "--set", "sample.joint_steps=2", "--dry-run"]) == 2
+    assert "joint_steps above 1 takes the sampler ddpm, not ddim" in capsys.readouterr().err
+
+
+def test_memory_grows_with_what_guidance_has_to_keep():
+    from mmdisco_cli.sampling.memory import kept_for_backward
+
+    network = filled(small("mmdiffusion_landscape"))
+    shapes = {"audio": (1, 320), "video": (3, 4, 8, 8)}
+    once = kept_for_backward(network, shapes, {})
+    twice = kept_for_backward(network, {"audio": (1, 640), "video": (3, 8, 8, 8)}, {})
+    # At least what the first norm of each modality gets, and what its convolution gives.
+    assert once > 4 * 32 * (320 + 4 * 8 * 8) * 2
+    assert 1.9 * once < twice <= 2 * once
