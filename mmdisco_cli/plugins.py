@@ -16,7 +16,10 @@ from mmdisco_cli.hookspecs import API_VERSION, OLDEST_API_VERSION, BackboneSpec,
 GROUP = "mmdisco"
 HOST = "mmdisco-cli"
 VARIABLE = "MMDISCO_PLUGINS"
-_DIFFUSERS = ("audioldm", "audioldm2", "stable-audio", "animatediff", "text-to-video-sd", "cogvideox", "wan")
+_DIFFUSERS = (
+    "audioldm", "audioldm2", "stable-audio", "auffusion",
+    "animatediff", "text-to-video-sd", "cogvideox", "videocrafter2", "wan",
+)  # fmt: skip
 OURS = {"mmdiffusion": "mmdisco-mmdiffusion", **dict.fromkeys(_DIFFUSERS, "mmdisco-diffusers")}
 """Plugins of this project by what they provide, for whoever has not installed them."""
 KINDS: dict[str, type[Spec]] = {"backbone": BackboneSpec, "discriminator": DiscriminatorSpec, "dataset": DatasetSpec}

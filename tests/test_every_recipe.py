@@ -15,12 +15,12 @@ NAMES = {
     "clips", "clips-audio", "clips-video",
     "gaussians", "gaussians3", "gaussians-ablation",
     "landscape", "aist",
-    "audioldm-animatediff", "audioldm2-cogvideox", "stableaudio-wan",
+    "audioldm-animatediff", "audioldm2-cogvideox", "auffusion-videocrafter2", "stableaudio-wan",
 }  # fmt: skip
 NEEDS = {
     "landscape": "mmdisco-mmdiffusion", "aist": "mmdisco-mmdiffusion",
     "audioldm-animatediff": "mmdisco-diffusers", "audioldm2-cogvideox": "mmdisco-diffusers",
-    "stableaudio-wan": "mmdisco-diffusers",
+    "auffusion-videocrafter2": "mmdisco-diffusers", "stableaudio-wan": "mmdisco-diffusers",
 }  # fmt: skip
 
 

@@ -3,7 +3,14 @@
 from collections.abc import Iterable
 
 from mmdisco_cli.hookspecs import BackboneSpec, hookimpl, lazy
-from mmdisco_diffusers.options import AnimateDiffOptions, MelOptions, ModelOptions, StableAudioOptions
+from mmdisco_diffusers.options import (
+    AnimateDiffOptions,
+    AuffusionOptions,
+    MelOptions,
+    ModelOptions,
+    StableAudioOptions,
+    VideoCrafter2Options,
+)
 
 __version__ = "0.1.0"
 
@@ -11,11 +18,13 @@ _AUDIO = {
     "audioldm": ("AudioLDM: 16 kHz mono", MelOptions),
     "audioldm2": ("AudioLDM 2: 16 kHz mono", MelOptions),
     "stable-audio": ("Stable Audio Open: 44.1 kHz stereo, up to 47.5 s", StableAudioOptions),
+    "auffusion": ("Auffusion: 16 kHz mono, up to 10.24 s", AuffusionOptions),
 }
 _VIDEO = {
     "animatediff": ("AnimateDiff: 16 frames at 8 fps", AnimateDiffOptions),
     "text-to-video-sd": ("ModelScope and ZeroScope: 16 frames at 8 fps", ModelOptions),
     "cogvideox": ("CogVideoX: 8n + 1 frames at 8 fps", ModelOptions),
+    "videocrafter2": ("VideoCrafter 2: 16 frames at 8 fps", VideoCrafter2Options),
     "wan": ("Wan 2.1 and 2.2: 4n + 1 frames at 16 fps", ModelOptions),
 }
 

@@ -131,9 +131,13 @@ class DiffusersBackbone:
                 self.parts.drop(self.family.roles.text)
         rows = [self._rows[pair] for pair in pairs]
         both = _stacked([row for row, _ in rows] + [row for _, row in rows], self.device)
-        positive = {key: value[: len(pairs)] for key, value in both.items()}
-        pooled = _pooled(positive[self.family.pooled]) if self.options.pooled else None
-        return Condition(positive, {key: value[len(pairs) :] for key, value in both.items()}, pooled)
+        positive, negative = (
+            {key: value[part] for key, value in both.items()} for part in (slice(len(pairs)), slice(len(pairs), None))
+        )
+        if not self.options.pooled:
+            return Condition(positive, negative)
+        entry = self.family.pooled
+        return Condition(positive, negative, _pooled(positive[entry]), _pooled(negative[entry]))
 
     @torch.no_grad()
     def predict(self, x: Tensor, t: Tensor, condition: Payload, plan: ModalityPlan) -> Tensor:

@@ -20,14 +20,24 @@ SILENCE = 1e-4
 """Peak below which sound is left as it is: bringing it to 0.5 would only raise its noise."""
 
 
+_KNOWN = {
+    (16000, 160, 64): (1024, 1024, 512, 0.0, 8000.0),
+    (48000, 480, 256): (2048, 2048, 1024, 20.0, 24000.0),
+    (16000, 160, 256): (2048, 1024, 944, 0.0, 8000.0),
+}
+"""AudioLDM and AudioLDM 2, their variant for 48 kHz, and Auffusion, by sample rate, hop and bands."""
+
+
 @dataclass(frozen=True)
 class MelFormat:
-    """A mel picture's rates, sizes and band in Hz; `window` is both window and transform, in samples."""
+    """A mel picture's rates, sizes and band in Hz; `margin` is how far it looks beyond the ends, in samples."""
 
     sample_rate: int
     hop: int
     mels: int
+    transform: int
     window: int
+    margin: int
     low: float
     high: float
 
@@ -38,34 +48,32 @@ def mel_format(sample_rate: int, hop: int, mels: int) -> MelFormat:
     Raises:
         UsageError: no published model has such a vocoder.
     """
-    known = {(16000, 160, 64): (1024, 0.0, 8000.0), (48000, 480, 256): (2048, 20.0, 24000.0)}
-    if (sample_rate, hop, mels) not in known:
+    if (sample_rate, hop, mels) not in _KNOWN:
         raise UsageError(f"a vocoder of {sample_rate} Hz, {mels} bands and steps of {hop} samples is not known")
-    window, low, high = known[sample_rate, hop, mels]
-    return MelFormat(sample_rate, hop, mels, window, low, high)
+    return MelFormat(sample_rate, hop, mels, *_KNOWN[sample_rate, hop, mels])
 
 
 def log_mel(sound: Tensor, form: MelFormat) -> Tensor:
     """Return log-mel pictures (B, samples // hop, mels) of mono sound (B, samples) in [-1, 1]."""
     frames = sound.shape[-1] // form.hop
-    padded = F.pad(sound[:, None], (form.window // 2, form.window // 2), mode="reflect")[:, 0]
+    padded = F.pad(sound[:, None], (form.margin, form.margin), mode="reflect")[:, 0]
     window = torch.hann_window(form.window, device=sound.device)
-    spectrum = torch.stft(padded, form.window, form.hop, form.window, window, center=False, return_complex=True)
+    spectrum = torch.stft(padded, form.transform, form.hop, form.window, window, center=False, return_complex=True)
     magnitudes = spectrum.abs()[..., :frames]
     bands = _filters(form).to(sound.device).T @ magnitudes
     return bands.clamp_min(FLOOR).log().transpose(1, 2)
 
 
-def to_peak(sound: Tensor) -> Tensor:
-    """Return sound (B, samples) without its mean and with its peak at 0.5, as these models were trained on it."""
+def to_peak(sound: Tensor, wanted: float = PEAK) -> Tensor:
+    """Return sound (B, samples) without its mean and with its peak as wanted; AudioLDM was trained on 0.5."""
     centred = sound - sound.mean(1, keepdim=True)
     peak = centred.abs().amax(1, keepdim=True)
-    return torch.where(peak > SILENCE, centred * PEAK / peak.clamp_min(SILENCE), sound)
+    return torch.where(peak > SILENCE, centred * wanted / peak.clamp_min(SILENCE), sound)
 
 
 @lru_cache(maxsize=4)
 def _filters(form: MelFormat) -> Tensor:
     """Return the filters (bins, mels)."""
-    bins = form.window // 2 + 1
+    bins = form.transform // 2 + 1
     filters: Tensor = melscale_fbanks(bins, form.low, form.high, form.mels, form.sample_rate, "slaney", "slaney")
     return filters

@@ -1,7 +1,8 @@
 """Open a recipe's model: find it, make sure that it is what the backbone reads, and wire its parts."""
 
-from collections.abc import Collection, Mapping
+from collections.abc import Callable, Collection, Mapping
 from pathlib import Path
+from typing import Any
 
 from mmdisco_diffusers.backbone import Roles
 from mmdisco_diffusers.finding import find_model, pipeline_class
@@ -17,6 +18,8 @@ def open_parts(
     classes: Mapping[str, str] | None = None,
     folders: Mapping[str, Path] | None = None,
     made: Mapping[str, Make] | None = None,
+    readers: Mapping[str, Callable[[Path], Any]] | None = None,
+    left: Mapping[str, str] | None = None,
 ) -> Parts:
     """Return the parts of the pipeline that a recipe names; nothing is loaded yet.
 
@@ -29,4 +32,4 @@ def open_parts(
     folder = find_model(options.path, key)
     pipeline_class(folder, expected, key)
     dtypes = dict.fromkeys((*roles.denoiser, *roles.text), DTYPES[options.dtype])
-    return Parts(folder, classes=classes, folders=folders, dtypes=dtypes, made=made)
+    return Parts(folder, classes=classes, folders=folders, dtypes=dtypes, made=made, readers=readers, left=left)

@@ -37,6 +37,23 @@ class StableAudioOptions(ModelOptions):
 
 
 @dataclass(frozen=True)
+class AuffusionOptions(MelOptions):
+    """Auffusion: a Stable Diffusion of mel pictures, and its vocoder."""
+
+    vocoder: str | None = option(None, "folder of the vocoder, where it is not the pipeline's own `vocoder`")
+    padded: bool = option(True, "fill up to the trained 10.24 s with noised silence at every step, as the paper does")
+
+
+@dataclass(frozen=True)
+class VideoCrafter2Options(ModelOptions):
+    """VideoCrafter 2: a U-Net beside the text encoder and codec of a ModelScope or ZeroScope."""
+
+    unet: str = option("", "folder of VideoCrafter's U-Net, or its name on the hub")
+    told_fps: float = option(24.0, "frames a second that the model is told", minimum=1)
+    mismatch: bool = option(False, "the levels that the paper sampled with, not those that the model was trained on")
+
+
+@dataclass(frozen=True)
 class AnimateDiffOptions(ModelOptions):
     """AnimateDiff, whole or as a motion adapter for a Stable Diffusion."""
 

@@ -12,6 +12,7 @@ from mmdisco_cli.errors import DataError
 from mmdisco_diffusers.finding import read_json
 from mmdisco_diffusers.weights_on_disk import count_weights
 
+DENOISERS = ("unet", "transformer", "transformer_2")
 Make = Callable[["Parts", Any], Any]
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 
@@ -20,7 +21,8 @@ class Parts:
     """The components that a folder's model_index.json names, by its names.
 
     `classes` replaces the class of a part, `folders` says where a part lies that is not in the pipeline's folder,
-    `dtypes` gives the number format of those that are not in float32, and `made` what becomes of a part once loaded.
+    `dtypes` gives the number format of those that are not in float32, `made` what becomes of a part once loaded,
+    `readers` read those that diffusers cannot, and `left` says which weights a denoiser is known to have besides.
     """
 
     def __init__(
@@ -31,11 +33,13 @@ class Parts:
         folders: Mapping[str, Path] | None = None,
         dtypes: Mapping[str, torch.dtype] | None = None,
         made: Mapping[str, Make] | None = None,
+        readers: Mapping[str, Callable[[Path], Any]] | None = None,
+        left: Mapping[str, str] | None = None,
     ) -> None:
         self.folder = folder
         self._index = read_json(folder / "model_index.json") or {}
         self._classes, self._folders, self._dtypes = dict(classes or {}), dict(folders or {}), dict(dtypes or {})
-        self._made = dict(made or {})
+        self._made, self._readers, self._left = dict(made or {}), dict(readers or {}), dict(left or {})
         self._loaded: dict[str, Any] = {}
         self._configs: dict[str, dict[str, Any]] = {}
 
@@ -95,7 +99,10 @@ class Parts:
         return _find_class(str(library), self.class_name(name))
 
     def _load(self, name: str) -> Any:
-        cls, place = self._class(name), self.place(name)
+        place = self.place(name)
+        if name in self._readers:
+            return self._readers[name](place)
+        cls = self._class(name)
         try:
             if not issubclass(cls, nn.Module):
                 return cls.from_pretrained(str(place), local_files_only=True)
@@ -103,7 +110,7 @@ class Parts:
             module, report = cls.from_pretrained(str(place), local_files_only=True, output_loading_info=True, **wanted)
         except Exception as error:  # a damaged file speaks through many exceptions
             raise DataError(f"{place}: cannot be loaded ({' '.join(str(error).split())})") from error
-        _require_whole(place, cls, report)
+        _require_whole(place, cls, report, self._left.get(name, "") if name in DENOISERS else None)
         return module
 
 
@@ -125,12 +132,13 @@ def _defaults(cls: Any) -> dict[str, Any]:
     return {p.name: p.default for p in parameters if p.default is not inspect.Parameter.empty}
 
 
-def _require_whole(place: Path, cls: Any, report: Mapping[str, Iterable[str]]) -> None:
+def _require_whole(place: Path, cls: Any, report: Mapping[str, Iterable[str]], known: str | None) -> None:
     """Raise DataError where weights are missing, or where a denoiser's would be left out: both are only warned of."""
-    missing, left = sorted(report["missing_keys"]), sorted(report["unexpected_keys"])
+    missing = sorted(report["missing_keys"])
+    left = sorted(key for key in report["unexpected_keys"] if not (known and key.startswith(known)))
     if missing:
         raise DataError(f"{place}: lacks {len(missing)} weights of a {cls.__name__}, {missing[0]} first")
-    if left and place.name in ("unet", "transformer", "transformer_2"):
+    if left and known is not None:
         raise DataError(f"{place}: holds {len(left)} weights that a {cls.__name__} does not have, {left[0]} first")
 
 

@@ -26,8 +26,8 @@ class TextToVideoSD:
 
     roles, pooled = ROLES, "tokens"
 
-    def __init__(self, parts: Parts, options: ModelOptions, request: Request) -> None:
-        self.parts, self.request = parts, request
+    def __init__(self, parts: Parts, options: ModelOptions, request: Request, schedule: Schedule | None = None) -> None:
+        self.parts, self.request, self.own = parts, request, schedule
         self.codec = FrameCodec(parts, options.chunk)
 
     @cached_property
@@ -42,7 +42,7 @@ class TextToVideoSD:
     @property
     def schedule(self) -> Schedule:
         """Return the noise levels."""
-        return schedule_of(self.parts)
+        return self.own or schedule_of(self.parts)
 
     def plan(self, request: Request) -> ModalityPlan:
         """Return the shapes."""

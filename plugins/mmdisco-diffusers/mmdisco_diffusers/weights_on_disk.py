@@ -7,7 +7,7 @@ import struct
 from collections.abc import Iterable
 from pathlib import Path
 
-SUFFIXES = (".safetensors", ".bin")
+SUFFIXES = (".safetensors", ".bin", ".pt")
 BLOCKS, BLOCK = 64, 4096
 
 

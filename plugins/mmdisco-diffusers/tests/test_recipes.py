@@ -8,7 +8,7 @@ from mmdisco_cli.diffusion.backbone import Request
 from mmdisco_cli.errors import DataError
 
 __all__ = ["registry"]  # a fixture
-NAMES = ("audioldm-animatediff", "audioldm2-cogvideox", "stableaudio-wan")
+NAMES = ("audioldm-animatediff", "audioldm2-cogvideox", "auffusion-videocrafter2", "stableaudio-wan")
 
 
 @pytest.mark.parametrize("name", NAMES)

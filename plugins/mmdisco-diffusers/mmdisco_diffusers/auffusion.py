@@ -1,0 +1,142 @@
+"""Auffusion: a Stable Diffusion that paints mel pictures, low tones at the bottom, which a vocoder plays."""
+
+import math
+from collections.abc import Mapping
+from functools import cached_property
+from pathlib import Path
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from mmdisco_cli.diffusion.backbone import ModalityInfo, ModalityPlan, Request
+from mmdisco_cli.diffusion.prediction import per_sample
+from mmdisco_cli.diffusion.schedules import Schedule
+from mmdisco_diffusers.backbone import DiffusersBackbone, Roles, Row
+from mmdisco_diffusers.clip_text import clip_tokens
+from mmdisco_diffusers.finding import find_model
+from mmdisco_diffusers.hifigan import read_hifigan
+from mmdisco_diffusers.levels import prediction_of, schedule_of
+from mmdisco_diffusers.mel import log_mel, mel_format, to_peak
+from mmdisco_diffusers.opening import open_parts
+from mmdisco_diffusers.options import AuffusionOptions
+from mmdisco_diffusers.parts import Parts
+from mmdisco_diffusers.request import Notes, seconds_of
+
+ROLES = Roles(("unet",), ("vae", "vocoder"), ("text_encoder",))
+FORM = mel_format(16000, 160, 256)
+FRAMES = 1024
+"""Mel frames of a picture in training: 10.24 s."""
+LOW, HIGH = math.log(1e-5), math.log(200.0)
+"""Log-magnitudes that are black and white."""
+PEAK = 0.95
+
+
+class Auffusion:
+    """A `Family`: latents (B, 4, T, 32), 12.5 a second."""
+
+    roles, pooled = ROLES, "tokens"
+
+    def __init__(self, parts: Parts, options: AuffusionOptions) -> None:
+        self.parts, self.options = parts, options
+        self.factor = int(2 ** (len(parts.config("vae")["block_out_channels"]) - 1))
+        self._silence: dict[int, Tensor] = {}
+
+    @cached_property
+    def info(self) -> ModalityInfo:
+        """Describe the modality."""
+        config = self.parts.config("unet")
+        channels, pooled = int(config["in_channels"]), int(config["cross_attention_dim"])
+        return ModalityInfo("audio", prediction_of(self.parts), channels, FORM.sample_rate, pooled, 7.5)
+
+    @cached_property
+    def schedule(self) -> Schedule:
+        """Return the noise levels."""
+        return schedule_of(self.parts)
+
+    def plan(self, request: Request) -> ModalityPlan:
+        """Return the shapes for a length, at most that of a picture in training."""
+        rate, notes = FORM.sample_rate, Notes("audio")
+        longest = FRAMES * FORM.hop / rate
+        asked = seconds_of(request, longest)
+        made = min(asked, longest) if self.options.padded else asked
+        notes.snap("seconds", asked, made, "the most that this model was trained on")
+        samples = max(round(made * rate), FORM.hop)
+        cells = math.ceil(samples // FORM.hop / self.factor)
+        latent = (self.info.latent_channels, cells, FORM.mels // self.factor)
+        return ModalityPlan(latent, (1, samples), rate, samples / rate, tuple(notes.lines))
+
+    def text(self, prompt: str, negative: str | None, plan: ModalityPlan, device: torch.device) -> tuple[Row, Row]:
+        """Return CLIP's tokens; the default negative is nothing at all."""
+        positive = clip_tokens(self.parts, prompt, device)
+        other = torch.zeros_like(positive) if negative is None else clip_tokens(self.parts, negative, device)
+        return {"tokens": positive}, {"tokens": other}
+
+    def predict(self, x: Tensor, t: Tensor, condition: Mapping[str, Tensor], plan: ModalityPlan) -> Tensor:
+        """Return the native output; where the sound is shorter than in training, silence is heard after it."""
+        length = x.shape[2]
+        short = self.options.padded and length < FRAMES // self.factor
+        whole = torch.cat([x, self._after(x, t)], 2) if short else x
+        out: Tensor = self.parts.get("unet")(whole.transpose(2, 3), t, encoder_hidden_states=condition["tokens"]).sample
+        return out.transpose(2, 3)[:, :, :length]
+
+    def encode(self, media: Tensor, plan: ModalityPlan) -> Tensor:
+        """Return the mean latents of sound (B, 1, samples)."""
+        sound = to_peak(media[:, 0], PEAK) if self.options.normalise else media[:, 0]
+        whole = plan.latent_shape[1] * self.factor * FORM.hop
+        return self._painted(F.pad(sound, (0, max(whole - sound.shape[1], 0)))[:, :whole])
+
+    def decode(self, latent: Tensor, plan: ModalityPlan) -> Tensor:
+        """Return sound (B, 1, samples)."""
+        vae = self.parts.get("vae")
+        picture = vae.decode(latent.transpose(2, 3) / vae.config.scaling_factor).sample
+        grey = (picture / 2 + 0.5).clamp(0, 1).mean(1)  # (B, mels, frames), high tones first
+        mel = grey.flip(1) * (HIGH - LOW) + LOW
+        sound: Tensor = self.parts.get("vocoder")(mel.transpose(1, 2))
+        return sound.reshape(len(latent), 1, -1)[..., : plan.media_shape[1]]
+
+    def _painted(self, sound: Tensor) -> Tensor:
+        mel = log_mel(sound, FORM).transpose(1, 2)
+        grey = ((mel - LOW) / (HIGH - LOW)).clamp(0, 1).flip(1)
+        vae = self.parts.get("vae")
+        picture = (grey * 2 - 1)[:, None].expand(-1, 3, -1, -1)
+        latent: Tensor = vae.encode(picture).latent_dist.mode() * vae.config.scaling_factor
+        return latent.transpose(2, 3)
+
+    def _after(self, x: Tensor, t: Tensor) -> Tensor:
+        """Return silence at noise levels t (B,) for the rest of a picture in training.
+
+        Its noise depends on the time alone, so that a sample does not depend on its batch.
+        """
+        missing = FRAMES // self.factor - x.shape[2]
+        if missing not in self._silence:
+            self.parts.get("vae").to(x.device)
+            self._silence[missing] = self._painted(torch.zeros(1, missing * self.factor * FORM.hop, device=x.device))
+        silence = self._silence[missing]
+        levels = self.schedule.levels_at(t / (self._times - 1))
+        noise = torch.stack([self._noise(int(time), silence.shape[1:]) for time in t]).to(x.device)
+        made: Tensor = per_sample(levels.alpha, x) * silence + per_sample(levels.sigma, x) * noise
+        return made.to(x.dtype)
+
+    @property
+    def _times(self) -> int:
+        return int(self.parts.config("scheduler").get("num_train_timesteps", 1000))
+
+    def _noise(self, time: int, shape: torch.Size) -> Tensor:
+        return torch.randn(shape, generator=torch.Generator().manual_seed(time))
+
+
+def build(label: str, options: AuffusionOptions, request: Request) -> DiffusersBackbone:
+    """Build the backbone of a recipe."""
+    key = f"backbones.{label}"
+    own = find_model(options.path, f"{key}.path") / "vocoder"
+    vocoder: Path = find_model(options.vocoder, f"{key}.vocoder") if options.vocoder else own
+    parts = open_parts(
+        label,
+        options,
+        ["StableDiffusionPipeline"],
+        ROLES,
+        folders={"vocoder": vocoder},
+        readers={"vocoder": read_hifigan},
+    )
+    return DiffusersBackbone(Auffusion(parts, options), options)
