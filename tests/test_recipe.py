@@ -235,3 +235,15 @@ def test_find_prefers_a_path_then_the_packaged(write, tmp_path):
     assert str(find("gaussians.yaml")) == "gaussians.yaml"
     with pytest.raises(UsageError, match=r"no recipe 'gausians'.*\(did you mean gaussians"):
         find("gausians")
+
+
+@pytest.mark.parametrize("key", ["joint_steps: 2", "threshold: 0.995"])
+def test_what_changes_generated_fakes_changes_the_training_and_nothing_else_does(write, key):
+    from mmdisco_cli.training.identity import training_fingerprint
+
+    def fingerprint(fakes, extra):
+        sample = f"sample: {{sampler: ddpm{extra}}}\n"
+        return training_fingerprint(load(write(f"{MINIMAL}  fakes: {fakes}\n{sample}")))
+
+    assert fingerprint("generated", "") != fingerprint("generated", f", {key}")
+    assert fingerprint("shuffled", "") == fingerprint("shuffled", f", {key}")

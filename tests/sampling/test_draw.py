@@ -151,3 +151,18 @@ def test_the_last_step_inside_a_window_is_found() -> None:
     assert last_inside({"x": levels}, (-4.0, lam[2])) == 2
     assert last_inside({"x": levels}, (-4.0, 100.0)) == 3  # no model is asked at the last level
     assert last_inside({"x": levels}, (lam[1] + 0.01, lam[2] - 0.01)) is None
+
+
+def test_repeated_steps_do_not_depend_on_the_batch_either(joint: Assembly) -> None:
+    repeated = config(sampler="ddpm", joint_steps=2)
+    together, alone = draw(joint, repeated, 5, [0, 1, 2]), draw(joint, repeated, 5, [2])
+    assert largest_difference(row(together.latents, 2), alone.latents) < 1e-4
+    once = draw(joint, config(sampler="ddpm"), 5, [2])
+    assert largest_difference(once.latents, alone.latents) > 1e-2
+
+
+def test_thresholding_keeps_the_last_states_bounded(joint: Assembly) -> None:
+    strong = {"audio": 400.0, "video": 400.0}
+    free, bounded = (draw(joint, config(threshold=q, guidance=strong), 0, [0]).latents for q in (0.0, 0.5))
+    assert max(float(x.abs().max()) for x in free.values()) > 1
+    assert max(float(x.abs().max()) for x in bounded.values()) <= 1
