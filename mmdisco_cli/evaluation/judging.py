@@ -20,7 +20,7 @@ from mmdisco_cli.evaluation.verdicts import LEAST, Verdict, summary, verdicts
 from mmdisco_cli.recipe_schema import Recipe
 from mmdisco_cli.sampling.given import read_media
 
-PAIRED = ("interaction", "accuracy")
+PAIRED = ("interaction", "accuracy", "logit", "calibration")
 METRICS = (*PAIRED, "parameters", "sampling_cost")
 MOST = 256
 """Real clips that the discriminator is asked about."""
@@ -92,13 +92,29 @@ def _paired(recipe: Recipe, assembly: Assembly, films: Sequence[Film]) -> tuple[
         console.warn(
             "the discriminator does not see the pair (no interaction): it can move each modality, but align nothing"
         )
-    metrics = {
+    metrics: dict[str, Any] = {
         "interaction": {"value": finite(interaction), "levels": [_level(level, level.interaction) for level in judged]},
         "accuracy": {"value": finite(accuracy), "levels": [_level(level, level.accuracy) for level in judged]},
+        "logit": {
+            **{
+                row: finite(_mean(judged, recipe, name)) for row, name in (("value", "logit"), ("shuffled", "shuffled"))
+            },
+            "levels": [{**_level(level, level.logit), "shuffled": finite(level.shuffled)} for level in judged],
+        },
+        "calibration": {
+            "value": finite(_mean(judged, recipe, "calibration")),
+            "levels": [_level(level, level.calibration) for level in judged],
+        },
     }
     shown = f"interaction {number(interaction)}, accuracy {number(accuracy)}"
     head = f"discriminator on {count} real clips, where it guides: {shown}"
     return metrics, [*_table(judged), head]
+
+
+def _mean(judged: Sequence[Verdict], recipe: Recipe, name: str) -> float:
+    """Return the mean of one of a discriminator's figures over the levels at which it guides."""
+    chosen = [one for one in judged if one.inside(recipe.sample.window)] or list(judged)
+    return sum(getattr(one, name) for one in chosen) / len(chosen)
 
 
 def _level(level: Verdict, value: float) -> Mapping[str, Any]:
@@ -107,10 +123,13 @@ def _level(level: Verdict, value: float) -> Mapping[str, Any]:
 
 def _table(judged: Sequence[Verdict]) -> list[str]:
     names = list(judged[0].log_snr)
-    rows = [["u", *(f"log-SNR {m}" for m in names), "interaction", "accuracy"]]
+    rows = [["u", *(f"log-SNR {m}" for m in names), "interaction", "accuracy", "logit", "shuffled"]]
     for level in judged:
         snr = [number(level.log_snr[m], 2) for m in names]
-        rows.append([f"{level.u:.2f}", *snr, number(level.interaction), number(level.accuracy, 3)])
+        rows.append(
+            [f"{level.u:.2f}", *snr, number(level.interaction), number(level.accuracy, 3)]
+            + [number(level.logit, 2), number(level.shuffled, 2)]
+        )
     return align(rows)
 
 

@@ -1,5 +1,6 @@
 """How a discriminator judges real clips by noise level: whether it sees the pair, and tells it from a shuffled one."""
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
@@ -21,16 +22,24 @@ LEVELS = tuple(round(0.05 + 0.1 * k, 2) for k in range(10))
 LEAST = 4
 """Clips that it takes to form two pairs of which no half belongs to another."""
 CHUNK = 64
+BINS = 10
 
 
 @dataclass(frozen=True)
 class Verdict:
-    """A discriminator at one level: log-SNR by modality, interaction in [0, 1], accuracy where a half is chance."""
+    """A discriminator at one level: log-SNR by modality, interaction in [0, 1], accuracy where a half is chance.
+
+    `logit` is its mean for real tuples, `shuffled` for shuffled ones, `calibration` the mean distance of what it takes
+    for the probability of real from their share.
+    """
 
     u: float
     log_snr: Mapping[str, float]
     interaction: float
     accuracy: float
+    logit: float = math.nan
+    shuffled: float = math.nan
+    calibration: float = math.nan
 
     def inside(self, window: Window) -> bool:
         """Return whether every modality is guided at this level."""
@@ -51,7 +60,8 @@ def verdicts(assembly: Assembly, clean: Mapping[str, Tensor], seed: int) -> list
         at = {m: level.at(0) for m, level in levels.items()}
         noisy = {m: add_noise(x, noise[m].to(x), at[m].alpha, at[m].sigma) for m, x in clean.items()}
         lam = {m: float(log_snr(level.alpha, level.sigma)) for m, level in at.items()}
-        found.append(Verdict(u, lam, *figures(in_chunks(module, bases, at), noisy)))
+        ask = in_chunks(module, bases, at)
+        found.append(Verdict(u, lam, *figures(ask, noisy), *certainty(ask, noisy)))
     return found
 
 
@@ -82,6 +92,21 @@ def figures(ask: Callable[[Mapping[str, Tensor]], Tensor], real: Mapping[str, Te
     shuffled = {m: x.roll(-k, 0) for k, (m, x) in enumerate(real.items())}
     right = ((ask(real).sign() + 1) / 2).mean() + ((1 - ask(shuffled).sign()) / 2).mean()
     return interaction(ask, *strangers(real)), float(right / 2)
+
+
+def certainty(ask: Callable[[Mapping[str, Tensor]], Tensor], real: Mapping[str, Tensor]) -> tuple[float, float, float]:
+    """Return mean logits for real and for shuffled noisy tuples, and the expected calibration error over ten bins.
+
+    Guo et al. (2017): by probability of real in equal bins, weighted by how many tuples fall into each.
+    """
+    shuffled = {m: x.roll(-k, 0) for k, (m, x) in enumerate(real.items())}
+    logits = torch.stack([ask(real).double(), ask(shuffled).double()])
+    probability = logits.sigmoid().flatten()
+    label = torch.cat([torch.ones(logits.shape[1]), torch.zeros(logits.shape[1])]).double()
+    place = (probability * BINS).long().clamp_max(BINS - 1)
+    gaps = torch.zeros(BINS, dtype=torch.float64).scatter_add_(0, place, probability - label)
+    yes, no = logits.mean(1).tolist()
+    return yes, no, float(gaps.abs().sum() / len(label))
 
 
 def summary(found: Sequence[Verdict], window: Window) -> tuple[float, float]:

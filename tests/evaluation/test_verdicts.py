@@ -1,5 +1,7 @@
 """Interaction and accuracy: nothing for a sum of one-modality terms, all of it for a product, as the algebra says."""
 
+import math
+
 import pytest
 import torch
 from small_models import write_recipe
@@ -7,7 +9,7 @@ from small_models import write_recipe
 from mmdisco_cli import recipe as recipes
 from mmdisco_cli.assembly import assemble
 from mmdisco_cli.evaluation.cost import parameters, sampling_cost
-from mmdisco_cli.evaluation.verdicts import LEVELS, Verdict, figures, in_chunks, summary, verdicts
+from mmdisco_cli.evaluation.verdicts import LEVELS, Verdict, certainty, figures, in_chunks, summary, verdicts
 
 CPU = torch.device("cpu")
 
@@ -90,3 +92,23 @@ def test_size_and_cost(models, tmp_path):
     cost = sampling_cost(assembly, recipe.sample, seed=0)
     assert cost["batch_size"] == 4
     assert min(cost["guided_seconds"], cost["independent_seconds"], cost["ratio"]) > 0
+
+
+def test_certainty_that_is_right_is_calibrated():
+    generator = torch.Generator().manual_seed(0)
+    z = torch.randn(4000, 1, generator=generator)
+    x = z + torch.randn(4000, 1, generator=generator)
+    y = z + torch.randn(4000, 1, generator=generator)
+    # Two unit Gaussians around one unit Gaussian correlate by a half: the log-ratio of joint and product in closed form.
+    det = 1 - 0.25
+
+    def ratio(pair):
+        a, b = (pair[m][:, 0] / 2**0.5 for m in ("audio", "video"))
+        return -0.5 * math.log(det) - 0.5 * ((a * a + b * b - a * b) / det - a * a - b * b)
+
+    real = {"audio": x, "video": y}
+    yes, no, error = certainty(ratio, real)
+    assert yes > 0 > no
+    assert error < 0.03
+    assert certainty(lambda pair: 8 * ratio(pair), real)[2] > 0.1
+    assert certainty(lambda pair: ratio(pair) + 2, real)[2] > 0.1
