@@ -114,7 +114,7 @@ def _paired(recipe: Recipe, assembly: Assembly, films: Sequence[Film]) -> tuple[
 def _mean(judged: Sequence[Verdict], recipe: Recipe, name: str) -> float:
     """Return the mean of one of a discriminator's figures over the levels at which it guides."""
     chosen = [one for one in judged if one.inside(recipe.sample.window)] or list(judged)
-    return sum(getattr(one, name) for one in chosen) / len(chosen)
+    return float(sum(getattr(one, name) for one in chosen) / len(chosen))
 
 
 def _level(level: Verdict, value: float) -> Mapping[str, Any]:
@@ -126,10 +126,8 @@ def _table(judged: Sequence[Verdict]) -> list[str]:
     rows = [["u", *(f"log-SNR {m}" for m in names), "interaction", "accuracy", "logit", "shuffled"]]
     for level in judged:
         snr = [number(level.log_snr[m], 2) for m in names]
-        rows.append(
-            [f"{level.u:.2f}", *snr, number(level.interaction), number(level.accuracy, 3)]
-            + [number(level.logit, 2), number(level.shuffled, 2)]
-        )
+        logits = [number(level.logit, 2), number(level.shuffled, 2)]
+        rows.append([f"{level.u:.2f}", *snr, number(level.interaction), number(level.accuracy, 3), *logits])
     return align(rows)
 
 

@@ -99,7 +99,7 @@ def test_certainty_that_is_right_is_calibrated():
     z = torch.randn(4000, 1, generator=generator)
     x = z + torch.randn(4000, 1, generator=generator)
     y = z + torch.randn(4000, 1, generator=generator)
-    # Two unit Gaussians around one unit Gaussian correlate by a half: the log-ratio of joint and product in closed form.
+    # Two unit Gaussians around one unit Gaussian correlate by a half: the log-ratio is known.
     det = 1 - 0.25
 
     def ratio(pair):
