@@ -24,6 +24,8 @@ _VIDEO = {
     "animatediff": ("AnimateDiff: 16 frames at 8 fps", AnimateDiffOptions),
     "text-to-video-sd": ("ModelScope and ZeroScope: 16 frames at 8 fps", ModelOptions),
     "cogvideox": ("CogVideoX: 8n + 1 frames at 8 fps", ModelOptions),
+    "ltx": ("LTX Video: 8n + 1 frames at 25 fps", ModelOptions),
+    "mochi": ("Mochi 1: 6n + 1 frames at 30 fps", ModelOptions),
     "videocrafter2": ("VideoCrafter 2: 16 frames at 8 fps", VideoCrafter2Options),
     "wan": ("Wan 2.1 and 2.2: 4n + 1 frames at 16 fps", ModelOptions),
 }

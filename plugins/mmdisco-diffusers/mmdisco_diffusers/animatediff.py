@@ -42,8 +42,7 @@ class AnimateDiff:
             "video", prediction, int(config["in_channels"]), fps, int(config["cross_attention_dim"]), 7.5
         )
 
-    @property
-    def schedule(self) -> Schedule:
+    def schedule(self, plan: ModalityPlan) -> Schedule:
         """Return the noise levels."""
         return schedule_of(self.parts, {"beta_schedule": self.options.betas} if self.options.betas else {})
 

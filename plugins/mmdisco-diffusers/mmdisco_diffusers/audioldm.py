@@ -35,8 +35,7 @@ class AudioLDM:
         pooled = int(self.parts.config("text_encoder").get("projection_dim", 512))
         return ModalityInfo("audio", prediction_of(self.parts), channels, self.codec.rate, pooled, 2.5)
 
-    @property
-    def schedule(self) -> Schedule:
+    def schedule(self, plan: ModalityPlan) -> Schedule:
         """Return the noise levels."""
         return schedule_of(self.parts)
 

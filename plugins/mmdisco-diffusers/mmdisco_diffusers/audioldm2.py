@@ -35,8 +35,7 @@ class AudioLDM2:
         pooled = int(self.parts.config("language_model").get("n_embd", 768))
         return ModalityInfo("audio", prediction_of(self.parts), channels, self.codec.rate, pooled, 3.5)
 
-    @property
-    def schedule(self) -> Schedule:
+    def schedule(self, plan: ModalityPlan) -> Schedule:
         """Return the noise levels."""
         return schedule_of(self.parts)
 

@@ -49,10 +49,9 @@ class Auffusion:
         channels, pooled = int(config["in_channels"]), int(config["cross_attention_dim"])
         return ModalityInfo("audio", prediction_of(self.parts), channels, FORM.sample_rate, pooled, 7.5)
 
-    @cached_property
-    def schedule(self) -> Schedule:
+    def schedule(self, plan: ModalityPlan) -> Schedule:
         """Return the noise levels."""
-        return schedule_of(self.parts)
+        return self._levels
 
     def plan(self, request: Request) -> ModalityPlan:
         """Return the shapes for a length, at most that of a picture in training."""
@@ -113,10 +112,14 @@ class Auffusion:
             self.parts.get("vae").to(x.device)
             self._silence[missing] = self._painted(torch.zeros(1, missing * self.factor * FORM.hop, device=x.device))
         silence = self._silence[missing]
-        levels = self.schedule.levels_at(t / (self._times - 1))
+        levels = self._levels.levels_at(t / (self._times - 1))
         noise = torch.stack([self._noise(int(time), silence.shape[1:]) for time in t]).to(x.device)
         made: Tensor = per_sample(levels.alpha, x) * silence + per_sample(levels.sigma, x) * noise
         return made.to(x.dtype)
+
+    @cached_property
+    def _levels(self) -> Schedule:
+        return schedule_of(self.parts)
 
     @property
     def _times(self) -> int:

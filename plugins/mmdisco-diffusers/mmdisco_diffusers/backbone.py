@@ -50,9 +50,8 @@ class Family(Protocol):
     def info(self) -> ModalityInfo:
         """Describe the modality, with the size of the pooled condition."""
 
-    @property
-    def schedule(self) -> Schedule:
-        """Return the noise levels."""
+    def schedule(self, plan: ModalityPlan) -> Schedule:
+        """Return the noise levels, which may depend on the size of the latents."""
 
     def plan(self, request: Request) -> ModalityPlan:
         """Return the shapes for a request."""
@@ -76,7 +75,7 @@ class DiffusersBackbone:
     def __init__(self, family: Family, options: ModelOptions) -> None:
         self.family, self.options, self.parts = family, options, family.parts
         self.device = torch.device("cpu")
-        self._schedule = ended_clean(family.schedule) if options.clean_end else family.schedule
+        self._schedules: dict[tuple[int, ...], Schedule] = {}
         self._rows: dict[tuple[str, str | None, float], tuple[Row, Row]] = {}
         self._ready: set[str] = set()
         roles = family.roles
@@ -111,11 +110,11 @@ class DiffusersBackbone:
 
     def grid(self, steps: int, plan: ModalityPlan) -> Levels:
         """Return the levels (steps + 1,) that the pipeline's own scheduler walks."""
-        return self._schedule.grid(steps)
+        return self._schedule(plan).grid(steps)
 
     def levels_at(self, u: Tensor, plan: ModalityPlan) -> Levels:
         """Return the levels (B,) at progress u (B,)."""
-        return self._schedule.levels_at(u)
+        return self._schedule(plan).levels_at(u)
 
     def encode_prompt(self, prompts: Sequence[str], negatives: Sequence[str] | None, plan: ModalityPlan) -> Condition:
         """Return the condition of a batch of prompts; each is encoded once, by itself, whatever its batch."""
@@ -131,13 +130,13 @@ class DiffusersBackbone:
                 self.parts.drop(self.family.roles.text)
         rows = [self._rows[pair] for pair in pairs]
         both = _stacked([row for row, _ in rows] + [row for _, row in rows], self.device)
-        positive, negative = (
+        wanted, unwanted = (
             {key: value[part] for key, value in both.items()} for part in (slice(len(pairs)), slice(len(pairs), None))
         )
         if not self.options.pooled:
-            return Condition(positive, negative)
+            return Condition(wanted, unwanted)
         entry = self.family.pooled
-        return Condition(positive, negative, _pooled(positive[entry]), _pooled(negative[entry]))
+        return Condition(wanted, unwanted, _pooled(wanted[entry]), _pooled(unwanted[entry]))
 
     @torch.no_grad()
     def predict(self, x: Tensor, t: Tensor, condition: Payload, plan: ModalityPlan) -> Tensor:
@@ -163,6 +162,13 @@ class DiffusersBackbone:
             self._prepare_codec()
             chunks = latent.float().split(self.options.chunk)
             return torch.cat([self.family.decode(z, plan).float().clamp(-1, 1) for z in chunks])
+
+    def _schedule(self, plan: ModalityPlan) -> Schedule:
+        shape = plan.latent_shape
+        if shape not in self._schedules:
+            own = self.family.schedule(plan)
+            self._schedules[shape] = ended_clean(own) if self.options.clean_end else own
+        return self._schedules[shape]
 
     def _settle(self, names: tuple[str, ...]) -> None:
         """Put the denoiser where it works, once."""

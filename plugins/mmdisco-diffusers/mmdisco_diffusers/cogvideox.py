@@ -36,8 +36,7 @@ class CogVideoX:
         prediction, fps = prediction_of(self.parts), self.request.fps or FPS
         return ModalityInfo("video", prediction, int(config["in_channels"]), fps, int(config["text_embed_dim"]), 6.0)
 
-    @property
-    def schedule(self) -> Schedule:
+    def schedule(self, plan: ModalityPlan) -> Schedule:
         """Return the noise levels."""
         return schedule_of(self.parts)
 

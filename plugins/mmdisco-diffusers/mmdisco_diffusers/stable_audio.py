@@ -46,8 +46,7 @@ class StableAudio:
         """Return how many samples make one latent."""
         return int(torch.tensor(self.parts.config("vae")["downsampling_ratios"]).prod())
 
-    @property
-    def schedule(self) -> Schedule:
+    def schedule(self, plan: ModalityPlan) -> Schedule:
         """Return the noise levels."""
         return schedule_of(self.parts)
 

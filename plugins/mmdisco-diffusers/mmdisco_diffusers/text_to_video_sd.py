@@ -39,8 +39,7 @@ class TextToVideoSD:
             "video", prediction, int(config["in_channels"]), fps, int(config["cross_attention_dim"]), 9.0
         )
 
-    @property
-    def schedule(self) -> Schedule:
+    def schedule(self, plan: ModalityPlan) -> Schedule:
         """Return the noise levels."""
         return self.own or schedule_of(self.parts)
 

@@ -38,8 +38,7 @@ class Wan:
         prediction, fps = prediction_of(self.parts), self.request.fps or FPS
         return ModalityInfo("video", prediction, int(config["in_channels"]), fps, int(config["text_dim"]), 5.0)
 
-    @property
-    def schedule(self) -> Schedule:
+    def schedule(self, plan: ModalityPlan) -> Schedule:
         """Return the noise levels."""
         return schedule_of(self.parts)
 

@@ -12,6 +12,7 @@ KNOWN_WARNINGS = (
     "ignore:.*torch.nn.utils.weight_norm.*is deprecated:FutureWarning",
     "ignore:.*torch.jit.*:DeprecationWarning",
     "ignore:__array__ implementation:DeprecationWarning",
+    "ignore:In CPU autocast, but the target dtype is not supported:UserWarning",  # Mochi switches autocast off
     "ignore:Should have t[ab][<>]=t[01]:UserWarning",  # Stable Audio's own solver, by rounding
 )
 

@@ -12,6 +12,7 @@ from torch import Tensor
 PROMPTS = ["dogs bark", "rain fall"]
 STEPS = 4
 SECONDS = 0.32
+LTX_CELLS = (3, 8, 8)
 CALLS: dict[str, dict[str, Any]] = {
     "audioldm": {"audio_length_in_s": SECONDS},
     "audioldm2": {"audio_length_in_s": SECONDS, "output_type": "latent"},
@@ -19,6 +20,8 @@ CALLS: dict[str, dict[str, Any]] = {
     "animatediff": {"num_frames": 5, "height": 16, "width": 16, "output_type": "latent"},
     "text-to-video-sd": {"num_frames": 5, "height": 16, "width": 16, "output_type": "latent"},
     "cogvideox": {"num_frames": 9, "height": 16, "width": 16, "output_type": "latent"},
+    "ltx": {"num_frames": 9, "height": 32, "width": 32, "output_type": "latent"},
+    "mochi": {"num_frames": 7, "height": 16, "width": 16, "output_type": "latent"},
     "wan": {"num_frames": 5, "height": 16, "width": 16, "output_type": "latent"},
 }
 
@@ -54,6 +57,8 @@ def call(folder: Path, family: str, noise: Tensor, scale: float, **changed: Any)
 
 def to_pipeline(family: str, x: Tensor) -> Tensor:
     """Return canonical latents in the layout that a pipeline is called with."""
+    if family == "ltx":
+        return x.flatten(2).transpose(1, 2)
     return x.transpose(1, 2) if family == "cogvideox" else x
 
 
@@ -61,4 +66,6 @@ def to_canonical(family: str, x: Tensor) -> Tensor:
     """Return what a scheduler is handed in the canonical layout, but for its scale."""
     if family == "text-to-video-sd":
         return x.unflatten(0, (len(PROMPTS), -1)).transpose(1, 2)
+    if family == "ltx":
+        return x.transpose(1, 2).unflatten(2, LTX_CELLS)
     return x.transpose(1, 2) if family == "cogvideox" else x

@@ -134,8 +134,38 @@ def test_edm_grids_are_the_schedulers_own(law, tmp_path):
     assert prediction_of(parts) == "v"
 
 
+@pytest.mark.parametrize("steps", [2, 4, 7, 64])
+def test_mochis_grid_is_its_pipelines_own(steps):
+    from diffusers.pipelines.mochi.pipeline_mochi import linear_quadratic_schedule
+
+    from mmdisco_diffusers.mochi import dwelling_flow
+
+    grid = dwelling_flow(1000).grid(steps)
+    expected = torch.tensor([*linear_quadratic_schedule(steps, 0.025), 0.0])
+    torch.testing.assert_close(grid.sigma, expected, rtol=1e-5, atol=1e-6)
+    # Training levels follow the same law, so that index coupling pairs what the sampler pairs.
+    even = dwelling_flow(1000).levels_at(torch.linspace(1, 0, steps + 1))
+    if steps % 2 == 0:
+        torch.testing.assert_close(even.sigma, grid.sigma, rtol=1e-5, atol=1e-6)
+
+
+def test_mochis_grid_of_one_step_goes_all_the_way():
+    from mmdisco_diffusers.mochi import dwelling_flow
+
+    assert dwelling_flow(1000).grid(1).sigma.tolist() == [1, 0]
+
+
+def test_ltxs_levels_depend_on_the_size(backbone):
+    model = backbone("ltx")
+    small, large = (model.plan(Request(frames=9, height=side, width=side)) for side in (32, 256))
+    half = torch.tensor([0.5])
+    assert model.levels_at(half, small).sigma < model.levels_at(half, large).sigma
+    assert model.grid(5, small).sigma[-2] == pytest.approx(0.1)  # where its grid is told to end
+
+
 def test_a_grid_may_end_without_noise(backbone):
-    own, clean = (backbone("audioldm", clean_end=end).grid(4, None) for end in (False, True))
+    plan = backbone("audioldm").plan(Request(seconds=0.32))
+    own, clean = (backbone("audioldm", clean_end=end).grid(4, plan) for end in (False, True))
     assert own.sigma[-1] > 0
     assert (clean.alpha[-1], clean.sigma[-1]) == (1, 0)
     assert torch.equal(own.sigma[:-1], clean.sigma[:-1])
@@ -206,10 +236,10 @@ def shaken(module, shake):
 @pytest.mark.parametrize("family", BUILDERS)
 def test_every_way_to_save_memory_gives_the_same(family, backbone, models):
     options = {"text": "free", "offload": "codec", "chunk": 1}
-    if family != "stable-audio":
+    if family not in ("stable-audio", "ltx", "mochi"):
         options["slicing"] = True
     plain, thrifty = backbone(family), backbone(family, **options)
-    request = Request(seconds=0.32, frames=9, height=16, width=16)
+    request = Request(seconds=0.32, frames=9, height=32, width=32)
     plan = plain.plan(request)
     found, expected = (m.encode_prompt(["a dog", "rain"], None, plan) for m in (thrifty, plain))
     for key, value in expected.positive.items():

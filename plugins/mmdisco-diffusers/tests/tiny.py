@@ -239,6 +239,43 @@ def wan(**changed: Any) -> Any:
     return diffusers.WanPipeline(**{**parts, **changed})
 
 
+def ltx() -> Any:
+    transformer = diffusers.LTXVideoTransformer3DModel(
+        in_channels=4, out_channels=4, patch_size=1, patch_size_t=1, num_attention_heads=2, attention_head_dim=8,
+        cross_attention_dim=16, num_layers=1, caption_channels=8,
+    )  # fmt: skip
+    vae = diffusers.AutoencoderKLLTXVideo(
+        latent_channels=4, block_out_channels=(4, 4, 4, 4), decoder_block_out_channels=(4, 4, 4, 4),
+        layers_per_block=(1, 1, 1, 1, 1), decoder_layers_per_block=(1, 1, 1, 1, 1),
+        spatio_temporal_scaling=(True, True, False, False), decoder_spatio_temporal_scaling=(True, True, False, False),
+        patch_size=1, patch_size_t=1,
+    )  # fmt: skip
+    vae.use_framewise_encoding = vae.use_framewise_decoding = False
+    vae.latents_mean.copy_(torch.tensor([0.1, -0.2, 0.3, 0.0]))
+    vae.latents_std.copy_(torch.tensor([1.5, 0.7, 1.0, 2.0]))
+    return diffusers.LTXPipeline(
+        scheduler=diffusers.FlowMatchEulerDiscreteScheduler(
+            use_dynamic_shifting=True, base_shift=0.95, max_shift=2.05, base_image_seq_len=1024, shift_terminal=0.1
+        ),
+        vae=vae, text_encoder=t5(8), tokenizer=t5_tokenizer(), transformer=transformer,
+    )  # fmt: skip
+
+
+def mochi() -> Any:
+    transformer = diffusers.MochiTransformer3DModel(
+        patch_size=2, num_attention_heads=2, attention_head_dim=8, num_layers=2, pooled_projection_dim=8,
+        in_channels=12, text_embed_dim=8, time_embed_dim=4, activation_fn="swiglu", max_sequence_length=16,
+    )  # fmt: skip
+    vae = diffusers.AutoencoderKLMochi(
+        latent_channels=12, out_channels=3, encoder_block_out_channels=(32, 32, 32, 32),
+        decoder_block_out_channels=(32, 32, 32, 32), layers_per_block=(1, 1, 1, 1, 1),
+    )  # fmt: skip
+    return diffusers.MochiPipeline(
+        scheduler=diffusers.FlowMatchEulerDiscreteScheduler(invert_sigmas=True), vae=vae, text_encoder=t5(8),
+        tokenizer=t5_tokenizer(), transformer=transformer,
+    )  # fmt: skip
+
+
 BUILDERS: dict[str, Callable[[], Any]] = {
     "audioldm": audioldm,
     "audioldm2": audioldm2,
@@ -247,6 +284,9 @@ BUILDERS: dict[str, Callable[[], Any]] = {
     "text-to-video-sd": text_to_video_sd,
     "cogvideox": cogvideox,
     "wan": wan,
+    "ltx": ltx,
+    "mochi": mochi,
 }
 AUDIO = ("audioldm", "audioldm2", "stable-audio")
 FILMS = ("animatediff", "text-to-video-sd", "cogvideox", "wan")
+"""Those that are tried in every pair."""

@@ -1,0 +1,139 @@
+"""LTX Video: a flow-matching transformer over packed latents, whose noise levels depend on how many there are."""
+
+import math
+from collections.abc import Mapping
+from functools import cached_property
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from mmdisco_cli.diffusion.backbone import ModalityInfo, ModalityPlan, Request
+from mmdisco_cli.diffusion.schedules import Levels, Schedule
+from mmdisco_cli.errors import UsageError
+from mmdisco_diffusers.backbone import DiffusersBackbone, Roles, Row
+from mmdisco_diffusers.levels import prediction_of
+from mmdisco_diffusers.opening import open_parts
+from mmdisco_diffusers.options import ModelOptions
+from mmdisco_diffusers.parts import Parts
+from mmdisco_diffusers.request import VideoRules, video_plan, video_shape
+from mmdisco_diffusers.t5_text import t5_row
+
+ROLES = Roles(("transformer",), ("vae",), ("text_encoder",))
+FPS, FRAMES, HEIGHT, WIDTH, TOKENS = 25.0, 161, 512, 704, 128
+
+
+class LTX:
+    """A `Family`: latents (B, 128, 1 + (T - 1) / 8, H / 32, W / 32), normalised by channel."""
+
+    roles, pooled = ROLES, "tokens"
+
+    def __init__(self, parts: Parts, options: ModelOptions, request: Request) -> None:
+        self.parts, self.request = parts, request
+        config = parts.config("transformer")
+        if (config["patch_size"], config["patch_size_t"]) != (1, 1):
+            raise UsageError(f"{parts.place('transformer')}: patches of more than one cell are not known")
+
+    @cached_property
+    def info(self) -> ModalityInfo:
+        """Describe the modality."""
+        config = self.parts.config("transformer")
+        prediction, fps = prediction_of(self.parts), self.request.fps or FPS
+        return ModalityInfo("video", prediction, int(config["in_channels"]), fps, int(config["caption_channels"]), 3.0)
+
+    def schedule(self, plan: ModalityPlan) -> Schedule:
+        """Return the noise levels for as many tokens as the latents are."""
+        scheduler = self.parts.get("scheduler")
+        config, tokens = scheduler.config, math.prod(plan.latent_shape[1:])
+        few, many = config.get("base_image_seq_len", 256), config.get("max_image_seq_len", 4096)
+        low, high = config.get("base_shift", 0.5), config.get("max_shift", 1.15)
+        return shifted_flow(scheduler, low + (high - low) * (tokens - few) / (many - few))
+
+    @cached_property
+    def factors(self) -> tuple[int, int]:
+        """Return how many frames after the first, and how many pixels, make one latent cell."""
+        config = self.parts.config("vae")
+        halvings = 2 ** sum(config["spatio_temporal_scaling"])
+        time, space = config.get("temporal_compression_ratio"), config.get("spatial_compression_ratio")
+        return int(time or config["patch_size_t"] * halvings), int(space or config["patch_size"] * halvings)
+
+    def plan(self, request: Request) -> ModalityPlan:
+        """Return the shapes: whole groups of frames after the first."""
+        group, factor = self.factors
+        rules = VideoRules(FPS, (FRAMES, HEIGHT, WIDTH), 1, group, factor, why=f"one frame, then groups of {group}")
+        shape, fps, notes = video_shape(request, rules)
+        latent = (
+            self.info.latent_channels,
+            (shape[0] - 1) // group + 1,
+            shape[1] // factor,
+            shape[2] // factor,
+        )
+        return video_plan(latent, shape, fps, notes)
+
+    def text(self, prompt: str, negative: str | None, plan: ModalityPlan, device: torch.device) -> tuple[Row, Row]:
+        """Return T5's tokens and which of them are text; the default negative is the empty text."""
+        rows = [t5_row(self.parts, text, TOKENS, device, masked=False) for text in (prompt, negative or "")]
+        return rows[0], rows[1]
+
+    def predict(self, x: Tensor, t: Tensor, condition: Mapping[str, Tensor], plan: ModalityPlan) -> Tensor:
+        """Return the native output."""
+        group, factor = self.factors
+        _, _, frames, height, width = x.shape
+        out = self.parts.get("transformer")(
+            hidden_states=x.flatten(2).transpose(1, 2),
+            encoder_hidden_states=condition["tokens"],
+            timestep=t,
+            encoder_attention_mask=condition["mask"],
+            num_frames=frames,
+            height=height,
+            width=width,
+            rope_interpolation_scale=(group / (plan.rate or FPS), factor, factor),
+            return_dict=False,
+        )[0]
+        unpacked: Tensor = out.transpose(1, 2).unflatten(2, (frames, height, width))
+        return unpacked
+
+    def encode(self, media: Tensor, plan: ModalityPlan) -> Tensor:
+        """Return the mean latents of frames, normalised."""
+        vae = self.parts.get("vae")
+        mean, std = _statistics(vae)
+        latent: Tensor = (vae.encode(media).latent_dist.mode() - mean) * vae.config.scaling_factor / std
+        return latent
+
+    def decode(self, latent: Tensor, plan: ModalityPlan) -> Tensor:
+        """Return frames of normalised latents, without the noise that some decoders could be given."""
+        vae = self.parts.get("vae")
+        mean, std = _statistics(vae)
+        time = latent.new_zeros(len(latent)) if vae.config.timestep_conditioning else None
+        frames: Tensor = vae.decode(latent * std / vae.config.scaling_factor + mean, time).sample
+        return frames
+
+
+def shifted_flow(scheduler: Any, mu: float) -> Schedule:
+    """Return the levels of a flow scheduler whose shift is exp(mu); its grid may end above the last even step."""
+    times = int(scheduler.config.num_train_timesteps)
+
+    def levels(s: Tensor, t: Tensor) -> Levels:
+        return Levels(t.float(), (1 - s).float(), s.float())
+
+    def levels_at(u: Tensor) -> Levels:
+        s = u.double()
+        s = math.exp(mu) * s / (1 + (math.exp(mu) - 1) * s)
+        return levels(s, s * times)
+
+    def grid(steps: int) -> Levels:
+        fresh = type(scheduler).from_config(scheduler.config)
+        fresh.set_timesteps(sigmas=torch.linspace(1, 1 / steps, steps, dtype=torch.float64).numpy(), mu=mu)
+        return levels(fresh.sigmas.cpu(), torch.cat([fresh.timesteps.cpu(), torch.zeros(1)]))
+
+    return Schedule("flow", levels_at, grid)
+
+
+def _statistics(vae: Any) -> tuple[Tensor, Tensor]:
+    return vae.latents_mean.view(1, -1, 1, 1, 1), vae.latents_std.view(1, -1, 1, 1, 1)
+
+
+def build(label: str, options: ModelOptions, request: Request) -> DiffusersBackbone:
+    """Build the backbone of a recipe."""
+    parts = open_parts(label, options, ["LTXPipeline"], ROLES)
+    return DiffusersBackbone(LTX(parts, options, request), options)

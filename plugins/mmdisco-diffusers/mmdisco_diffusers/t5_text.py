@@ -1,0 +1,21 @@
+"""T5's tokens for models that are told which of them are text."""
+
+import torch
+
+from mmdisco_diffusers.backbone import Row
+from mmdisco_diffusers.parts import Parts
+
+
+def t5_row(parts: Parts, text: str, length: int, device: torch.device, *, masked: bool, empty: bool = False) -> Row:
+    """Return T5's hidden states (length, width) and which of them are text.
+
+    `masked` hides the padding from T5 itself; `empty` makes an empty text one of no tokens at all.
+    """
+    tokens = parts.get("tokenizer")(
+        text, padding="max_length", max_length=length, truncation=True, return_tensors="pt"
+    ).to(device)
+    ids, mask = tokens.input_ids, tokens.attention_mask
+    if empty and not text:
+        ids, mask = torch.zeros_like(ids), torch.zeros_like(mask)
+    hidden = parts.get("text_encoder")(ids, attention_mask=mask if masked else None)[0]
+    return {"tokens": hidden[0], "mask": mask[0].long()}
