@@ -12,7 +12,8 @@ from mmdisco_cli.discriminators.options import (
     PaperMelOptions,
     PaperWaveformOptions,
 )
-from mmdisco_cli.hookspecs import BackboneSpec, DatasetSpec, DiscriminatorSpec, hookimpl, lazy
+from mmdisco_cli.evaluation.extractors.options import ExtractorOptions
+from mmdisco_cli.hookspecs import BackboneSpec, DatasetSpec, DiscriminatorSpec, ExtractorSpec, hookimpl, lazy
 
 
 @hookimpl
@@ -59,4 +60,17 @@ def mmdisco_datasets() -> Iterable[DatasetSpec]:
         DatasetSpec("bounce", "moving objects whose impacts are heard", BounceOptions, lazy(f"{home}.bounce:build"), 1),
         DatasetSpec("clips", "a folder of video files", ClipsOptions, lazy(f"{home}.clips:build"), 1),
         DatasetSpec("gaussians", "a mixture over scalars", GaussiansOptions, lazy(f"{home}.gaussians:build"), 1),
+    )
+
+
+@hookimpl
+def mmdisco_extractors() -> Iterable[ExtractorSpec]:
+    """Describe the built-in networks for evaluation."""
+    home = "mmdisco_cli.evaluation.extractors"
+    return (
+        ExtractorSpec(
+            "effnet", "EfficientNet-Lite0, from packages", ExtractorOptions, lazy(f"{home}.effnet:build"), 1
+        ),
+        ExtractorSpec("fvd", "I3D from a file: FVD, KVD", ExtractorOptions, lazy(f"{home}.i3d:build"), 1),
+        ExtractorSpec("vggish", "VGGish from a file: FAD", ExtractorOptions, lazy(f"{home}.vggish:build"), 1),
     )

@@ -64,6 +64,14 @@ class DatasetSpec(Spec):
     """Describe a source of aligned tuples, one item a modality."""
 
 
+@dataclass(frozen=True)
+class ExtractorSpec(Spec):
+    """Describe a network whose features `mmdisco eval --extractor` compares.
+
+    Its options are `mmdisco_cli.evaluation.extractors.options.ExtractorOptions`, its factory gives an `Extractor`.
+    """
+
+
 def lazy(target: str) -> Callable[[], Factory]:
     """Return a loader of `module:attribute` that imports nothing until it is called."""
 
@@ -88,3 +96,8 @@ def mmdisco_discriminators() -> Iterable[DiscriminatorSpec]:  # type: ignore[emp
 @hookspec
 def mmdisco_datasets() -> Iterable[DatasetSpec]:  # type: ignore[empty-body]
     """Describe the data sets that this plugin provides."""
+
+
+@hookspec
+def mmdisco_extractors() -> Iterable[ExtractorSpec]:  # type: ignore[empty-body]
+    """Describe the networks for evaluation that this plugin provides."""

@@ -11,7 +11,15 @@ import pluggy
 
 from mmdisco_cli import __version__, builtin, hookspecs
 from mmdisco_cli.errors import PluginError, did_you_mean
-from mmdisco_cli.hookspecs import API_VERSION, OLDEST_API_VERSION, BackboneSpec, DatasetSpec, DiscriminatorSpec, Spec
+from mmdisco_cli.hookspecs import (
+    API_VERSION,
+    OLDEST_API_VERSION,
+    BackboneSpec,
+    DatasetSpec,
+    DiscriminatorSpec,
+    ExtractorSpec,
+    Spec,
+)
 
 GROUP = "mmdisco"
 HOST = "mmdisco-cli"
@@ -22,7 +30,12 @@ _DIFFUSERS = (
 )  # fmt: skip
 OURS = {"mmdiffusion": "mmdisco-mmdiffusion", **dict.fromkeys(_DIFFUSERS, "mmdisco-diffusers")}
 """Plugins of this project by what they provide, for whoever has not installed them."""
-KINDS: dict[str, type[Spec]] = {"backbone": BackboneSpec, "discriminator": DiscriminatorSpec, "dataset": DatasetSpec}
+KINDS: dict[str, type[Spec]] = {
+    "backbone": BackboneSpec,
+    "discriminator": DiscriminatorSpec,
+    "dataset": DatasetSpec,
+    "extractor": ExtractorSpec,
+}
 
 
 @dataclass(frozen=True)

@@ -49,6 +49,12 @@ def command(
         tuple[Path, Path] | None,
         typer.Option("--compare", metavar="A B", help="Put two evaluated runs beside each other, clip by clip."),
     ] = None,
+    extractor: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--extractor", metavar="NAME[:PRESET][=WEIGHTS]", help="Also compare features of a network; repeatable."
+        ),
+    ] = None,
     max_bad: Annotated[
         float | None,
         typer.Option(
@@ -75,6 +81,7 @@ def command(
         fps=_parse_fps(fps),
         features=features,
         compare=compare,
+        extractors=tuple(extractor or ()),
         max_bad=max_bad,
         cache=cache,
         rows=_parse_rows(rows),

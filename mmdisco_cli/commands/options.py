@@ -50,7 +50,6 @@ class EvalOptions:
     features: tuple[Path, Path] | None = None  # real and fake
     compare: tuple[Path, Path] | None = None
     extractors: tuple[str, ...] = ()  # NAME[:PRESET][=WEIGHTS]
-    compat: str | None = None
     cache: Path | None = Path("runs/cache")
     rows: str = "csv"
     seed: int = 0

@@ -49,6 +49,8 @@ def evaluate(recipe: Recipe | None, options: EvalOptions) -> None:
     _require_known(options.metrics, module.METRICS)
     directory = options.out or (Path("runs") / recipe.name / "eval" if recipe else Path("runs") / "eval")
     make_directory(directory)
+    if options.extractors and name != "clips":
+        raise UsageError("--extractor compares folders of clips, or the films of a recipe with the protocol clips")
     options = replace(options, out=directory, seed=recipe.eval.seed if recipe else options.seed)
     ranks = join_ranks(torch.device("cpu"))
     report = _measured(module, recipe, options, ranks)
@@ -90,7 +92,9 @@ def _show(content: Mapping[str, Any], report: Report, options: EvalOptions) -> N
 def as_json(recipe: Recipe | None, name: str, report: Report, only: Iterable[str] = ()) -> Mapping[str, Any]:
     """Return what `mmdisco eval --json` prints; `only` leaves out all other metrics."""
     chosen = tuple(only) or tuple(report.metrics)
-    metrics = {name: value for name, value in report.metrics.items() if name in chosen}
+    always = import_module(PROTOCOLS[name]).METRICS
+    # What only --extractor adds was asked for there.
+    metrics = {key: value for key, value in report.metrics.items() if key in chosen or key not in always}
     protocol = {"name": name, **report.protocol}
     return {"recipe": recipe.name if recipe else None, "n": report.n, "metrics": metrics, "protocol": protocol}
 

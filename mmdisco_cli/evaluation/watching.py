@@ -151,7 +151,7 @@ def _pictures(info: MediaInfo, span: Span, analysis: Analysis) -> _Pictures:
     small: list[Tensor] = []
     before: Grey | None = None
     low = high = size = None
-    for time, picture in _sampled(walk_pictures(info), span, analysis.fps, stamps):
+    for time, picture in sampled(walk_pictures(info), span, analysis.fps, stamps):
         grey = _grey(picture, analysis.height)
         motion.append(0.0 if before is None else flow_length(before, grey))
         low = grey if low is None else np.minimum(low, grey)
@@ -177,7 +177,7 @@ def _pictures(info: MediaInfo, span: Span, analysis: Analysis) -> _Pictures:
     return _Pictures(facts, np.array(times), np.array(motion), torch.stack(small))
 
 
-def _sampled(
+def sampled(
     walk: Iterator[tuple[Fraction, Colour]], span: Span, fps: Fraction | None, stamps: list[Fraction]
 ) -> Iterator[tuple[Fraction, Colour]]:
     """Yield what is shown at each of the times, or every picture at its own; note the stamps of all that pass."""

@@ -1,0 +1,198 @@
+"""I3D, whose logits Frechet video distance compares (Carreira and Zisserman, 2017; Unterthiner et al., 2018).
+
+The network is that of rgb_scratch on Kinetics-400, with the names of tensors of i3d_pretrained_400.pt; the published
+TorchScript file of StyleGAN-V brings its own.
+"""
+
+from collections.abc import Sequence
+from fractions import Fraction
+from functools import partial
+from pathlib import Path
+
+import cv2
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from mmdisco_cli.errors import DataError, UsageError, did_you_mean
+from mmdisco_cli.evaluation.distances import Feature
+from mmdisco_cli.evaluation.extractors.contract import Extractor, Picture, Pictures
+from mmdisco_cli.evaluation.extractors.options import ExtractorOptions
+from mmdisco_cli.evaluation.extractors.weights import fill, identify, require_file
+
+CLASSES = 400
+SIDE = 224
+LEAST = 9
+"""Pictures below which the last pooling has nothing left."""
+# Of each mixed block: 1x1; 1x1 and 3x3; 1x1 and 3x3; 1x1 after pooling.
+BLOCKS = {
+    "Mixed_3b": (192, (64, 96, 128, 16, 32, 32)),
+    "Mixed_3c": (256, (128, 128, 192, 32, 96, 64)),
+    "Mixed_4b": (480, (192, 96, 208, 16, 48, 64)),
+    "Mixed_4c": (512, (160, 112, 224, 24, 64, 64)),
+    "Mixed_4d": (512, (128, 128, 256, 24, 64, 64)),
+    "Mixed_4e": (512, (112, 144, 288, 32, 64, 64)),
+    "Mixed_4f": (528, (256, 160, 320, 32, 128, 128)),
+    "Mixed_5b": (832, (256, 160, 320, 32, 128, 128)),
+    "Mixed_5c": (832, (384, 192, 384, 48, 128, 128)),
+}
+STEM = (
+    ("Conv3d_1a_7x7", 3, 64, 7, 2),
+    ("Conv3d_2b_1x1", 64, 64, 1, 1),
+    ("Conv3d_2c_3x3", 64, 192, 3, 1),
+)
+# (before which layer, size and stride of the pooling)
+POOLS = {
+    "Conv3d_2b_1x1": ((1, 3, 3), (1, 2, 2)),
+    "Mixed_3b": ((1, 3, 3), (1, 2, 2)),
+    "Mixed_4b": ((3, 3, 3), (2, 2, 2)),
+    "Mixed_5b": ((2, 2, 2), (2, 2, 2)),
+}
+
+
+def pad_same(x: Tensor, kernel: Sequence[int], stride: Sequence[int]) -> Tensor:
+    """Pad (B, C, T, H, W) with zeros as TensorFlow's SAME does: more at the end where it does not come out even."""
+    pads: list[int] = []
+    for size, k, s in reversed(list(zip(x.shape[2:], kernel, stride, strict=True))):
+        total = max((-(-size // s) - 1) * s + k - size, 0)
+        pads += [total // 2, total - total // 2]
+    return F.pad(x, pads)
+
+
+class Unit(nn.Module):
+    """Convolution with SAME padding, batch norm and ReLU; a bare one with bias for the logits."""
+
+    def __init__(self, inside: int, outside: int, kernel: int = 1, stride: int = 1, *, bare: bool = False) -> None:
+        super().__init__()
+        self.kernel, self.stride = (kernel,) * 3, (stride,) * 3
+        self.conv3d = nn.Conv3d(inside, outside, kernel, stride, bias=bare)
+        self.bn = None if bare else nn.BatchNorm3d(outside, eps=1e-3, momentum=0.01)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Return (B, outside, T', H', W')."""
+        y: Tensor = self.conv3d(pad_same(x, self.kernel, self.stride))
+        return y if self.bn is None else F.relu(self.bn(y))
+
+
+class Mixed(nn.Module):
+    """Four branches side by side (Szegedy et al., 2015), inflated."""
+
+    def __init__(self, inside: int, sizes: Sequence[int]) -> None:
+        super().__init__()
+        self.b0 = Unit(inside, sizes[0])
+        self.b1a, self.b1b = Unit(inside, sizes[1]), Unit(sizes[1], sizes[2], 3)
+        self.b2a, self.b2b = Unit(inside, sizes[3]), Unit(sizes[3], sizes[4], 3)
+        self.b3b = Unit(inside, sizes[5])
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Return all branches, one after another along the channels."""
+        pooled = F.max_pool3d(pad_same(x, (3, 3, 3), (1, 1, 1)), 3, 1)
+        return torch.cat([self.b0(x), self.b1b(self.b1a(x)), self.b2b(self.b2a(x)), self.b3b(pooled)], 1)
+
+
+class I3D(nn.Module):
+    """The RGB network: (B, 3, T, 224, 224) in [-1, 1] to logits (B, 400), averaged over time, before any softmax."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        for name, inside, outside, kernel, stride in STEM:
+            self.add_module(name, Unit(inside, outside, kernel, stride))
+        for name, (inside, sizes) in BLOCKS.items():
+            self.add_module(name, Mixed(inside, sizes))
+        self.logits = Unit(1024, CLASSES, bare=True)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Return logits."""
+        for name, layer in self.named_children():
+            if name in POOLS:
+                size, stride = POOLS[name]
+                x = F.max_pool3d(pad_same(x, size, stride), size, stride)
+            if name != "logits":
+                x = layer(x)
+        x = F.avg_pool3d(x, (2, 7, 7), 1)
+        found: Tensor = self.logits(x)
+        return found[..., 0, 0].mean(2)
+
+
+def letterboxed(picture: Picture, side: int = 64) -> Picture:
+    """Fit a picture into a square with black bars, bicubic, as MM-Diffusion's loader does."""
+    rows, columns = picture.shape[:2]
+    scale = side / max(rows, columns)
+    height, width = max(1, round(rows * scale)), max(1, round(columns * scale))
+    small = cv2.resize(picture, (width, height), interpolation=cv2.INTER_CUBIC)
+    top, left = (side - height) // 2, (side - width) // 2
+    boxed = cv2.copyMakeBorder(
+        small, top, side - height - top, left, side - width - left, cv2.BORDER_CONSTANT, value=(0, 0, 0)
+    )
+    return boxed  # type: ignore[return-value]
+
+
+def enlarged(picture: Picture, *, boxed: bool) -> Tensor:
+    """Return (3, 224, 224) in [-1, 1], red first, bilinear without regard to aspect."""
+    picture = letterboxed(picture) if boxed else picture
+    tensor = torch.from_numpy(picture[:, :, ::-1].copy()).permute(2, 0, 1)[None].float()
+    return F.interpolate(tensor, (SIDE, SIDE), mode="bilinear", align_corners=False)[0] / 127.5 - 1
+
+
+def legacy(picture: Picture) -> Tensor:
+    """Return the same with TensorFlow 1's bilinear rule, whose samples lie at i * scale, not at pixel centres."""
+    tensor = torch.from_numpy(picture[:, :, ::-1].copy()).permute(2, 0, 1).float()
+    for axis in (1, 2):
+        size = tensor.shape[axis]
+        place = torch.arange(SIDE) * (size / SIDE)
+        low = place.long().clamp(max=size - 1)
+        high = (low + 1).clamp(max=size - 1)
+        mix = (place - low).reshape(-1, 1) if axis == 1 else place - low
+        tensor = tensor.index_select(axis, low) * (1 - mix) + tensor.index_select(axis, high) * mix
+    return tensor / 127.5 - 1
+
+
+PRESETS = {
+    "mm-diffusion": Pictures(partial(enlarged, boxed=True), Fraction(10), 16, LEAST),
+    "styleganv": Pictures(partial(enlarged, boxed=False), None, 16, LEAST),
+    "google": Pictures(legacy, None, None, LEAST),
+}
+
+
+def build(options: ExtractorOptions) -> Extractor:
+    """Build the extractor of FVD and KVD from a file of weights.
+
+    Raises:
+        UsageError: no file, or no such preset.
+        DataError: the file does not fit.
+    """
+    preset = options.preset or next(iter(PRESETS))
+    if preset not in PRESETS:
+        raise UsageError(f"--extractor fvd:{preset}: unknown preset{did_you_mean(preset, PRESETS)}")
+    path = require_file("fvd", options.weights)
+    about = {"extractor": "I3D, RGB, Kinetics-400", "preset": preset, "weights": identify(path)}
+    network = _load(path)
+
+    def embed(pictures: Tensor) -> dict[str, Tensor]:
+        with torch.no_grad():
+            return {"fvd": network(pictures.transpose(0, 1)[None]).double()}
+
+    name = f"i3d-{preset}-{about['weights']['sha256'][:16]}"  # type: ignore[index]
+    return Extractor(name, PRESETS[preset], embed, [Feature("fvd", "kvd", "fvd", "none", about)], about)
+
+
+def _load(path: Path) -> nn.Module:
+    try:
+        scripted = torch.jit.load(str(path), map_location="cpu")
+    except RuntimeError:
+        return fill(I3D(), path)
+    if not isinstance(scripted, nn.Module):
+        raise DataError(f"{path}: no network")
+    return _Scripted(scripted)
+
+
+class _Scripted(nn.Module):
+    """StyleGAN-V's file, asked for features of pictures that are scaled and sized already."""
+
+    def __init__(self, inner: nn.Module) -> None:
+        super().__init__()
+        self.inner = inner
+
+    def forward(self, x: Tensor) -> Tensor:
+        found: Tensor = self.inner(x, rescale=False, resize=False, return_features=True)
+        return found
