@@ -26,7 +26,7 @@ HOST = "mmdisco-cli"
 VARIABLE = "MMDISCO_PLUGINS"
 _DIFFUSERS = (
     "audioldm", "audioldm2", "stable-audio", "auffusion",
-    "animatediff", "text-to-video-sd", "cogvideox", "ltx", "mochi", "videocrafter2", "wan",
+    "animatediff", "text-to-video-sd", "cogvideox", "hunyuan-video", "ltx", "mochi", "videocrafter2", "wan",
 )  # fmt: skip
 OURS = {"mmdiffusion": "mmdisco-mmdiffusion", **dict.fromkeys(_DIFFUSERS, "mmdisco-diffusers")}
 """Plugins of this project by what they provide, for whoever has not installed them."""

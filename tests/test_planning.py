@@ -15,6 +15,7 @@ from mmdisco_cli.diffusion.backbone import (
     as_joint,
     count_parameters,
     memory_lines,
+    takes_prompts,
 )
 
 
@@ -66,10 +67,13 @@ def test_optional_members_speak_of_weights_that_are_not_loaded():
     class Large(Steps):
         parameters = 12
         memory = ("unet: 1 GB",)
+        takes_prompts = True
 
     model = as_joint(Large("audio", 1.0, 1))
     assert count_parameters(model) == 12
     assert memory_lines(model) == ("unet: 1 GB",)
+    assert takes_prompts(model)
+    assert not takes_prompts(as_joint(Steps("audio", 1.0, 1)))
     assert count_parameters(as_joint(Steps("audio", 1.0, 1))) is None
     assert memory_lines(as_joint(Steps("audio", 1.0, 1))) == ()
     Large.module = torch.nn.Linear(2, 2)

@@ -6,8 +6,9 @@ The author of a one-modality model writes a `Backbone` and never sees a mapping;
 
 Some members are optional, on either contract: `to(device)` moves the model, which without it is used on the CPU
 alone; `module`, a torch module of all its weights, lets a run count them, or `parameters`, their number, where they
-are loaded later; `memory`, lines of text, says what will lie where; and `keyed(keys)` is for a model that draws at
-random while it predicts or decodes, so that what it draws depends on the sample alone.
+are loaded later; `memory`, lines of text, says what will lie where; `takes_prompts`, true where prompts steer it,
+spares a plan the encoding of one; and `keyed(keys)` is for a model that draws at random while it predicts or decodes,
+so that what it draws depends on the sample alone.
 """
 
 from collections.abc import Mapping, Sequence
@@ -268,6 +269,12 @@ def count_parameters(backbone: JointBackbone) -> int | None:
     if isinstance(module, torch.nn.Module):
         return sum(p.numel() for p in module.parameters())
     return number if isinstance(number, int) else None
+
+
+def takes_prompts(backbone: JointBackbone) -> bool:
+    """Return whether a backbone says by its optional member `takes_prompts` that prompts steer it."""
+    model = backbone.inner if isinstance(backbone, _OneModality) else backbone
+    return bool(getattr(model, "takes_prompts", False))
 
 
 def memory_lines(backbone: JointBackbone) -> tuple[str, ...]:

@@ -7,6 +7,7 @@ from pathlib import Path
 from mmdisco_cli.assembly import Assembly, assemble, join, outline
 from mmdisco_cli.commands.options import SampleOptions
 from mmdisco_cli.devices import DTYPES, choose_device
+from mmdisco_cli.diffusion.backbone import takes_prompts
 from mmdisco_cli.diffusion.guidance import Timed
 from mmdisco_cli.errors import DataError, PluginError, UsageError
 from mmdisco_cli.missing import missing_files, require_files
@@ -133,6 +134,8 @@ def _require_form(assembly: Assembly, config: SampleConfig) -> None:
 
 
 def _unread_prompts(assembly: Assembly, prompts: Sequence[str]) -> list[str]:
-    conditions = [c for base in assembly.bases(prompts[:1]) for c in base.conditions.values()] if prompts else []
+    if not prompts or any(takes_prompts(backbone) for backbone in assembly.backbones.values()):
+        return []
+    conditions = [c for base in assembly.bases(prompts[:1]) for c in base.conditions.values()]
     read = any(c.positive is not None or c.pooled is not None for c in conditions)
-    return [] if read or not prompts else ["the prompts change nothing: no backbone of this recipe takes any"]
+    return [] if read else ["the prompts change nothing: no backbone of this recipe takes any"]

@@ -6,6 +6,7 @@ from mmdisco_cli.hookspecs import BackboneSpec, hookimpl, lazy
 from mmdisco_diffusers.options import (
     AnimateDiffOptions,
     AuffusionOptions,
+    HunyuanVideoOptions,
     MelOptions,
     ModelOptions,
     StableAudioOptions,
@@ -24,6 +25,7 @@ _VIDEO = {
     "animatediff": ("AnimateDiff: 16 frames at 8 fps", AnimateDiffOptions),
     "text-to-video-sd": ("ModelScope and ZeroScope: 16 frames at 8 fps", ModelOptions),
     "cogvideox": ("CogVideoX: 8n + 1 frames at 8 fps", ModelOptions),
+    "hunyuan-video": ("HunyuanVideo: 4n + 1 frames at 24 fps", HunyuanVideoOptions),
     "ltx": ("LTX Video: 8n + 1 frames at 25 fps", ModelOptions),
     "mochi": ("Mochi 1: 6n + 1 frames at 30 fps", ModelOptions),
     "videocrafter2": ("VideoCrafter 2: 16 frames at 8 fps", VideoCrafter2Options),

@@ -72,6 +72,8 @@ class Family(Protocol):
 class DiffusersBackbone:
     """A family's model, after the contract of `mmdisco_cli.diffusion.backbone.Backbone`."""
 
+    takes_prompts = True
+
     def __init__(self, family: Family, options: ModelOptions) -> None:
         self.family, self.options, self.parts = family, options, family.parts
         self.device = torch.device("cpu")

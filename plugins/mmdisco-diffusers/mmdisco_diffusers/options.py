@@ -54,6 +54,13 @@ class VideoCrafter2Options(ModelOptions):
 
 
 @dataclass(frozen=True)
+class HunyuanVideoOptions(ModelOptions):
+    """HunyuanVideo, which was distilled from its own guidance."""
+
+    told_scale: float = option(6.0, "guidance scale that the model is told", minimum=0)
+
+
+@dataclass(frozen=True)
 class AnimateDiffOptions(ModelOptions):
     """AnimateDiff, whole or as a motion adapter for a Stable Diffusion."""
 

@@ -20,10 +20,14 @@ CALLS: dict[str, dict[str, Any]] = {
     "animatediff": {"num_frames": 5, "height": 16, "width": 16, "output_type": "latent"},
     "text-to-video-sd": {"num_frames": 5, "height": 16, "width": 16, "output_type": "latent"},
     "cogvideox": {"num_frames": 9, "height": 16, "width": 16, "output_type": "latent"},
+    "hunyuan-video": {
+        "num_frames": 5, "height": 16, "width": 16, "output_type": "latent",
+        "guidance_scale": 6.0, "true_cfg_scale": 3.0, "negative_prompt": ["", ""],
+    },
     "ltx": {"num_frames": 9, "height": 32, "width": 32, "output_type": "latent"},
     "mochi": {"num_frames": 7, "height": 16, "width": 16, "output_type": "latent"},
     "wan": {"num_frames": 5, "height": 16, "width": 16, "output_type": "latent"},
-}
+}  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -51,7 +55,8 @@ def call(folder: Path, family: str, noise: Tensor, scale: float, **changed: Any)
 
     pipeline.scheduler.step = heard
     torch.manual_seed(0)
-    pipeline(PROMPTS, num_inference_steps=STEPS, guidance_scale=scale, latents=noise, **CALLS[family])
+    arguments = {"guidance_scale": scale, "latents": noise, **CALLS[family]}
+    pipeline(PROMPTS, num_inference_steps=STEPS, **arguments)
     return Walk(steps, ends[-1], pipeline)
 
 

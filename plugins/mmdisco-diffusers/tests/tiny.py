@@ -54,10 +54,10 @@ def t5_tokenizer() -> Any:
     return transformers.T5Tokenizer(vocab=pieces, extra_ids=0, model_max_length=16)
 
 
-def clip_text(width: int) -> Any:
+def clip_text(width: int, length: int = 8) -> Any:
     config = transformers.CLIPTextConfig(
         vocab_size=514, hidden_size=width, intermediate_size=16, num_hidden_layers=1, num_attention_heads=2,
-        max_position_embeddings=8, bos_token_id=512, eos_token_id=513, pad_token_id=513,
+        max_position_embeddings=length, bos_token_id=512, eos_token_id=513, pad_token_id=513,
     )  # fmt: skip
     return transformers.CLIPTextModel(config)
 
@@ -276,6 +276,28 @@ def mochi() -> Any:
     )  # fmt: skip
 
 
+def hunyuan_video() -> Any:
+    transformer = diffusers.HunyuanVideoTransformer3DModel(
+        in_channels=4, out_channels=4, num_attention_heads=2, attention_head_dim=10, num_layers=1, num_single_layers=1,
+        num_refiner_layers=1, patch_size=2, patch_size_t=1, guidance_embeds=True, text_embed_dim=8,
+        pooled_projection_dim=8, rope_axes_dim=(2, 4, 4),
+    )  # fmt: skip
+    vae = diffusers.AutoencoderKLHunyuanVideo(
+        latent_channels=4, block_out_channels=(4, 4, 4, 4), layers_per_block=1, norm_num_groups=2,
+        down_block_types=4 * ("HunyuanVideoDownBlock3D",), up_block_types=4 * ("HunyuanVideoUpBlock3D",),
+        scaling_factor=0.47,
+    )  # fmt: skip
+    llama = transformers.LlamaConfig(
+        vocab_size=98, hidden_size=8, intermediate_size=16, num_hidden_layers=3, num_attention_heads=2,
+        max_position_embeddings=512, pad_token_id=0, bos_token_id=1, eos_token_id=1,
+    )  # fmt: skip
+    return diffusers.HunyuanVideoPipeline(
+        text_encoder=transformers.LlamaModel(llama), tokenizer=t5_tokenizer(), transformer=transformer, vae=vae,
+        scheduler=diffusers.FlowMatchEulerDiscreteScheduler(shift=7.0), text_encoder_2=clip_text(8, 77),
+        tokenizer_2=clip_tokenizer(),
+    )  # fmt: skip
+
+
 BUILDERS: dict[str, Callable[[], Any]] = {
     "audioldm": audioldm,
     "audioldm2": audioldm2,
@@ -284,6 +306,7 @@ BUILDERS: dict[str, Callable[[], Any]] = {
     "text-to-video-sd": text_to_video_sd,
     "cogvideox": cogvideox,
     "wan": wan,
+    "hunyuan-video": hunyuan_video,
     "ltx": ltx,
     "mochi": mochi,
 }
