@@ -2,6 +2,7 @@
 
 import hashlib
 import pickle
+import warnings
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -13,6 +14,8 @@ from torch import Tensor
 from mmdisco_cli.errors import DataError
 
 Tensors = dict[str, Tensor]
+_MAGIC = (b"PK\x03\x04", b"\x80")
+"""What torch.save begins with: a zip archive, before torch 1.6 a pickle."""
 
 
 def read_checkpoint(path: Path) -> Tensors:
@@ -44,27 +47,35 @@ def _safetensors(path: Path) -> Tensors:
         with safe_open(path, framework="pt") as file:
             return {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - not a mapping
     except (SafetensorError, OSError) as error:
-        raise DataError(f"{path}: truncated or damaged ({error})") from error
+        raise DataError(f"{path}: truncated or damaged ({_first_line(error)})") from error
 
 
 def _saved(path: Path) -> Any:
+    with path.open("rb") as file:
+        if not file.read(4).startswith(_MAGIC):
+            raise DataError(f"{path}: not a checkpoint: neither torch.save nor safetensors writes such a file")
     try:
         return _loaded(path)
     except pickle.UnpicklingError as error:
         raise DataError(f"{path}: not a checkpoint of tensors alone, and nothing else in it is ever run") from error
-    except (RuntimeError, OSError, EOFError, ValueError, KeyError, AttributeError, UnicodeDecodeError) as error:
-        line = (str(error).splitlines() or [type(error).__name__])[0]
-        raise DataError(f"{path}: not a checkpoint, or a truncated one ({line})") from error
+    except (RuntimeError, OSError, EOFError, ValueError, LookupError, AttributeError) as error:
+        raise DataError(f"{path}: truncated or damaged ({_first_line(error)})") from error
 
 
 def _loaded(path: Path) -> Any:
-    try:
-        # Mapped, not read: a gigabyte of weights passes through memory once, on its way out.
-        return torch.load(path, map_location="cpu", weights_only=True, mmap=True)
-    except RuntimeError as error:
-        if "mmap" not in str(error):
-            raise
-        return torch.load(path, map_location="cpu", weights_only=True)  # saved before torch 1.6
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # about pickles that torch did not write, which fail or hold no tensors
+        try:
+            # Mapped, not read: a gigabyte of weights passes through memory once, on its way out.
+            return torch.load(path, map_location="cpu", weights_only=True, mmap=True)
+        except RuntimeError as error:
+            if "mmap" not in str(error):
+                raise
+            return torch.load(path, map_location="cpu", weights_only=True)  # saved before torch 1.6
+
+
+def _first_line(error: Exception) -> str:
+    return (str(error).splitlines() or [type(error).__name__])[0]
 
 
 def _named_tensors(path: Path, found: Any) -> Tensors:

@@ -138,8 +138,9 @@ class ResidualBlock(nn.Module):
         if kernel is None:
             return x
         if modality == "video":  # frame by frame: pooling in three dimensions knows no bfloat16
-            return F.avg_pool2d(x.flatten(1, 2), kernel).unflatten(1, x.shape[1:3])
-        return (F.avg_pool1d if len(kernel) == 1 else F.avg_pool2d)(x, kernel)
+            frames: Tensor = F.avg_pool2d(x.flatten(1, 2), kernel).unflatten(1, x.shape[1:3])
+            return frames
+        return F.avg_pool1d(x, kernel) if len(kernel) == 1 else F.avg_pool2d(x, kernel)
 
 
 def _point(modality: str, channels: int, out: int, axes: int) -> nn.Module:

@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import pickle
 
 import pytest
 import torch
@@ -240,6 +241,32 @@ def test_other_checkpoints_are_told_as_what_they_are(content, message, written, 
     code, error = refused(source, written, capsys)
     assert code == 4
     assert message in error
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (b"", "neither torch.save nor safetensors"),
+        (b"hello world, no weights", "neither torch.save nor safetensors"),
+        (b"\x00\x00\x00\x20ftypisom and so on", "neither torch.save nor safetensors"),
+        (pickle.dumps({"a": 1}), "nothing else in it is ever run"),
+        (b"\x07\0\0\0\0\0\0\0" + b'{"a":1}', "not a readable safetensors file"),
+    ],
+)
+def test_files_of_other_kinds(content, message, written, capsys, tmp_path):
+    source = tmp_path / "x.pt"
+    source.write_bytes(content)
+    code, error = refused(source, written, capsys)
+    assert code == 4
+    assert message in error
+
+
+def test_a_checkpoint_from_before_torch_1_6(tmp_path):
+    tensors, source = tensors_of("mmdiffusion_landscape"), tmp_path / "old.pt"
+    torch.save(tensors, source, _use_new_zipfile_serialization=False)
+    assert app.run(["convert", str(source), str(tmp_path / "new.safetensors")]) == 0
+    stored = load_file(tmp_path / "new.safetensors")
+    assert all(torch.equal(stored[name], tensor) for name, tensor in tensors.items())
 
 
 def test_whole_numbers_are_no_weights(written, capsys, tmp_path):
