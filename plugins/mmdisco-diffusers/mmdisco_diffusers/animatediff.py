@@ -88,7 +88,7 @@ def build(label: str, options: AnimateDiffOptions, request: Request) -> Diffuser
             key = f"backbones.{label}.adapter"
             raise UsageError(f"{key}: missing; {parts.folder} is a Stable Diffusion, which knows no motion")
     else:
-        folder = find_model(options.adapter, f"backbones.{label}.adapter")
+        folder = find_model(options.adapter, f"backbones.{label}.adapter", whole=True)
         parts = open_parts(
             label,
             options,

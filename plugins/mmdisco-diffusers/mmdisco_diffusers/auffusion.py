@@ -132,8 +132,8 @@ class Auffusion:
 def build(label: str, options: AuffusionOptions, request: Request) -> DiffusersBackbone:
     """Build the backbone of a recipe."""
     key = f"backbones.{label}"
-    own = find_model(options.path, f"{key}.path") / "vocoder"
-    vocoder: Path = find_model(options.vocoder, f"{key}.vocoder") if options.vocoder else own
+    own = find_model(options.path, f"{key}.path", whole=True) / "vocoder"
+    vocoder: Path = find_model(options.vocoder, f"{key}.vocoder", whole=True) if options.vocoder else own
     parts = open_parts(
         label,
         options,

@@ -10,10 +10,14 @@ from mmdisco_cli.errors import DataError, UsageError
 
 DOWNLOAD = "MMDISCO_DOWNLOAD"
 """Environment variable that `--download` sets: models that are not on this machine may be fetched."""
+_WHOLE = ("*.json", "*.txt", "*.model", "*.safetensors", "*.bin", "*.pt")
 
 
-def find_model(name: str, key: str) -> Path:
+def find_model(name: str, key: str, *, whole: bool = False) -> Path:
     """Return the folder of a model from its path or its name on the hub; `key` is where the recipe names it.
+
+    Where it may be fetched, what a pipeline needs is, or with `whole` all weights: of a single model, or of a pipeline
+    with more beside it than diffusers knows.
 
     Raises:
         UsageError: no name at all.
@@ -26,7 +30,7 @@ def find_model(name: str, key: str) -> Path:
         return folder
     if not _is_hub_name(name):
         raise DataError(f"{key}: {name}: no such folder")
-    return _cached(name, key)
+    return _fetched(name, key, whole) if os.environ.get(DOWNLOAD) == "1" else _cached(name, key)
 
 
 def pipeline_class(folder: Path, expected: Collection[str], key: str) -> str:
@@ -65,8 +69,6 @@ def _cached(name: str, key: str) -> Path:
     from huggingface_hub import snapshot_download
     from huggingface_hub.errors import LocalEntryNotFoundError
 
-    if os.environ.get(DOWNLOAD) == "1":
-        return _fetched(name, key)
     try:
         return Path(snapshot_download(name, local_files_only=True))
     except LocalEntryNotFoundError as error:
@@ -76,14 +78,14 @@ def _cached(name: str, key: str) -> Path:
         ) from error
 
 
-def _fetched(name: str, key: str) -> Path:
-    """Fetch what a pipeline needs and no more, or find it in the cache."""
+def _fetched(name: str, key: str, whole: bool) -> Path:
+    """Fetch a model, or find it in the cache."""
     from diffusers import DiffusionPipeline
     from huggingface_hub import snapshot_download
 
     try:
-        if name.split("/")[1].startswith("animatediff-motion"):
-            return Path(snapshot_download(name, allow_patterns=["*.json", "*.safetensors"]))
+        if whole:
+            return Path(snapshot_download(name, allow_patterns=list(_WHOLE)))
         return Path(DiffusionPipeline.download(name))
     except Exception as error:  # whatever the network or the hub has to say, in one line
         raise DataError(f"{key}: {name} could not be fetched ({' '.join(str(error).split())})") from error

@@ -95,7 +95,7 @@ def build(label: str, options: VideoCrafter2Options, request: Request) -> Diffus
         options,
         ["TextToVideoSDPipeline"],
         ROLES,
-        folders={"unet": find_model(options.unet, f"backbones.{label}.unet")},
+        folders={"unet": find_model(options.unet, f"backbones.{label}.unet", whole=True)},
         made={"unet": partial(_told, options.told_fps)},
         left={"unet": PREFIX},
     )

@@ -71,6 +71,24 @@ def test_only_the_option_lets_anything_be_fetched(empty_cache, monkeypatch):
     assert asked == ["someone/tiny"]
 
 
+def test_a_part_beside_a_pipeline_is_fetched_with_its_weights(empty_cache, monkeypatch, models):
+    import huggingface_hub
+
+    asked = []
+
+    def snapshot(name, **wanted):
+        asked.append((name, wanted))
+        return str(models("text-to-video-sd") / "unet")
+
+    monkeypatch.setattr(huggingface_hub, "snapshot_download", snapshot)
+    monkeypatch.setenv("MMDISCO_DOWNLOAD", "1")
+    build("videocrafter2", models("text-to-video-sd"), unet="someone/unet")
+    ((name, wanted),) = asked
+    assert name == "someone/unet"
+    assert "*.safetensors" in wanted["allow_patterns"]
+    assert not wanted.get("local_files_only")
+
+
 @pytest.mark.parametrize(
     ("path", "error", "message"),
     [
