@@ -81,6 +81,16 @@ def test_pictures_are_enlarged_and_given_ones_kept(converted: Path, cli: Cli) ->
     assert float((heard.audio - film.audio).norm() / film.audio.norm()) > 0.1
 
 
+def test_the_readmes_python_runs(converted: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    readme = (Path(__file__).parent.parent / "README.md").read_text()
+    block = readme.split("```python\n")[1].split("```")[0]
+    monkeypatch.chdir(converted)
+    found: dict[str, torch.Tensor] = {}
+    exec(block, found)
+    assert found["epsilon_video"].shape == (1, 3, 16, 64, 64)
+    assert found["epsilon_audio"].shape == (1, 1, 25600)
+
+
 @pytest.mark.parametrize("name", ["landscape", "aist"])
 def test_the_packaged_recipes_load(name: str, installed: Path | None, tmp_path: Path) -> None:
     recipe = load(name)
