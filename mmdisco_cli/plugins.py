@@ -25,7 +25,7 @@ GROUP = "mmdisco"
 HOST = "mmdisco-cli"
 VARIABLE = "MMDISCO_PLUGINS"
 _DIFFUSERS = (
-    "audioldm", "audioldm2", "stable-audio", "auffusion",
+    "audioldm", "audioldm2", "stable-audio", "stable-audio-3", "auffusion",
     "animatediff", "text-to-video-sd", "cogvideox", "hunyuan-video", "ltx", "mochi", "videocrafter2", "wan",
 )  # fmt: skip
 OURS = {"mmdiffusion": "mmdisco-mmdiffusion", **dict.fromkeys(_DIFFUSERS, "mmdisco-diffusers")}

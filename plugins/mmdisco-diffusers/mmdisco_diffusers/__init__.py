@@ -19,6 +19,7 @@ _AUDIO = {
     "audioldm": ("AudioLDM: 16 kHz mono", MelOptions),
     "audioldm2": ("AudioLDM 2: 16 kHz mono", MelOptions),
     "stable-audio": ("Stable Audio Open: 44.1 kHz stereo, up to 47.5 s", StableAudioOptions),
+    "stable-audio-3": ("Stable Audio 3: 44.1 kHz stereo, any length", ModelOptions),
     "auffusion": ("Auffusion: 16 kHz mono, up to 10.24 s", AuffusionOptions),
 }
 _VIDEO = {

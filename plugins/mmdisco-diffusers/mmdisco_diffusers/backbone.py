@@ -15,6 +15,7 @@ from torch.nn.utils.rnn import pad_sequence
 
 from mmdisco_cli.diffusion.backbone import Condition, ModalityInfo, ModalityPlan, Payload, Request
 from mmdisco_cli.diffusion.schedules import Levels, Schedule
+from mmdisco_cli.errors import UsageError
 from mmdisco_diffusers.levels import ended_clean
 from mmdisco_diffusers.memory import memory_lines
 from mmdisco_diffusers.options import ModelOptions
@@ -203,10 +204,11 @@ class DiffusersBackbone:
         if name in self._ready:
             return
         codec: Any = self.parts.get(name)
-        if self.options.tiling:
-            codec.enable_tiling()
-        if self.options.slicing:
-            codec.enable_slicing()
+        for trick in ("tiling", "slicing"):
+            if getattr(self.options, trick):
+                if not hasattr(codec, f"enable_{trick}"):
+                    raise UsageError(f"{trick}: a {type(codec).__name__} cannot do that")
+                getattr(codec, f"enable_{trick}")()
         self._ready.add(name)
 
 

@@ -17,6 +17,7 @@ CALLS: dict[str, dict[str, Any]] = {
     "audioldm": {"audio_length_in_s": SECONDS},
     "audioldm2": {"audio_length_in_s": SECONDS, "output_type": "latent"},
     "stable-audio": {"audio_end_in_s": 1.2, "output_type": "latent"},
+    "stable-audio-3": {"duration": 1.2, "output_type": "latent"},
     "animatediff": {"num_frames": 5, "height": 16, "width": 16, "output_type": "latent"},
     "text-to-video-sd": {"num_frames": 5, "height": 16, "width": 16, "output_type": "latent"},
     "cogvideox": {"num_frames": 9, "height": 16, "width": 16, "output_type": "latent"},

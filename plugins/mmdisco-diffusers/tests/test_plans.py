@@ -236,7 +236,7 @@ def shaken(module, shake):
 @pytest.mark.parametrize("family", BUILDERS)
 def test_every_way_to_save_memory_gives_the_same(family, backbone, models):
     options = {"text": "free", "offload": "codec", "chunk": 1}
-    if family not in ("stable-audio", "ltx", "mochi"):
+    if family not in ("stable-audio", "stable-audio-3", "ltx", "mochi"):
         options["slicing"] = True
     plain, thrifty = backbone(family), backbone(family, **options)
     request = Request(seconds=0.32, frames=9, height=32, width=32)
@@ -249,6 +249,13 @@ def test_every_way_to_save_memory_gives_the_same(family, backbone, models):
     once, again = plain.decode(latent, plan), thrifty.decode(latent, plan)
     assert (once - again).abs().max() < 1e-4
     assert (plain.encode(once, plan) - thrifty.encode(once, plan)).abs().max() < 1e-3
+
+
+def test_what_a_codec_cannot_do_is_said(backbone):
+    model = backbone("stable-audio-3", slicing=True)
+    plan = model.plan(Request(seconds=0.1))
+    with pytest.raises(UsageError, match="slicing: a AutoencoderSAME cannot do that"):
+        model.decode(torch.zeros(1, *plan.latent_shape), plan)
 
 
 def test_half_the_bytes_give_nearly_the_same(backbone):

@@ -298,10 +298,27 @@ def hunyuan_video() -> Any:
     )  # fmt: skip
 
 
+def stable_audio_3() -> Any:
+    transformer = diffusers.StableAudio3DiTModel(
+        io_channels=8, embed_dim=16, depth=2, num_heads=2, cond_token_dim=8, global_cond_dim=8, local_add_cond_dim=9,
+        timestep_features_dim=8, ff_mult=2.0, num_memory_tokens=2,
+    )  # fmt: skip
+    vae = diffusers.AutoencoderSAME(
+        patch_size=4, encoder_channels=8, encoder_c_mults=(2,), encoder_strides=(4,), encoder_transformer_depths=(1,),
+        latent_dim=8, dim_heads=8, ff_mult=2, sampling_rate=800,
+    )  # fmt: skip
+    return diffusers.StableAudio3Pipeline(
+        vae=vae, text_encoder=t5(8), tokenizer=t5_tokenizer(), transformer=transformer,
+        duration_embedder=diffusers.StableAudio3DurationEmbedder(output_dim=8, fourier_dim=8),
+        scheduler=diffusers.FlowMatchEulerDiscreteScheduler(num_train_timesteps=1, shift=1.0),
+    )  # fmt: skip
+
+
 BUILDERS: dict[str, Callable[[], Any]] = {
     "audioldm": audioldm,
     "audioldm2": audioldm2,
     "stable-audio": stable_audio,
+    "stable-audio-3": stable_audio_3,
     "animatediff": animatediff,
     "text-to-video-sd": text_to_video_sd,
     "cogvideox": cogvideox,
