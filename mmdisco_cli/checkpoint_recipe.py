@@ -6,16 +6,10 @@ from pathlib import Path
 from typing import Any
 
 from mmdisco_cli.conversion.published import ENLARGER, UNET, about_aist
-from mmdisco_cli.errors import DataError, PluginError
+from mmdisco_cli.errors import DataError
 from mmdisco_cli.recipe import load, load_plain, packaged
 from mmdisco_cli.recipe_schema import Recipe
 from mmdisco_cli.weights_file import any_about
-
-PLUGINS = {
-    "audioldm-animatediff": "mmdisco-diffusers",
-    "auffusion-videocrafter2": "mmdisco-diffusers",
-}
-"""Who runs the base models of released discriminators, by their recipes."""
 
 
 def recipe_of(path: Path, overrides: Sequence[str] = ()) -> tuple[Recipe, bool]:
@@ -46,8 +40,7 @@ def _of_discriminator(path: Path, about: Mapping[str, Any], overrides: Sequence[
     if not isinstance(recipe, str):
         raise DataError(f"{path}: does not say which recipe it belongs to; name one with --recipe")
     if recipe not in packaged():
-        pair = " and ".join(dict.fromkeys(about.get("pairing", {}).values()))
-        raise PluginError(f"{path}: guides {pair}, of which {PLUGINS.get(recipe, 'no plugin')} has to bring the recipe")
+        raise DataError(f"{path}: belongs to the recipe {recipe}, which this version of mmdisco does not have")
     return load(recipe, [weights, *overrides])
 
 

@@ -11,6 +11,7 @@ from mmdisco_cli.conversion.kinds import discriminator_shapes
 from mmdisco_cli.conversion.unet_shapes import UNetSizes, coupled_shapes, enlarger_shapes
 from mmdisco_cli.data.probing import probe
 from mmdisco_cli.discriminators.paper_configs import RELEASED
+from mmdisco_cli.recipe import packaged
 
 PLUGIN = '''
 from dataclasses import dataclass
@@ -212,7 +213,12 @@ def test_without_its_plugin_a_file_says_which_is_needed(tmp_path, monkeypatch, c
     assert app.run(["sample", "--checkpoint", str(file)]) == 3
     error = capsys.readouterr().err
     assert "unknown backbone 'mmdiffusion'" in error
-    assert "mmdisco-mmdiffusion" in error or "mmdiffusion" in error
+    assert "mmdisco-mmdiffusion" in error
+
+
+@pytest.mark.parametrize("config", RELEASED)
+def test_the_recipe_of_every_released_discriminator_is_here(config):
+    assert RELEASED[config].recipe in packaged()
 
 
 def test_files_that_are_not_sampled_with(tmp_path, monkeypatch, capsys):
