@@ -57,11 +57,12 @@ def report(tmp_path_factory):
     # Larger than is embedded as it is: a small copy takes its place, and says so.
     noise = torch.rand(3, 16, 256, 320) * 2 - 1
     write_mp4(samples / "a <b> & #1.mp4", noise, 0.1 * torch.randn(1, 25600), 10, 16000)
+    (samples / ("verylongname" * 12 + ".mp4")).write_bytes(b"no film")
     code = mmdisco(
         [
             "eval",
             *("--samples", str(samples), "--reference", str(ASSETS), "--independent", str(ASSETS)),
-            *("--out", str(folder / "out"), "--cache", str(folder / "cache")),
+            *("--max-bad", "0.2", "--out", str(folder / "out"), "--cache", str(folder / "cache")),
         ]
     )
     assert code == ExitCode.OK
