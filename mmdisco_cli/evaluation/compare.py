@@ -12,7 +12,8 @@ from mmdisco_cli.evaluation.report import Report, align
 from mmdisco_cli.evaluation.tabulate import cell
 
 METRICS: tuple[str, ...] = ()
-REAL = ("real", "reference")
+ROWS = ("guided", "samples", "independent")
+"""Of these the first that a run has is what it is compared by."""
 LEADING = ("event_iou", "av_align_gain", "av_align")
 """Of these the first that both runs have decides."""
 LABELS = ("row", "path", "sha256", "flags", "seconds")
@@ -22,18 +23,20 @@ Values = Mapping[str, float | None]
 def compare_runs(a: Path, b: Path, options: EvalOptions) -> Report:
     """Return the means of every column that the clips of both runs have, and of b - a with a paired interval.
 
-    A run is a folder that `mmdisco eval` wrote; its samples are compared, not the real clips beside them. Clips pair up
-    by their row and file name, or where these differ by file name alone, as `samples` of one run and of the other do.
+    A run is a folder that `mmdisco eval` wrote; its guided samples are compared, or whatever samples it has, not the
+    real clips beside them. Clips pair up by file name, which tells the noise.
 
     Raises:
         DataError: no such run, or no clip in common.
     """
     first, second = read_clips(a), read_clips(b)
-    pairs = _pairs(first, second)
+    pairs = [name for name in sorted(first) if name in second]
     if not pairs:
         raise DataError(f"{a} and {b} have no clips of the same names: runs compare by the samples of the same noise")
-    names = [name for name in first[pairs[0][0]] if name in second[pairs[0][1]]]
-    metrics = {name: figures([(first[i][name], second[j][name]) for i, j in pairs], options.seed) for name in names}
+    names = [name for name in first[pairs[0]] if name in second[pairs[0]]]
+    metrics = {
+        name: figures([(first[clip][name], second[clip][name]) for clip in pairs], options.seed) for name in names
+    }
     metrics = {name: found for name, found in metrics.items() if found["n"]}
     rows = [["", a.name or str(a), b.name or str(b), "difference", "clips"]]
     for name, found in metrics.items():
@@ -61,24 +64,16 @@ def figures(pairs: Sequence[tuple[float | None, float | None]], seed: int) -> di
     return {key: estimate(mean_of(values), seed).as_json() for key, values in sides.items()} | {"n": len(both)}
 
 
-def read_clips(run: Path) -> dict[tuple[str, str], Values]:
-    """Return the columns of numbers of a run's samples by (row, file name); raise DataError where there are none."""
+def read_clips(run: Path) -> dict[str, Values]:
+    """Return the columns of numbers of a run's samples by file name; raise DataError where nothing was written."""
     path = run / "clips.csv"
     try:
         with path.open(encoding="utf-8", newline="") as stream:
             rows = list(csv.DictReader(stream))
     except OSError as error:
         raise DataError(f"{path}: {error.strerror}: `mmdisco eval --out {run}` writes it") from error
-    return {(row["row"], Path(row["path"]).name): _numbers(row) for row in rows if row["row"] not in REAL}
-
-
-def _pairs(first: Mapping[tuple[str, str], Values], second: Mapping[tuple[str, str], Values]) -> list[tuple[Any, Any]]:
-    same = [(key, key) for key in sorted(first) if key in second]
-    if same:
-        return same
-    # A run of one row against a run of another, such as guided against independent: the names are those of the noise.
-    by_name = {name: key for key in second for name in [key[1]]}
-    return [(key, by_name[key[1]]) for key in sorted(first) if key[1] in by_name]
+    chosen = next((name for name in ROWS if any(row["row"] == name for row in rows)), None)
+    return {Path(row["path"]).name: _numbers(row) for row in rows if row["row"] == chosen}
 
 
 def _numbers(row: Mapping[str, str]) -> dict[str, float | None]:

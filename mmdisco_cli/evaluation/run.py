@@ -3,6 +3,7 @@
 from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from importlib import import_module
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -49,6 +50,8 @@ def evaluate(recipe: Recipe | None, options: EvalOptions) -> None:
     _require_known(options.metrics, module.METRICS)
     directory = options.out or (Path("runs") / recipe.name / "eval" if recipe else Path("runs") / "eval")
     make_directory(directory)
+    if options.rows == "parquet" and find_spec("pyarrow") is None:
+        raise UsageError("--rows parquet needs pyarrow: pip install pyarrow")
     if options.extractors and name != "clips":
         raise UsageError("--extractor compares folders of clips, or the films of a recipe with the protocol clips")
     options = replace(options, out=directory, seed=recipe.eval.seed if recipe else options.seed)

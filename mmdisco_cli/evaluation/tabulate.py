@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Any
 
 from mmdisco_cli.data.media import replacing
-from mmdisco_cli.errors import UsageError
 from mmdisco_cli.evaluation.report import align
 
 NONE = "-"
@@ -39,11 +38,7 @@ def write_lines(path: Path, rows: Iterable[Mapping[str, Any]]) -> Path:
 
 
 def write_rows(path: Path, rows: Sequence[Mapping[str, Any]]) -> Path:
-    """Write one line a clip, as .csv or as .parquet, whole or not at all.
-
-    Raises:
-        UsageError: .parquet without the package pyarrow.
-    """
+    """Write one line a clip, as .csv or, with the package pyarrow, as .parquet, whole or not at all."""
     if path.suffix == ".parquet":
         return _write_parquet(path, rows)
     names = list(dict.fromkeys(name for row in rows for name in row))
@@ -55,10 +50,7 @@ def write_rows(path: Path, rows: Sequence[Mapping[str, Any]]) -> Path:
 
 
 def _write_parquet(path: Path, rows: Sequence[Mapping[str, Any]]) -> Path:
-    try:
-        table, parquet = import_module("pyarrow").Table, import_module("pyarrow.parquet")
-    except ImportError as error:
-        raise UsageError("--rows parquet needs pyarrow: pip install pyarrow") from error
+    table, parquet = import_module("pyarrow").Table, import_module("pyarrow.parquet")
     with replacing(path) as part:
         parquet.write_table(table.from_pylist([dict(row) for row in rows]), part)
     return path

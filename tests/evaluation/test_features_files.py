@@ -103,6 +103,15 @@ def test_runs_are_compared_clip_by_clip(tmp_path, capsys):
     assert json.loads((tmp_path / "both" / "metrics.json").read_text()) == found
 
 
+def test_guided_samples_stand_for_a_run_that_also_has_independent_ones(tmp_path, capsys):
+    for name, shift in (("a", 0.0), ("b", 0.25)):
+        run_of(tmp_path / name, "guided", {k: k / 8 + shift for k in range(4)})
+        with (tmp_path / name / "clips.csv").open("a") as stream:
+            stream.writelines(f"independent,y/{k}.mp4,0.5,,\n" for k in range(4))
+    found = compared(capsys, "--compare", "a", "b")
+    assert (found["n"], found["metrics"]["av_align"]["difference"]["value"]) == (4, 0.25)
+
+
 def test_the_verdict_says_which_run_is_better_or_that_none_is(tmp_path, capsys):
     noise = np.random.default_rng(1).uniform(0, 1, 40)
     for name, values in (("a", noise), ("b", noise + 0.05), ("c", noise[::-1])):
