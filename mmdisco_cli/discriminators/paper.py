@@ -4,13 +4,15 @@ Each modality runs through residual blocks of its own. With the fusion `mean` th
 parameter sees both, so nothing can be aligned; the transformer mixes them.
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from typing import cast
 
 import torch
 from torch import Tensor, nn
 
 from mmdisco_cli.diffusion.schedules import log_snr as log_snr_of
 from mmdisco_cli.diffusion.schedules import make_schedule
+from mmdisco_cli.discriminators import paper_lean
 from mmdisco_cli.discriminators.options import PaperMelOptions, PaperWaveformOptions
 from mmdisco_cli.discriminators.paper_blocks import AUDIO_POOL, ResidualBlock, Stem, TimeEmbedding
 from mmdisco_cli.discriminators.paper_fusion import MeanFusion, TransformerFusion
@@ -60,10 +62,14 @@ class PaperDiscriminator(nn.Module):
         self, x: Mapping[str, Tensor], t: Tensor, texts: Mapping[str, Tensor], wanted: Mapping[str, int]
     ) -> Tensor:
         self._require_fit(x, t, texts, wanted)
-        dtype = self.last_linear.weight.dtype
-        time = self.time_embed(t)
-        found = {m: self._features(m, x[m].to(dtype), time, texts.get(m)) for m in MODALITIES}
-        logit: Tensor = self.last_linear(self.fusion_model(found["video"], found["audio"], time))
+        dtype, kind, lean = self.last_linear.weight.dtype, t.device.type, self._lean()
+        autocast = torch.is_autocast_enabled(kind)
+        # The lean blocks know by themselves what may be rough; the rest is cheap, and stays exact.
+        rough = torch.get_autocast_dtype(kind) if autocast else dtype
+        with torch.autocast(kind, enabled=autocast and not lean):
+            time = self.time_embed(t)
+            found = {m: self._features(m, x[m].to(dtype), time, texts.get(m), rough, lean) for m in MODALITIES}
+            logit: Tensor = self.last_linear(self.fusion_model(found["video"], found["audio"], time))
         return logit[:, 0].float()
 
     def times(self, log_snr: Tensor) -> Tensor:
@@ -77,14 +83,20 @@ class PaperDiscriminator(nn.Module):
         """Return each modality's sigma (B,) at training times t (B,), by which the authors scale its gradient."""
         return {m: table[1].to(t.device)[t.long()] for m, table in self._tables.items()}
 
-    def _features(self, m: str, x: Tensor, time: Tensor, text: Tensor | None) -> Tensor:
+    def _features(self, m: str, x: Tensor, time: Tensor, text: Tensor | None, rough: torch.dtype, lean: bool) -> Tensor:
         """Return one modality's features (B, T, C), pooled over space or frequency."""
         level = time
         if text is not None:
             text = text.mean(1) if text.ndim == 3 else text
             level = level + self.get_submodule(f"{m}_text_embed")(text.to(time.dtype))
+        if lean:
+            return paper_lean.features(self.feature_extractor.blocks(), m, x, level, rough).to(time.dtype)
         x = self.feature_extractor(m, x, level)
         return (x.flatten(3).mean(3) if x.ndim > 3 else x).transpose(1, 2)
+
+    def _lean(self) -> bool:
+        """Return whether nobody can ask for more than the gradient by the states, in at most single precision."""
+        return not any(p.requires_grad or p.dtype == torch.float64 for p in self.parameters())
 
     def _require_fit(
         self, x: Mapping[str, Tensor], t: Tensor, texts: Mapping[str, Tensor], wanted: Mapping[str, int]
@@ -156,10 +168,14 @@ class _Extractor(nn.Module):
 
     def forward(self, modality: str, x: Tensor, level: Tensor) -> Tensor:
         """Map one modality's (B, C, ...) under an embedding (B, width) to its features, coarser in space."""
-        for holder in self.input_blocks:
-            (block,) = holder.children()
+        for block in self.blocks():
             x = block(modality, x, level)
         return x
+
+    def blocks(self) -> Iterator[Stem | ResidualBlock]:
+        """Return the stem and the blocks in order."""
+        for holder in self.input_blocks:
+            yield from cast(Iterator[Stem | ResidualBlock], holder.children())
 
 
 def _table(schedule: str) -> tuple[Tensor, Tensor]:
