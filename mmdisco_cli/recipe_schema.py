@@ -90,20 +90,24 @@ class SampleConfig:
     guidance_form: str = option(
         "logit", "gradient of the logit, or clipped as the paper's code has it", choices=("logit", "released")
     )
-    joint_steps: int = option(1, "times that ddpm takes every step, noising again in between", minimum=1)
+    joint_steps: int = option(1, "times that ddpm or ddim takes a step, noising again in between", minimum=1)
+    joint_window: tuple[float, float] = option((-20.0, 20.0), "log-SNR between which steps are taken again")
     threshold: float = option(0.0, "quantile of x_0 at which it is clipped and rescaled; 0 never", minimum=0, maximum=1)
 
     def __post_init__(self) -> None:
         """Refuse an empty window, and repeated steps of a sampler that cannot noise again."""
         if self.window[0] >= self.window[1]:
             raise ValueError(f"window must rise, got {list(self.window)}")
-        if self.joint_steps > 1 and self.sampler != "ddpm":
-            raise ValueError(f"joint_steps above 1 takes the sampler ddpm, not {self.sampler}")
+        if self.joint_window[0] >= self.joint_window[1]:
+            raise ValueError(f"joint_window must rise, got {list(self.joint_window)}")
+        if self.joint_steps > 1 and self.sampler not in ("ddpm", "ddim"):
+            raise ValueError(f"joint_steps above 1 takes the sampler ddpm or ddim, not {self.sampler}")
 
     @property
     def solver_keys(self) -> tuple[str, ...]:
         """The keys that decide what the base models alone make of noise; those added later only where they are used."""
-        used = {"joint_steps": self.joint_steps > 1, "threshold": self.threshold > 0}
+        again = self.joint_steps > 1
+        used = {"joint_steps": again, "joint_window": again, "threshold": self.threshold > 0}
         return ("sampler", "steps", "cfg", *(key for key, is_used in used.items() if is_used))
 
 

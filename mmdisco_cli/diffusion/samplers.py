@@ -15,6 +15,7 @@ from mmdisco_cli.diffusion.backbone import State
 from mmdisco_cli.diffusion.denoise import Denoiser, Prediction
 from mmdisco_cli.diffusion.schedules import Levels
 
+ALWAYS = (-math.inf, math.inf)
 Grid = Mapping[str, Levels]
 Noise = Callable[[int, State], State]
 StepCallback = Callable[[int, State, Prediction], None]
@@ -36,12 +37,28 @@ class Sampler(Protocol):
 
 @torch.no_grad()
 def ddim(
-    denoise: Denoiser, state: State, grid: Grid, noise: Noise | None = None, callback: StepCallback | None = None
+    denoise: Denoiser,
+    state: State,
+    grid: Grid,
+    noise: Noise | None = None,
+    callback: StepCallback | None = None,
+    joint_steps: int = 1,
+    joint_window: tuple[float, float] = ALWAYS,
 ) -> State:
-    """Sample with DDIM, eta = 0 (Song et al. 2021, eq. 12); on a flow model this is Euler's method."""
-    for step in range(count_steps(grid)):
-        prediction = _ask(denoise, state, grid, step, callback)
-        state = {m: _first_order(prediction, m, levels.at(step + 1)) for m, levels in grid.items()}
+    """Sample with DDIM, eta = 0 (Song et al. 2021, eq. 12); on a flow model this is Euler's method.
+
+    Steps are taken several times as by `ddpm`: fresh noise in between lets guided modalities agree anew at the levels
+    where a pair is decided, without more weight, which would pull each of them away from its own law.
+    """
+    steps = count_steps(grid)
+    if joint_steps > 1 and noise is None:
+        raise ValueError("joint_steps above 1 takes fresh noise: pass noise")
+    for step in range(steps):
+        for again in range(_times(grid, step, joint_steps, joint_window)):
+            if again and noise is not None:
+                state = renoised(state, grid, step, noise(_again(again, step, steps), state))
+            prediction = _ask(denoise, state, grid, step, callback)
+            state = {m: _first_order(prediction, m, levels.at(step + 1)) for m, levels in grid.items()}
     return state
 
 
@@ -54,20 +71,21 @@ def ddpm(
     callback: StepCallback | None = None,
     variance: Literal["small", "large"] = "small",
     joint_steps: int = 1,
+    joint_window: tuple[float, float] = ALWAYS,
 ) -> State:
     """Sample by ancestry (Ho et al. 2020, eq. 7), which is DDIM with eta = 1, for any alpha and sigma.
 
     The fresh noise has the variance of the posterior given x_0 ("small"), or of the forward step ("large"). Every step
-    is taken `joint_steps` times, with the forward process back to its start in between (MMDisCo, arXiv 2405.17842).
+    whose log-SNR lies within `joint_window` is taken `joint_steps` times, with the forward process back to its start in
+    between (MMDisCo, arXiv 2405.17842).
     """
     if noise is None:
         raise ValueError("ddpm needs fresh noise at every step: pass noise")
     steps = count_steps(grid)
     for step in range(steps):
-        for again in range(joint_steps):
-            # Noise is asked for by a number of its own each time; the first time round that is the step's.
+        for again in range(_times(grid, step, joint_steps, joint_window)):
             if again:
-                state = renoised(state, grid, step, noise((2 * again - 1) * steps + step, state))
+                state = renoised(state, grid, step, noise(_again(again, step, steps), state))
             prediction = _ask(denoise, state, grid, step, callback)
             state = _ancestor(prediction, grid, step, noise(2 * again * steps + step, state), variance)
     return state
@@ -121,15 +139,18 @@ SAMPLERS: dict[str, Sampler] = {
     "dpmpp_3s": dpmpp_3s,
     "dpm_3s": dpm_3s,
 }
+REPEATING = ("ddpm", "ddim")
+"""Samplers that can noise a step again, because they keep nothing from one step to the next."""
 
 
-def sampler_of(name: str, joint_steps: int = 1) -> Sampler:
-    """Return the sampler of a name; only `ddpm` can take a step several times, any other raises ValueError."""
+def sampler_of(name: str, joint_steps: int = 1, joint_window: tuple[float, float] = ALWAYS) -> Sampler:
+    """Return the sampler of a name; only those of one question a step can take it several times, else ValueError."""
     if joint_steps == 1:
         return SAMPLERS[name]
-    if name != "ddpm":
-        raise ValueError(f"joint_steps above 1 noises a step again, which only ddpm knows, not {name}")
-    return partial(ddpm, joint_steps=joint_steps)
+    if name not in REPEATING:
+        raise ValueError(f"joint_steps above 1 takes the sampler {' or '.join(REPEATING)}, not {name}")
+    repeating = ddpm if name == "ddpm" else ddim
+    return partial(repeating, joint_steps=joint_steps, joint_window=joint_window)
 
 
 def count_steps(grid: Grid) -> int:
@@ -161,6 +182,16 @@ def _ask(denoise: Denoiser, state: State, grid: Grid, step: int, callback: StepC
     if callback is not None:
         callback(step, state, prediction)
     return prediction
+
+
+def _times(grid: Grid, step: int, joint_steps: int, window: tuple[float, float]) -> int:
+    """Return how often a step is taken: `joint_steps` times if any modality's log-SNR lies within the window."""
+    return joint_steps if any(window[0] <= _log_snr(level, step) <= window[1] for level in grid.values()) else 1
+
+
+def _again(again: int, step: int, steps: int) -> int:
+    """Return the number that the noise before a repeated step is asked by: none but the first time has the step's."""
+    return (2 * again - 1) * steps + step
 
 
 def _alpha_sigma(levels: Levels, step: int) -> tuple[float, float]:

@@ -53,7 +53,7 @@ def draw(
     first = {m: levels.at(0) for m, levels in grid.items()}
     state = initial_state(seed, indices, assembly.shapes, first, assembly.device)
     callback = _callbacks(judge, on_step)
-    sampler = sampler_of(config.sampler, config.joint_steps)
+    sampler = sampler_of(config.sampler, config.joint_steps, config.joint_window)
     latents = sampler(denoise, state, grid, StepNoise(seed, indices), callback)
     return Drawn(latents, judge.logit)
 

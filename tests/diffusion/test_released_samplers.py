@@ -150,5 +150,5 @@ def test_every_joint_step_draws_noise_of_its_own_number():
     )
     assert len(numbers) == len(set(numbers)) == 5 * (3 + 2)
     assert [n for n in numbers if n < 5] == [0, 1, 2, 3, 4]
-    with pytest.raises(ValueError, match=r"joint_steps above 1 .* not ddim"):
-        sampler_of("ddim", 2)
+    with pytest.raises(ValueError, match=r"joint_steps above 1 .* not dpmpp_2m"):
+        sampler_of("dpmpp_2m", 2)

@@ -23,8 +23,17 @@ from mmdisco_cli.diffusion.denoise import Denoiser, Given, Prediction, hold, thr
 from mmdisco_cli.diffusion.guidance import Guidance, guide
 from mmdisco_cli.diffusion.noise import StepNoise
 from mmdisco_cli.diffusion.prediction import PredictionType, to_x0_eps
-from mmdisco_cli.diffusion.samplers import SAMPLERS, Sampler, ddim, ddpm, dpmpp_2m, dpmpp_3s, singlestep_orders
-from mmdisco_cli.diffusion.schedules import Levels, betas_linear, discrete_vp, flow, make_schedule
+from mmdisco_cli.diffusion.samplers import (
+    SAMPLERS,
+    Sampler,
+    ddim,
+    ddpm,
+    dpmpp_2m,
+    dpmpp_3s,
+    sampler_of,
+    singlestep_orders,
+)
+from mmdisco_cli.diffusion.schedules import Levels, betas_linear, cosine, discrete_vp, flow, log_snr, make_schedule
 
 START = torch.randn(2, 3, 4, generator=torch.Generator().manual_seed(0))
 DIFFUSERS_NAMES = {"epsilon": "epsilon", "sample": "sample", "v": "v_prediction"}
@@ -357,3 +366,45 @@ def test_no_graph_grows_over_the_steps() -> None:
 
     for sampler in SAMPLERS.values():
         assert not sampler(denoise, {"x": START}, {"x": flow().grid(5)}, NOISE)["x"].requires_grad
+
+
+def exact_gaussian(asked):
+    """Return the denoiser of x_0 ~ N(0, 1) on a variance-preserving schedule, noting the steps that ask."""
+
+    def denoise(state, levels):
+        asked.append(float(log_snr(levels["x"].alpha, levels["x"].sigma)))
+        return Prediction({"x": levels["x"].alpha * state["x"]}, {"x": levels["x"].sigma * state["x"]})
+
+    return denoise
+
+
+@pytest.mark.parametrize("name", ["ddim", "ddpm"])
+def test_steps_inside_the_window_are_taken_again_and_keep_the_law(name):
+    """Noising again by the forward process is exact: a unit Gaussian stays one, and only steps inside repeat."""
+    generator, asked, window = torch.Generator().manual_seed(0), [], (-2.0, 1.0)
+
+    def noise(_, state):
+        return {"x": torch.randn(state["x"].shape, generator=generator)}
+
+    start = {"x": torch.randn(100_000, 1, generator=generator)}
+    grid = {"x": cosine().grid(400)}
+    end = sampler_of(name, 3, window)(exact_gaussian(asked), start, grid, noise)["x"]
+    assert float(end.mean()) == pytest.approx(0, abs=0.015)
+    assert float(end.std()) == pytest.approx(1, abs=0.01)
+    levels = [float(v) for v in log_snr(grid["x"].alpha, grid["x"].sigma)[:-1]]
+    assert sorted(asked) == sorted(v for v in levels for _ in range(3 if window[0] <= v <= window[1] else 1))
+
+
+def test_ddim_outside_its_window_is_ddim():
+    state, grid = {"x": torch.linspace(-2, 2, 9)[:, None]}, {"x": cosine().grid(10)}
+    numbers = []
+
+    def noise(number, state):
+        numbers.append(number)
+        return {"x": torch.zeros_like(state["x"])}
+
+    plain = ddim(exact_gaussian([]), state, grid)["x"]
+    assert torch.equal(sampler_of("ddim", 2, (50.0, 60.0))(exact_gaussian([]), state, grid, noise)["x"], plain)
+    assert not numbers
+    with pytest.raises(ValueError, match="fresh noise"):
+        sampler_of("ddim", 2)(exact_gaussian([]), state, grid)

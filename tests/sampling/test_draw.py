@@ -153,11 +153,12 @@ def test_the_last_step_inside_a_window_is_found() -> None:
     assert last_inside({"x": levels}, (lam[1] + 0.01, lam[2] - 0.01)) is None
 
 
-def test_repeated_steps_do_not_depend_on_the_batch_either(joint: Assembly) -> None:
-    repeated = config(sampler="ddpm", joint_steps=2)
+@pytest.mark.parametrize("sampler", ["ddpm", "ddim"])
+def test_repeated_steps_do_not_depend_on_the_batch_either(joint: Assembly, sampler: str) -> None:
+    repeated = config(sampler=sampler, joint_steps=2, joint_window=(-2.0, 2.0))
     together, alone = draw(joint, repeated, 5, [0, 1, 2]), draw(joint, repeated, 5, [2])
     assert largest_difference(row(together.latents, 2), alone.latents) < 1e-4
-    once = draw(joint, config(sampler="ddpm"), 5, [2])
+    once = draw(joint, config(sampler=sampler), 5, [2])
     assert largest_difference(once.latents, alone.latents) > 1e-2
 
 

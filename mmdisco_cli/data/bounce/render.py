@@ -64,8 +64,10 @@ def _paint_ball(frames: Tensor, ball: Ball, times: Tensor, axis: Tensor, unit: f
     distance = torch.sqrt(dx[:, None, :] ** 2 + dy[:, :, None] ** 2)
     cover = ((ball.radius - distance) / unit + 0.5).clamp(0, 1)[:, None]
     # A highlight up and to the left makes a disc read as a ball.
-    shine = torch.exp(-((dx[:, None, :] + 0.35 * ball.radius) ** 2 + (dy[:, :, None] + 0.35 * ball.radius) ** 2)
-                      / (0.5 * ball.radius**2))[:, None]
+    shine = torch.exp(
+        -((dx[:, None, :] + 0.35 * ball.radius) ** 2 + (dy[:, :, None] + 0.35 * ball.radius) ** 2)
+        / (0.5 * ball.radius**2)
+    )[:, None]
     colour = torch.tensor(ball_colour(ball.material, ball.tint))[None, :, None, None]
     paint = colour * (0.75 + 0.25 * shine)
     return frames * (1 - cover) + paint * cover
