@@ -62,7 +62,8 @@ class PaperDiscriminator(nn.Module):
         self, x: Mapping[str, Tensor], t: Tensor, texts: Mapping[str, Tensor], wanted: Mapping[str, int]
     ) -> Tensor:
         self._require_fit(x, t, texts, wanted)
-        dtype, kind, lean = self.last_linear.weight.dtype, t.device.type, self._lean()
+        dtype, lean = self.last_linear.weight.dtype, self._lean()
+        kind = "cpu" if t.is_meta else t.device.type  # planning computes shapes alone, on no device that can autocast
         autocast = torch.is_autocast_enabled(kind)
         # The lean blocks know by themselves what may be rough; the rest is cheap, and stays exact.
         rough = torch.get_autocast_dtype(kind) if autocast else dtype
