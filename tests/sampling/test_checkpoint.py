@@ -272,4 +272,5 @@ def test_memory_grows_with_what_guidance_has_to_keep():
     twice = kept_for_backward(network, {"audio": (1, 640), "video": (3, 8, 8, 8)}, {})
     # At least what the first norm of each modality gets, and what its convolution gives.
     assert once > 4 * 32 * (320 + 4 * 8 * 8) * 2
-    assert 1.9 * once < twice <= 2 * once
+    # Frozen weights laid out anew are kept once, whatever the size; features grow with it.
+    assert once + 4 * 32 * (320 + 4 * 8 * 8) < twice <= 2 * once
