@@ -44,10 +44,11 @@ def _residual(block: ResidualBlock, modality: str, x: Tensor, level: Tensor) -> 
     norm, _, convolution = block.get_submodule(f"{modality}_in_layers").children()
     modulation, *_, last = block.get_submodule(f"{modality}_out_layers").children()
     affine = norm.get_submodule("GroupNorm")
-    h = _NormSilu.apply(x, affine.weight.float()[None], affine.bias.float()[None])
+    assert isinstance(affine, nn.GroupNorm)
+    h = _norm_silu(x, affine.weight.float()[None], affine.bias.float()[None])
     h = _convolution(convolution, h, modality in block.pools)
     scale, shift = modulation.get_submodule("projection")(level).float().chunk(2, 1)
-    h = _point(last, _NormSilu.apply(h, 1 + scale, shift))
+    h = _point(last, _norm_silu(h, 1 + scale, shift))
     x = _pooled(x, block.pools.get(modality))
     skip = dict(block.named_children()).get(f"{modality}_skip_connection")
     return h + (x if skip is None else _point(skip, x))
@@ -68,8 +69,9 @@ def _convolution(module: nn.Module, x: Tensor, pools: bool) -> Tensor:
     if isinstance(module, AudioConv):
         own, axes = module.audio_conv, module.audio_conv.weight.ndim - 2
         weight = own.weight if axes == 2 else own.weight[..., None]
-        pad, apart = (own.padding, own.dilation) if axes == 2 else ((own.padding[0], 0), (own.dilation[0], 1))
-        y = _planes(x, weight, own.bias, pad, apart)
+        dilation = (own.dilation[0], 1) if axes == 1 else own.dilation
+        pad = tuple(d * (k // 2) for d, k in zip(dilation, weight.shape[2:], strict=True))
+        y = _planes(x, weight, own.bias, pad, dilation)
         return _pooled(y, AUDIO_POOL[axes]) if pools else y
     assert isinstance(module, VideoConv)
     frames, pixels = module.video_conv_spatial, module.video_conv_temporal
@@ -78,7 +80,8 @@ def _convolution(module: nn.Module, x: Tensor, pools: bool) -> Tensor:
         planes = F.avg_pool2d(planes.permute(0, 3, 1, 2), 2, stride=1, padding=1).permute(0, 2, 3, 1)
     y = _planes(planes, frames.weight, frames.bias, (0, 0) if pools else (1, 1), stride=2 if pools else 1)
     z = _planes(y.unflatten(0, x.shape[:2]).flatten(2, 3), pixels.weight[..., None], pixels.bias, (1, 0))
-    return z.unflatten(2, y.shape[1:3])
+    moved: Tensor = z.unflatten(2, y.shape[1:3])
+    return moved
 
 
 def _point(module: nn.Module, x: Tensor) -> Tensor:
@@ -100,8 +103,13 @@ def _planes(
     """Map planes (B, H, W, C) to (B, H', W', out)."""
     own = weight.to(x.dtype, memory_format=torch.channels_last)
     shift = None if bias is None else bias.to(x.dtype)
-    mapped: Tensor = _Convolve.apply(x.permute(0, 3, 1, 2), own, shift, list(padding), list(dilation), [stride] * 2)
+    mapped: Tensor = _Convolve.apply(x.permute(0, 3, 1, 2), own, shift, list(padding), list(dilation), [stride] * 2)  # type: ignore[no-untyped-call]
     return mapped.permute(0, 2, 3, 1)
+
+
+def _norm_silu(x: Tensor, scale: Tensor, shift: Tensor) -> Tensor:
+    y: Tensor = _NormSilu.apply(x, scale, shift)  # type: ignore[no-untyped-call]
+    return y
 
 
 class _Convolve(torch.autograd.Function):
