@@ -35,6 +35,30 @@ def save_weights(path: Path, tensors: Mapping[str, Tensor], about: Mapping[str, 
         partial.unlink(missing_ok=True)
 
 
+def save_pickled(path: Path, content: Any) -> None:
+    """Write what torch.save makes of `content`, whole or not at all, so that a kill leaves the file before as it was.
+
+    Raises:
+        DataError: the file cannot be written.
+    """
+    partial = path.with_name(f".{path.name}.partial")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        # Into a file of ours: given a path, torch hides a full disk, and writes the path into what it saves.
+        with partial.open("wb") as file:
+            torch.save(content, file)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(partial, path)
+    except (OSError, RuntimeError) as error:
+        # Even so torch hides what the disk said behind a failed check of its own.
+        told = error if isinstance(error, OSError) else error.__context__
+        reason = (told.strerror if isinstance(told, OSError) else None) or str(error).split("\n", 1)[0]
+        raise DataError(f"{path}: cannot be written ({reason})") from error
+    finally:
+        partial.unlink(missing_ok=True)
+
+
 def read_about(path: Path, kind: str) -> dict[str, Any]:
     """Return the description in a weights file, without its tensors.
 

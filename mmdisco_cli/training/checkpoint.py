@@ -1,6 +1,5 @@
 """Training state on disk: written whole or not at all, read without running anything it contains."""
 
-import os
 import pickle
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -10,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from mmdisco_cli.errors import DataError
+from mmdisco_cli.weights_file import save_pickled
 
 
 @dataclass
@@ -40,12 +40,11 @@ class TrainState:
 
 
 def save_state(path: Path, state: TrainState, fingerprint: str) -> None:
-    """Write the state to `path` through a temporary file, so that a kill or a full disk leaves the previous one whole.
+    """Write the state to `path`, so that a kill or a full disk leaves the previous one whole.
 
     Raises:
         DataError: it cannot be written.
     """
-    path.parent.mkdir(parents=True, exist_ok=True)
     content = {
         "fingerprint": fingerprint,
         "step": state.step,
@@ -53,21 +52,11 @@ def save_state(path: Path, state: TrainState, fingerprint: str) -> None:
         "average": state.average,
         "optimizer": state.optimizer.state_dict(),
     }
-    partial = path.with_name(f".{path.name}.partial")
     try:
-        with partial.open("wb") as file:  # ours, because torch reports a full disk on its own without saying so
-            torch.save(content, file)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(partial, path)
-    except (OSError, RuntimeError) as error:
-        # torch hides what the disk said behind a failed check of its own.
-        told = error if isinstance(error, OSError) else error.__context__
-        reason = (told.strerror if isinstance(told, OSError) else None) or _first_line(error)
+        save_pickled(path, content)
+    except DataError as error:
         kept = "; the previous checkpoint is kept" if path.exists() else ""
-        raise DataError(f"{path}: cannot be written ({reason}){kept}") from error
-    finally:
-        partial.unlink(missing_ok=True)
+        raise DataError(f"{error}{kept}") from error
 
 
 def load_state(path: Path, state: TrainState, fingerprint: str) -> bool:
