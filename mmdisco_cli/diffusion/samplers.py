@@ -139,7 +139,7 @@ SAMPLERS: dict[str, Sampler] = {
     "dpmpp_3s": dpmpp_3s,
     "dpm_3s": dpm_3s,
 }
-REPEATING = ("ddpm", "ddim")
+REPEATING: dict[str, Callable[..., State]] = {"ddpm": ddpm, "ddim": ddim}
 """Samplers that can noise a step again, because they keep nothing from one step to the next."""
 
 
@@ -149,8 +149,7 @@ def sampler_of(name: str, joint_steps: int = 1, joint_window: tuple[float, float
         return SAMPLERS[name]
     if name not in REPEATING:
         raise ValueError(f"joint_steps above 1 takes the sampler {' or '.join(REPEATING)}, not {name}")
-    repeating = ddpm if name == "ddpm" else ddim
-    return partial(repeating, joint_steps=joint_steps, joint_window=joint_window)
+    return partial(REPEATING[name], joint_steps=joint_steps, joint_window=joint_window)
 
 
 def count_steps(grid: Grid) -> int:

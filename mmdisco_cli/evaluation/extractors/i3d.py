@@ -14,11 +14,11 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from mmdisco_cli.errors import DataError, UsageError, did_you_mean
+from mmdisco_cli.errors import DataError
 from mmdisco_cli.evaluation.distances import Feature
 from mmdisco_cli.evaluation.extractors.contract import Extractor, Picture, Pictures
 from mmdisco_cli.evaluation.extractors.options import ExtractorOptions
-from mmdisco_cli.evaluation.extractors.weights import fill, identify, require_file
+from mmdisco_cli.evaluation.extractors.weights import choose_preset, fill, identify, require_file
 
 CLASSES = 400
 SIDE = 224
@@ -161,9 +161,7 @@ def build(options: ExtractorOptions) -> Extractor:
         UsageError: no file, or no such preset.
         DataError: the file does not fit.
     """
-    preset = options.preset or next(iter(PRESETS))
-    if preset not in PRESETS:
-        raise UsageError(f"--extractor fvd:{preset}: unknown preset{did_you_mean(preset, PRESETS)}")
+    preset = choose_preset("fvd", options.preset, PRESETS)
     path = require_file("fvd", options.weights)
     about = {"extractor": "I3D, RGB, Kinetics-400", "preset": preset, "weights": identify(path)}
     network = _load(path)

@@ -10,11 +10,10 @@ from functools import lru_cache
 import torch
 from torch import Tensor, nn
 
-from mmdisco_cli.errors import UsageError, did_you_mean
 from mmdisco_cli.evaluation.distances import Feature
 from mmdisco_cli.evaluation.extractors.contract import Extractor, Sound
 from mmdisco_cli.evaluation.extractors.options import ExtractorOptions
-from mmdisco_cli.evaluation.extractors.weights import fill, identify, require_file
+from mmdisco_cli.evaluation.extractors.weights import choose_preset, fill, identify, require_file
 
 RATE, WINDOW, HOP, N_FFT = 16000, 400, 160, 512
 MELS, LOW, HIGH, OFFSET = 64, 125.0, 7500.0, 0.01
@@ -102,9 +101,7 @@ def build(options: ExtractorOptions) -> Extractor:
         UsageError: no file, or no such preset.
         DataError: the file does not fit.
     """
-    preset = options.preset or next(iter(PRESETS))
-    if preset not in PRESETS:
-        raise UsageError(f"--extractor vggish:{preset}: unknown preset{did_you_mean(preset, PRESETS)}")
+    preset = choose_preset("vggish", options.preset, PRESETS)
     path = require_file("vggish", options.weights)
     network = fill(VGGish(), path)
     weights = identify(path)

@@ -1,7 +1,7 @@
 """Files of weights that the user gives: hashed, compared with the published ones, never unpickled as code."""
 
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -9,7 +9,7 @@ import torch
 from torch import nn
 
 from mmdisco_cli import console
-from mmdisco_cli.errors import DataError, UsageError
+from mmdisco_cli.errors import DataError, UsageError, did_you_mean
 
 KNOWN = {
     "a867b87ac3a9097d200598b1d48a1b890d8ec744": "i3d_pretrained_400.pt",
@@ -28,6 +28,15 @@ def require_file(name: str, weights: str | None) -> Path:
     if not path.is_file():
         raise DataError(f"{path}: no such file of weights")
     return path
+
+
+def choose_preset(name: str, asked: str | None, presets: Iterable[str]) -> str:
+    """Return the preset that was asked for, by default the first; raise UsageError where there is no such one."""
+    known = list(presets)
+    preset = asked or known[0]
+    if preset not in known:
+        raise UsageError(f"--extractor {name}:{preset}: unknown preset{did_you_mean(preset, known)}")
+    return preset
 
 
 def digest(path: Path) -> str:
