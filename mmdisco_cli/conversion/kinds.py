@@ -23,6 +23,12 @@ SHOWN = 3
 """Misfits that a message names."""
 _STEM = "feature_extractor.input_blocks.0.0.video_conv.video_conv_spatial.weight"
 _TITLES = {UNET: "MM-Diffusion's coupled U-Net", ENLARGER: "MM-Diffusion's super-resolution network"}
+_WINDOWS = (1, 4, 8)
+_UNSEEN: dict[str, dict[str, Any]] = {
+    UNET: {"heads": 4, "head_channels": 64, "dilations": 10},
+    ENLARGER: {"heads": 4},
+}
+"""What no shape of a tensor tells, as released."""
 
 
 @dataclass(frozen=True)
@@ -107,13 +113,20 @@ def _networks(
 
 
 def options_of(candidate: Candidate) -> dict[str, Any]:
-    """Return the sizes of a network as plain data."""
+    """Return all that building a network takes as plain data: what its shapes tell, and what only its authors say."""
     sizes = candidate.sizes
     if sizes is None:
         return {}
-    return {
+    told = {
         "channels": sizes.channels,
         "multipliers": list(sizes.multipliers),
         "res_blocks": sizes.blocks,
         "attention": sorted(sizes.attention),
+        **_UNSEEN[candidate.format],
     }
+    if candidate.format == ENLARGER:
+        return told | {"image_channels": sizes.inputs[0] // 2}
+    video, audio = sizes.inputs
+    # In frames, for every level below the first; any beyond the released depth look as far as its last one.
+    windows = [_WINDOWS[min(level, len(_WINDOWS) - 1)] for level in range(sizes.levels - 1)]
+    return told | {"windows": windows, "video_channels": video, "audio_channels": audio}

@@ -314,11 +314,25 @@ def test_the_names_that_format_takes_are_those_that_are_told(tmp_path):
     assert set(run.formats()) == set(KINDS)
 
 
-def test_the_description_is_json_that_anybody_can_read(tmp_path):
+@pytest.mark.parametrize(
+    ("kind", "options"),
+    [
+        (
+            "mmdiffusion-unet",
+            {"channels": 32, "multipliers": [1, 2], "res_blocks": 1, "attention": [1], "heads": 4, "head_channels": 64,
+             "dilations": 10, "windows": [1], "video_channels": 3, "audio_channels": 1},
+        ),
+        (
+            "mmdiffusion-sr",
+            {"channels": 32, "multipliers": [1, 2], "res_blocks": 1, "attention": [1], "heads": 4, "image_channels": 3},
+        ),
+    ],
+)  # fmt: skip
+def test_a_base_models_file_says_all_that_building_it_takes(kind, options, tmp_path):
     source, converted = tmp_path / "x.pt", tmp_path / "x.safetensors"
-    torch.save(tensors_of("mmdiffusion-unet"), source)
+    torch.save(tensors_of(kind), source)
     assert app.run(["convert", str(source), str(converted)]) == 0
     with safe_open(converted, framework="pt") as file:
         about = json.loads(file.metadata()["mmdisco"])
-    assert about["options"] == {"channels": 32, "multipliers": [1, 2], "res_blocks": 1, "attention": [1]}
+    assert about["options"] == options
     assert about["schedule"]["betas"] == "linear"

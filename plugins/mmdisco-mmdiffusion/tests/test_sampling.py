@@ -3,7 +3,7 @@
 import json
 import subprocess
 from collections.abc import Callable
-from dataclasses import replace
+from dataclasses import asdict, replace
 from fractions import Fraction
 from pathlib import Path
 
@@ -18,7 +18,9 @@ from mmdisco_cli.data.media import Clip, read_clip
 from mmdisco_cli.discriminators.paper import PaperDiscriminator
 from mmdisco_cli.discriminators.paper_configs import RELEASED
 from mmdisco_cli.recipe import load
+from mmdisco_cli.weights_file import read_about
 from mmdisco_mmdiffusion.enlarger import Enlarger, EnlargerConfig
+from mmdisco_mmdiffusion.loading import load_enlarger, load_unet
 from mmdisco_mmdiffusion.unet import CoupledUNet, UNetConfig
 
 NARROW = UNetConfig(channels=32, multipliers=(1, 2, 2), res_blocks=1, windows=(1, 4))
@@ -40,6 +42,17 @@ def converted(tmp_path: Path) -> Path:
         torch.save(drawn_weights(network), tmp_path / file)
         convert(ConvertOptions(tmp_path / file, tmp_path / "weights" / f"{name}.safetensors"))
     return tmp_path
+
+
+def test_a_converted_file_says_all_sizes_of_its_network(converted: Path) -> None:
+    """Heads, windows and dilations too, which no shape of a tensor tells."""
+    weights = converted / "weights"
+    unet, enlarger = weights / "mmdiffusion-landscape.safetensors", weights / "mmdiffusion-landscape-sr.safetensors"
+    for path, found in ((unet, load_unet(str(unet))[0].config), (enlarger, load_enlarger(str(enlarger))[0].config)):
+        said = read_about(path, "backbone")["options"]
+        sizes = {name: list(size) if isinstance(size, tuple) else size for name, size in asdict(found).items()}
+        assert {name: said[name] for name in sizes} == sizes
+        assert found == (NARROW if path == unet else SHALLOW)
 
 
 def films(folder: Path, done: subprocess.CompletedProcess[str], pixels: int = 64) -> list[Clip]:
