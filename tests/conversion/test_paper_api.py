@@ -131,6 +131,32 @@ def test_a_guided_run_of_dpm_solver_adds_the_residual_at_every_question():
         assert distance(unguided[m], expected[m]) > 1e-3
 
 
+@pytest.mark.parametrize("sampler", ["ddpm", "dpmpp_3s"])
+def test_one_sample_alone_is_the_first_of_two_and_the_callers_tensors_stay(sampler):
+    """The authors' own solver crashes on a batch of one, and their guidance marks what it is given."""
+    network = filled(small("mmdiffusion_landscape"))
+    kept = dict.fromkeys(("audio", "video"), (1 - betas_linear()).cumprod(0))
+    noise = {m: torch.cat([x[:1], x[:1]]) for m, x in start("mmdiffusion_landscape").items()}
+    before = {m: x.clone() for m, x in noise.items()}
+
+    def run(x):
+        how = {"sampler": sampler, "steps": 6, "weights": {"audio": 50.0, "video": 50.0}, "threshold": 0.995}
+        generator = torch.Generator().manual_seed(1) if sampler == "ddpm" else None
+        axes = RELEASED["mmdiffusion_landscape"].axes
+        return paper.guided_sample(network, gaussian(kept), x, generator=generator, axes=axes, **how)
+
+    both, alone = run(noise), run({m: x[:1] for m, x in noise.items()})
+    for m, x in noise.items():
+        assert torch.equal(x, before[m])
+        assert not x.requires_grad
+        assert both[m].shape == x.shape
+        assert alone[m].shape == x[:1].shape
+        if sampler == "dpmpp_3s":  # whose result follows from the noise it starts with alone
+            assert distance(alone[m][0], both[m][0]) < 1e-4
+    again = run(noise)
+    assert all(torch.equal(again[m], both[m]) for m in noise)
+
+
 def test_what_cannot_be_meant_is_refused(tmp_path):
     with pytest.raises(UsageError, match=r"no released discriminator 'landscape'"):
         paper.build_discriminator("landscape")

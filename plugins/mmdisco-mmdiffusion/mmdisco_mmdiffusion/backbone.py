@@ -103,13 +103,13 @@ class MMDiffusionBackbone:
 
     def decode(self, latent: Mapping[str, Tensor], plan: Plan) -> State:
         """Return sound and pictures within [-1, 1], the pictures enlarged where there is a network for it."""
-        media = {m: x.clamp(-1, 1) for m, x in latent.items()}
+        media = dict(latent)
         if "video" in media and self.enlarger is not None:
             video = media["video"]
             height, width = (FACTOR * size for size in video.shape[-2:])
             noise = enlargement_noise(self._rows(len(video)), (video.shape[1], height, width)).to(video)
-            media["video"] = enlarge(self.enlarger, video, noise, self.options.sr_steps).clamp(-1, 1)
-        return media
+            media["video"] = enlarge(self.enlarger, video, noise, self.options.sr_steps)
+        return {m: x.clamp(-1, 1) for m, x in media.items()}
 
     def _shifts(self, t: Tensor, frames: int) -> Tensor:
         limits = [max(frames - window, 0) for window in self.unet.windows]

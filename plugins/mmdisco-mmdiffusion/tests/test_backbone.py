@@ -1,5 +1,6 @@
 """The model as mmdisco uses it: the contract, what it snaps, and draws that no batch changes."""
 
+import random
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -79,6 +80,23 @@ def test_a_sample_is_the_same_in_any_batch_and_whatever_ran_before(files: dict[s
         for m, x in alone.items():
             error = x - together[m][place : place + 1]
             assert float(error.norm() / x.norm()) < 1e-3
+
+
+def test_the_seed_decides_and_no_state_of_the_process_does(files: dict[str, str]) -> None:
+    """Shifts, the sampler's noise and that of the enlargement alike, as the pixels of a whole film show."""
+
+    enlarging, request = model(files, sr_weights=files["sr_weights"], sr_steps=1), replace(SMALL, height=32, width=32)
+    assembly, config = assembled(enlarging, request), replace(CONFIG, steps=2)
+
+    def film(seed: int) -> State:
+        torch.rand(3), random.random()  # whatever ran before
+        (backbone,) = assembly.keyed(seed, [7]).backbones.values()
+        return backbone.decode(draw(assembly, config, seed, [7]).latents, assembly.plans["film"])
+
+    first, again, other = film(1), film(1), film(2)
+    for m, x in first.items():
+        assert torch.equal(x, again[m])
+        assert float((x - other[m]).norm() / x.norm()) > 0.1
 
 
 def test_shifts_are_drawn_anew_for_each_sample_and_step(files: dict[str, str]) -> None:

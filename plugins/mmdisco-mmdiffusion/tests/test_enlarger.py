@@ -118,6 +118,15 @@ def test_ddim_is_that_of_diffusers_and_frames_share_their_noise() -> None:
             torch.testing.assert_close(found[b, :, f], x[0], rtol=1e-3, atol=1e-4)
 
 
+def test_half_precision_stays_near() -> None:
+    network, video = small_enlarger(), drawn("video", (1, 3, 2, 4, 4)).clamp(-1, 1)
+    noise = drawn("noise", (1, 3, 16, 16))
+    exact = enlarge(network, video, noise, 2)
+    with torch.autocast("cpu", torch.bfloat16):
+        rough = enlarge(network, video, noise, 2)
+    assert 0 < float((rough.float() - exact).norm() / exact.norm()) < 0.05
+
+
 def test_reducing_is_the_mean_of_each_16_pixels() -> None:
     video = drawn("video", (1, 3, 2, 8, 12))
     assert reduce(video).shape == (1, 3, 2, 2, 3)
