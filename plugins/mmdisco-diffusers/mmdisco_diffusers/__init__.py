@@ -20,6 +20,7 @@ _AUDIO = {
     "audioldm2": ("AudioLDM 2: 16 kHz mono", MelOptions),
     "stable-audio": ("Stable Audio Open: 44.1 kHz stereo, up to 47.5 s", StableAudioOptions),
     "stable-audio-3": ("Stable Audio 3: 44.1 kHz stereo, any length", ModelOptions),
+    "longcat": ("LongCat-AudioDiT: 24 kHz mono, up to 30 s", ModelOptions),
     "auffusion": ("Auffusion: 16 kHz mono, up to 10.24 s", AuffusionOptions),
 }
 _VIDEO = {
@@ -32,12 +33,13 @@ _VIDEO = {
     "videocrafter2": ("VideoCrafter 2: 16 frames at 8 fps", VideoCrafter2Options),
     "wan": ("Wan 2.1 and 2.2: 4n + 1 frames at 16 fps", ModelOptions),
 }
+_BOTH = {"ltx2": ("LTX-2: 8n + 1 frames at 24 fps and 24 kHz stereo, from one model", ModelOptions)}
 
 
 @hookimpl
 def mmdisco_backbones() -> Iterable[BackboneSpec]:
     """Describe the base models of this plugin."""
-    for modality, models in (("audio", _AUDIO), ("video", _VIDEO)):
+    for modalities, models in ((("audio",), _AUDIO), (("video",), _VIDEO), (("audio", "video"), _BOTH)):
         for name, (summary, options) in models.items():
             module = name.replace("-", "_")
-            yield BackboneSpec(name, summary, options, lazy(f"mmdisco_diffusers.{module}:build"), 1, (modality,))
+            yield BackboneSpec(name, summary, options, lazy(f"mmdisco_diffusers.{module}:build"), 1, modalities)

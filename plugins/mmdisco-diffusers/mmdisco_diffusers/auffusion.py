@@ -12,7 +12,7 @@ from torch import Tensor
 from mmdisco_cli.diffusion.backbone import ModalityInfo, ModalityPlan, Request
 from mmdisco_cli.diffusion.prediction import per_sample
 from mmdisco_cli.diffusion.schedules import Schedule
-from mmdisco_diffusers.backbone import DiffusersBackbone, Roles, Row
+from mmdisco_diffusers.backbone import DiffusersBackbone
 from mmdisco_diffusers.clip_text import clip_tokens
 from mmdisco_diffusers.finding import find_model
 from mmdisco_diffusers.hifigan import read_hifigan
@@ -20,7 +20,8 @@ from mmdisco_diffusers.levels import prediction_of, schedule_of
 from mmdisco_diffusers.mel import log_mel, mel_format, to_peak
 from mmdisco_diffusers.opening import open_parts
 from mmdisco_diffusers.options import AuffusionOptions
-from mmdisco_diffusers.parts import Parts
+from mmdisco_diffusers.parts import Parts, Roles
+from mmdisco_diffusers.prompts import Row
 from mmdisco_diffusers.request import Notes, seconds_of
 
 ROLES = Roles(("unet",), ("vae", "vocoder"), ("text_encoder",))

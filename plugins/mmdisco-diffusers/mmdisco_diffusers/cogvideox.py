@@ -9,12 +9,13 @@ from torch import Tensor
 
 from mmdisco_cli.diffusion.backbone import ModalityInfo, ModalityPlan, Request
 from mmdisco_cli.diffusion.schedules import Schedule
-from mmdisco_diffusers.backbone import DiffusersBackbone, Roles, Row
+from mmdisco_diffusers.backbone import DiffusersBackbone
 from mmdisco_diffusers.levels import prediction_of, schedule_of
 from mmdisco_diffusers.opening import open_parts
 from mmdisco_diffusers.options import ModelOptions
-from mmdisco_diffusers.parts import Parts
-from mmdisco_diffusers.request import VideoRules, video_plan, video_shape
+from mmdisco_diffusers.parts import Parts, Roles
+from mmdisco_diffusers.prompts import Row
+from mmdisco_diffusers.request import VideoRules, video_cells, video_plan, video_shape
 
 ROLES = Roles(("transformer",), ("vae",), ("text_encoder",))
 FPS, TOKENS = 8.0, 226
@@ -57,8 +58,8 @@ class CogVideoX:
         cell = factor * int(config["patch_size"])
         rules = VideoRules(FPS, default, group=2 * group, cell=cell, why=WHY)
         shape, fps, notes = video_shape(request, rules)
-        steps = (shape[0] - 1) // group + 1
-        latent = (self.info.latent_channels, steps + self._padding(steps), shape[1] // factor, shape[2] // factor)
+        steps, height, width = video_cells(shape, group, factor)
+        latent = (self.info.latent_channels, steps + self._padding(steps), height, width)
         return video_plan(latent, shape, fps, notes)
 
     def text(self, prompt: str, negative: str | None, plan: ModalityPlan, device: torch.device) -> tuple[Row, Row]:

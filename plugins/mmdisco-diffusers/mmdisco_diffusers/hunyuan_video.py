@@ -9,12 +9,13 @@ from torch import Tensor
 
 from mmdisco_cli.diffusion.backbone import ModalityInfo, ModalityPlan, Request
 from mmdisco_cli.diffusion.schedules import Schedule, flow
-from mmdisco_diffusers.backbone import DiffusersBackbone, Roles, Row
+from mmdisco_diffusers.backbone import DiffusersBackbone
 from mmdisco_diffusers.levels import prediction_of
 from mmdisco_diffusers.opening import open_parts
 from mmdisco_diffusers.options import HunyuanVideoOptions
-from mmdisco_diffusers.parts import Parts
-from mmdisco_diffusers.request import VideoRules, video_plan, video_shape
+from mmdisco_diffusers.parts import Parts, Roles
+from mmdisco_diffusers.prompts import Row
+from mmdisco_diffusers.request import grouped_plan
 
 ROLES = Roles(("transformer",), ("vae",), ("text_encoder", "text_encoder_2"))
 TOKENIZERS = ("tokenizer", "tokenizer_2")
@@ -44,11 +45,9 @@ class HunyuanVideo:
     def plan(self, request: Request) -> ModalityPlan:
         """Return the shapes: whole groups of frames after the first, whole patches of latent cells."""
         vae, config = self.parts.config("vae"), self.parts.config("transformer")
-        group, factor = int(vae["temporal_compression_ratio"]), int(vae["spatial_compression_ratio"])
-        cell, why = factor * int(config["patch_size"]), f"one frame, then groups of {group}"
-        shape, fps, notes = video_shape(request, VideoRules(FPS, (FRAMES, HEIGHT, WIDTH), 1, group, cell, why=why))
-        cells = ((shape[0] - 1) // group + 1, shape[1] // factor, shape[2] // factor)
-        return video_plan((self.info.latent_channels, *cells), shape, fps, notes)
+        factors = int(vae["temporal_compression_ratio"]), int(vae["spatial_compression_ratio"])
+        channels, default = self.info.latent_channels, (FRAMES, HEIGHT, WIDTH)
+        return grouped_plan(request, FPS, default, channels, factors, int(config["patch_size"]))
 
     def text(self, prompt: str, negative: str | None, plan: ModalityPlan, device: torch.device) -> tuple[Row, Row]:
         """Return the language model's tokens, which of them are text, and CLIP's summary."""

@@ -11,12 +11,13 @@ from torch import Tensor
 from mmdisco_cli.diffusion.backbone import ModalityInfo, ModalityPlan, Request
 from mmdisco_cli.diffusion.schedules import Levels, Schedule
 from mmdisco_cli.errors import UsageError
-from mmdisco_diffusers.backbone import DiffusersBackbone, Roles, Row
+from mmdisco_diffusers.backbone import DiffusersBackbone
 from mmdisco_diffusers.levels import prediction_of
 from mmdisco_diffusers.opening import open_parts
 from mmdisco_diffusers.options import ModelOptions
-from mmdisco_diffusers.parts import Parts
-from mmdisco_diffusers.request import VideoRules, video_plan, video_shape
+from mmdisco_diffusers.parts import Parts, Roles
+from mmdisco_diffusers.prompts import Row
+from mmdisco_diffusers.request import grouped_plan
 from mmdisco_diffusers.t5_text import t5_row
 
 ROLES = Roles(("transformer",), ("vae",), ("text_encoder",))
@@ -30,9 +31,7 @@ class LTX:
 
     def __init__(self, parts: Parts, options: ModelOptions, request: Request) -> None:
         self.parts, self.request = parts, request
-        config = parts.config("transformer")
-        if (config["patch_size"], config["patch_size_t"]) != (1, 1):
-            raise UsageError(f"{parts.place('transformer')}: patches of more than one cell are not known")
+        require_single_cells(parts)
 
     @cached_property
     def info(self) -> ModalityInfo:
@@ -43,32 +42,16 @@ class LTX:
 
     def schedule(self, plan: ModalityPlan) -> Schedule:
         """Return the noise levels for as many tokens as the latents are."""
-        scheduler = self.parts.get("scheduler")
-        config, tokens = scheduler.config, math.prod(plan.latent_shape[1:])
-        few, many = config.get("base_image_seq_len", 256), config.get("max_image_seq_len", 4096)
-        low, high = config.get("base_shift", 0.5), config.get("max_shift", 1.15)
-        return shifted_flow(scheduler, low + (high - low) * (tokens - few) / (many - few))
+        return by_tokens(self.parts.get("scheduler"), math.prod(plan.latent_shape[1:]), (256, 4096), (0.5, 1.15))
 
     @cached_property
     def factors(self) -> tuple[int, int]:
         """Return how many frames after the first, and how many pixels, make one latent cell."""
-        config = self.parts.config("vae")
-        halvings = 2 ** sum(config["spatio_temporal_scaling"])
-        time, space = config.get("temporal_compression_ratio"), config.get("spatial_compression_ratio")
-        return int(time or config["patch_size_t"] * halvings), int(space or config["patch_size"] * halvings)
+        return factors_of(self.parts.config("vae"))
 
     def plan(self, request: Request) -> ModalityPlan:
         """Return the shapes: whole groups of frames after the first."""
-        group, factor = self.factors
-        rules = VideoRules(FPS, (FRAMES, HEIGHT, WIDTH), 1, group, factor, why=f"one frame, then groups of {group}")
-        shape, fps, notes = video_shape(request, rules)
-        latent = (
-            self.info.latent_channels,
-            (shape[0] - 1) // group + 1,
-            shape[1] // factor,
-            shape[2] // factor,
-        )
-        return video_plan(latent, shape, fps, notes)
+        return grouped_plan(request, FPS, (FRAMES, HEIGHT, WIDTH), self.info.latent_channels, self.factors)
 
     def text(self, prompt: str, negative: str | None, plan: ModalityPlan, device: torch.device) -> tuple[Row, Row]:
         """Return T5's tokens and which of them are text; the default negative is the empty text."""
@@ -79,8 +62,8 @@ class LTX:
         """Return the native output."""
         group, factor = self.factors
         _, _, frames, height, width = x.shape
-        out = self.parts.get("transformer")(
-            hidden_states=x.flatten(2).transpose(1, 2),
+        out: Tensor = self.parts.get("transformer")(
+            hidden_states=pack(x),
             encoder_hidden_states=condition["tokens"],
             timestep=t,
             encoder_attention_mask=condition["mask"],
@@ -90,23 +73,42 @@ class LTX:
             rope_interpolation_scale=(group / (plan.rate or FPS), factor, factor),
             return_dict=False,
         )[0]
-        unpacked: Tensor = out.transpose(1, 2).unflatten(2, (frames, height, width))
-        return unpacked
+        return unpack(out, (frames, height, width))
 
     def encode(self, media: Tensor, plan: ModalityPlan) -> Tensor:
         """Return the mean latents of frames, normalised."""
-        vae = self.parts.get("vae")
-        mean, std = _statistics(vae)
-        latent: Tensor = (vae.encode(media).latent_dist.mode() - mean) * vae.config.scaling_factor / std
-        return latent
+        return encoded(self.parts.get("vae"), media)
 
     def decode(self, latent: Tensor, plan: ModalityPlan) -> Tensor:
-        """Return frames of normalised latents, without the noise that some decoders could be given."""
-        vae = self.parts.get("vae")
-        mean, std = _statistics(vae)
-        time = latent.new_zeros(len(latent)) if vae.config.timestep_conditioning else None
-        frames: Tensor = vae.decode(latent * std / vae.config.scaling_factor + mean, time).sample
-        return frames
+        """Return frames of normalised latents."""
+        return decoded(self.parts.get("vae"), latent)
+
+
+def require_single_cells(parts: Parts) -> None:
+    """Raise UsageError where a transformer takes patches of more than one latent cell: no published one does."""
+    config = parts.config("transformer")
+    if (config["patch_size"], config["patch_size_t"]) != (1, 1):
+        raise UsageError(f"{parts.place('transformer')}: patches of more than one cell are not known")
+
+
+def factors_of(vae: Mapping[str, Any]) -> tuple[int, int]:
+    """Return how many frames after the first, and how many pixels, make one latent cell of a codec."""
+    halvings = 2 ** sum(vae["spatio_temporal_scaling"])
+    time, space = vae.get("temporal_compression_ratio"), vae.get("spatial_compression_ratio")
+    return int(time or vae["patch_size_t"] * halvings), int(space or vae["patch_size"] * halvings)
+
+
+def by_tokens(scheduler: Any, tokens: int, counts: tuple[int, int], shifts: tuple[float, float]) -> Schedule:
+    """Return the levels of a flow scheduler for as many tokens: log-shifts on a line through two counts of them.
+
+    The counts and shifts are those of the pipeline, where the scheduler has none of its own.
+    """
+    config = scheduler.config
+    few, many = config.get("base_image_seq_len", counts[0]), config.get("max_image_seq_len", counts[1])
+    low, high = config.get("base_shift", shifts[0]), config.get("max_shift", shifts[1])
+    dynamic = config.get("use_dynamic_shifting", False)
+    line = low + (high - low) * (tokens - few) / (many - few)
+    return shifted_flow(scheduler, line if dynamic else math.log(config.get("shift", 1.0)))
 
 
 def shifted_flow(scheduler: Any, mu: float) -> Schedule:
@@ -127,6 +129,32 @@ def shifted_flow(scheduler: Any, mu: float) -> Schedule:
         return levels(fresh.sigmas.cpu(), torch.cat([fresh.timesteps.cpu(), torch.zeros(1)]))
 
     return Schedule("flow", levels_at, grid)
+
+
+def encoded(vae: Any, media: Tensor) -> Tensor:
+    """Return the mean latents of frames (B, 3, T, H, W), normalised by channel."""
+    mean, std = _statistics(vae)
+    latent: Tensor = (vae.encode(media).latent_dist.mode() - mean) * vae.config.scaling_factor / std
+    return latent
+
+
+def decoded(vae: Any, latent: Tensor) -> Tensor:
+    """Return frames of normalised latents, without the noise that some decoders could be given."""
+    mean, std = _statistics(vae)
+    time = latent.new_zeros(len(latent)) if vae.config.timestep_conditioning else None
+    frames: Tensor = vae.decode(latent * std / vae.config.scaling_factor + mean, time).sample
+    return frames
+
+
+def pack(x: Tensor) -> Tensor:
+    """Return latents (B, C, T, H, W) as tokens (B, T * H * W, C)."""
+    return x.flatten(2).transpose(1, 2)
+
+
+def unpack(tokens: Tensor, cells: tuple[int, ...]) -> Tensor:
+    """Return tokens as latents of these cells (T, H, W)."""
+    x: Tensor = tokens.transpose(1, 2).unflatten(2, cells)
+    return x
 
 
 def _statistics(vae: Any) -> tuple[Tensor, Tensor]:

@@ -1,12 +1,7 @@
 """What a model will take of which memory, from its files alone."""
 
-from typing import TYPE_CHECKING
-
 from mmdisco_diffusers.options import ModelOptions
-from mmdisco_diffusers.parts import Parts
-
-if TYPE_CHECKING:
-    from mmdisco_diffusers.backbone import Roles
+from mmdisco_diffusers.parts import Parts, Roles
 
 _TEXT = {
     "keep": "stay on the device",
@@ -15,7 +10,7 @@ _TEXT = {
 }
 
 
-def memory_lines(parts: Parts, roles: "Roles", options: ModelOptions) -> tuple[str, ...]:
+def memory_lines(parts: Parts, roles: Roles, options: ModelOptions) -> tuple[str, ...]:
     """Return a line for each group of parts: its weights in bytes and where they lie."""
     streamed, visits = options.offload == "group", options.offload != "none"
     denoiser, codec, text = (_size(parts, names) for names in (roles.denoiser, roles.codec, roles.text))

@@ -9,12 +9,13 @@ from torch import Tensor
 
 from mmdisco_cli.diffusion.backbone import ModalityInfo, ModalityPlan, Request
 from mmdisco_cli.diffusion.schedules import Levels, Schedule
-from mmdisco_diffusers.backbone import DiffusersBackbone, Roles, Row
+from mmdisco_diffusers.backbone import DiffusersBackbone
 from mmdisco_diffusers.finding import read_json
 from mmdisco_diffusers.opening import open_parts
 from mmdisco_diffusers.options import ModelOptions
-from mmdisco_diffusers.parts import Parts
-from mmdisco_diffusers.request import VideoRules, video_plan, video_shape
+from mmdisco_diffusers.parts import Parts, Roles
+from mmdisco_diffusers.prompts import Row
+from mmdisco_diffusers.request import grouped_plan
 from mmdisco_diffusers.t5_text import t5_row
 
 ROLES = Roles(("transformer",), ("vae",), ("text_encoder",))
@@ -46,11 +47,8 @@ class Mochi:
 
     def plan(self, request: Request) -> ModalityPlan:
         """Return the shapes: whole groups of frames after the first, whole patches of latent cells."""
-        why = f"one frame, then groups of {GROUP}"
-        rules = VideoRules(FPS, (FRAMES, HEIGHT, WIDTH), 1, GROUP, FACTOR * PATCH, why=why)
-        shape, fps, notes = video_shape(request, rules)
-        cells = ((shape[0] - 1) // GROUP + 1, shape[1] // FACTOR, shape[2] // FACTOR)
-        return video_plan((self.info.latent_channels, *cells), shape, fps, notes)
+        channels, default = self.info.latent_channels, (FRAMES, HEIGHT, WIDTH)
+        return grouped_plan(request, FPS, default, channels, (GROUP, FACTOR), PATCH)
 
     def text(self, prompt: str, negative: str | None, plan: ModalityPlan, device: torch.device) -> tuple[Row, Row]:
         """Return T5's tokens and which of them are text; the default negative is the empty text."""

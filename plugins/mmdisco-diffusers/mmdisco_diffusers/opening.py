@@ -4,10 +4,9 @@ from collections.abc import Callable, Collection, Mapping
 from pathlib import Path
 from typing import Any
 
-from mmdisco_diffusers.backbone import Roles
 from mmdisco_diffusers.finding import find_model, pipeline_class
 from mmdisco_diffusers.options import ModelOptions
-from mmdisco_diffusers.parts import DTYPES, Make, Parts
+from mmdisco_diffusers.parts import DTYPES, Make, Parts, Roles
 
 
 def open_parts(

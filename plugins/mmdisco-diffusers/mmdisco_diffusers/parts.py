@@ -2,6 +2,8 @@
 
 import inspect
 from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +17,25 @@ from mmdisco_diffusers.weights_on_disk import count_weights
 DENOISERS = ("unet", "transformer", "transformer_2")
 Make = Callable[["Parts", Any], Any]
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
+
+
+@dataclass(frozen=True)
+class Roles:
+    """Which parts of a pipeline do what."""
+
+    denoiser: tuple[str, ...]
+    codec: tuple[str, ...]
+    text: tuple[str, ...]
+
+    @property
+    def all(self) -> tuple[str, ...]:
+        """Return every part with weights."""
+        return (*self.denoiser, *self.codec, *self.text)
+
+    @property
+    def named(self) -> tuple[str, ...]:
+        """Return all that a prediction or a latent depends on, which is not what wakes latents to media alone."""
+        return (*self.denoiser, "scheduler", *(name for name in self.codec if name != "vocoder"), *self.text)
 
 
 class Parts:
@@ -124,7 +145,16 @@ def _find_class(library: str, name: str) -> Any:
     for home in (transformers, diffusers) if library == "transformers" else (diffusers, transformers):
         if (found := getattr(home, name, None)) is not None:
             return found
+    if (found := getattr(_own_module(library), name, None)) is not None:
+        return found
     raise DataError(f"this version of {library} has no {name}")
+
+
+def _own_module(library: str) -> Any:
+    try:
+        return import_module(f"diffusers.pipelines.{library}")
+    except ImportError:
+        return None
 
 
 def _defaults(cls: Any) -> dict[str, Any]:

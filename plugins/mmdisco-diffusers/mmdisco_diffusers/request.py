@@ -58,6 +58,30 @@ def video_shape(request: Request, rules: VideoRules) -> tuple[tuple[int, int, in
     return (frames, height, width), fps, tuple(notes.lines)
 
 
+def video_cells(shape: tuple[int, int, int], group: int, factor: int) -> tuple[int, int, int]:
+    """Return the latent cells of frames, height and width, for a codec of the first frame and `group` of the others."""
+    frames, height, width = shape
+    return (frames - 1) // group + 1, height // factor, width // factor
+
+
+def grouped_plan(
+    request: Request,
+    fps: float,
+    default: tuple[int, int, int],
+    channels: int,
+    factors: tuple[int, int],
+    patch: int = 1,
+) -> ModalityPlan:
+    """Return the plan of a model of one frame and then groups: factors are frames and pixels to a latent cell.
+
+    The transformer takes whole patches of `patch` x `patch` cells.
+    """
+    group, factor = factors
+    rules = VideoRules(fps, default, 1, group, factor * patch, why=f"one frame, then groups of {group}")
+    shape, rate, notes = video_shape(request, rules)
+    return video_plan((channels, *video_cells(shape, group, factor)), shape, rate, notes)
+
+
 def video_plan(
     latent: tuple[int, ...], shape: tuple[int, int, int], fps: float, notes: tuple[str, ...]
 ) -> ModalityPlan:

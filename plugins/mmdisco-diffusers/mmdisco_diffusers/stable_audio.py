@@ -9,11 +9,12 @@ from torch import Tensor
 
 from mmdisco_cli.diffusion.backbone import ModalityInfo, ModalityPlan, Request
 from mmdisco_cli.diffusion.schedules import Schedule
-from mmdisco_diffusers.backbone import DiffusersBackbone, Roles, Row
+from mmdisco_diffusers.backbone import DiffusersBackbone
 from mmdisco_diffusers.levels import prediction_of, schedule_of
 from mmdisco_diffusers.opening import open_parts
 from mmdisco_diffusers.options import StableAudioOptions
-from mmdisco_diffusers.parts import Parts
+from mmdisco_diffusers.parts import Parts, Roles
+from mmdisco_diffusers.prompts import Row
 from mmdisco_diffusers.request import Notes, seconds_of
 
 ROLES = Roles(("transformer",), ("vae",), ("text_encoder", "projection_model"))

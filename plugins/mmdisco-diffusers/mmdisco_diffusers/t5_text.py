@@ -2,8 +2,8 @@
 
 import torch
 
-from mmdisco_diffusers.backbone import Row
 from mmdisco_diffusers.parts import Parts
+from mmdisco_diffusers.prompts import Row
 
 
 def t5_row(parts: Parts, text: str, length: int, device: torch.device, *, masked: bool, empty: bool = False) -> Row:

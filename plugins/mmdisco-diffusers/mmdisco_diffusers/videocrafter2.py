@@ -23,10 +23,11 @@ from mmdisco_cli.diffusion.schedules import (
 from mmdisco_cli.errors import DataError
 from mmdisco_diffusers.backbone import DiffusersBackbone
 from mmdisco_diffusers.finding import find_model
+from mmdisco_diffusers.frame_model import ROLES, FrameModel
 from mmdisco_diffusers.opening import open_parts
 from mmdisco_diffusers.options import VideoCrafter2Options
 from mmdisco_diffusers.parts import Parts
-from mmdisco_diffusers.text_to_video_sd import ROLES, TextToVideoSD
+from mmdisco_diffusers.text_to_video_sd import CFG_SCALE, ask
 from mmdisco_diffusers.weights_on_disk import weight_files
 
 PREFIX = "fps_embedding."
@@ -100,4 +101,5 @@ def build(label: str, options: VideoCrafter2Options, request: Request) -> Diffus
         left={"unet": PREFIX},
     )
     schedule = make_schedule("vp-videocrafter2") if options.mismatch else trained_schedule()
-    return DiffusersBackbone(TextToVideoSD(parts, options, request, schedule), options)
+    model = FrameModel(parts, options, request, CFG_SCALE, lambda parts: schedule, ask)
+    return DiffusersBackbone(model, options)

@@ -10,13 +10,14 @@ from torch import Tensor
 
 from mmdisco_cli.diffusion.backbone import ModalityInfo, ModalityPlan, Request
 from mmdisco_cli.diffusion.schedules import Schedule
-from mmdisco_diffusers.backbone import DiffusersBackbone, Roles, Row
+from mmdisco_diffusers.backbone import DiffusersBackbone
 from mmdisco_diffusers.finding import read_json
 from mmdisco_diffusers.levels import prediction_of, schedule_of
 from mmdisco_diffusers.opening import open_parts
 from mmdisco_diffusers.options import ModelOptions
-from mmdisco_diffusers.parts import Parts
-from mmdisco_diffusers.request import VideoRules, video_plan, video_shape
+from mmdisco_diffusers.parts import Parts, Roles
+from mmdisco_diffusers.prompts import Row
+from mmdisco_diffusers.request import grouped_plan
 
 ROLES = Roles(("transformer", "transformer_2"), ("vae",), ("text_encoder",))
 FPS, FRAMES, HEIGHT, WIDTH, TOKENS = 16.0, 81, 480, 832, 512
@@ -50,17 +51,9 @@ class Wan:
 
     def plan(self, request: Request) -> ModalityPlan:
         """Return the shapes: whole groups of frames after the first, whole patches of latent cells."""
-        group, factor = self.factors
-        cell = factor * int(self.parts.config("transformer")["patch_size"][1])
-        why = f"one frame, then groups of {group}"
-        shape, fps, notes = video_shape(request, VideoRules(FPS, (FRAMES, HEIGHT, WIDTH), 1, group, cell, why=why))
-        latent = (
-            self.info.latent_channels,
-            (shape[0] - 1) // group + 1,
-            shape[1] // factor,
-            shape[2] // factor,
-        )
-        return video_plan(latent, shape, fps, notes)
+        patch = int(self.parts.config("transformer")["patch_size"][1])
+        channels, default = self.info.latent_channels, (FRAMES, HEIGHT, WIDTH)
+        return grouped_plan(request, FPS, default, channels, self.factors, patch)
 
     def text(self, prompt: str, negative: str | None, plan: ModalityPlan, device: torch.device) -> tuple[Row, Row]:
         """Return UMT5's tokens, zero beyond the text; the default negative is the empty text."""

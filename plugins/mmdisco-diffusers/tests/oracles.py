@@ -13,11 +13,13 @@ PROMPTS = ["dogs bark", "rain fall"]
 STEPS = 4
 SECONDS = 0.32
 LTX_CELLS = (3, 8, 8)
+TIME_FIRST = ("cogvideox", "longcat")
 CALLS: dict[str, dict[str, Any]] = {
     "audioldm": {"audio_length_in_s": SECONDS},
     "audioldm2": {"audio_length_in_s": SECONDS, "output_type": "latent"},
     "stable-audio": {"audio_end_in_s": 1.2, "output_type": "latent"},
     "stable-audio-3": {"duration": 1.2, "output_type": "latent"},
+    "longcat": {"output_type": "latent"},
     "animatediff": {"num_frames": 5, "height": 16, "width": 16, "output_type": "latent"},
     "text-to-video-sd": {"num_frames": 5, "height": 16, "width": 16, "output_type": "latent"},
     "cogvideox": {"num_frames": 9, "height": 16, "width": 16, "output_type": "latent"},
@@ -65,7 +67,7 @@ def to_pipeline(family: str, x: Tensor) -> Tensor:
     """Return canonical latents in the layout that a pipeline is called with."""
     if family == "ltx":
         return x.flatten(2).transpose(1, 2)
-    return x.transpose(1, 2) if family == "cogvideox" else x
+    return x.transpose(1, 2) if family in TIME_FIRST else x
 
 
 def to_canonical(family: str, x: Tensor) -> Tensor:
@@ -74,4 +76,4 @@ def to_canonical(family: str, x: Tensor) -> Tensor:
         return x.unflatten(0, (len(PROMPTS), -1)).transpose(1, 2)
     if family == "ltx":
         return x.transpose(1, 2).unflatten(2, LTX_CELLS)
-    return x.transpose(1, 2) if family == "cogvideox" else x
+    return x.transpose(1, 2) if family in TIME_FIRST else x

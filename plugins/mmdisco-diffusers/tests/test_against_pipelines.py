@@ -13,6 +13,7 @@ from mmdisco_cli.diffusion.samplers import ddim
 REQUESTS = {
     "stable-audio": Request(seconds=1.2),
     "stable-audio-3": Request(seconds=1.2),
+    "longcat": Request(seconds=1.2),
     "cogvideox": Request(frames=9, height=16, width=16),
     "ltx": Request(frames=9, height=32, width=32),
     "mochi": Request(frames=7, height=16, width=16),

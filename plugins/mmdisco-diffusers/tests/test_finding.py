@@ -7,7 +7,7 @@ import sys
 
 import pytest
 import torch
-from tiny import BUILDERS
+from tiny import BUILDERS, JOINT
 
 from mmdisco_cli.diffusion.backbone import Request
 from mmdisco_cli.errors import DataError, UsageError
@@ -28,7 +28,7 @@ def test_describing_the_models_imports_neither_torch_nor_diffusers():
     code = "import sys, mmdisco_diffusers as m; list(m.mmdisco_backbones()); print(*sys.modules)"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert {"torch", "diffusers", "transformers", "huggingface_hub"}.isdisjoint(done.stdout.split())
-    assert SPECS.keys() == BUILDERS.keys() | {"auffusion", "videocrafter2"}
+    assert SPECS.keys() == BUILDERS.keys() | JOINT.keys() | {"auffusion", "videocrafter2"}
 
 
 @pytest.fixture

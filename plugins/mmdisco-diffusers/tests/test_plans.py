@@ -236,7 +236,7 @@ def shaken(module, shake):
 @pytest.mark.parametrize("family", BUILDERS)
 def test_every_way_to_save_memory_gives_the_same(family, backbone, models):
     options = {"text": "free", "offload": "codec", "chunk": 1}
-    if family not in ("stable-audio", "stable-audio-3", "ltx", "mochi"):
+    if family not in ("stable-audio", "stable-audio-3", "longcat", "ltx", "mochi"):
         options["slicing"] = True
     plain, thrifty = backbone(family), backbone(family, **options)
     request = Request(seconds=0.32, frames=9, height=32, width=32)

@@ -15,7 +15,7 @@ BLOCKS, BLOCKS_UP = 3 * ("DownEncoderBlock2D",), 3 * ("UpDecoderBlock2D",)
 def make(family: str, folder: Path) -> Path:
     """Write a tiny pipeline of a family; return its folder."""
     torch.manual_seed(0)
-    pipeline = BUILDERS[family]()
+    pipeline = {**BUILDERS, **JOINT}[family]()
     for part in pipeline.components.values():
         if isinstance(part, torch.nn.Module):
             shake(part.eval())
@@ -314,11 +314,82 @@ def stable_audio_3() -> Any:
     )  # fmt: skip
 
 
+def longcat() -> Any:
+    transformer = diffusers.LongCatAudioDiTTransformer(
+        dit_dim=16, dit_depth=1, dit_heads=2, dit_text_dim=8, latent_dim=8, ff_mult=2.0
+    )
+    vae = diffusers.LongCatAudioDiTVae(
+        channels=16, c_mults=[1, 2], strides=[4, 8], latent_dim=8, encoder_latent_dim=16, downsampling_ratio=32,
+        sample_rate=800,
+    )  # fmt: skip
+    return diffusers.LongCatAudioDiTPipeline(
+        vae=vae, text_encoder=t5(8, "UMT5EncoderModel"), tokenizer=t5_tokenizer(), transformer=transformer,
+        scheduler=diffusers.FlowMatchEulerDiscreteScheduler(shift=1.0, invert_sigmas=True),
+    )  # fmt: skip
+
+
+def gemma_tokenizer() -> Any:
+    words = ["<pad>", "<eos>", "<bos>", "<unk>", "▁", *(chr(c) for c in range(33, 127))]
+    return transformers.GemmaTokenizer(vocab={word: i for i, word in enumerate(words)}, merges=[])
+
+
+def gemma() -> Any:
+    text = {
+        "vocab_size": 99, "hidden_size": 8, "intermediate_size": 16, "num_hidden_layers": 2, "num_attention_heads": 2,
+        "num_key_value_heads": 1, "head_dim": 4, "max_position_embeddings": 1024, "sliding_window": 32,
+    }  # fmt: skip
+    vision = {
+        "hidden_size": 8, "intermediate_size": 8, "num_hidden_layers": 1, "num_attention_heads": 2, "image_size": 28,
+        "patch_size": 14,
+    }  # fmt: skip
+    config = transformers.Gemma3Config(text_config=text, vision_config=vision, mm_tokens_per_image=4)
+    return transformers.Gemma3ForConditionalGeneration(config)
+
+
+def ltx2() -> Any:
+    from diffusers.pipelines.ltx2 import LTX2TextConnectors, LTX2Vocoder
+
+    transformer = diffusers.LTX2VideoTransformer3DModel(
+        in_channels=4, out_channels=4, num_attention_heads=2, attention_head_dim=8, cross_attention_dim=16,
+        audio_in_channels=32, audio_out_channels=32, audio_num_attention_heads=2, audio_attention_head_dim=4,
+        audio_cross_attention_dim=8, num_layers=2, caption_channels=8, rope_double_precision=False,
+    )  # fmt: skip
+    connectors = LTX2TextConnectors(
+        caption_channels=8, text_proj_in_factor=3, video_connector_num_attention_heads=2,
+        video_connector_attention_head_dim=4, video_connector_num_layers=1, video_connector_num_learnable_registers=16,
+        audio_connector_num_attention_heads=2, audio_connector_attention_head_dim=4, audio_connector_num_layers=1,
+        audio_connector_num_learnable_registers=16, rope_double_precision=False,
+    )  # fmt: skip
+    vae = diffusers.AutoencoderKLLTX2Video(
+        latent_channels=4, block_out_channels=(4, 8, 16, 16), decoder_block_out_channels=(8, 16, 32),
+        layers_per_block=(1, 1, 1, 1, 1), decoder_layers_per_block=(1, 1, 1, 1),
+        spatial_compression_ratio=32, temporal_compression_ratio=8,
+    )  # fmt: skip
+    vae.latents_mean.copy_(torch.tensor([0.1, -0.2, 0.3, 0.0]))
+    vae.latents_std.copy_(torch.tensor([1.5, 0.7, 1.0, 2.0]))
+    audio_vae = diffusers.AutoencoderKLLTX2Audio(
+        base_channels=32, latent_channels=2, num_res_blocks=1, ch_mult=(1, 1, 1), resolution=16
+    )
+    audio_vae.latents_mean.copy_(torch.linspace(-0.5, 0.5, 32))
+    audio_vae.latents_std.copy_(torch.linspace(0.5, 2.0, 32))
+    vocoder = LTX2Vocoder(
+        hidden_channels=32, upsample_factors=[6, 5, 2, 2, 2], resnet_kernel_sizes=[3], resnet_dilations=[[1, 1, 1]]
+    )
+    return diffusers.LTX2Pipeline(
+        scheduler=diffusers.FlowMatchEulerDiscreteScheduler(
+            use_dynamic_shifting=True, base_shift=0.95, max_shift=2.05, base_image_seq_len=1024, shift_terminal=0.1
+        ),
+        vae=vae, audio_vae=audio_vae, text_encoder=gemma(), tokenizer=gemma_tokenizer(), connectors=connectors,
+        transformer=transformer, vocoder=vocoder,
+    )  # fmt: skip
+
+
 BUILDERS: dict[str, Callable[[], Any]] = {
     "audioldm": audioldm,
     "audioldm2": audioldm2,
     "stable-audio": stable_audio,
     "stable-audio-3": stable_audio_3,
+    "longcat": longcat,
     "animatediff": animatediff,
     "text-to-video-sd": text_to_video_sd,
     "cogvideox": cogvideox,
@@ -327,6 +398,8 @@ BUILDERS: dict[str, Callable[[], Any]] = {
     "ltx": ltx,
     "mochi": mochi,
 }
+JOINT: dict[str, Callable[[], Any]] = {"ltx2": ltx2}
+"""Those that make sound and film at once."""
 AUDIO = ("audioldm", "audioldm2", "stable-audio")
 FILMS = ("animatediff", "text-to-video-sd", "cogvideox", "wan")
 """Those that are tried in every pair."""

@@ -1,0 +1,243 @@
+"""LTX-2: one transformer of two streams that makes film and sound together, each under a noise level of its own."""
+
+import math
+from collections.abc import Mapping, Sequence
+from functools import cached_property
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+from torchaudio.functional import resample
+
+from mmdisco_cli.diffusion.backbone import (
+    BackboneInfo,
+    Condition,
+    ModalityInfo,
+    ModalityPlan,
+    Payload,
+    Plan,
+    Request,
+    State,
+)
+from mmdisco_cli.diffusion.schedules import Levels, Schedule
+from mmdisco_diffusers.levels import ended_clean, prediction_of
+from mmdisco_diffusers.ltx import by_tokens, decoded, encoded, factors_of, pack, require_single_cells, unpack
+from mmdisco_diffusers.mel import MelFormat, log_mel, mel_format
+from mmdisco_diffusers.opening import open_parts
+from mmdisco_diffusers.options import ModelOptions
+from mmdisco_diffusers.parts import Parts, Roles
+from mmdisco_diffusers.prompts import Prompts, Row, cast, pooled, repeated
+from mmdisco_diffusers.request import grouped_plan
+from mmdisco_diffusers.stage import Stage
+
+ROLES = Roles(("transformer",), ("vae", "audio_vae", "vocoder"), ("text_encoder", "connectors"))
+MODALITIES = ("audio", "video")
+FPS, FRAMES, HEIGHT, WIDTH = 24.0, 121, 512, 768
+CFG_SCALES = {"audio": 7.0, "video": 3.0}
+SQUEEZE = 4
+"""Mel frames, and bands, that make one latent cell of sound."""
+COUNTS, SHIFTS = (1024, 4096), (0.95, 2.05)
+"""How the pipeline shifts its noise levels by number of tokens, where the scheduler does not say."""
+
+
+class LTX2:
+    """A `JointBackbone`: sound (B, 8, T, 16), 25 cells a second; film (B, 128, 1 + (T - 1) / 8, H / 32, W / 32)."""
+
+    takes_prompts = True
+
+    def __init__(self, parts: Parts, options: ModelOptions, request: Request) -> None:
+        require_single_cells(parts)
+        self.parts, self.options, self.request = parts, options, request
+        self.stage = Stage(parts, ROLES, options)
+        self.prompts = Prompts(self.stage)
+        self.fingerprint = self.stage.fingerprint()
+
+    @cached_property
+    def info(self) -> BackboneInfo:
+        """Describe sound and film."""
+        channels = {"audio": self._sound["latent_channels"], "video": self.parts.config("transformer")["in_channels"]}
+        rates = {"audio": float(self._rate), "video": self.request.fps or FPS}
+        width = self._width if self.options.pooled else {"audio": 0, "video": 0}
+        prediction = prediction_of(self.parts)
+        modalities = (
+            ModalityInfo(m, prediction, int(channels[m]), rates[m], width[m], CFG_SCALES[m]) for m in MODALITIES
+        )
+        return BackboneInfo(tuple(modalities), self.fingerprint)
+
+    @property
+    def parameters(self) -> int:
+        """Return how many weights the model has, read from its files."""
+        return self.stage.parameters()
+
+    @property
+    def memory(self) -> tuple[str, ...]:
+        """Say what will lie where, read from the files."""
+        return self.stage.memory()
+
+    def to(self, device: torch.device) -> None:
+        """Choose the device that parts go to when they are first needed."""
+        self.stage.to(device)
+
+    def plan(self, request: Request) -> Plan:
+        """Return the shapes: whole groups of frames after the first, and as much sound as the codec makes beside them.
+
+        The sound may be a few hundredths of a second shorter than the film.
+        """
+        factors, channels = factors_of(self.parts.config("vae")), int(self.parts.config("transformer")["in_channels"])
+        video = grouped_plan(request, FPS, (FRAMES, HEIGHT, WIDTH), channels, factors)
+        sound, rate = self._sound, self._rate
+        cells = max(round(video.seconds * sound["sample_rate"] / sound["mel_hop_length"] / SQUEEZE), 1)
+        samples = self._mel_frames(cells) * sound["mel_hop_length"] * rate // sound["sample_rate"]
+        latent = (int(sound["latent_channels"]), cells, int(sound["mel_bins"]) // SQUEEZE)
+        media = (int(self.parts.config("vocoder")["out_channels"]), samples)
+        return Plan({"audio": ModalityPlan(latent, media, rate, samples / rate), "video": video}, video.notes)
+
+    def grid(self, steps: int, plan: Plan) -> dict[str, Levels]:
+        """Return one grid for both, that of as many tokens as the film has."""
+        return dict.fromkeys(MODALITIES, self._schedule(plan).grid(steps))
+
+    def levels_at(self, u: Tensor, plan: Plan) -> dict[str, Levels]:
+        """Return the same levels for both."""
+        return dict.fromkeys(MODALITIES, self._schedule(plan).levels_at(u))
+
+    def encode_prompt(
+        self, prompts: Sequence[str], negatives: Sequence[str] | None, plan: Plan
+    ) -> dict[str, Condition]:
+        """Return what each stream is told of a batch of prompts; the default negative is the empty text."""
+        wanted, unwanted = self.prompts.encoded(prompts, negatives, 0.0, self._rows)
+        return {m: self._condition(m, wanted, unwanted) for m in MODALITIES}
+
+    @torch.no_grad()
+    def predict(
+        self, x: Mapping[str, Tensor], t: Mapping[str, Tensor], condition: Mapping[str, Payload], plan: Plan
+    ) -> State:
+        """Return the native output of both for x (B, ...) at native times t (B,), which may differ between them."""
+        self.stage.settle()
+        dtype, count = self.parts.dtype("transformer"), len(x["video"])
+        told = {m: cast(self._told(condition.get(m), m, count, plan), dtype) for m in MODALITIES}
+        sound, film = x["audio"].to(dtype), x["video"].to(dtype)
+        cells = tuple(film.shape[2:])
+        time = {m: t[m].to(film.device) for m in MODALITIES}
+        out = self.parts.get("transformer")(
+            hidden_states=pack(film),
+            audio_hidden_states=sound.transpose(1, 2).flatten(2),
+            encoder_hidden_states=told["video"]["tokens"],
+            audio_encoder_hidden_states=told["audio"]["tokens"],
+            timestep=time["video"],
+            audio_timestep=time["audio"],
+            sigma=time["video"],
+            audio_sigma=time["audio"],
+            encoder_attention_mask=told["video"]["mask"],
+            audio_encoder_attention_mask=told["audio"]["mask"],
+            num_frames=cells[0],
+            height=cells[1],
+            width=cells[2],
+            fps=plan.modalities["video"].rate,
+            audio_num_frames=sound.shape[2],
+            use_cross_timestep=True,
+            return_dict=False,
+        )
+        heard: Tensor = out[1].unflatten(2, (sound.shape[1], -1)).transpose(1, 2)
+        return {"audio": heard.float(), "video": unpack(out[0], cells).float()}
+
+    def encode(self, media: Mapping[str, Tensor], plan: Plan) -> State:
+        """Return the mean latents of what is given, normalised."""
+        work = {
+            "audio": lambda chunk: self._heard(chunk, plan),
+            "video": lambda chunk: encoded(self.parts.get("vae"), chunk),
+        }
+        return {m: self.stage.through_codec(work[m], x) for m, x in media.items()}
+
+    def decode(self, latent: Mapping[str, Tensor], plan: Plan) -> State:
+        """Return sound and film of normalised latents, chunk by chunk."""
+        work = {
+            "audio": lambda chunk: self._played(chunk, plan).float().clamp(-1, 1),
+            "video": lambda chunk: decoded(self.parts.get("vae"), chunk).float().clamp(-1, 1),
+        }
+        return {m: self.stage.through_codec(work[m], x) for m, x in latent.items()}
+
+    @property
+    def _sound(self) -> Mapping[str, Any]:
+        return self.parts.config("audio_vae")
+
+    @property
+    def _rate(self) -> int:
+        """Return the sample rate in Hz of what the vocoder makes."""
+        return int(self.parts.config("vocoder")["output_sampling_rate"])
+
+    @property
+    def _width(self) -> dict[str, int]:
+        """Return the size of what each stream is told."""
+        config = self.parts.config("connectors")
+        return {
+            m: int(config[f"{m}_connector_num_attention_heads"]) * int(config[f"{m}_connector_attention_head_dim"])
+            for m in MODALITIES
+        }
+
+    def _mel_frames(self, cells: int) -> int:
+        # A causal codec makes one frame of the first cell.
+        return cells * SQUEEZE - (SQUEEZE - 1 if self._sound["causality_axis"] is not None else 0)
+
+    def _schedule(self, plan: Plan) -> Schedule:
+        tokens = math.prod(plan.modalities["video"].latent_shape[1:])
+        own = by_tokens(self.parts.get("scheduler"), tokens, COUNTS, SHIFTS)
+        return ended_clean(own) if self.options.clean_end else own
+
+    def _rows(self, prompt: str, negative: str | None, device: torch.device) -> tuple[Row, Row]:
+        """Return what both streams are told: all of the language model's layers, through the model's own connectors."""
+        from diffusers import LTX2Pipeline
+
+        absent = dict.fromkeys(("scheduler", "vae", "audio_vae", "transformer", "vocoder"))
+        pipeline = LTX2Pipeline(**absent, **{name: self.parts.get(name) for name in (*ROLES.text, "tokenizer")})
+        hidden, mask, other, other_mask = pipeline.encode_prompt(prompt, negative or "", device=device)
+        side = pipeline.tokenizer.padding_side
+        rows = []
+        for states, seen in ((hidden, mask), (other, other_mask)):
+            film, sound, kept = pipeline.connectors(states, seen, padding_side=side)
+            rows.append({"audio": sound[0], "video": film[0], "mask": kept[0].long()})
+        return rows[0], rows[1]
+
+    def _condition(self, modality: str, wanted: Row, unwanted: Row) -> Condition:
+        told, other = ({"tokens": rows[modality], "mask": rows["mask"]} for rows in (wanted, unwanted))
+        if not self.options.pooled:
+            return Condition(told, other)
+        return Condition(told, other, pooled(told["tokens"]), pooled(other["tokens"]))
+
+    def _told(self, payload: Payload, modality: str, count: int, plan: Plan) -> Mapping[str, Tensor]:
+        if isinstance(payload, Mapping):
+            return payload
+        return repeated(self.encode_prompt([""], None, plan)[modality].positive, count)
+
+    def _form(self) -> MelFormat:
+        sound = self._sound
+        return mel_format(int(sound["sample_rate"]), int(sound["mel_hop_length"]), int(sound["mel_bins"]))
+
+    def _heard(self, media: Tensor, plan: Plan) -> Tensor:
+        """Return latents of sound (B, channels, samples)."""
+        form, vae = self._form(), self.parts.get("audio_vae")
+        frames = self._mel_frames(plan.modalities["audio"].latent_shape[1])
+        waves = resample(media, self._rate, form.sample_rate).flatten(0, 1)
+        waves = F.pad(waves, (0, max(frames * form.hop, form.transform) - waves.shape[1]))
+        mel = log_mel(waves, form)[:, :frames].unflatten(0, media.shape[:2])
+        mean, std = _statistics(vae, plan)
+        latent: Tensor = (vae.encode(mel).latent_dist.mode() - mean) / std
+        return latent
+
+    def _played(self, latent: Tensor, plan: Plan) -> Tensor:
+        """Return sound (B, channels, samples) of latents."""
+        mean, std = _statistics(self.parts.get("audio_vae"), plan)
+        mel = self.parts.get("audio_vae").decode(latent * std + mean).sample
+        sound: Tensor = self.parts.get("vocoder")(mel)
+        return sound[..., : plan.modalities["audio"].media_shape[1]]
+
+
+def build(label: str, options: ModelOptions, request: Request) -> LTX2:
+    """Build the backbone of a recipe."""
+    return LTX2(open_parts(label, options, ["LTX2Pipeline"], ROLES), options, request)
+
+
+def _statistics(vae: Any, plan: Plan) -> tuple[Tensor, Tensor]:
+    """Return mean and deviation of each channel and band."""
+    channels, _, bands = plan.modalities["audio"].latent_shape
+    return vae.latents_mean.view(1, channels, 1, bands), vae.latents_std.view(1, channels, 1, bands)

@@ -1,0 +1,70 @@
+"""What AudioLDM and AudioLDM 2 share: a U-Net over mel latents, which each tells its prompt in its own way."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from mmdisco_cli.diffusion.backbone import ModalityInfo, ModalityPlan, Request
+from mmdisco_cli.diffusion.schedules import Schedule
+from mmdisco_diffusers.levels import prediction_of, schedule_of
+from mmdisco_diffusers.mel_codec import MelCodec
+from mmdisco_diffusers.options import MelOptions
+from mmdisco_diffusers.parts import Parts, Roles
+from mmdisco_diffusers.prompts import Row
+
+
+@dataclass(frozen=True)
+class MelModel:
+    """A `Family`: latents (B, 8, T, 16), 25 cells a second.
+
+    `tell` makes rows of a prompt and its negative, `ask` the U-Net's output of x, t and a condition; `pooled` is the
+    entry of a row that stands for the prompt, and `width` its size.
+    """
+
+    parts: Parts
+    options: MelOptions
+    roles: Roles
+    pooled: str
+    width: int
+    cfg_scale: float
+    tell: Callable[[Parts, str, str | None, torch.device], tuple[Row, Row]]
+    ask: Callable[[Any, Tensor, Tensor, Mapping[str, Tensor]], Tensor]
+
+    @cached_property
+    def codec(self) -> MelCodec:
+        """Return the way between sound and latents."""
+        return MelCodec(self.parts, self.options.normalise, int(self.parts.config("unet")["sample_size"]))
+
+    @cached_property
+    def info(self) -> ModalityInfo:
+        """Describe the modality."""
+        channels = int(self.parts.config("unet")["in_channels"])
+        return ModalityInfo("audio", prediction_of(self.parts), channels, self.codec.rate, self.width, self.cfg_scale)
+
+    def schedule(self, plan: ModalityPlan) -> Schedule:
+        """Return the noise levels."""
+        return schedule_of(self.parts)
+
+    def plan(self, request: Request) -> ModalityPlan:
+        """Return the shapes for a length."""
+        return self.codec.plan(request, self.info.latent_channels)
+
+    def text(self, prompt: str, negative: str | None, plan: ModalityPlan, device: torch.device) -> tuple[Row, Row]:
+        """Return what a prompt and its negative become."""
+        return self.tell(self.parts, prompt, negative, device)
+
+    def predict(self, x: Tensor, t: Tensor, condition: Mapping[str, Tensor], plan: ModalityPlan) -> Tensor:
+        """Return the native output."""
+        return self.ask(self.parts.get("unet"), x, t, condition)
+
+    def encode(self, media: Tensor, plan: ModalityPlan) -> Tensor:
+        """Return latents of sound."""
+        return self.codec.encode(media, plan)
+
+    def decode(self, latent: Tensor, plan: ModalityPlan) -> Tensor:
+        """Return sound of latents."""
+        return self.codec.decode(latent, plan)

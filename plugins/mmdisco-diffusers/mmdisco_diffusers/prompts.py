@@ -1,0 +1,66 @@
+"""Prompts made once each, by themselves, so that a sample does not depend on the batch it is made in."""
+
+from collections.abc import Callable, Mapping, Sequence
+
+import torch
+from torch import Tensor
+from torch.nn.utils.rnn import pad_sequence
+
+from mmdisco_cli.diffusion.backbone import Payload
+from mmdisco_diffusers.stage import Stage
+
+Row = dict[str, Tensor]
+"""What one prompt becomes, without batch; sequences of unlike lengths are filled up with zeros."""
+Encode = Callable[[str, str | None, torch.device], tuple[Row, Row]]
+"""From a prompt and its negative, None for the pipeline's own default, to what both become."""
+
+
+class Prompts:
+    """What the prompts of a model became, kept in main memory."""
+
+    def __init__(self, stage: Stage) -> None:
+        self.stage = stage
+        self._rows: dict[tuple[str, str | None, float], tuple[Row, Row]] = {}
+
+    def encoded(
+        self, prompts: Sequence[str], negatives: Sequence[str] | None, seconds: float, encode: Encode
+    ) -> tuple[Row, Row]:
+        """Return the batches (B, ...) of prompts and of their negatives, for a sample of this length in seconds."""
+        others: Sequence[str | None] = negatives or [None] * len(prompts)
+        pairs = [(p, n, seconds) for p, n in zip(prompts, others, strict=True)]
+        missing = [pair for pair in dict.fromkeys(pairs) if pair not in self._rows]
+        if missing:
+            with self.stage.text():
+                for prompt, negative, _ in missing:
+                    made = encode(prompt, negative, self.stage.device)
+                    self._rows[prompt, negative, seconds] = _on_cpu(made[0]), _on_cpu(made[1])
+        rows = [self._rows[pair] for pair in pairs]
+        both = _stacked([row for row, _ in rows] + [row for _, row in rows], self.stage.device)
+        wanted, unwanted = (
+            {key: value[part] for key, value in both.items()} for part in (slice(len(pairs)), slice(len(pairs), None))
+        )
+        return wanted, unwanted
+
+
+def repeated(payload: Payload, count: int) -> Row:
+    """Return the condition of one sample for `count` of them."""
+    rows = payload if isinstance(payload, Mapping) else {}
+    return {key: value.expand(count, *value.shape[1:]) for key, value in rows.items()}
+
+
+def pooled(value: Tensor) -> Tensor:
+    """Return a sequence's mean over its tokens, a vector as it is."""
+    return value.float() if value.ndim == 2 else value.float().mean(1)
+
+
+def cast(rows: Mapping[str, Tensor], dtype: torch.dtype) -> Row:
+    """Return a condition whose numbers, but not its masks, have the denoiser's format."""
+    return {key: value.to(dtype) if value.is_floating_point() else value for key, value in rows.items()}
+
+
+def _stacked(rows: Sequence[Row], device: torch.device) -> Row:
+    return {key: pad_sequence([row[key] for row in rows], batch_first=True).to(device) for key in rows[0]}
+
+
+def _on_cpu(row: Row) -> Row:
+    return {key: value.cpu() for key, value in row.items()}

@@ -1,0 +1,94 @@
+"""Who is on the device when: the denoiser for good, text encoders and codec while they work."""
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from mmdisco_cli.errors import UsageError
+from mmdisco_diffusers.memory import memory_lines
+from mmdisco_diffusers.options import ModelOptions
+from mmdisco_diffusers.parts import Parts, Roles
+from mmdisco_diffusers.weights_on_disk import name_weights
+
+
+class Stage:
+    """The parts of one model, each where its recipe wants it."""
+
+    def __init__(self, parts: Parts, roles: Roles, options: ModelOptions) -> None:
+        self.parts, self.roles, self.options = parts, roles, options
+        self.device = torch.device("cpu")
+        self._ready: set[str] = set()
+
+    def fingerprint(self) -> str:
+        """Return what names the weights that predictions and latents depend on."""
+        places = (self.parts.place(name) for name in self.roles.named)
+        return name_weights(place for place in places if place.is_dir())
+
+    def parameters(self) -> int:
+        """Return how many weights the model has, read from its files."""
+        return self.parts.count(self.roles.all)
+
+    def memory(self) -> tuple[str, ...]:
+        """Say what will lie where, read from the files."""
+        return memory_lines(self.parts, self.roles, self.options)
+
+    def to(self, device: torch.device) -> None:
+        """Choose the device that parts go to when they are first needed."""
+        self.device = device
+        self._ready.clear()
+
+    def settle(self) -> None:
+        """Put the denoiser where it works, once."""
+        for name in self.roles.denoiser:
+            if name in self._ready or not self.parts.has(name):
+                continue
+            part = self.parts.get(name)
+            if self.options.offload == "group" and self.device.type != "cpu":
+                cpu = torch.device("cpu")
+                part.enable_group_offload(self.device, cpu, offload_type="block_level", num_blocks_per_group=1)
+            else:
+                part.to(self.device)
+            self._ready.add(name)
+
+    @contextmanager
+    def text(self) -> Iterator[None]:
+        """Have the text encoders on the device; where the recipe lets go of them, they are loaded anew each time."""
+        with torch.no_grad(), self._visiting(self.roles.text, self.options.text != "keep"):
+            yield
+        if self.options.text == "free":
+            self.parts.drop(self.roles.text)
+
+    def through_codec(self, work: Callable[[Tensor], Tensor], x: Tensor) -> Tensor:
+        """Return what work makes of x (B, ...), a chunk at a time, with the codec on the device."""
+        with torch.no_grad(), self._visiting(self.roles.codec, self.options.offload != "none"):
+            self._prepare_codec()
+            return torch.cat([work(chunk) for chunk in x.float().split(self.options.chunk)])
+
+    @contextmanager
+    def _visiting(self, names: tuple[str, ...], leave: bool) -> Iterator[None]:
+        """Have parts on the device for a while, or from now on."""
+        modules = [part for name in names if self.parts.has(name) and hasattr(part := self.parts.get(name), "to")]
+        for module in modules:
+            module.to(self.device)
+        try:
+            yield
+        finally:
+            if leave and self.device.type != "cpu":
+                for module in modules:
+                    module.to("cpu")
+
+    def _prepare_codec(self) -> None:
+        name = self.roles.codec[0]
+        if name in self._ready:
+            return
+        codec: Any = self.parts.get(name)
+        for trick in ("tiling", "slicing"):
+            if getattr(self.options, trick):
+                try:
+                    getattr(codec, f"enable_{trick}")()
+                except (AttributeError, NotImplementedError) as error:
+                    raise UsageError(f"{trick}: a {type(codec).__name__} cannot do that") from error
+        self._ready.add(name)

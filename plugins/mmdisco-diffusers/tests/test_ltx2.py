@@ -1,0 +1,184 @@
+"""LTX-2, which makes sound and film at once: beside its own pipeline, and with its two streams at unlike levels."""
+
+import copy
+
+import diffusers
+import pytest
+import torch
+from oracles import PROMPTS, STEPS
+
+from mmdisco_cli.diffusion.backbone import Base, Request
+from mmdisco_cli.diffusion.denoise import make_denoiser
+from mmdisco_cli.diffusion.guidance import Guidance, cfg_combine
+from mmdisco_cli.diffusion.samplers import ddim
+from mmdisco_cli.testing import check_backbone
+
+REQUEST = Request(frames=9, fps=24, height=64, width=96)
+SCALES = {"audio": 2.0, "video": 3.0}
+CFG_ALONE = {"stg_scale": 0.0, "audio_stg_scale": 0.0, "modality_scale": 1.0, "audio_modality_scale": 1.0}
+"""Leave out the guidance that only this pipeline has."""
+
+
+@pytest.fixture(scope="module")
+def walk(models, backbone):
+    """Return noise, steps, end and pipeline: what a call hands to its two schedulers, sound and film apart."""
+    pipeline = diffusers.DiffusionPipeline.from_pretrained(models("ltx2"), local_files_only=True)
+    pipeline.set_progress_bar_config(disable=True)
+    steps, ends = [], {}
+
+    class Heard(type(pipeline.scheduler)):
+        """Listens under any copy: the pipeline walks a copy of its scheduler for sound."""
+
+        def step(self, output, t, sample, *args, **kwargs):
+            steps.append((t, sample.clone(), output.clone()))
+            out = super().step(output, t, sample, *args, **kwargs)
+            ends[sample.shape[2]] = out[0]
+            return out
+
+    pipeline.scheduler.__class__ = Heard
+    plan = backbone("ltx2").plan(REQUEST)
+    generator = torch.Generator().manual_seed(5)
+    noise = {m: torch.randn(len(PROMPTS), *p.latent_shape, generator=generator) for m, p in plan.modalities.items()}
+    given = raw(noise, pipeline)  # it normalises what it is given
+    result = pipeline(
+        PROMPTS, num_frames=9, frame_rate=24.0, height=64, width=96, num_inference_steps=STEPS, latents=given["video"],
+        audio_latents=given["audio"], guidance_scale=SCALES["video"], audio_guidance_scale=SCALES["audio"],
+        guidance_rescale=0.0, audio_guidance_rescale=0.0, output_type="latent", **CFG_ALONE,
+    )  # fmt: skip
+    pairs = [{"video": film, "audio": sound} for film, sound in zip(steps[::2], steps[1::2], strict=True)]
+    return noise, pairs, {"video": result.frames, "audio": result.audio}, pipeline
+
+
+def statistics(pipeline):
+    """Return (modality, mean, deviation) of the latents of both codecs, which diffusers wants to be given."""
+    film, sound = pipeline.vae, pipeline.audio_vae
+    yield "video", film.latents_mean.view(1, -1, 1, 1, 1), film.latents_std.view(1, -1, 1, 1, 1)
+    yield "audio", sound.latents_mean.view(1, 2, 1, 16), sound.latents_std.view(1, 2, 1, 16)
+
+
+def raw(latents, pipeline):
+    return {m: latents[m] * std + mean for m, mean, std in statistics(pipeline)}
+
+
+def canonical(modality, tokens, plan):
+    shape = plan.modalities[modality].latent_shape
+    if modality == "video":
+        return tokens.transpose(1, 2).unflatten(2, shape[1:])
+    return tokens.unflatten(2, (shape[0], shape[2])).transpose(1, 2)
+
+
+def test_predictions_are_those_handed_to_the_schedulers(backbone, walk):
+    model, (_, steps, _, _) = backbone("ltx2"), walk
+    plan = model.plan(REQUEST)
+    conditions = model.encode_prompt(PROMPTS, None, plan)
+    positive, negative = ({m: getattr(c, sign) for m, c in conditions.items()} for sign in ("positive", "negative"))
+    grid = model.grid(STEPS, plan)
+    assert len(steps) == STEPS
+    for i, step in enumerate(steps):
+        x = {m: canonical(m, sample, plan) for m, (_, sample, _) in step.items()}
+        for m, (t, _, _) in step.items():
+            torch.testing.assert_close(grid[m].at(i).t, t.float(), rtol=1e-6, atol=1e-6)
+        times = {m: grid[m].at(i).t.expand(len(PROMPTS)) for m in x}
+        said, other = (model.predict(x, times, told, plan) for told in (positive, negative))
+        for m, (_, _, output) in step.items():
+            found, expected = cfg_combine(said[m], other[m], SCALES[m]), canonical(m, output, plan)
+            assert expected.std() > 1e-3
+            assert (said[m] - other[m]).abs().max() > 1e-4
+            assert (found - expected).abs().max() <= 1e-5 * max(1, float(expected.abs().max()))
+
+
+def test_samples_end_where_the_pipeline_ends(backbone, walk):
+    model, (noise, _, expected, pipeline) = backbone("ltx2"), walk
+    plan = model.plan(REQUEST)
+    base = Base(model, plan, model.encode_prompt(PROMPTS, None, plan))
+    end = ddim(make_denoiser([base], cfg=SCALES), noise, model.grid(STEPS, plan))
+    found = raw(end, pipeline)
+    for m, wanted in expected.items():
+        assert (found[m] - wanted).abs().max() <= 1e-4 * max(1, float(wanted.abs().max()))
+
+
+def test_what_it_decodes_is_what_its_pipeline_decodes(models, backbone):
+    pipeline = diffusers.DiffusionPipeline.from_pretrained(models("ltx2"), local_files_only=True)
+    pipeline.set_progress_bar_config(disable=True)
+    asked = {
+        "num_frames": 9, "frame_rate": 24.0, "height": 64, "width": 96, "num_inference_steps": 2,
+        "return_dict": False, **CFG_ALONE,
+    }  # fmt: skip
+    ends = [
+        pipeline(PROMPTS[:1], generator=torch.Generator().manual_seed(3), output_type=kind, **asked)
+        for kind in ("latent", "np")
+    ]
+    model = backbone("ltx2")
+    plan = model.plan(REQUEST)
+    moments = {m: (mean, std) for m, mean, std in statistics(pipeline)}
+    latents = {m: (ends[0][i] - moments[m][0]) / moments[m][1] for i, m in enumerate(("video", "audio"))}
+    made = model.decode(latents, plan)
+    film = torch.from_numpy(ends[1][0]).permute(0, 4, 1, 2, 3) * 2 - 1
+    assert (made["video"] - film).abs().max() < 1e-4
+    assert (made["audio"] - ends[1][1]).abs().max() < 1e-4
+    # Nor is what it decodes a matter of what is asked for beside it.
+    assert torch.equal(model.decode({"audio": latents["audio"]}, plan)["audio"], made["audio"])
+
+
+def test_it_conforms(backbone):
+    check_backbone(backbone("ltx2", pooled=True), REQUEST, ["a dog", "heavy rain"], steps=2)
+
+
+def test_sound_and_film_fit_together(backbone):
+    model = backbone("ltx2")
+    for frames, fps in ((9, 24), (17, 25), (121, 24), (257, 30)):
+        plan = model.plan(Request(frames=frames, fps=fps, height=32, width=32)).modalities
+        assert plan["video"].media_shape == (3, frames, 32, 32)
+        assert abs(plan["audio"].seconds - plan["video"].seconds) <= 0.05
+        assert plan["audio"].media_shape[1] % 240 == 0
+    notes = model.plan(Request(seconds=1.0, height=40, width=32)).notes
+    assert "video: height 40 becomes 32: a multiple of 32 pixels" in notes
+
+
+def test_each_stream_knows_its_own_level(backbone):
+    model = backbone("ltx2")
+    plan = model.plan(REQUEST)
+    conditions = {m: c.positive for m, c in model.encode_prompt(["a dog"], None, plan).items()}
+    generator = torch.Generator().manual_seed(0)
+    x = {m: torch.randn(1, *p.latent_shape, generator=generator) for m, p in plan.modalities.items()}
+    high, low = torch.tensor([900.0]), torch.tensor([200.0])
+    same, apart = (
+        model.predict(x, {"video": high, "audio": sound}, conditions, plan)["audio"] for sound in (high, low)
+    )
+    assert (same - apart).abs().max() > 1e-4
+
+
+def test_no_gradient_reaches_it_nor_are_its_activations_kept(backbone):
+    model = backbone("ltx2")
+    plan = model.plan(REQUEST)
+    base = Base(model, plan, model.encode_prompt(["a dog"], None, plan))
+    x = {m: torch.randn(1, *p.latent_shape) for m, p in plan.modalities.items()}
+    level = {m: levels.at(1) for m, levels in model.grid(3, plan).items()}
+    weight, saved = torch.ones((), requires_grad=True), []
+
+    class Pull(torch.nn.Module):
+        def forward(self, x, log_snr, pooled=None):
+            return sum((value * weight).flatten(1).sum(1) for value in x.values())
+
+    guidance = Guidance(Pull(), dict.fromkeys(x, 1.0), dict.fromkeys(x, (-20.0, 20.0)))
+    with torch.autograd.graph.saved_tensors_hooks(lambda kept: saved.append(kept.numel()) or kept, lambda kept: kept):
+        make_denoiser([base], guidance)(x, level)
+    assert 0 < sum(saved) <= 2 * sum(value.numel() for value in x.values()) + 16
+    parts = [model.parts.get(name) for name in ("transformer", "vae", "audio_vae", "vocoder", "text_encoder")]
+    parameters = [parameter for part in parts for parameter in part.parameters()]
+    assert not any(parameter.requires_grad or parameter.grad is not None for parameter in parameters)
+
+
+def test_what_it_saves_of_memory_changes_nothing(models, backbone):
+    plain, thrifty = backbone("ltx2"), backbone("ltx2", text="free", offload="codec", chunk=1, slicing=True)
+    plan = plain.plan(REQUEST)
+    found, expected = (m.encode_prompt(PROMPTS, None, plan) for m in (thrifty, plain))
+    for m, condition in expected.items():
+        assert torch.equal(found[m].positive["tokens"], condition.positive["tokens"])
+    assert not any(thrifty.parts.is_loaded(name) for name in ("text_encoder", "connectors"))
+    latents = {m: torch.randn(2, *p.latent_shape) for m, p in plan.modalities.items()}
+    once, again = plain.decode(latents, plan), thrifty.decode(latents, plan)
+    assert all((once[m] - again[m]).abs().max() < 1e-4 for m in once)
+    lines = copy.copy(thrifty.memory)
+    assert lines[0].startswith("transformer: ")
+    assert "vae and audio_vae and vocoder: " in lines[1]
