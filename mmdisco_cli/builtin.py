@@ -67,10 +67,15 @@ def mmdisco_datasets() -> Iterable[DatasetSpec]:
 def mmdisco_extractors() -> Iterable[ExtractorSpec]:
     """Describe the built-in networks for evaluation."""
     home = "mmdisco_cli.evaluation.extractors"
-    return (
-        ExtractorSpec(
-            "effnet", "EfficientNet-Lite0, from packages", ExtractorOptions, lazy(f"{home}.effnet:build"), 1
-        ),
-        ExtractorSpec("fvd", "I3D from a file: FVD, KVD", ExtractorOptions, lazy(f"{home}.i3d:build"), 1),
-        ExtractorSpec("vggish", "VGGish from a file: FAD", ExtractorOptions, lazy(f"{home}.vggish:build"), 1),
+    known = (
+        ("effnet", "EfficientNet-Lite0, from packages", "effnet"),
+        ("fvd", "I3D from a file: FVD, KVD", "i3d"),
+        ("vggish", "VGGish from a file: FAD", "vggish"),
+        ("audioclip", "AudioCLIP from a file: MM-Diffusion's FAD", "audioclip"),
+        ("imagebind", "ImageBind from a file: cosine of picture and sound", "imagebind"),
+        ("desync", "Synchformer from a file: seconds out of step", "synchformer"),
     )
+    return [
+        ExtractorSpec(name, summary, ExtractorOptions, lazy(f"{home}.{module}:build"), 1)
+        for name, summary, module in known
+    ]

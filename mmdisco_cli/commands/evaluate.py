@@ -55,6 +55,10 @@ def command(
             "--extractor", metavar="NAME[:PRESET][=WEIGHTS]", help="Also compare features of a network; repeatable."
         ),
     ] = None,
+    compat: Annotated[
+        str,
+        typer.Option("--compat", metavar="NAME", help="Also show a publication's own numerics: mm-diffusion."),
+    ] = "",
     max_bad: Annotated[
         float | None,
         typer.Option(
@@ -82,6 +86,7 @@ def command(
         features=features,
         compare=compare,
         extractors=tuple(extractor or ()),
+        compat=compat,
         max_bad=max_bad,
         cache=cache,
         rows=_parse_rows(rows),

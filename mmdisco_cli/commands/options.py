@@ -50,6 +50,7 @@ class EvalOptions:
     features: tuple[Path, Path] | None = None  # real and fake
     compare: tuple[Path, Path] | None = None
     extractors: tuple[str, ...] = ()  # NAME[:PRESET][=WEIGHTS]
+    compat: str = ""  # a publication whose numerics are to be shown beside the exact ones
     cache: Path | None = Path("runs/cache")
     rows: str = "csv"
     seed: int = 0

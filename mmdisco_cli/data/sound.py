@@ -45,14 +45,16 @@ def read_audio(
     return resample(wave, native, sample_rate)[:, first : first + samples].clamp(-1, 1)
 
 
-def read_whole_sound(info: MediaInfo) -> tuple[Tensor, int]:
+def read_whole_sound(info: MediaInfo, *, left: bool = False) -> tuple[Tensor, int]:
     """Return all sound of a file in mono at its own rate, (S,), without the codec's padding, and that rate.
+
+    `left` takes what a stereo player's left side plays instead of the mean of both.
 
     Raises:
         DataError: no sound can be decoded.
     """
     span = info.span(("audio",))
-    wave, native, lead = _native_sound(info, span, 1, 1)
+    wave, native, lead = _native_sound(info, span, 1, 2 if left else 1)
     first = round(lead * native)
     return wave[0, first : first + round((span.stop - span.start) * native)], native
 

@@ -1,6 +1,6 @@
 """Intervals for what is measured clip by clip: percentile bootstrap over clips, all from one seeded draw."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -8,6 +8,8 @@ from torch import Tensor
 
 RESAMPLES = 2000
 COVERAGE = 0.95
+AT_ONCE = 1 << 16
+"""Counts that are held at a time."""
 
 
 @dataclass(frozen=True)
@@ -43,6 +45,10 @@ class Measure:
         """Return the figure (R,) of sets in which clip i occurs counts[:, i] times."""
         return self.of(counts @ self.sums)
 
+    def drawn(self, seed: int, stream: int = 0) -> Tensor:
+        """Return the figure (R,) of as many clips drawn with replacement, over and over."""
+        return torch.cat([self.resampled(part) for part in blocks(len(self.sums), seed, stream)])
+
 
 def finite(value: float) -> float | None:
     """Return a number as JSON can hold it."""
@@ -51,16 +57,22 @@ def finite(value: float) -> float | None:
 
 def counts(n: int, seed: int, stream: int = 0, resamples: int = RESAMPLES) -> Tensor:
     """Return (R, n), how often each of n clips is drawn in n draws with replacement; another `stream`, other draws."""
+    return torch.cat(list(blocks(n, seed, stream, resamples)))
+
+
+def blocks(n: int, seed: int, stream: int = 0, resamples: int = RESAMPLES) -> Iterator[Tensor]:
+    """Yield the rows of `counts` a few at a time, so that memory does not grow with the clips."""
     generator = torch.Generator().manual_seed(seed * 1_000_003 + stream)
-    drawn = torch.randint(n, (resamples, n), generator=generator)
-    return torch.zeros(resamples, n, dtype=torch.float64).scatter_add_(
-        1, drawn, torch.ones((), dtype=torch.float64).expand(drawn.shape)
-    )
+    rows = max(1, AT_ONCE // max(1, n))
+    for first in range(0, resamples, rows):
+        drawn = torch.randint(n, (min(rows, resamples - first), n), generator=generator)
+        one = torch.ones((), dtype=torch.float64).expand(drawn.shape)
+        yield torch.zeros(drawn.shape, dtype=torch.float64).scatter_add_(1, drawn, one)
 
 
 def estimate(measure: Measure, seed: int) -> Estimate:
     """Return a figure with its interval."""
-    return interval(measure.value, measure.resampled(counts(len(measure.sums), seed)))
+    return interval(measure.value, measure.drawn(seed))
 
 
 def interval(value: Tensor, resampled: Tensor) -> Estimate:
@@ -85,11 +97,8 @@ def gap_closed(real: Measure, independent: Measure, guided: Measure, seed: int) 
         return torch.where(gap > 0, (reached - floor) / gap, torch.nan)
 
     value = closed(real.value, independent.value, guided.value)
-    together = counts(len(guided.sums), seed)
-    alone = together if len(independent.sums) == len(guided.sums) else counts(len(independent.sums), seed, 1)
-    drawn = closed(
-        real.resampled(counts(len(real.sums), seed, 2)), independent.resampled(alone), guided.resampled(together)
-    )
+    alone = 0 if len(independent.sums) == len(guided.sums) else 1
+    drawn = closed(real.drawn(seed, 2), independent.drawn(seed, alone), guided.drawn(seed))
     return interval(value, drawn)
 
 

@@ -28,6 +28,7 @@ from mmdisco_cli.evaluation.cache import Cache
 from mmdisco_cli.evaluation.clip_sets import ClipSet, watch_all
 from mmdisco_cli.evaluation.distances import distances
 from mmdisco_cli.evaluation.events import TOLERANCE, Match, match_events
+from mmdisco_cli.evaluation.extractors.networks import Networks, measure_networks, with_networks
 from mmdisco_cli.evaluation.features import DEFINITIONS, features_of, stacked
 from mmdisco_cli.evaluation.films import MAY_FAIL, Film, Frame, measure_films, require_film
 from mmdisco_cli.evaluation.films_plot import plot_bounce
@@ -48,6 +49,7 @@ EVENTS = ("event_iou", "kind_correlation", "material_agreement", "events_seen", 
 COMPARED = ("event_iou", "kind_correlation")
 GIVEN = {"given_video": "video", "given_audio": "audio"}
 WATCHED = (*ALIGNMENT, "health")
+REAL = ("real", "reference")
 METRICS = (*EVENTS, *SCORING, *GIVEN, *JUDGING)
 REFERENCE_FROM = 1 << 20
 """The first held-out clip of the set that kernel distances refer to, beyond those of the row `real`."""
@@ -79,7 +81,13 @@ def evaluate(recipe: Recipe, options: EvalOptions, ranks: Ranks) -> Report | Non
     films: dict[str, Sequence[Film]] = {"real": write_real(real, folder / "real", frame, scale, "real films", ranks)}
     if not chosen.isdisjoint((*EVENTS, *SCORING)):
         films |= sampled_rows(recipe, options, n, found, ranks)
-    sets = watch_rows(films, options, ranks) if not chosen.isdisjoint(WATCHED) else {}
+    sets = watch_rows(films, options, ranks) if options.extractors or not chosen.isdisjoint(WATCHED) else {}
+    networks = Networks()
+    if options.extractors:
+        second = write_real(reference, folder / "reference", frame, scale, "reference films", ranks)
+        networks = measure_networks(
+            sets, sets, watch_rows({"reference": second}, options, ranks)["reference"], options, ranks
+        )
     films |= {
         row: draw_given(recipe, modality, films["real"], folder / row.replace("_", "-"), ranks)
         for row, modality in GIVEN.items()
@@ -92,7 +100,7 @@ def evaluate(recipe: Recipe, options: EvalOptions, ranks: Ranks) -> Report | Non
         for row, items in films.items()
     }
     metrics = event_metrics(watched, recipe.eval.seed, chosen)
-    scores = score_sets(sets, {}, (), options, chosen)
+    scores = with_networks(score_sets(sets, {}, (), options, chosen), networks)
     metrics |= scores.metrics
     if not chosen.isdisjoint(DISTANCES):
         second = write_real(reference, folder / "reference", frame, scale, "reference films")
@@ -100,7 +108,7 @@ def evaluate(recipe: Recipe, options: EvalOptions, ranks: Ranks) -> Report | Non
         rows = {row: stacked([one.features for one in watched[row]]) for row in ("real", "independent", "guided")}
         metrics |= distances(rows, features, chosen, seed=options.seed)
     judged, lines = judge_discriminator(recipe, chosen, films["real"])
-    table = tables(metrics)
+    table = tables(metrics, networks.metrics)
     metrics |= judged
     files = [
         write_lines(folder / "per_clip.jsonl", [row_of(row, one) for row, items in watched.items() for one in items]),
@@ -116,7 +124,7 @@ def watch_rows(films: Mapping[str, Sequence[Film]], options: EvalOptions, ranks:
     """Return what can be told of films of any kind, by row."""
     analysis, cache = analysis_of(options), Cache(options.cache)
     return {
-        row: watch_all([film.path for film in items], analysis, cache, row, MAY_FAIL if row == "real" else 0.0, ranks)
+        row: watch_all([film.path for film in items], analysis, cache, row, MAY_FAIL if row in REAL else 0.0, ranks)
         for row, items in films.items()
     }
 
@@ -201,9 +209,10 @@ def event_measures(matches: Sequence[Match]) -> dict[str, Measure]:
     }
 
 
-def tables(metrics: Mapping[str, Any]) -> list[str]:
-    """Return all that was measured of films as lines; given films have a table of their own."""
-    joint = tabulate(metrics, (*EVENTS, *SCORING), ("real", "independent", "guided"), ("gap_closed", "ratio"))
+def tables(metrics: Mapping[str, Any], more: Collection[str] = ()) -> list[str]:
+    """Return all that was measured of films as lines, `more` last; given films have a table of their own."""
+    names = (*EVENTS, *SCORING, *more)
+    joint = tabulate(metrics, names, ("real", "independent", "guided"), ("gap_closed", "ratio"))
     rows = [row for row in GIVEN if row in metrics]
     turned = {name: {row: metrics[row][name] for row in rows} for name in EVENTS}
     given = tabulate(turned, EVENTS, rows)

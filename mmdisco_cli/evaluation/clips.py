@@ -4,7 +4,7 @@ With a recipe these are held-out real films, independent and guided samples; wit
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +16,7 @@ from mmdisco_cli.data.options import ClipsOptions
 from mmdisco_cli.errors import UsageError
 from mmdisco_cli.evaluation.cache import Cache
 from mmdisco_cli.evaluation.clip_sets import ClipSet, list_clips, watch_all
-from mmdisco_cli.evaluation.extractors.networks import network_distances
+from mmdisco_cli.evaluation.extractors.networks import measure_networks, with_networks
 from mmdisco_cli.evaluation.features import SAMPLE_RATE
 from mmdisco_cli.evaluation.films import MAY_FAIL, Film, Frame, frame_of, require_film
 from mmdisco_cli.evaluation.films_plot import plot_clips
@@ -63,11 +63,11 @@ def evaluate(recipe: Recipe, options: EvalOptions, ranks: Ranks) -> Report | Non
     if not chosen.isdisjoint(SCORING):
         films |= sampled_rows(recipe, options, n, found[:n] if found else None, ranks)
     rows = _watched(films, reference, options, ranks)
-    networks = network_distances(rows.against, rows.reference, options, ranks)
+    networks = measure_networks(rows.shown, rows.against, rows.reference, options, ranks)
     if not ranks.first:
         return None
     scores = score_sets(rows.shown, rows.against, [one.watched for one in rows.reference.clips], options, chosen)
-    scores = replace(scores, metrics={**scores.metrics, **networks})
+    scores = with_networks(scores, networks)
     judged, lines = judge_discriminator(recipe, chosen, [*films["real"], *reference])
     metrics = {**scores.metrics, **judged}
     plots = [plot_clips(folder / "clips.png", metrics)]
@@ -90,12 +90,12 @@ def compare_folders(options: EvalOptions, ranks: Ranks) -> Report | None:
     named = {"real": options.reference, "independent": options.independent, main: options.samples}
     films = {row: [Film(path) for path in list_clips(folder)] for row, folder in named.items() if folder}
     rows = _watched(films, None, options, ranks)
-    networks = network_distances(rows.against, rows.reference, options, ranks)
+    networks = measure_networks(rows.shown, rows.against, rows.reference, options, ranks)
     if not ranks.first:
         return None
     chosen = frozenset(options.metrics or SCORING)
     scores = score_sets(rows.shown, rows.against, [one.watched for one in rows.reference.clips], options, chosen)
-    scores = replace(scores, metrics={**scores.metrics, **networks})
+    scores = with_networks(scores, networks)
     n = len(rows.shown[main].clips)
     sources = {row: str(folder) for row, folder in named.items() if folder}
     return _report(n, scores.metrics, scores, rows, options, [], [], {"folders": sources})

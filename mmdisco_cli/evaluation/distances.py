@@ -29,7 +29,9 @@ HAND_MADE = "hand-made, no weights"
 class Feature:
     """One vector a clip and what is measured of it: names of its kernel and Frechet distance, empty for neither.
 
-    `scale` says what the kernel distance divides by: see `SCALES`. `about` goes into the protocol as it is.
+    `scale` says what the kernel distance divides by: see `SCALES`. `about` goes into the protocol as it is. `multiples`
+    are further names of the Frechet distance times a factor, `compat` factors by which a publication's own numerics,
+    which `--compat` asks for by name, multiply it.
     """
 
     key: str
@@ -37,6 +39,8 @@ class Feature:
     frechet: str = ""
     scale: str = "reference"
     about: Mapping[str, Any] = field(default_factory=dict)
+    multiples: Mapping[str, float] = field(default_factory=dict)
+    compat: Mapping[str, float] = field(default_factory=dict)
 
 
 BUILT_IN = tuple(

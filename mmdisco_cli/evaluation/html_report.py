@@ -10,7 +10,7 @@ from mmdisco_cli.data.media import replacing
 from mmdisco_cli.errors import DataError
 from mmdisco_cli.evaluation.health import FLAGS
 from mmdisco_cli.evaluation.report import Report
-from mmdisco_cli.evaluation.scoring import ScoredClip
+from mmdisco_cli.evaluation.scoring import ScoredClip, added
 from mmdisco_cli.evaluation.verdict import LEADING, Verdict, verdict_of
 from mmdisco_cli.page.cards import Card, Player, card_html, sorting_html
 from mmdisco_cli.page.charts import NONE, curve_panel, dots_panel, figure_html, interval_panel, short
@@ -32,9 +32,18 @@ NOTES = {
     "kd_logmel": "kernel distance of log-mel statistics to real clips; ± two standard errors",
     "kd_frames": "kernel distance of colours to real clips",
     "kd_motion": "kernel distance of movement to real clips",
+    "fad_audioclip_x1e4": "the distance above in the unit of MM-Diffusion's tables",
+    "fad_audioclip_mm_diffusion": "in float32 with its root of tiny values, times 1e4: not zero for a set and itself",
+    "fvd_mm_diffusion": "in float32 with its root of tiny values",
+    "imagebind": "cosine of picture and sound, as it is; higher is nearer",
+    "desync": "seconds by which Synchformer finds sound and picture apart",
 }
 TOLD = ("event_iou", "av_align", "av_align_chance", "av_lag", "onsets", "motion_peaks", "motion", "rms_db")
-SPELT = {"av": "AV", "iou": "IoU", "fd": "FD", "kd": "KD", "logmel": "log-mel"}
+SPELT = {
+    "av": "AV", "iou": "IoU", "fd": "FD", "kd": "KD", "logmel": "log-mel", "fvd": "FVD", "kvd": "KVD", "fad": "FAD",
+    "kad": "KAD", "vggish": "VGGish", "audioclip": "AudioCLIP", "effnet": "EfficientNet", "imagebind": "ImageBind",
+    "desync": "DeSync", "x1e4": "times 1e4", "mm diffusion": "by MM-Diffusion's numerics", "musicnn": "musicnn",
+}  # fmt: skip
 CHANCE = {"av_align": "av_align_chance"}
 
 
@@ -171,7 +180,7 @@ def _chosen(values: Sequence[float | None]) -> list[int]:
 
 
 def _player(clip: ScoredClip) -> Player:
-    values = {name: clip.values[name] for name in TOLD if name in clip.values}
+    values = {name: clip.values[name] for name in (*TOLD, *added(clip)) if name in clip.values}
     caption = f"{clip.row} · {clip.path.name}"
     try:
         source, copied = embedded(clip.path)
@@ -214,7 +223,7 @@ def _interval(figure: Mapping[str, Any]) -> str:
 
 
 def _title(name: str) -> str:
-    words = name.split("_")
+    words = name.replace("mm_diffusion", "mm diffusion").split("_")
     return escape(" ".join(SPELT.get(word, word) for word in words)).replace("AV align", "AV-Align")
 
 

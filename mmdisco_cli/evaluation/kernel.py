@@ -17,7 +17,7 @@ LEAST_SCALE = 0.25
 one ball in a corner that is empty in the reference would else outweigh everything."""
 
 SUBSETS, SUBSET = 100, 1000
-BLOCK = 1024
+BLOCK = 128
 
 Scale = Callable[[Tensor, Tensor], tuple[Tensor, Tensor]]
 

@@ -52,8 +52,10 @@ def evaluate(recipe: Recipe | None, options: EvalOptions) -> None:
     make_directory(directory)
     if options.rows == "parquet" and find_spec("pyarrow") is None:
         raise UsageError("--rows parquet needs pyarrow: pip install pyarrow")
-    if options.extractors and name != "clips":
-        raise UsageError("--extractor compares folders of clips, or the films of a recipe with the protocol clips")
+    if options.extractors and name not in FILMS:
+        raise UsageError(f"--extractor measures clips: of folders, or by the protocol {' or '.join(FILMS)}")
+    if options.compat and not options.extractors:
+        raise UsageError("--compat changes what an --extractor finds: name one")
     options = replace(options, out=directory, seed=recipe.eval.seed if recipe else options.seed)
     ranks = join_ranks(torch.device("cpu"))
     report = _measured(module, recipe, options, ranks)

@@ -24,6 +24,8 @@ from mmdisco_cli.evaluation.watching import Analysis, Watched
 DISTANCES = tuple(name for feature in BUILT_IN for name in (feature.frechet, feature.kernel) if name)
 METRICS = (*alignment.METRICS, *DISTANCES, "health")
 PAIRED = ("guided", "independent")
+LAST = "flags"
+"""Of the columns that every clip has."""
 LEAST_HALVED = 8
 """Real clips that it takes to compare one half of them with the other."""
 
@@ -49,6 +51,12 @@ class Scores:
 
     metrics: Mapping[str, Any]
     clips: Sequence[ScoredClip]
+
+
+def added(clip: ScoredClip) -> list[str]:
+    """Return the columns of a clip that were found beyond those that every clip has."""
+    names = list(clip.values)
+    return names[names.index(LAST) + 1 :]
 
 
 def analysis_of(options: EvalOptions) -> Analysis:
@@ -146,6 +154,6 @@ def _scored(row: str, seen: Seen, aligned: Aligned, rule: str) -> ScoredClip:
         "motion": round(float(watched.motion.mean()), 4),
         "rms_db": facts["rms_db"],
         "length_gap": round(gap_of(watched), 4),
-        "flags": " ".join(flags_of(watched)),
+        LAST: " ".join(flags_of(watched)),
     }
     return ScoredClip(row, seen, peaks, values)

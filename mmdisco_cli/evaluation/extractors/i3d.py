@@ -9,7 +9,6 @@ from fractions import Fraction
 from functools import partial
 from pathlib import Path
 
-import cv2
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -91,15 +90,20 @@ class Mixed(nn.Module):
 
 
 class I3D(nn.Module):
-    """The RGB network: (B, 3, T, 224, 224) in [-1, 1] to logits (B, 400), averaged over time, before any softmax."""
+    """The RGB network: (B, 3, T, 224, 224) in [-1, 1] to logits (B, 400), averaged over time, before any softmax.
 
-    def __init__(self) -> None:
+    `eps` is that of every batch norm: 1e-3 in the original, 1e-5 in the port that MM-Diffusion took over.
+    """
+
+    def __init__(self, eps: float = 1e-3) -> None:
         super().__init__()
         for name, inside, outside, kernel, stride in STEM:
             self.add_module(name, Unit(inside, outside, kernel, stride))
         for name, (inside, sizes) in BLOCKS.items():
             self.add_module(name, Mixed(inside, sizes))
         self.logits = Unit(1024, CLASSES, bare=True)
+        for norm in (layer for layer in self.modules() if isinstance(layer, nn.BatchNorm3d)):
+            norm.eps = eps
 
     def forward(self, x: Tensor) -> Tensor:
         """Return logits."""
@@ -114,29 +118,35 @@ class I3D(nn.Module):
         return found[..., 0, 0].mean(2)
 
 
-def letterboxed(picture: Picture, side: int = 64) -> Picture:
-    """Fit a picture into a square with black bars, bicubic, as MM-Diffusion's loader does."""
+def letterboxed(picture: Picture, side: int = 64) -> Tensor:
+    """Fit a picture (H, W, 3), blue first, into a square with black bars, red first, as MM-Diffusion's loader does.
+
+    Bicubic without smoothing, sizes rounded down, and the grey levels that its way to [-1, 1] and back cuts off.
+    """
     rows, columns = picture.shape[:2]
-    scale = side / max(rows, columns)
-    height, width = max(1, round(rows * scale)), max(1, round(columns * scale))
-    small = cv2.resize(picture, (width, height), interpolation=cv2.INTER_CUBIC)
+    scale = min(side / rows, side / columns)
+    height, width = max(1, int(rows * scale)), max(1, int(columns * scale))
+    tensor = red_first(picture)[None].float()
+    small = F.interpolate(tensor, (height, width), mode="bicubic", align_corners=False).clamp(0, 255).round()[0]
+    kept = ((small / 127.5 - 1 + 1) * 127.5).clamp(0, 255).floor()
     top, left = (side - height) // 2, (side - width) // 2
-    boxed = cv2.copyMakeBorder(
-        small, top, side - height - top, left, side - width - left, cv2.BORDER_CONSTANT, value=(0, 0, 0)
-    )
-    return boxed  # type: ignore[return-value]
+    return F.pad(kept, (left, side - width - left, top, side - height - top))
+
+
+def red_first(picture: Picture) -> Tensor:
+    """Return (3, H, W), uint8, red first."""
+    return torch.from_numpy(picture[:, :, ::-1].copy()).permute(2, 0, 1)
 
 
 def enlarged(picture: Picture, *, boxed: bool) -> Tensor:
     """Return (3, 224, 224) in [-1, 1], red first, bilinear without regard to aspect."""
-    picture = letterboxed(picture) if boxed else picture
-    tensor = torch.from_numpy(picture[:, :, ::-1].copy()).permute(2, 0, 1)[None].float()
-    return F.interpolate(tensor, (SIDE, SIDE), mode="bilinear", align_corners=False)[0] / 127.5 - 1
+    tensor = letterboxed(picture) if boxed else red_first(picture).float()
+    return F.interpolate(tensor[None], (SIDE, SIDE), mode="bilinear", align_corners=False)[0] / 127.5 - 1
 
 
 def legacy(picture: Picture) -> Tensor:
     """Return the same with TensorFlow 1's bilinear rule, whose samples lie at i * scale, not at pixel centres."""
-    tensor = torch.from_numpy(picture[:, :, ::-1].copy()).permute(2, 0, 1).float()
+    tensor = red_first(picture).float()
     for axis in (1, 2):
         size = tensor.shape[axis]
         place = torch.arange(SIDE) * (size / SIDE)
@@ -147,6 +157,7 @@ def legacy(picture: Picture) -> Tensor:
     return tensor / 127.5 - 1
 
 
+EPS = {"mm-diffusion": 1e-5}
 PRESETS = {
     "mm-diffusion": Pictures(partial(enlarged, boxed=True), Fraction(10), 16, LEAST),
     "styleganv": Pictures(partial(enlarged, boxed=False), None, 16, LEAST),
@@ -164,7 +175,7 @@ def build(options: ExtractorOptions) -> Extractor:
     preset = choose_preset("fvd", options.preset, PRESETS)
     path = require_file("fvd", options.weights)
     about = {"extractor": "I3D, RGB, Kinetics-400", "preset": preset, "weights": identify(path)}
-    network = _load(path)
+    network = _load(path, EPS.get(preset, 1e-3))
 
     def embed(pictures: Tensor) -> dict[str, Tensor]:
         with torch.no_grad():
@@ -174,11 +185,11 @@ def build(options: ExtractorOptions) -> Extractor:
     return Extractor(name, PRESETS[preset], embed, [Feature("fvd", "kvd", "fvd", "none", about)], about)
 
 
-def _load(path: Path) -> nn.Module:
+def _load(path: Path, eps: float) -> nn.Module:
     try:
         scripted = torch.jit.load(str(path), map_location="cpu")
     except RuntimeError:
-        return fill(I3D(), path)
+        return fill(I3D(eps), path)
     if not isinstance(scripted, nn.Module):
         raise DataError(f"{path}: no network")
     return _Scripted(scripted)

@@ -1,37 +1,124 @@
-"""Distances in the features of networks, beside those that are always measured."""
+"""What networks make of sets of clips, beside what is always measured: distances of features, means of scores."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
 from typing import Any
 
+import torch
+from torch import Tensor
+
 from mmdisco_cli.commands.options import EvalOptions
-from mmdisco_cli.errors import UsageError
+from mmdisco_cli.errors import UsageError, did_you_mean
+from mmdisco_cli.evaluation.bootstrap import estimate, mean_of
 from mmdisco_cli.evaluation.cache import Cache
 from mmdisco_cli.evaluation.clip_sets import ClipSet
-from mmdisco_cli.evaluation.distances import distances
-from mmdisco_cli.evaluation.extractors.extract import embed_sets, open_extractor
+from mmdisco_cli.evaluation.compat import COMPAT
+from mmdisco_cli.evaluation.distances import Feature, distances, size_of
+from mmdisco_cli.evaluation.extractors.contract import Extractor
+from mmdisco_cli.evaluation.extractors.extract import Embedded, embed_sets, open_extractor
+from mmdisco_cli.evaluation.scoring import Scores
 from mmdisco_cli.training.distribution import Ranks
 
+ClipValues = Mapping[tuple[str, Path], Mapping[str, float]]
 
-def network_distances(
-    rows: Mapping[str, ClipSet], reference: ClipSet, options: EvalOptions, ranks: Ranks
-) -> dict[str, Any]:
-    """Return what every extractor that was asked for finds, by metric; each says what it is and of which weights.
+
+@dataclass(frozen=True)
+class Networks:
+    """Metrics by name, each of which says what it is and of which weights, and scores by (row, path) of a clip."""
+
+    metrics: Mapping[str, Any] = field(default_factory=dict)
+    values: ClipValues = field(default_factory=dict)
+
+
+def measure_networks(
+    rows: Mapping[str, ClipSet], against: Mapping[str, ClipSet], reference: ClipSet, options: EvalOptions, ranks: Ranks
+) -> Networks:
+    """Return what every extractor that was asked for finds: scores of `rows`, distances of `against` to the reference.
 
     Raises:
-        UsageError: there is nothing to compare with, or an extractor lacks its weights.
+        UsageError: there is nothing to compare with, an extractor lacks its weights, or --compat is of no use.
         DataError, PluginError: weights or clips cannot be used, or nobody provides an extractor.
     """
-    if not options.extractors:
-        return {}
-    if not reference.clips:
+    extractors = [open_extractor(text) for text in options.extractors]
+    check_compat(options.compat, extractors)
+    if any(one.features for one in extractors) and not reference.clips:
         raise UsageError("--extractor: name real clips to compare with in --reference DIR")
-    found: dict[str, Any] = {}
-    for extractor in [open_extractor(text) for text in options.extractors]:
-        vectors = embed_sets({**rows, "reference": reference}, extractor, Cache(options.cache), ranks)
-        real = vectors.pop("reference")
-        chosen = {name for feature in extractor.features for name in (feature.kernel, feature.frechet) if name}
-        if ranks.first:
-            table = distances(vectors, real, chosen, extractor.features, options.seed)
-            abouts = {name: dict(one.about) for one in extractor.features for name in (one.kernel, one.frechet)}
-            found |= {name: {**figures, "protocol": abouts[name]} for name, figures in table.items()}
-    return found
+    metrics: dict[str, Any] = {}
+    values: dict[tuple[str, Path], dict[str, float]] = {}
+    for extractor in extractors:
+        sets = {**rows, **({**against, "reference": reference} if extractor.features else {})}
+        found = embed_sets(sets, extractor, Cache(options.cache), ranks)
+        if not ranks.first:
+            continue
+        if extractor.features:
+            metrics |= _distances({row: found[row] for row in against if row in found}, found, extractor, options)
+        for score in extractor.scores:
+            taken = {row: one for row, one in found.items() if row in rows}
+            metrics[score.key] = _scored(taken, rows, score.key, options.seed) | {"protocol": dict(score.about)}
+            for row, one in taken.items():
+                for path, vectors in one.clips:
+                    values.setdefault((row, path), {})[score.key] = float(vectors[score.key].mean())
+    return Networks(metrics, values)
+
+
+def with_networks(scores: Scores, found: Networks) -> Scores:
+    """Return scores with what networks found beside them, of the whole and of each clip."""
+    clips = [
+        replace(clip, values={**clip.values, **found.values.get((clip.row, clip.path), {})}) for clip in scores.clips
+    ]
+    return Scores({**scores.metrics, **found.metrics}, clips)
+
+
+def check_compat(name: str, extractors: Sequence[Extractor]) -> None:
+    """Raise UsageError for numerics that nobody knows, or that none of the extractors has."""
+    if not name:
+        return
+    if name not in COMPAT:
+        raise UsageError(f"--compat {name}: unknown{did_you_mean(name, COMPAT)}")
+    if not any(name in feature.compat for one in extractors for feature in one.features):
+        raise UsageError(f"--compat {name}: goes with --extractor fvd:{name}=FILE or audioclip:{name}=FILE")
+
+
+def _distances(
+    rows: Mapping[str, Embedded], found: Mapping[str, Embedded], extractor: Extractor, options: EvalOptions
+) -> dict[str, Any]:
+    features = extractor.features
+    vectors, real = {row: one.vectors for row, one in rows.items()}, found["reference"].vectors
+    chosen = {name for feature in features for name in (feature.kernel, feature.frechet) if name}
+    table = distances(vectors, real, chosen, features, options.seed)
+    for one in features:
+        for name in (name for name in (one.kernel, one.frechet) if name):
+            table[name]["protocol"] = dict(one.about)
+        for name, factor in one.multiples.items():
+            multiple = {row: _times(table[one.frechet][row], factor) for row in rows}
+            table[name] = {**multiple, "protocol": {**one.about, "factor": factor}}
+        if options.compat in one.compat:
+            name = f"{one.frechet}_{options.compat.replace('-', '_')}"
+            table[name] = _compatible(vectors, real, one, options.compat)
+    return table
+
+
+def _compatible(rows: Mapping[str, Mapping[str, Tensor]], real: Mapping[str, Tensor], one: Feature, name: str) -> Any:
+    reference = real[one.key]
+    figures = {
+        row: {"value": COMPAT[name](vectors[one.key], reference) * one.compat[name], "error": None}
+        | size_of(vectors[one.key], reference)
+        for row, vectors in rows.items()
+    }
+    return {**figures, "protocol": {**one.about, "numerics": name, "factor": one.compat[name]}}
+
+
+def _times(figure: Mapping[str, Any], factor: float) -> dict[str, Any]:
+    scaled = {name: figure[name] and figure[name] * factor for name in ("value", "error", "infinite")}
+    return {**figure, **scaled}
+
+
+def _scored(found: Mapping[str, Embedded], rows: Mapping[str, ClipSet], key: str, seed: int) -> dict[str, Any]:
+    """Return the mean of each row with its interval; a clip that the network refuses is undefined."""
+    figures = {}
+    for row, one in found.items():
+        values = [float(torch.mean(vectors[key])) for _, vectors in one.clips]
+        sizes = {"n": len(values), "undefined": len(rows[row].clips) - len(values)}
+        figures[row] = estimate(mean_of(values), seed).as_json() | sizes
+    return figures
