@@ -7,8 +7,8 @@ The author of a one-modality model writes a `Backbone` and never sees a mapping;
 Some members are optional, on either contract: `to(device)` moves the model, which without it is used on the CPU
 alone; `module`, a torch module of all its weights, lets a run count them, or `parameters`, their number, where they
 are loaded later; `memory`, lines of text, says what will lie where; `takes_prompts`, true where prompts steer it,
-spares a plan the encoding of one; and `keyed(keys)` is for a model that draws at random while it predicts or decodes,
-so that what it draws depends on the sample alone.
+spares a plan the encoding of one; `keyed(keys)` is for a model that draws at random while it predicts or decodes,
+so that what it draws depends on the sample alone; and `run_whole` for one that can only be run, see `whole`.
 """
 
 from collections.abc import Mapping, Sequence
@@ -246,9 +246,14 @@ def as_joint(backbone: Backbone | JointBackbone) -> JointBackbone:
     return _OneModality(backbone)
 
 
+def inner(backbone: JointBackbone) -> Any:
+    """Return a backbone as its author wrote it, with the optional members that it may have."""
+    return backbone.inner if isinstance(backbone, _OneModality) else backbone
+
+
 def move(backbone: JointBackbone, device: torch.device) -> None:
     """Move a backbone through its optional member `to`; raise DeviceError where it has none and must leave the CPU."""
-    model = backbone.inner if isinstance(backbone, _OneModality) else backbone
+    model = inner(backbone)
     if isinstance(model, Movable):
         model.to(device)
     elif device.type != "cpu":
@@ -258,13 +263,13 @@ def move(backbone: JointBackbone, device: torch.device) -> None:
 
 def keyed(backbone: JointBackbone, keys: Tensor) -> JointBackbone:
     """Return a backbone whose draws follow the samples' keys (B,); one that never draws is returned as it is."""
-    model = backbone.inner if isinstance(backbone, _OneModality) else backbone
+    model = inner(backbone)
     return as_joint(model.keyed(keys)) if isinstance(model, Keyed) else backbone
 
 
 def count_parameters(backbone: JointBackbone) -> int | None:
     """Return how many weights a backbone has, through its member `module` or `parameters`; None where it has none."""
-    model = backbone.inner if isinstance(backbone, _OneModality) else backbone
+    model = inner(backbone)
     module, number = getattr(model, "module", None), getattr(model, "parameters", None)
     if isinstance(module, torch.nn.Module):
         return sum(p.numel() for p in module.parameters())
@@ -273,11 +278,11 @@ def count_parameters(backbone: JointBackbone) -> int | None:
 
 def takes_prompts(backbone: JointBackbone) -> bool:
     """Return whether a backbone says by its optional member `takes_prompts` that prompts steer it."""
-    model = backbone.inner if isinstance(backbone, _OneModality) else backbone
+    model = inner(backbone)
     return bool(getattr(model, "takes_prompts", False))
 
 
 def memory_lines(backbone: JointBackbone) -> tuple[str, ...]:
     """Return what a backbone says of the memory it will take, through its optional member `memory`."""
-    model = backbone.inner if isinstance(backbone, _OneModality) else backbone
+    model = inner(backbone)
     return tuple(getattr(model, "memory", ()))

@@ -16,12 +16,16 @@ from mmdisco_cli.diffusion.noise import StepNoise, initial_noise, initial_state
 from mmdisco_cli.diffusion.prediction import add_noise
 from mmdisco_cli.diffusion.samplers import Grid, StepCallback, sampler_of
 from mmdisco_cli.diffusion.schedules import log_snr
+from mmdisco_cli.diffusion.whole import Run, run_whole, runs_whole
 from mmdisco_cli.recipe_schema import SampleConfig
 
 
 @dataclass(frozen=True)
 class Drawn:
-    """Final latents (B, ...) by modality, and the discriminator's last logit (B,) where there is a discriminator."""
+    """Final latents (B, ...) by modality, and the discriminator's last logit (B,) where there is a discriminator.
+
+    Models that are run whole give media instead, which their `decode` leaves as they are.
+    """
 
     latents: State
     logit: Tensor | None
@@ -44,10 +48,14 @@ def draw(
     noise. `on_step` hears the number of each step taken, from 1 on, and may raise to stop.
     """
     assembly = assembly.keyed(seed, indices)
-    bases = assembly.bases(prompts or [""] * len(indices))
+    guidance = _guidance(assembly, config, independent)
+    texts = prompts or [""] * len(indices)
+    if runs_whole(assembly.backbones.values()):
+        run = Run(texts, config.steps, config.cfg, guidance, on_step or (lambda step: None))
+        return Drawn(*run_whole(assembly.backbones, assembly.plans, run))
+    bases = assembly.bases(texts)
     grid = coupled_grid(bases, config.steps, assembly.coupling)
     held = _held(given, assembly, bases, seed, indices) if given else None
-    guidance = _guidance(assembly, config, independent)
     denoise = make_denoiser(bases, guidance, config.cfg, assembly.dtype, held, config.threshold)
     judge = _Judge(assembly, bases, held, last_inside(grid, config.window), grid)
     first = {m: levels.at(0) for m, levels in grid.items()}

@@ -9,6 +9,7 @@ from mmdisco_cli.commands.options import SampleOptions
 from mmdisco_cli.devices import DTYPES, choose_device
 from mmdisco_cli.diffusion.backbone import takes_prompts
 from mmdisco_cli.diffusion.guidance import Timed
+from mmdisco_cli.diffusion.whole import require_predictions
 from mmdisco_cli.errors import DataError, PluginError, UsageError
 from mmdisco_cli.missing import missing_files, require_files
 from mmdisco_cli.recipe_schema import Recipe, SampleConfig
@@ -72,6 +73,12 @@ def plan_job(recipe: Recipe, options: SampleOptions) -> Job:
     notes += _unread_prompts(assembly, options.prompts)
     makes_film(assembly.modalities)
     sources = find_sources(options.given, assembly.modalities)
+    for asked, purpose in (
+        (sources, "sampled beside a given modality"),
+        (config.keep_latents, "asked for its latents"),
+    ):
+        if asked:
+            require_predictions(assembly.backbones, purpose)
     settings = settings_of(
         replace(recipe, sample=config),
         assembly,

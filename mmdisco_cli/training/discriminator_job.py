@@ -20,6 +20,7 @@ from mmdisco_cli.data.opening import SplitDataset, check_shapes, open_dataset
 from mmdisco_cli.devices import DTYPES
 from mmdisco_cli.diffusion.backbone import State, count_parameters
 from mmdisco_cli.diffusion.coupling import Coupling
+from mmdisco_cli.diffusion.whole import require_predictions
 from mmdisco_cli.discriminators.interaction import ADDITIVE
 from mmdisco_cli.errors import UsageError
 from mmdisco_cli.recipe_schema import Recipe
@@ -149,6 +150,7 @@ def _assembled(recipe: Recipe, device: torch.device) -> Assembly:
         if isinstance(component.options, TokenOptions) and component.options.weights is None:
             raise UsageError(f"backbones.{label}.weights: missing; a discriminator joins base models that are trained")
     backbones = build_backbones(recipe, device)
+    require_predictions(backbones, "trained beside")
     plans = plan_together(backbones, request_of(recipe))
     return Assembly(backbones, plans, cast(Coupling, recipe.coupling), device, DTYPES[recipe.train.dtype])
 

@@ -7,6 +7,7 @@ from mmdisco_diffusers.options import (
     AnimateDiffOptions,
     AuffusionOptions,
     HunyuanVideoOptions,
+    LockstepOptions,
     MelOptions,
     ModelOptions,
     StableAudioOptions,
@@ -43,3 +44,5 @@ def mmdisco_backbones() -> Iterable[BackboneSpec]:
         for name, (summary, options) in models.items():
             module = name.replace("-", "_")
             yield BackboneSpec(name, summary, options, lazy(f"mmdisco_diffusers.{module}:build"), 1, modalities)
+    run_whole = lazy("mmdisco_diffusers.lockstep_backbone:build")
+    yield BackboneSpec("lockstep", "any other pipeline beside another: sampling only", LockstepOptions, run_whole, 1)

@@ -10,11 +10,12 @@
 
 At each call of a scheduler's `step` all wait for one another; the discriminator sees all samples, and what it has to
 add goes into the predictions that the schedulers then use. So every solver works, stochastic and distilled ones too.
+`lockstep_backbone` is the same for a recipe.
 
-What it cannot do: train (a pipeline cannot be asked about a noise level of one's choosing), resume, hold a given
-modality, shard, or be named in a recipe; pipelines of unlike numbers of steps; schedulers that ask their model twice a
-step. Its discriminator must have been trained elsewhere, on latents of these shapes. Pass each pipeline a `generator`:
-the global one is drawn from in whatever order the threads run.
+What it cannot do: train (a pipeline cannot be asked about a noise level of one's choosing), go on from the middle of a
+sample, or hold a given modality; pipelines of unlike numbers of steps, or of several schedulers; schedulers that ask
+their model twice a step. Its discriminator must have been trained elsewhere, on latents of these shapes. Pass each
+pipeline a `generator`: the global one is drawn from in whatever order the threads run.
 """
 
 import functools
@@ -34,6 +35,8 @@ from mmdisco_cli.errors import UsageError
 from mmdisco_diffusers.levels import is_flow, prediction_named
 
 Layout = Callable[[Tensor], Tensor]
+Heard = Callable[[int, Tensor | None], None]
+"""Told at every meeting how many there were, from 1 on, and the logit (B,) where the discriminator was asked."""
 
 
 def _as_it_is(x: Tensor) -> Tensor:
@@ -56,28 +59,49 @@ class _Arrival:
 
     output: Tensor
     sample: Tensor
+    time: Tensor
+    scheduler: Any
+
+
+@dataclass(frozen=True)
+class _Place:
+    """Where a sample stands, in the terms of all."""
+
     level: Levels
     scale: float  # by which its sample differs from alpha * x_0 + sigma * epsilon
     prediction: PredictionType
 
 
-def run(parts: Mapping[str, Part], guidance: Guidance | None = None) -> dict[str, Any]:
+def run(parts: Mapping[str, Part], guidance: Guidance | None = None, heard: Heard | None = None) -> dict[str, Any]:
     """Run pipelines together by modality and return what each returns; without guidance, what each would alone.
 
     Raises:
-        UsageError: a scheduler whose noise levels are not known, or pipelines of unlike numbers of steps.
+        UsageError: pipelines of unlike numbers of steps or of several schedulers; with guidance, a scheduler whose
+            noise levels are not known, or a discriminator that asks for more than latents.
     """
-    if guidance is not None and reads_x0(guidance.discriminator):
-        raise UsageError("lockstep: this discriminator reads the base models' x_0, which pipelines do not tell apart")
-    meeting = _Meeting(parts, guidance)
+    _require_plain(guidance)
+    meeting = _Meeting(parts, guidance, heard or (lambda count, logit: None))
     threads = [threading.Thread(target=meeting.attend, args=(m, part), name=m) for m, part in parts.items()]
     for thread in threads:
         thread.start()
-    for thread in threads:
-        thread.join()
+    try:
+        for thread in threads:
+            thread.join()
+    except BaseException:
+        meeting.stopped = True  # the pipelines leave at their next step
+        raise
     if meeting.errors:
         raise meeting.errors[0]
     return meeting.results
+
+
+def _require_plain(guidance: Guidance | None) -> None:
+    if guidance is None:
+        return
+    if reads_x0(guidance.discriminator):
+        raise UsageError("lockstep: this discriminator reads the base models' x_0, which pipelines do not tell apart")
+    if guidance.form != "logit":
+        raise UsageError(f"lockstep: guidance of the form {guidance.form} is not known, only logit")
 
 
 class _LeftAlone(Exception):  # noqa: N818 - another pipeline's end, told in its own words
@@ -90,33 +114,37 @@ class _Meeting:
 
     parts: Mapping[str, Part]
     guidance: Guidance | None
+    heard: Heard
     results: dict[str, Any] = field(default_factory=dict)
     errors: list[BaseException] = field(default_factory=list)
     arrived: dict[str, _Arrival] = field(default_factory=dict)
     added: dict[str, Tensor] = field(default_factory=dict)
     ended: list[str] = field(default_factory=list)
     meetings: int = 0
+    stopped: bool = False
     change: threading.Condition = field(default_factory=threading.Condition)
 
     def attend(self, modality: str, part: Part) -> None:
         """Run one pipeline to its end, meeting the others at every step."""
-        scheduler = part.pipeline.scheduler
-        own = scheduler.step
+        scheduler, own = part.pipeline.scheduler, type(part.pipeline.scheduler)
 
-        @functools.wraps(own)  # pipelines look at its parameters
-        def step(output: Tensor, *args: Any, **kwargs: Any) -> Any:
-            return own(self._joined(modality, scheduler, output, args, kwargs), *args, **kwargs)
+        @functools.wraps(own.step)  # pipelines look at its parameters
+        def step(walking: Any, output: Tensor, *args: Any, **kwargs: Any) -> Any:
+            if walking is not scheduler:
+                raise UsageError(f"lockstep: a {type(part.pipeline).__name__} walks several schedulers at once")
+            return own.step(walking, self._joined(modality, scheduler, output, args, kwargs), *args, **kwargs)
 
-        scheduler.step = step
+        # A class and not a function of this one scheduler, so that a pipeline's copies of it are noticed.
+        scheduler.__class__ = type(own.__name__, (own,), {"step": step})
         try:
             self.results[modality] = part.pipeline(**part.arguments)
         except _LeftAlone:
-            text = f"lockstep: {self.ended[0]} ends before {modality}: give both as many steps"
-            self.errors.append(UsageError(text))
+            first = self.ended[0] if self.ended else modality
+            self.errors.append(UsageError(f"lockstep: {first} ends before {modality}: give both as many steps"))
         except BaseException as error:
             self.errors.insert(0, error)
         finally:
-            del scheduler.step
+            scheduler.__class__ = own
             with self.change:
                 self.ended.append(modality)
                 self.change.notify_all()
@@ -124,9 +152,11 @@ class _Meeting:
     def _joined(
         self, modality: str, scheduler: Any, output: Tensor, args: tuple[Any, ...], kwargs: Mapping[str, Any]
     ) -> Tensor:
+        if self.stopped:
+            raise _LeftAlone
         time, sample = _time_and_sample(scheduler, args, kwargs)
         with self.change:
-            self.arrived[modality] = _arrival(scheduler, output, time, sample)
+            self.arrived[modality] = _Arrival(output, sample, time, scheduler)
             self._wait()
             extra = self.added.get(modality)
         return output if extra is None else output + self.parts[modality].from_canonical(extra).to(output.dtype)
@@ -135,7 +165,8 @@ class _Meeting:
         """Wait for the others; the last to arrive confers."""
         meeting = self.meetings
         if len(self.arrived) == len(self.parts):
-            self._confer()
+            logit = self._confer()
+            self.heard(self.meetings + 1, logit)
             self.arrived = {}
             self.meetings += 1
             self.change.notify_all()
@@ -144,21 +175,25 @@ class _Meeting:
         if self.meetings == meeting:
             raise _LeftAlone
 
-    def _confer(self) -> None:
+    def _confer(self) -> Tensor | None:
         """Work out what the discriminator adds to every prediction: Eq. (3) in each model's own terms."""
         self.added = {}
-        levels = {m: arrival.level for m, arrival in self.arrived.items()}
-        guided = active(self.guidance, levels) if self.guidance is not None else {}
-        if self.guidance is None or not guided:
-            return
-        x = {m: self.parts[m].to_canonical(a.sample.float() / a.scale) for m, a in self.arrived.items()}
-        _, gradient = logit_and_gradient(self.guidance.discriminator, x, levels)
+        if self.guidance is None:
+            return None
+        places = {m: _place(arrival) for m, arrival in self.arrived.items()}
+        levels = {m: place.level for m, place in places.items()}
+        guided = active(self.guidance, levels)
+        if not guided:
+            return None
+        x = {m: self.parts[m].to_canonical(a.sample.float() / places[m].scale) for m, a in self.arrived.items()}
+        logit, gradient = logit_and_gradient(self.guidance.discriminator, x, levels)
         for m in guided:
             level, weight = levels[m], self.guidance.weights.get(m, 1.0)
-            a, b = coefficients(level.alpha, level.sigma, self.arrived[m].prediction)
+            a, b = coefficients(level.alpha, level.sigma, places[m].prediction)
             # At fixed x, x_0 moves by -sigma / alpha of what epsilon moves by.
             factor = -weight * level.sigma * (b - a * level.sigma / level.alpha)
             self.added[m] = per_sample(factor, gradient[m]) * gradient[m]
+        return logit
 
 
 def _time_and_sample(scheduler: Any, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> tuple[Tensor, Tensor]:
@@ -172,14 +207,14 @@ def _time_and_sample(scheduler: Any, args: tuple[Any, ...], kwargs: Mapping[str,
     return torch.as_tensor(time), sample
 
 
-def _arrival(scheduler: Any, output: Tensor, time: Tensor, sample: Tensor) -> _Arrival:
+def _place(arrival: _Arrival) -> _Place:
+    scheduler, time = arrival.scheduler, float(arrival.time)
     name, config = type(scheduler).__name__, scheduler.config
-    alpha, sigma, scale = _level(scheduler, name, float(time))
+    alpha, sigma, scale = _level(scheduler, name, time)
     prediction = prediction_named(name, config)
     if config.get("invert_sigmas"):
         alpha, sigma, prediction = sigma, alpha, "flow_reversed"
-    level = Levels(*(torch.tensor(value) for value in (float(time), alpha, sigma)))
-    return _Arrival(output, sample, level, scale, prediction)
+    return _Place(Levels(*(torch.tensor(value) for value in (time, alpha, sigma))), scale, prediction)
 
 
 def _level(scheduler: Any, name: str, time: float) -> tuple[float, float, float]:
@@ -188,7 +223,7 @@ def _level(scheduler: Any, name: str, time: float) -> tuple[float, float, float]
     if is_flow(name, config):
         share = time / config.get("num_train_timesteps", 1000)
         return 1 - share, share, 1.0
-    if hasattr(scheduler, "precondition_noise"):
+    if name.startswith("CosineDPM"):
         ratio = math.tan(time * math.pi / 2)
         norm = math.sqrt(1 + ratio**2)
         return 1 / norm, ratio / norm, norm

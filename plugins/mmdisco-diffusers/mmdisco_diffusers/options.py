@@ -1,5 +1,6 @@
 """What a recipe may say of a model from diffusers; torch-free, since listing plugins reads it."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 from mmdisco_cli.schema import option
@@ -67,4 +68,19 @@ class AnimateDiffOptions(ModelOptions):
     adapter: str | None = option(None, "motion adapter, where `path` is a Stable Diffusion")
     betas: str | None = option(
         None, "law of the betas, where it is not the scheduler's own", choices=("linear", "scaled_linear")
+    )
+
+
+@dataclass(frozen=True)
+class LockstepOptions:
+    """Any pipeline, unmodified; it can only sample."""
+
+    path: str = option("", "folder of the pipeline, or its name on the hub where it is in the cache")
+    dtype: str = option("float32", "of the whole pipeline", choices=("float32", "bfloat16", "float16"))
+    rate: float | None = option(None, "sample rate of its sound in Hz, where its files do not say", minimum=1)
+    arguments: Mapping[str, float] = option({}, "further numbers that it is called with, by their own names")
+    latent: tuple[int, ...] = option((), "shape of a sample's latents, for a discriminator: channels first, no batch")
+    axes: tuple[int, ...] = option((), "order of the scheduler's axes that makes this shape, batch not counted")
+    stands_for: str | None = option(
+        None, "fingerprint of the model beside which the discriminator was trained, where it was another"
     )

@@ -117,7 +117,7 @@ class Parts:
 
     def _class(self, name: str) -> Any:
         library, _ = self._index.get(name) or ("diffusers", None)
-        return _find_class(str(library), self.class_name(name))
+        return find_class(str(library), self.class_name(name))
 
     def _load(self, name: str) -> Any:
         place = self.place(name)
@@ -135,7 +135,7 @@ class Parts:
         return module
 
 
-def _find_class(library: str, name: str) -> Any:
+def find_class(library: str, name: str) -> Any:
     """Return a class by the name that model_index.json has for it; some live in a pipeline's own module."""
     import diffusers
     import transformers

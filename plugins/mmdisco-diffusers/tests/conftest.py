@@ -1,6 +1,7 @@
 """Tiny pipelines shared by all tests, a network out of reach, and what foreign packages are known to warn of."""
 
 import sys
+from importlib.metadata import entry_points
 from pathlib import Path
 
 import pytest
@@ -36,6 +37,19 @@ def offline():
 def one_thread():
     # Threads of tiny operators wait for one another: with two cores in use that is a hundred times slower.
     torch.set_num_threads(1)
+
+
+@pytest.fixture(scope="session", autouse=True)
+def installed(tmp_path_factory):
+    """Make the plugin known by its metadata where it is only on the path."""
+    if any(point.value == "mmdisco_diffusers" for point in entry_points(group="mmdisco")):
+        return
+    folder = tmp_path_factory.mktemp("site")
+    info = folder / "mmdisco_diffusers-0.dist-info"
+    info.mkdir()
+    (info / "METADATA").write_text("Metadata-Version: 2.1\nName: mmdisco-diffusers\nVersion: 0\n")
+    (info / "entry_points.txt").write_text("[mmdisco]\ndiffusers = mmdisco_diffusers\n")
+    sys.path.insert(0, str(folder))
 
 
 @pytest.fixture(scope="session")

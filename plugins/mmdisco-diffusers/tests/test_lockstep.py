@@ -111,7 +111,7 @@ def test_unlike_numbers_of_steps_are_named(models, backbone):
     }
     with pytest.raises(UsageError, match="lockstep: audio ends before video: give both as many steps"):
         run(parts)
-    assert "step" not in vars(parts["audio"].pipeline.scheduler)
+    assert type(parts["audio"].pipeline.scheduler) is diffusers.DDIMScheduler
 
 
 def test_an_error_of_one_pipeline_ends_both(models, backbone):
@@ -124,9 +124,35 @@ def test_an_error_of_one_pipeline_ends_both(models, backbone):
         run(parts)
 
 
+def test_a_pipeline_of_several_schedulers_is_named(models):
+    pipeline = diffusers.DiffusionPipeline.from_pretrained(models("ltx2"), local_files_only=True)
+    pipeline.set_progress_bar_config(disable=True)
+    asked = {"prompt": "a dog", "num_frames": 9, "height": 64, "width": 64, "num_inference_steps": 2}
+    with pytest.raises(UsageError, match="lockstep: a LTX2Pipeline walks several schedulers at once"):
+        run({"video": Part(pipeline, {**asked, "stg_scale": 0.0, "audio_stg_scale": 0.0})})
+
+
+def test_a_scheduler_of_unknown_levels_runs_where_nothing_guides(models, backbone):
+    noise = noises(models, backbone, "audioldm2", "wan")
+
+    def unusual():
+        made = part(models, "audioldm2", noise["audio"])
+        made.pipeline.scheduler = diffusers.EDMEulerScheduler()
+        return made
+
+    alone = unusual()
+    expected = latents(alone.pipeline(**alone.arguments))
+    found = run({"audio": unusual(), "video": part(models, "wan", noise["video"])})
+    assert torch.equal(latents(found["audio"]), expected)
+    with pytest.raises(UsageError, match="the noise levels of EDMEulerScheduler are not known"):
+        run({"audio": unusual(), "video": part(models, "wan", noise["video"])}, Guidance(Pair(), {}, EVERYWHERE))
+
+
 def test_what_it_cannot_do_is_said(models, backbone):
     class Reader(Pair):
         reads_x0 = True
 
     with pytest.raises(UsageError, match="reads the base models' x_0"):
         run({}, Guidance(Reader()))
+    with pytest.raises(UsageError, match="guidance of the form released is not known"):
+        run({}, Guidance(Pair(), form="released"))

@@ -1,0 +1,327 @@
+"""Any pipeline at all as a recipe names it: it runs unmodified beside another, and both meet at every step.
+
+    backbones:
+      audio: {name: lockstep, path: FOLDER, rate: 16000}
+      video: {name: lockstep, path: FOLDER, arguments: {motion_bucket_id: 127}}
+
+It only samples: there is no predicting at a noise level of one's choosing, so nothing trains beside it, nothing is held
+as given, and no solver but the pipeline's own steps. Every sample is run by itself, from a generator of its own.
+"""
+
+import inspect
+from collections.abc import Mapping, Sequence
+from copy import copy
+from functools import cached_property
+from pathlib import Path
+from typing import Any, NoReturn, Self
+
+import torch
+from torch import Tensor
+
+from mmdisco_cli.diffusion.backbone import Condition, ModalityInfo, ModalityPlan, Payload, Plan, Request, State
+from mmdisco_cli.diffusion.schedules import Levels
+from mmdisco_cli.diffusion.whole import Run
+from mmdisco_cli.errors import DataError, UsageError, did_you_mean
+from mmdisco_diffusers.finding import find_model, read_json
+from mmdisco_diffusers.levels import prediction_named
+from mmdisco_diffusers.lockstep import Part, run
+from mmdisco_diffusers.options import LockstepOptions
+from mmdisco_diffusers.parts import DTYPES, find_class
+from mmdisco_diffusers.weights_on_disk import count_weights, name_weights
+
+LENGTHS = ("audio_length_in_s", "audio_end_in_s", "audio_duration_s", "audio_duration", "duration", "seconds_total")
+"""What pipelines call the length of their sound in seconds."""
+RATES = ("output_sampling_rate", "sampling_rate", "sample_rate")
+"""What codecs and vocoders call the sample rate of their sound in Hz, those that make the final sound first."""
+MADE = ("frames", "audios", "videos", "audio", "images")
+GAP = 0.1
+"""Seconds by which sound may be longer or shorter than asked for: pipelines count in whole latents."""
+
+
+class Lockstep:
+    """The contract of `Backbone`, of which it can plan and run, and refuses all else."""
+
+    takes_prompts = True
+
+    def __init__(self, modality: str, folder: Path, options: LockstepOptions, request: Request) -> None:
+        self.modality, self.folder, self.options, self.request = modality, folder, options, request
+        self.device = torch.device("cpu")
+        self._keys: Tensor | None = None
+        self._loaded: dict[str, Any] = {}  # shared by those that `keyed` makes
+
+    @cached_property
+    def pipeline_class(self) -> Any:
+        """Return the class that model_index.json names."""
+        return find_class("diffusers", str((read_json(self.folder / "model_index.json") or {})["_class_name"]))
+
+    def check(self) -> None:
+        """Raise DataError for a pipeline that is not known, UsageError for arguments that it does not take."""
+        known = self._parameters
+        for name in self.options.arguments:
+            if name not in known:
+                raise UsageError(
+                    f"backbones.{self.modality}.arguments: a {self.pipeline_class.__name__} takes no {name}"
+                    f"{did_you_mean(name, known)}"
+                )
+
+    @cached_property
+    def info(self) -> ModalityInfo:
+        """Describe the modality."""
+        config = read_json(self.folder / "scheduler" / "scheduler_config.json") or {}
+        prediction = prediction_named(str(config.get("_class_name", "")), config)
+        plan = self.plan(self.request)
+        return ModalityInfo(self.modality, prediction, plan.latent_shape[0], plan.rate)
+
+    @cached_property
+    def fingerprint(self) -> str:
+        """Name the exact weights, or those that the recipe says they stand for."""
+        return self.options.stands_for or name_weights(self._parts)
+
+    @cached_property
+    def parameters(self) -> int:
+        """Return how many weights the pipeline has, read from its files."""
+        return sum(count_weights(part) for part in self._parts)
+
+    @property
+    def memory(self) -> tuple[str, ...]:
+        """Say what its weights take."""
+        size = self.parameters * DTYPES[self.options.dtype].itemsize / 1e9
+        return (f"{self.pipeline_class.__name__}: {size:.2f} GB in {self.options.dtype}, all on the device",)
+
+    def to(self, device: torch.device) -> None:
+        """Choose the device that the pipeline runs on."""
+        self.device = device
+
+    def keyed(self, keys: Tensor) -> Self:
+        """Return the same pipeline, drawing its noise from the samples' keys (B,)."""
+        made = copy(self)
+        made._keys = keys
+        return made
+
+    def plan(self, request: Request) -> ModalityPlan:
+        """Return what the request and the pipeline's own defaults say; nothing is snapped before it runs."""
+        media, rate, seconds = self._sound(request) if self.modality == "audio" else self._film(request)
+        name = self.pipeline_class.__name__
+        note = f"{self.modality}: a {name} in lockstep: its own scheduler steps, and it can only sample"
+        return ModalityPlan(self.options.latent or media, media, rate, seconds, (note,))
+
+    def run_whole(self, beside: Sequence["Lockstep"], plans: Sequence[Plan], run: Run) -> tuple[State, Tensor | None]:
+        """Return the media (B, ...) of all, made one sample after another, and the last logit (B,)."""
+        shapes = {m: plan for whole in plans for m, plan in whole.modalities.items()}
+        media: list[dict[str, Tensor]] = []
+        logits: list[Tensor | None] = []
+        for place in range(len(run.prompts)):
+            made, logit = _one(beside, shapes, run, place)
+            media.append(made)
+            logits.append(logit)
+        known = [logit for logit in logits if logit is not None]
+        joined = torch.cat(known) if len(known) == len(logits) else None
+        return {m: torch.stack([one[m] for one in media]) for m in shapes}, joined
+
+    def decode(self, latent: Tensor, plan: ModalityPlan) -> Tensor:
+        """Return what `run_whole` made as it is: it is media already."""
+        return latent
+
+    def grid(self, steps: int, plan: ModalityPlan) -> Levels:
+        """Refuse."""
+        self._refuse()
+
+    def levels_at(self, u: Tensor, plan: ModalityPlan) -> Levels:
+        """Refuse."""
+        self._refuse()
+
+    def encode_prompt(self, prompts: Sequence[str], negatives: Sequence[str] | None, plan: ModalityPlan) -> Condition:
+        """Refuse."""
+        self._refuse()
+
+    def predict(self, x: Tensor, t: Tensor, condition: Payload, plan: ModalityPlan) -> Tensor:
+        """Refuse."""
+        self._refuse()
+
+    def encode(self, media: Tensor, plan: ModalityPlan) -> Tensor:
+        """Refuse."""
+        self._refuse()
+
+    def pipeline(self) -> Any:
+        """Return the whole pipeline, loaded once and on its device.
+
+        Raises:
+            DataError: its files are missing or damaged.
+        """
+        if "pipeline" not in self._loaded:
+            self._loaded["pipeline"] = self._load()
+        return self._loaded["pipeline"].to(self.device)
+
+    def _load(self) -> Any:
+        try:
+            made = self.pipeline_class.from_pretrained(str(self.folder), local_files_only=True)
+        except Exception as error:  # a damaged file speaks through many exceptions
+            raise DataError(f"{self.folder}: cannot be loaded ({' '.join(str(error).split())})") from error
+        made.set_progress_bar_config(disable=True)
+        # Afterwards, because releases disagree on the name of that option.
+        return made if self.options.dtype == "float32" else made.to(DTYPES[self.options.dtype])
+
+    def part(self, run: Run, place: int, plan: ModalityPlan) -> Part:
+        """Return one sample's call of the pipeline."""
+        keys = self._keys if self._keys is not None else torch.arange(len(run.prompts))
+        known = {
+            "prompt": run.prompts[place],
+            "num_inference_steps": run.steps,
+            "generator": torch.Generator().manual_seed(int(keys[place])),
+            "output_type": "np",
+            **self._sizes(plan),
+            **({"guidance_scale": run.cfg[self.modality]} if self.modality in run.cfg else {}),
+        }
+        taken = self._parameters
+        arguments = {name: value for name, value in known.items() if name in taken} | self._numbers
+        there, back = self._layouts
+        return Part(self.pipeline(), arguments, there, back)
+
+    def media(self, result: Any, plan: ModalityPlan) -> Tensor:
+        """Return what the pipeline gave for one sample in the contract's layout, within [-1, 1].
+
+        Raises:
+            UsageError: it is not what was planned.
+        """
+        found = next((getattr(result, name) for name in MADE if getattr(result, name, None) is not None), None)
+        if found is None:
+            raise UsageError(f"lockstep: a {self.pipeline_class.__name__} gives neither {' nor '.join(MADE)}")
+        first = torch.as_tensor(found[0]).float().cpu()
+        made = self._heard(first, plan) if self.modality == "audio" else self._seen(first, plan)
+        return made.clamp(-1, 1)
+
+    @property
+    def _parts(self) -> list[Path]:
+        return sorted(path for path in self.folder.iterdir() if path.is_dir())
+
+    @cached_property
+    def _parameters(self) -> Mapping[str, inspect.Parameter]:
+        return inspect.signature(self.pipeline_class.__call__).parameters
+
+    @cached_property
+    def _numbers(self) -> dict[str, float]:
+        """Return the recipe's own arguments; whole numbers are told as such, for many of them are counts."""
+        return {name: int(n) if n == int(n) else n for name, n in self.options.arguments.items()}
+
+    @property
+    def _layouts(self) -> tuple[Any, Any]:
+        """Return the way from the scheduler's latents to the canonical ones and back."""
+        axes = self.options.axes or tuple(range(len(self.options.latent)))
+        there = [0, *(axis + 1 for axis in axes)]
+        back = [there.index(axis) for axis in range(len(there))]
+
+        def to_canonical(x: Tensor) -> Tensor:
+            made = x.permute(there) if x.ndim == len(there) else x
+            if tuple(made.shape[1:]) != self.options.latent:
+                raise UsageError(
+                    f"backbones.{self.modality}.latent: its scheduler steps {_by(x.shape[1:])}, "
+                    f"which axes {list(axes)} do not make {_by(self.options.latent)}"
+                )
+            return made
+
+        return to_canonical, lambda x: x.permute(back)
+
+    def _sizes(self, plan: ModalityPlan) -> dict[str, float]:
+        if self.modality == "audio":
+            return {next((name for name in LENGTHS if name in self._parameters), LENGTHS[0]): plan.seconds}
+        _, frames, height, width = plan.media_shape
+        fps = plan.rate or 0.0
+        return {"num_frames": frames, "height": height, "width": width, "frame_rate": fps}
+
+    def _sound(self, request: Request) -> tuple[tuple[int, ...], float, float]:
+        configs = [read_json(self.folder / part / "config.json") or {} for part in ("vocoder", "vae")]
+        told = [config[name] for config in configs for name in RATES if name in config]
+        rate = self.options.rate or (float(told[0]) if told else None)
+        if rate is None:
+            self._want("rate", "its files do not say the sample rate")
+        seconds = request.seconds
+        if seconds is None and request.frames and request.fps:
+            seconds = request.frames / request.fps
+        if seconds is None:
+            self._want("request.seconds", "a pipeline in lockstep is told its length")
+        channels = next((int(c[key]) for c in configs for key in ("audio_channels", "out_channels") if key in c), 1)
+        samples = round(seconds * rate)
+        return (channels, samples), rate, samples / rate
+
+    def _film(self, request: Request) -> tuple[tuple[int, ...], float, float]:
+        asked = {"num_frames": request.frames, "height": request.height, "width": request.width}
+        sizes = [asked[name] or self._default(name) for name in asked]
+        rate = request.fps or self.options.rate
+        if None in sizes or rate is None:
+            self._want("request", "frames, fps, height and width say what a pipeline in lockstep makes")
+        shape = tuple(int(size) for size in sizes if size is not None)
+        return (3, *shape), rate, shape[0] / rate
+
+    def _default(self, name: str) -> int | None:
+        parameter = self._parameters.get(name)
+        return parameter.default if parameter is not None and isinstance(parameter.default, int) else None
+
+    def _want(self, key: str, why: str) -> NoReturn:
+        where = key if key.startswith("request") else f"backbones.{self.modality}.{key}"
+        raise UsageError(f"{where}: missing; {why}")
+
+    def _heard(self, made: Tensor, plan: ModalityPlan) -> Tensor:
+        sound = made[None] if made.ndim == 1 else made
+        samples, rate = plan.media_shape[1], plan.rate or 1.0
+        if abs(sound.shape[1] - samples) > GAP * rate:
+            raise UsageError(
+                f"lockstep: audio lasts {sound.shape[1] / rate:g} s at {rate:g} Hz, not {plan.seconds:g} s: "
+                "set backbones.audio.rate, or its length in arguments"
+            )
+        return torch.nn.functional.pad(sound, (0, samples - sound.shape[1]))
+
+    def _seen(self, made: Tensor, plan: ModalityPlan) -> Tensor:
+        film = made.movedim(-1, 0) * 2 - 1
+        if tuple(film.shape) != plan.media_shape:
+            found, wanted = (_by((*shape[1:], shape[0])) for shape in (film.shape, plan.media_shape))
+            raise UsageError(f"lockstep: video is {found}, not {wanted}: ask for what it makes in request")
+        return film
+
+    def _refuse(self) -> NoReturn:
+        raise UsageError(f"backbones.{self.modality}: a pipeline in lockstep can only sample")
+
+
+def build(label: str, options: LockstepOptions, request: Request) -> Lockstep:
+    """Build the backbone of a recipe; the pipeline is loaded when it first runs.
+
+    Raises:
+        UsageError, DataError: nothing is named, or it is no pipeline that this version of diffusers has.
+    """
+    if label not in ("audio", "video"):
+        raise UsageError(f"backbones.{label}: a pipeline in lockstep makes audio or video")
+    key = f"backbones.{label}.path"
+    folder = find_model(options.path, key)
+    if "_class_name" not in (read_json(folder / "model_index.json") or {}):
+        raise DataError(f"{key}: {folder}: holds no pipeline of diffusers: it has no model_index.json")
+    made = Lockstep(label, folder, options, request)
+    made.check()
+    return made
+
+
+def _one(
+    models: Sequence[Lockstep], plans: Mapping[str, ModalityPlan], asked: Run, place: int
+) -> tuple[dict[str, Tensor], Tensor | None]:
+    """Return the media of one sample by modality, and its last logit (1,)."""
+    last: list[Tensor] = []
+    count = len(asked.prompts)
+
+    def heard(step: int, logit: Tensor | None) -> None:
+        if logit is not None:
+            last[:] = [logit.detach().cpu()]
+        asked.on_step((place * asked.steps + step) // count)
+
+    if asked.guidance is not None:
+        for model in models:
+            if not model.options.latent:
+                model._want("latent", "a discriminator sees latents, whose shape a pipeline does not tell")
+    parts = {model.modality: model.part(asked, place, plans[model.modality]) for model in models}
+    try:
+        made = run(parts, asked.guidance, heard)
+    except (TypeError, ValueError) as error:  # what a pipeline says of its own arguments
+        raise UsageError(f"lockstep: {' '.join(str(error).split())}") from error
+    media = {model.modality: model.media(made[model.modality], plans[model.modality]) for model in models}
+    return media, last[0] if last else None
+
+
+def _by(shape: Sequence[int]) -> str:
+    return " x ".join(map(str, shape))

@@ -1,0 +1,74 @@
+"""Models that can only be run: all of a recipe's are run together, and asked for nothing else."""
+
+from dataclasses import dataclass
+
+import pytest
+import torch
+
+from mmdisco_cli.assembly import Assembly
+from mmdisco_cli.diffusion.backbone import ModalityInfo, ModalityPlan, Request, as_joint
+from mmdisco_cli.diffusion.whole import require_predictions
+from mmdisco_cli.errors import UsageError
+from mmdisco_cli.recipe_schema import SampleConfig
+from mmdisco_cli.sampling.draw import draw
+
+
+@dataclass(frozen=True)
+class Asked:
+    """A backbone of one number that says nothing."""
+
+    modality: str
+    keys: torch.Tensor | None = None
+
+    @property
+    def info(self):
+        return ModalityInfo(self.modality, "epsilon", 1, None)
+
+    @property
+    def fingerprint(self):
+        return "asked"
+
+    def plan(self, request):
+        return ModalityPlan((1,), (1,), None, 0.0)
+
+
+class Run(Asked):
+    """One that makes its own key into media."""
+
+    def keyed(self, keys):
+        return Run(self.modality, keys)
+
+    def run_whole(self, beside, plans, run):
+        for step in range(1, run.steps + 1):
+            run.on_step(step)
+        assert [plan.modalities.keys() for plan in plans] == [{model.modality} for model in beside]
+        media = {model.modality: model.keys[:, None].double() for model in beside}
+        return media, None if run.guidance is None else torch.zeros(len(run.prompts))
+
+
+def assembly(*models):
+    backbones = {model.modality: as_joint(model) for model in models}
+    plans = {label: backbone.plan(Request()) for label, backbone in backbones.items()}
+    return Assembly(backbones, plans, "index", torch.device("cpu"))
+
+
+def test_they_are_run_together_each_with_the_samples_own_keys():
+    steps = []
+    both = assembly(Run("sound"), Run("picture"))
+    drawn = draw(both, SampleConfig(steps=3), 5, [0, 1], on_step=steps.append)
+    again = draw(both, SampleConfig(steps=3), 5, [1])
+    assert steps == [1, 2, 3]
+    assert drawn.logit is None
+    assert torch.equal(drawn.latents["sound"][1:], again.latents["sound"])
+    assert not torch.equal(drawn.latents["sound"], drawn.latents["picture"])
+
+
+def test_one_that_is_asked_cannot_be_beside_them():
+    with pytest.raises(UsageError, match=r"backbones.picture: models beside it can only be run whole"):
+        draw(assembly(Run("sound"), Asked("picture")), SampleConfig(steps=3), 5, [0])
+
+
+def test_what_asks_them_is_told_so():
+    require_predictions(assembly(Asked("sound"), Asked("picture")).backbones, "trained beside")
+    with pytest.raises(UsageError, match=r"picture: it can only be run from noise to media, not trained beside"):
+        require_predictions(assembly(Asked("sound"), Run("picture")).backbones, "trained beside")
