@@ -69,6 +69,7 @@ def mmdisco_extractors() -> Iterable[ExtractorSpec]:
     home = "mmdisco_cli.evaluation.extractors"
     known = (
         ("effnet", "EfficientNet-Lite0, from packages", "effnet"),
+        ("musicnn", "taggers of music, from the files of the package musicnn", "musicnn"),
         ("fvd", "I3D from a file: FVD, KVD", "i3d"),
         ("vggish", "VGGish from a file: FAD", "vggish"),
         ("audioclip", "AudioCLIP from a file: MM-Diffusion's FAD", "audioclip"),
