@@ -70,11 +70,11 @@ def mmdisco_extractors() -> Iterable[ExtractorSpec]:
     known = (
         ("effnet", "EfficientNet-Lite0, from packages", "effnet"),
         ("musicnn", "taggers of music, from the files of the package musicnn", "musicnn"),
-        ("fvd", "I3D from a file: FVD, KVD", "i3d"),
+        ("fvd", "I3D from a file: FVD, KVD", "fvd"),
         ("vggish", "VGGish from a file: FAD", "vggish"),
         ("audioclip", "AudioCLIP from a file: MM-Diffusion's FAD", "audioclip"),
         ("imagebind", "ImageBind from a file: cosine of picture and sound", "imagebind"),
-        ("desync", "Synchformer from a file: seconds out of step", "synchformer"),
+        ("desync", "Synchformer from a file: seconds out of step", "desync"),
     )
     return [
         ExtractorSpec(name, summary, ExtractorOptions, lazy(f"{home}.{module}:build"), 1)

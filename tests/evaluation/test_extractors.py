@@ -17,7 +17,8 @@ from mmdisco_cli.app import run as mmdisco
 from mmdisco_cli.errors import DataError, ExitCode, UsageError
 from mmdisco_cli.evaluation.extractors.contract import Film, Pictures, Sound
 from mmdisco_cli.evaluation.extractors.extract import media_of, open_extractor
-from mmdisco_cli.evaluation.extractors.i3d import I3D, LEAST, PRESETS, legacy, letterboxed, pad_same, red_first
+from mmdisco_cli.evaluation.extractors.fvd import LEAST, PRESETS, legacy, letterboxed, red_first
+from mmdisco_cli.evaluation.extractors.i3d import I3D, pad_same
 from mmdisco_cli.evaluation.extractors.vggish import PRESETS as WINDOWS
 from mmdisco_cli.evaluation.extractors.vggish import VGGish, log_mel, patches_of
 from mmdisco_cli.evaluation.extractors.weights import fill, identify

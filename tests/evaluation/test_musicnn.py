@@ -13,8 +13,16 @@ from by_rule import drawn
 from mmdisco_cli.errors import DataError, UsageError
 from mmdisco_cli.evaluation.extractors.extract import open_extractor
 from mmdisco_cli.evaluation.extractors.musicnn import (
-    DATA, FRAMES, INDEX, MELS, NETWORKS, files_of, filled, log_mel, patches_of
-)  # fmt: skip
+    DATA,
+    FRAMES,
+    INDEX,
+    MELS,
+    NETWORKS,
+    files_of,
+    filled,
+    log_mel,
+    patches_of,
+)
 from mmdisco_cli.evaluation.extractors.tf_checkpoint import checksum, crc32c, read_tensors
 
 PEER = json.loads((Path(__file__).parent / "peers.json").read_text())["musicnn"]

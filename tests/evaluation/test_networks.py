@@ -8,6 +8,7 @@ import shutil
 from functools import partial
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from by_rule import drawn, fill_by_rule, signal, weights
@@ -16,12 +17,15 @@ from mmdisco_cli.app import run as mmdisco
 from mmdisco_cli.data.media import write_mp4
 from mmdisco_cli.errors import ExitCode
 from mmdisco_cli.evaluation.compat import mm_diffusion
-from mmdisco_cli.evaluation.extractors import imagebind, synchformer
+from mmdisco_cli.evaluation.extractors import desync, imagebind
 from mmdisco_cli.evaluation.extractors.audioclip import SoundHead, first_seconds, framed
+from mmdisco_cli.evaluation.extractors.desync import segments
 from mmdisco_cli.evaluation.extractors.extract import open_extractor
+from mmdisco_cli.evaluation.extractors.fvd import from_tensorflow
 from mmdisco_cli.evaluation.extractors.i3d import I3D
 from mmdisco_cli.evaluation.extractors.imagebind import ImageBind, Tower, towers
-from mmdisco_cli.evaluation.extractors.synchformer import Size, Synchformer, parts, segments
+from mmdisco_cli.evaluation.extractors.synchformer import Size, Synchformer, parts
+from mmdisco_cli.evaluation.extractors.tf_checkpoint import read_shapes
 from mmdisco_cli.evaluation.frechet import frechet
 
 ASSETS = Path(__file__).parent.parent / "assets"
@@ -46,6 +50,19 @@ def test_i3d_is_the_public_implementation():
     # Batch norms of the original add more, and that shows.
     other = fill_by_rule(I3D())(signal("clip", (1, 3, 9, 224, 224), 0.5))
     assert float((other - found).abs().max()) > 1e-3
+
+
+def test_every_tensor_of_the_tensorflow_checkpoint_has_its_place():
+    # The index of google-deepmind/kinetics-i3d, data/checkpoints/rgb_scratch, Apache-2.0: names and shapes.
+    shapes = read_shapes((Path(__file__).parent / "checkpoint" / "rgb_scratch.index").read_bytes())
+    assert len(shapes) == 230
+    tensors = {name: np.full(shape, 2.0, np.float32) for name, shape in shapes.items()}
+    tensors["RGB/inception_i3d/Mixed_3b/Branch_1/Conv3d_0b_3x3/conv_3d/w"][2, 0, 1, 5, 7] = 3.0
+    network = I3D().requires_grad_(False)
+    network.load_state_dict(from_tensorflow(tensors))
+    weight = network.Mixed_3b.b1b.conv3d.weight
+    assert (float(weight[7, 5, 2, 0, 1]), float(weight.sum())) == (3.0, 2.0 * weight.numel() + 1.0)
+    assert (float(network.Conv3d_1a_7x7.bn.weight[0]), float(network.logits.conv3d.bias[3])) == (1.0, 2.0)
 
 
 @pytest.mark.parametrize(("preset", "scale", "near"), [("mm-diffusion", 1, 1e-2), ("audioclip", 32768, 5e-4)])
@@ -178,7 +195,7 @@ def test_scores_of_clips_need_no_real_ones_and_reach_every_table(films, capsys, 
 
 
 def test_desync_refuses_what_is_shorter_than_4_8_seconds(films, capsys, monkeypatch):
-    monkeypatch.setattr(synchformer, "Synchformer", small_synchformer)
+    monkeypatch.setattr(desync, "Synchformer", small_synchformer)
     torch.save(weights(PEERS["synchformer"]["shapes"]), "sync.pth")
     code, _, err = evaluated(capsys, "--extractor", "desync=sync.pth")
     assert code == ExitCode.DATA

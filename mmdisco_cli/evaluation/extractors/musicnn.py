@@ -24,7 +24,7 @@ from mmdisco_cli.errors import DataError, UsageError
 from mmdisco_cli.evaluation.distances import Feature
 from mmdisco_cli.evaluation.extractors.contract import Extractor, Sound
 from mmdisco_cli.evaluation.extractors.options import ExtractorOptions
-from mmdisco_cli.evaluation.extractors.tf_checkpoint import read_tensors
+from mmdisco_cli.evaluation.extractors.tf_checkpoint import DATA, INDEX, read_tensors
 from mmdisco_cli.evaluation.extractors.weights import choose_preset
 
 RATE, N_FFT, HOP, MELS = 16000, 512, 256, 96
@@ -38,7 +38,6 @@ PUBLISHED = {
     "MTT_vgg": "458f5c8bcecc086a3bba3dce83809df6da6e0a3560a59ddd84711bf3d5fd8303",
 }
 """SHA-256 of the data of each checkpoint in musicnn 0.1.0."""
-INDEX, DATA = ".index", ".data-00000-of-00001"
 HOW = "--extractor musicnn: `pip install --no-deps musicnn`, or `pip download --no-deps musicnn` and musicnn=FILE.whl"
 
 

@@ -11,6 +11,8 @@ from math import prod
 import numpy as np
 import numpy.typing as npt
 
+INDEX, DATA = ".index", ".data-00000-of-00001"
+"""What the names of the two files end in."""
 MAGIC = bytes.fromhex("57fb808b247547db")
 FOOTER, TRAILER = 48, 5
 FLOAT = 1
@@ -25,14 +27,26 @@ def read_tensors(index: bytes, data: bytes) -> dict[str, npt.NDArray[np.float32]
     Raises:
         ValueError: these are no such files, or they are damaged.
     """
+    return {name: _tensor(name, fields, data) for name, fields in _described(index).items()}
+
+
+def read_shapes(index: bytes) -> dict[str, list[int]]:
+    """Return the shapes of all float32 tensors by name; raise ValueError for a damaged file."""
+    return {name: _shape(fields) for name, fields in _described(index).items()}
+
+
+def _described(index: bytes) -> dict[str, Fields]:
     if len(index) < FOOTER or index[-8:] != MAGIC:
         raise ValueError("no index of a TensorFlow checkpoint")
     try:
         entries = {key.decode(): _fields(value) for key, value in _entries(index) if key}
-        found = {name: _tensor(name, fields, data) for name, fields in entries.items() if _number(fields, 1) == FLOAT}
     except (IndexError, UnicodeDecodeError) as error:
         raise ValueError("a damaged index of a TensorFlow checkpoint") from error
-    return found
+    return {name: fields for name, fields in entries.items() if _number(fields, 1) == FLOAT}
+
+
+def _shape(fields: Fields) -> list[int]:
+    return [_number(_fields(dim), 1) for dim in _fields(_bytes(fields, 2)).get(2, []) if isinstance(dim, bytes)]
 
 
 def _entries(index: bytes) -> Iterator[tuple[bytes, bytes]]:
@@ -64,7 +78,7 @@ def _block(index: bytes, offset: int, size: int) -> Iterator[tuple[bytes, bytes]
 
 
 def _tensor(name: str, fields: Fields, data: bytes) -> npt.NDArray[np.float32]:
-    shape = [_number(_fields(dim), 1) for dim in _fields(_bytes(fields, 2)).get(2, []) if isinstance(dim, bytes)]
+    shape = _shape(fields)
     offset, size = _number(fields, 4), _number(fields, 5)
     content = data[offset : offset + size]
     if _number(fields, 3) or len(content) != size or size != 4 * prod(shape):

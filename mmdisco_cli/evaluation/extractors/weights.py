@@ -14,6 +14,7 @@ from mmdisco_cli.errors import DataError, UsageError, did_you_mean
 KNOWN = {
     "a867b87ac3a9097d200598b1d48a1b890d8ec744": "i3d_pretrained_400.pt",
     "93daef59c7ae0e9e8f76225521407e60cbafa6aa": "i3d_torchscript.pt",
+    "fa7df95674dbf3579e7fccd954e51e706b4734c1": "kinetics-i3d rgb_scratch, model.ckpt.data-00000-of-00001",
 }
 """Published files by their git blob hash, as `git hash-object FILE` prints it."""
 KNOWN_SHA256 = {
@@ -79,9 +80,14 @@ def fill(module: nn.Module, path: Path, renamed: Renamed | None = None) -> nn.Mo
     except Exception as error:  # whatever the unpickler meets, the file is to blame
         raise DataError(f"{path}: no PyTorch file of tensors alone ({type(error).__name__})") from error
     state: Mapping[str, Any] = loaded.get("state_dict", loaded) if isinstance(loaded, Mapping) else {}
+    plain = {name.removeprefix("module."): tensor for name, tensor in state.items()}
+    return fill_from(module, plain, path, renamed)
+
+
+def fill_from(module: nn.Module, state: Mapping[str, Tensor], path: Path, renamed: Renamed | None = None) -> nn.Module:
+    """Put tensors that were read from a file into a module; raise DataError, naming the file, where they do not fit."""
     try:
-        plain = {name.removeprefix("module."): tensor for name, tensor in state.items()}
-        module.load_state_dict(renamed(plain) if renamed else plain)
+        module.load_state_dict(renamed(state) if renamed else state)
     except (RuntimeError, AttributeError, KeyError) as error:
         first = (str(error).splitlines() or [""])[-1].strip()
         raise DataError(f"{path}: not weights of this network: {first[:160]}") from error
