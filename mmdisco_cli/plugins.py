@@ -25,8 +25,9 @@ GROUP = "mmdisco"
 HOST = "mmdisco-cli"
 VARIABLE = "MMDISCO_PLUGINS"
 _DIFFUSERS = (
-    "audioldm", "audioldm2", "stable-audio", "stable-audio-3", "auffusion",
+    "audioldm", "audioldm2", "stable-audio", "stable-audio-3", "longcat", "auffusion",
     "animatediff", "text-to-video-sd", "cogvideox", "hunyuan-video", "ltx", "mochi", "videocrafter2", "wan",
+    "ltx2", "lockstep",
 )  # fmt: skip
 OURS = {"mmdiffusion": "mmdisco-mmdiffusion", **dict.fromkeys(_DIFFUSERS, "mmdisco-diffusers")}
 """Plugins of this project by what they provide, for whoever has not installed them."""

@@ -20,13 +20,15 @@ def ls(json: JsonOption = False) -> None:
     from mmdisco_cli.recipe import packaged
     from mmdisco_cli.yaml_nodes import lookup, read_tree
 
-    for name, path in packaged().items():
+    found = packaged()
+    width = max(map(len, found)) + 2
+    for name, path in found.items():
         node = lookup(read_tree(path), "summary")
         summary = str(node.value) if node else ""
         if json:
             record({"name": name, "summary": summary, "path": str(path)})
         else:
-            result(f"{name:<20}{summary}".rstrip())
+            result(f"{name:<{width}}{summary}".rstrip())
 
 
 @app.command("cat")

@@ -42,7 +42,13 @@ def mmdisco_backbones() -> Iterable[BackboneSpec]:
     """Describe the base models of this plugin."""
     for modalities, models in ((("audio",), _AUDIO), (("video",), _VIDEO), (("audio", "video"), _BOTH)):
         for name, (summary, options) in models.items():
-            module = name.replace("-", "_")
-            yield BackboneSpec(name, summary, options, lazy(f"mmdisco_diffusers.{module}:build"), 1, modalities)
-    run_whole = lazy("mmdisco_diffusers.lockstep_backbone:build")
-    yield BackboneSpec("lockstep", "any other pipeline beside another: sampling only", LockstepOptions, run_whole, 1)
+            yield _described(name, summary, options, name.replace("-", "_"), modalities)
+    yield _described(
+        "lockstep", "any other pipeline beside another: sampling only", LockstepOptions, "lockstep_backbone", ()
+    )
+
+
+def _described(name: str, summary: str, options: type, module: str, modalities: tuple[str, ...]) -> BackboneSpec:
+    # What is built loads no weights before it is asked, so it is its own outline.
+    build = lazy(f"mmdisco_diffusers.{module}:build")
+    return BackboneSpec(name, summary, options, build, 1, modalities, build)

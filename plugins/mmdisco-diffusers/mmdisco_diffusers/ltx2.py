@@ -80,15 +80,15 @@ class LTX2:
         self.stage.to(device)
 
     def plan(self, request: Request) -> Plan:
-        """Return the shapes: whole groups of frames after the first, and as much sound as the codec makes beside them.
+        """Return the shapes: whole groups of frames after the first, and as much sound.
 
-        The sound may be a few hundredths of a second shorter than the film.
+        Of its end a few hundredths of a second may be silence, or cut, for sound is made in whole cells.
         """
         factors, channels = factors_of(self.parts.config("vae")), int(self.parts.config("transformer")["in_channels"])
         video = grouped_plan(request, FPS, (FRAMES, HEIGHT, WIDTH), channels, factors)
         sound, rate = self._sound, self._rate
         cells = max(round(video.seconds * sound["sample_rate"] / sound["mel_hop_length"] / SQUEEZE), 1)
-        samples = self._mel_frames(cells) * sound["mel_hop_length"] * rate // sound["sample_rate"]
+        samples = round(video.seconds * rate)
         latent = (int(sound["latent_channels"]), cells, int(sound["mel_bins"]) // SQUEEZE)
         media = (int(self.parts.config("vocoder")["out_channels"]), samples)
         return Plan({"audio": ModalityPlan(latent, media, rate, samples / rate), "video": video}, video.notes)
@@ -218,6 +218,7 @@ class LTX2:
         form, vae = self._form(), self.parts.get("audio_vae")
         frames = self._mel_frames(plan.modalities["audio"].latent_shape[1])
         waves = resample(media, self._rate, form.sample_rate).flatten(0, 1)
+        # Cut where it is longer, and long enough to look beyond its ends.
         waves = F.pad(waves, (0, max(frames * form.hop, form.transform) - waves.shape[1]))
         mel = log_mel(waves, form)[:, :frames].unflatten(0, media.shape[:2])
         mean, std = _statistics(vae, plan)
@@ -229,7 +230,7 @@ class LTX2:
         mean, std = _statistics(self.parts.get("audio_vae"), plan)
         mel = self.parts.get("audio_vae").decode(latent * std + mean).sample
         sound: Tensor = self.parts.get("vocoder")(mel)
-        return sound[..., : plan.modalities["audio"].media_shape[1]]
+        return F.pad(sound, (0, plan.modalities["audio"].media_shape[1] - sound.shape[2]))
 
 
 def build(label: str, options: ModelOptions, request: Request) -> LTX2:

@@ -19,6 +19,12 @@ from mmdisco_diffusers.weights_on_disk import count_weights, name_weights
 SPECS = {spec.name: spec for spec in mmdisco_backbones()}
 
 
+def test_whoever_has_not_installed_it_is_told_to():
+    from mmdisco_cli.plugins import OURS
+
+    assert {name for name, owner in OURS.items() if owner == "mmdisco-diffusers"} == SPECS.keys()
+
+
 def build(family, path, **options):
     spec = SPECS[family]
     return spec.factory()("video", spec.options(path=str(path), **options), Request())
@@ -28,7 +34,7 @@ def test_describing_the_models_imports_neither_torch_nor_diffusers():
     code = "import sys, mmdisco_diffusers as m; list(m.mmdisco_backbones()); print(*sys.modules)"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert {"torch", "diffusers", "transformers", "huggingface_hub"}.isdisjoint(done.stdout.split())
-    assert SPECS.keys() == BUILDERS.keys() | JOINT.keys() | {"auffusion", "videocrafter2"}
+    assert SPECS.keys() == BUILDERS.keys() | JOINT.keys() | {"auffusion", "videocrafter2", "lockstep"}
 
 
 @pytest.fixture

@@ -126,7 +126,10 @@ def test_a_discriminator_trained_beside_the_native_models_guides_them(
         assert code == 0, err
         return json.loads(out)
 
-    guided, alone = films("guided", "--set", "sample.guidance={audio: 1, video: 20000}"), films("alone", "--independent")
+    guided, alone = (
+        films("guided", "--set", "sample.guidance={audio: 1, video: 20000}"),
+        films("alone", "--independent"),
+    )
     none = films("none", "--set", "sample.guidance={audio: 0, video: 0}")
     assert isinstance(guided["logit"], float)
     assert alone["logit"] is None

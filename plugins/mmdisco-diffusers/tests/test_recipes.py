@@ -35,6 +35,23 @@ def test_its_header_fetches_what_the_message_asks_for(name, registry, tmp_path, 
         assert f"#   {command}" in header
 
 
+def test_a_plan_needs_no_discriminator(registry, models, tmp_path, capsys, monkeypatch):
+    from mmdisco_cli import app
+
+    monkeypatch.chdir(tmp_path)
+    settings = [
+        f"backbones.audio.path={models('audioldm')}", f"backbones.video.path={models('animatediff')}",
+        "backbones.video.adapter=null", "request={seconds: 0.64, frames: 5, fps: 8, height: 32, width: 32}",
+    ]  # fmt: skip
+    chosen = [part for setting in settings for part in ("--set", setting)]
+    code = app.run(["sample", "--recipe", "audioldm-animatediff", "--dry-run", *chosen])
+    out, err = capsys.readouterr()
+    assert code == 0, err
+    assert "memory audio: unet: " in out
+    assert "missing: sample.weights: no weights/audioldm-animatediff.safetensors" in out
+    assert "mmdisco convert audioldm_animediff_vggsound.pt" in out
+
+
 @pytest.mark.parametrize(
     ("name", "audio", "video"),
     [("audioldm2-cogvideox", "audioldm2", "cogvideox"), ("stableaudio-wan", "stable-audio", "wan")],
