@@ -118,8 +118,9 @@ class DiffusersBackbone:
         self.stage.settle()
         if not isinstance(condition, Mapping):
             condition = repeated(self.encode_prompt([""], None, plan).positive, len(x))
-        dtype = self.parts.dtype(self.family.roles.denoiser[0])
-        return self.family.predict(x.to(dtype), t.to(x.device), cast(condition, dtype), plan).float()
+        there, dtype = self.stage.at("denoiser"), self.parts.dtype(self.family.roles.denoiser[0])
+        out = self.family.predict(x.to(there, dtype), t.to(there), cast(condition, there, dtype), plan)
+        return out.to(x.device).float()
 
     def encode(self, media: Tensor, plan: ModalityPlan) -> Tensor:
         """Return the latents (B, *latent_shape) of media (B, *media_shape)."""

@@ -114,11 +114,11 @@ class LTX2:
     ) -> State:
         """Return the native output of both for x (B, ...) at native times t (B,), which may differ between them."""
         self.stage.settle()
-        dtype, count = self.parts.dtype("transformer"), len(x["video"])
-        told = {m: cast(self._told(condition.get(m), m, count, plan), dtype) for m in MODALITIES}
-        sound, film = x["audio"].to(dtype), x["video"].to(dtype)
+        there, dtype, count = self.stage.at("denoiser"), self.parts.dtype("transformer"), len(x["video"])
+        told = {m: cast(self._told(condition.get(m), m, count, plan), there, dtype) for m in MODALITIES}
+        sound, film = x["audio"].to(there, dtype), x["video"].to(there, dtype)
         cells = tuple(film.shape[2:])
-        time = {m: t[m].to(film.device) for m in MODALITIES}
+        time = {m: t[m].to(there) for m in MODALITIES}
         out = self.parts.get("transformer")(
             hidden_states=pack(film),
             audio_hidden_states=sound.transpose(1, 2).flatten(2),
@@ -139,7 +139,8 @@ class LTX2:
             return_dict=False,
         )
         heard: Tensor = out[1].unflatten(2, (sound.shape[1], -1)).transpose(1, 2)
-        return {"audio": heard.float(), "video": unpack(out[0], cells).float()}
+        made = {"audio": heard, "video": unpack(out[0], cells)}
+        return {m: value.to(x[m].device).float() for m, value in made.items()}
 
     def encode(self, media: Mapping[str, Tensor], plan: Plan) -> State:
         """Return the mean latents of what is given, normalised."""

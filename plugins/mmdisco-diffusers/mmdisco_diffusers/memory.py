@@ -1,11 +1,12 @@
 """What a model will take of which memory, from its files alone."""
 
+from collections.abc import Mapping
+
 from mmdisco_diffusers.options import ModelOptions
 from mmdisco_diffusers.parts import Parts, Roles
 
 _TEXT = {
-    "keep": "stay on the device",
-    "cpu": "wait in main memory and visit the device for new prompts",
+    "cpu": "wait in main memory and visit {} for new prompts",
     "free": "are let go once the prompts are encoded, and loaded again for new ones",
 }
 
@@ -13,17 +14,30 @@ _TEXT = {
 def memory_lines(parts: Parts, roles: Roles, options: ModelOptions) -> tuple[str, ...]:
     """Return a line for each group of parts: its weights in bytes and where they lie."""
     streamed, visits = options.offload == "group", options.offload != "none"
-    denoiser, codec, text = (_size(parts, names) for names in (roles.denoiser, roles.codec, roles.text))
-    staying = (not streamed) * denoiser + (not visits) * codec + (options.text == "keep") * text
-    visiting = max(visits * codec, (options.text != "keep") * text)
-    flow = "is streamed to the device block by block" if streamed else "stays on the device"
-    place = "visits the device" if visits else "stays on the device"
+    sizes = {role: _size(parts, getattr(roles, role)) for role in ("denoiser", "codec", "text")}
+    place = {role: options.devices.get(role, "the device") for role in sizes}
+    stays = {"denoiser": not streamed, "codec": not visits, "text": options.text == "keep"}
+    passing = {
+        "denoiser": "is streamed to {} block by block",
+        "codec": "visits {}",
+        "text": _TEXT.get(options.text, ""),
+    }
+    told = {role: ("stays on {}" if stays[role] else passing[role]).format(place[role]) for role in sizes}
+    names = {role: " and ".join(name for name in getattr(roles, role) if parts.has(name)) for role in sizes}
     return (
-        f"{' and '.join(n for n in roles.denoiser if parts.has(n))}: {_gb(denoiser)} in {options.dtype}, {flow}",
-        f"{' and '.join(roles.codec)}: {_gb(codec)} in float32, {place}{_tricks(options)}",
-        f"{' and '.join(roles.text)}: {_gb(text)} in {options.dtype}, {_TEXT[options.text]}",
-        f"weights on the device: {_gb(staying)}, at most {_gb(staying + visiting)} at a time; activations come on top",
+        f"{names['denoiser']}: {_gb(sizes['denoiser'])} in {options.dtype}, {told['denoiser']}",
+        f"{names['codec']}: {_gb(sizes['codec'])} in float32, {told['codec']}{_tricks(options)}",
+        f"{names['text']}: {_gb(sizes['text'])} in {options.dtype}, {told['text']}",
+        *(_total(device, sizes, place, stays) for device in dict.fromkeys(place.values())),
     )
+
+
+def _total(device: str, sizes: Mapping[str, int], place: Mapping[str, str], stays: Mapping[str, bool]) -> str:
+    """Say what is on one device for good, and what comes on top of it at its worst."""
+    here = [role for role in sizes if place[role] == device]
+    staying = sum(sizes[role] for role in here if stays[role])
+    visiting = max((sizes[role] for role in here if not stays[role] and role != "denoiser"), default=0)
+    return f"weights on {device}: {_gb(staying)}, at most {_gb(staying + visiting)} at a time; activations come on top"
 
 
 def _size(parts: Parts, names: tuple[str, ...]) -> int:

@@ -15,6 +15,7 @@ class ModelOptions:
     offload: str = option(
         "none", "parts that visit the device only while they work", choices=("none", "codec", "group")
     )
+    devices: Mapping[str, str] = option({}, "where denoiser, codec or text work, if not on the run's device")
     text: str = option("cpu", "where text encoders wait between prompts", choices=("keep", "cpu", "free"))
     tiling: bool = option(False, "decode pictures or sound in overlapping tiles")
     slicing: bool = option(False, "decode one sample at a time inside the codec")

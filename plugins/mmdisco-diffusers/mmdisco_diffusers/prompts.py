@@ -32,7 +32,7 @@ class Prompts:
         if missing:
             with self.stage.text():
                 for prompt, negative, _ in missing:
-                    made = encode(prompt, negative, self.stage.device)
+                    made = encode(prompt, negative, self.stage.at("text"))
                     self._rows[prompt, negative, seconds] = _on_cpu(made[0]), _on_cpu(made[1])
         rows = [self._rows[pair] for pair in pairs]
         both = _stacked([row for row, _ in rows] + [row for _, row in rows], self.stage.device)
@@ -53,9 +53,11 @@ def pooled(value: Tensor) -> Tensor:
     return value.float() if value.ndim == 2 else value.float().mean(1)
 
 
-def cast(rows: Mapping[str, Tensor], dtype: torch.dtype) -> Row:
-    """Return a condition whose numbers, but not its masks, have the denoiser's format."""
-    return {key: value.to(dtype) if value.is_floating_point() else value for key, value in rows.items()}
+def cast(rows: Mapping[str, Tensor], device: torch.device, dtype: torch.dtype) -> Row:
+    """Return a condition on the denoiser's device; its numbers, but not its masks, take the denoiser's format."""
+    return {
+        key: value.to(device, dtype) if value.is_floating_point() else value.to(device) for key, value in rows.items()
+    }
 
 
 def _stacked(rows: Sequence[Row], device: torch.device) -> Row:

@@ -7,11 +7,14 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from mmdisco_cli.errors import UsageError
+from mmdisco_cli.errors import UsageError, did_you_mean
 from mmdisco_diffusers.memory import memory_lines
 from mmdisco_diffusers.options import ModelOptions
 from mmdisco_diffusers.parts import Parts, Roles
 from mmdisco_diffusers.weights_on_disk import name_weights
+
+ROLES = ("denoiser", "codec", "text")
+"""What may have a device of its own, as `Roles` has them."""
 
 
 class Stage:
@@ -20,6 +23,7 @@ class Stage:
     def __init__(self, parts: Parts, roles: Roles, options: ModelOptions) -> None:
         self.parts, self.roles, self.options = parts, roles, options
         self.device = torch.device("cpu")
+        self._own = {role: _device(role, name) for role, name in options.devices.items()}
         self._ready: set[str] = set()
 
     def fingerprint(self) -> str:
@@ -40,43 +44,49 @@ class Stage:
         self.device = device
         self._ready.clear()
 
+    def at(self, role: str) -> torch.device:
+        """Return where the denoiser, the codec or the text works."""
+        return self._own.get(role, self.device)
+
     def settle(self) -> None:
         """Put the denoiser where it works, once."""
         for name in self.roles.denoiser:
             if name in self._ready or not self.parts.has(name):
                 continue
-            part = self.parts.get(name)
-            if self.options.offload == "group" and self.device.type != "cpu":
+            part, device = self.parts.get(name), self.at("denoiser")
+            if self.options.offload == "group":
                 cpu = torch.device("cpu")
-                part.enable_group_offload(self.device, cpu, offload_type="block_level", num_blocks_per_group=1)
+                part.enable_group_offload(device, cpu, offload_type="block_level", num_blocks_per_group=1)
             else:
-                part.to(self.device)
+                part.to(device)
             self._ready.add(name)
 
     @contextmanager
     def text(self) -> Iterator[None]:
         """Have the text encoders on the device; where the recipe lets go of them, they are loaded anew each time."""
-        with torch.no_grad(), self._visiting(self.roles.text, self.options.text != "keep"):
+        with torch.no_grad(), self._visiting(self.roles.text, self.at("text"), self.options.text != "keep"):
             yield
         if self.options.text == "free":
             self.parts.drop(self.roles.text)
 
     def through_codec(self, work: Callable[[Tensor], Tensor], x: Tensor) -> Tensor:
-        """Return what work makes of x (B, ...), a chunk at a time, with the codec on the device."""
-        with torch.no_grad(), self._visiting(self.roles.codec, self.options.offload != "none"):
+        """Return what work makes of x (B, ...), a chunk at a time, with the codec on its device."""
+        there = self.at("codec")
+        with torch.no_grad(), self._visiting(self.roles.codec, there, self.options.offload != "none"):
             self._prepare_codec()
-            return torch.cat([work(chunk) for chunk in x.float().split(self.options.chunk)])
+            chunks = x.float().split(self.options.chunk)
+            return torch.cat([work(chunk.to(there)).to(x.device) for chunk in chunks])
 
     @contextmanager
-    def _visiting(self, names: tuple[str, ...], leave: bool) -> Iterator[None]:
-        """Have parts on the device for a while, or from now on."""
+    def _visiting(self, names: tuple[str, ...], device: torch.device, leave: bool) -> Iterator[None]:
+        """Have parts on a device for a while, or from now on."""
         modules = [part for name in names if self.parts.has(name) and hasattr(part := self.parts.get(name), "to")]
         for module in modules:
-            module.to(self.device)
+            module.to(device)
         try:
             yield
         finally:
-            if leave and self.device.type != "cpu":
+            if leave and device.type != "cpu":
                 for module in modules:
                     module.to("cpu")
 
@@ -92,3 +102,13 @@ class Stage:
                 except (AttributeError, NotImplementedError) as error:
                     raise UsageError(f"{trick}: a {type(codec).__name__} cannot do that") from error
         self._ready.add(name)
+
+
+def _device(role: str, name: str) -> torch.device:
+    """Return the device that a recipe gives to a role; raise UsageError where it knows no such role or device."""
+    if role not in ROLES:
+        raise UsageError(f"devices: unknown {role!r}{did_you_mean(role, ROLES)}")
+    try:
+        return torch.device(name)
+    except RuntimeError as error:
+        raise UsageError(f"devices.{role}: unknown device {name!r}") from error
