@@ -6,6 +6,7 @@ from mmdisco_diffusers.options import ModelOptions
 from mmdisco_diffusers.parts import Parts, Roles
 
 _TEXT = {
+    "keep": "stay on {}",
     "cpu": "wait in main memory and visit {} for new prompts",
     "free": "are let go once the prompts are encoded, and loaded again for new ones",
 }
@@ -20,7 +21,7 @@ def memory_lines(parts: Parts, roles: Roles, options: ModelOptions) -> tuple[str
     passing = {
         "denoiser": "is streamed to {} block by block",
         "codec": "visits {}",
-        "text": _TEXT.get(options.text, ""),
+        "text": _TEXT[options.text],
     }
     told = {role: ("stays on {}" if stays[role] else passing[role]).format(place[role]) for role in sizes}
     names = {role: " and ".join(name for name in getattr(roles, role) if parts.has(name)) for role in sizes}

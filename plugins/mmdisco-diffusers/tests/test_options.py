@@ -83,10 +83,8 @@ def test_the_codec_stays_or_visits(options, expected):
     parts = Told()
     stage = Stage(parts, ROLES, ModelOptions(**options))
     stage.to(torch.device("cuda"))
-    with (
-        pytest.raises(ZeroDivisionError),
-        stage._visiting(ROLES.codec, stage.at("codec"), stage.options.offload != "none"),
-    ):
+    visit = stage._visiting(ROLES.codec, stage.at("codec"), stage.options.offload != "none")
+    with pytest.raises(ZeroDivisionError), visit:
         _ = 1 / 0  # even where it fails
     assert parts.moves == expected
 
@@ -153,8 +151,9 @@ def test_a_tiled_codec_decodes_in_tiles_that_fit_together(models, monkeypatch):
     found, expected = tiled.decode(latent, plan), whole.decode(latent, plan)
     assert len(tiles) > 4
     assert max(shape[-1] for shape in tiles) <= 16
-    # Tiles see less of one another than the whole does, but no more than that.
-    assert 0 < (found - expected).abs().mean() < 0.2 * expected.abs().mean()
+    # Each tile is normalised by itself, so they agree in what is there, not in every level.
+    correlation = torch.corrcoef(torch.stack([found.flatten(), expected.flatten()]))[0, 1]
+    assert 0.9 < correlation < 1
 
 
 def test_a_device_is_known_or_named():
