@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch.nn.modules.module import register_module_forward_pre_hook
 
-from mmdisco_cli.diffusion.backbone import Condition, ModalityInfo, ModalityPlan, Request
+from mmdisco_cli.diffusion.backbone import BackboneInfo, Condition, ModalityInfo, ModalityPlan, Plan, Request
 from mmdisco_cli.diffusion.schedules import Levels, cosine
 from mmdisco_cli.testing import check_backbone
 
@@ -51,6 +51,16 @@ def swapped(levels: Levels) -> Levels:
     return Levels(levels.t, levels.sigma, levels.alpha)
 
 
+def louder(levels: Levels) -> Levels:
+    """Raise alpha faster than sigma, so that only sigma is wrong."""
+    grown = (levels.t.max() - levels.t) / levels.t.max()
+    return Levels(levels.t, levels.alpha + 10 * grown, 1 + grown)
+
+
+def drawn(x):
+    return x + torch.randn_like(x)
+
+
 def of_the_batch(u):
     return cosine().levels_at(u * u.mean() / u.mean().clamp(min=1e-9) * (0.5 if len(u) == 1 else 1))
 
@@ -83,6 +93,9 @@ def test_an_honest_backbone_passes():
         ("plan", lambda self, r: ModalityPlan((2, 5), (1, 10), 10.0, 3.0), "10 steps at 10 Hz are not 3 s"),
         ("grid", lambda self, steps, plan: cosine().grid(steps + 1), r"grid: t is \(6,\), not \(5,\)"),
         ("grid", lambda self, steps, plan: swapped(cosine().grid(steps)), "grid: alpha falls"),
+        ("grid", lambda self, steps, plan: louder(cosine().grid(steps)), "grid: sigma rises"),
+        ("grid", lambda self, steps, plan: Levels(*(v / 0 for v in cosine().grid(steps))), "grid: t is not finite"),
+        ("levels_at", lambda self, u, plan: louder(cosine().levels_at(u)), "levels_at: sigma rises"),
         ("levels_at", lambda self, u, plan: swapped(cosine().levels_at(u)), "levels_at: alpha falls"),
         ("levels_at", lambda self, u, plan: of_the_batch(u), "levels_at depends on the rest of the batch"),
         ("predict", lambda self, x, t, c, plan: x.mul_(2), "the caller's audio were written to"),
@@ -102,6 +115,23 @@ def test_an_honest_backbone_passes():
         ("predict", lambda self, x, t, c, plan: ask_the_network(x), "the network was asked for: .*example.invalid"),
         ("encode_prompt", lambda self, p, n, plan: longer_negative(self, p), "negative condition cannot be stacked"),
         ("decode", lambda self, latent, plan: latent, r"decode gives \(2, 2, 5\), not \(2, 1, 10\)"),
+        (
+            "decode",
+            lambda self, latent, plan: Tone.decode(self, latent.mul_(2), plan),
+            "the caller's audio were written to",
+        ),
+        (
+            "decode",
+            lambda self, latent, plan: drawn(Tone.decode(self, latent, plan)),
+            "decode gives two answers to one",
+        ),
+        (
+            "decode",
+            lambda self, latent, plan: Tone.decode(self, latent, plan) / 0,
+            "decode gives values that are not finite",
+        ),
+        ("encode", lambda self, media, plan: media, r"encode gives \(2, 1, 10\), not \(2, 2, 5\)"),
+        ("encode", lambda self, media, plan: drawn(Tone.encode(self, media, plan)), "encode gives two answers to one"),
         ("encode", lambda self, media, plan: media.clamp_(0), "the caller's audio were written to"),
     ],
 )
@@ -110,6 +140,104 @@ def test_a_broken_promise_is_named(member, broken, message):
     backbone = dishonest() if callable(broken) else Tone(**{member: broken})
     with pytest.raises(AssertionError, match=message):
         check_backbone(backbone)
+
+
+@dataclass(frozen=True)
+class Chord:
+    """Two tones from one model, as a `JointBackbone`."""
+
+    @property
+    def info(self):
+        return BackboneInfo((INFO, replace(INFO, modality="other")), "chord")
+
+    def plan(self, request):
+        one = Tone().plan(request)
+        return Plan({"audio": one, "other": one})
+
+    def grid(self, steps, plan):
+        return dict.fromkeys(("audio", "other"), cosine().grid(steps))
+
+    def levels_at(self, u, plan):
+        return dict.fromkeys(("audio", "other"), cosine().levels_at(u))
+
+    def encode_prompt(self, prompts, negatives, plan):
+        return dict.fromkeys(("audio", "other"), Tone().encode_prompt(prompts, negatives, plan))
+
+    def predict(self, x, t, condition, plan):
+        return {m: Tone().predict(v, t[m], condition.get(m), plan) for m, v in x.items()}
+
+    def encode(self, media, plan):
+        return {m: Tone().encode(v, plan) for m, v in media.items()}
+
+    def decode(self, latent, plan):
+        return {m: Tone().decode(v, plan) for m, v in latent.items()}
+
+
+def test_an_honest_model_of_two_modalities_passes():
+    check_backbone(Chord(), Request(seconds=2.0))
+
+
+@pytest.mark.parametrize(
+    ("member", "broken", "message"),
+    [
+        ("plan", lambda self, r: Plan({"audio": Tone().plan(r)}), "plan and info name different modalities"),
+        (
+            "predict",
+            lambda self, x, t, c, plan: {"audio": x["audio"]},
+            r"predict gives \['audio'\], not \['audio', 'other'\]",
+        ),
+        (
+            "predict",
+            lambda self, x, t, c, plan: {m: v * t["audio"].mean() for m, v in x.items()},
+            "sample 0 is predicted otherwise alone",
+        ),
+        ("decode", lambda self, latent, plan: {}, r"decode gives \[\], not \['audio', 'other'\]"),
+    ],
+)
+def test_a_promise_that_a_joint_model_breaks_is_named(member, broken, message):
+    with pytest.raises(AssertionError, match=message):
+        check_backbone(type("Dishonest", (Chord,), {member: broken})())
+
+
+@dataclass(frozen=True)
+class Drawing(Tone):
+    """A tone that draws by itself, by the keys of its samples."""
+
+    keys: torch.Tensor | None = None
+
+    def keyed(self, keys):
+        return replace(self, keys=keys)
+
+    def own(self, count):
+        keys = [0] if self.keys is None else self.keys.tolist()
+        draws = [torch.randn(1, 1, generator=torch.Generator().manual_seed(key)) for key in keys]
+        return torch.stack(draws * (count // len(draws)))
+
+    def predict(self, x, t, condition, plan):
+        return Tone.predict(self, x, t, condition, plan) + 0.1 * self.own(len(x))
+
+    def decode(self, latent, plan):
+        return Tone.decode(self, latent, plan) + self.own(len(latent))
+
+
+def test_a_model_may_draw_by_its_samples_keys():
+    check_backbone(Drawing())
+
+
+@pytest.mark.parametrize(("member", "how"), [("predict", "draws otherwise alone"), ("decode", "is decoded otherwise")])
+def test_draws_that_follow_the_batch_are_noticed(member, how):
+    class Sharing(Drawing):
+        def keyed(self, keys):
+            # All samples draw by the last one's key, in one of its members.
+            return Sharing(keys=keys)
+
+    def shared(self, *arguments):
+        own = self if self.keys is None else replace(self, keys=self.keys[-1:].expand(len(self.keys)))
+        return getattr(Drawing, member)(own, *arguments)
+
+    setattr(Sharing, member, shared)
+    with pytest.raises(AssertionError, match=f"sample 0 {how}"):
+        check_backbone(Sharing())
 
 
 def test_a_memory_that_outlives_a_run_is_noticed():

@@ -9,7 +9,13 @@ def test_tone():
 from collections.abc import Sequence
 
 from mmdisco_cli.diffusion.backbone import Backbone, Base, JointBackbone, Request, as_joint
-from mmdisco_cli.testing.contract import check_description, check_levels, check_media, check_predictions
+from mmdisco_cli.testing.contract import (
+    check_description,
+    check_keys,
+    check_levels,
+    check_media,
+    check_predictions,
+)
 from mmdisco_cli.testing.network import no_network
 from mmdisco_cli.testing.sampling import check_cfg, check_sampling
 
@@ -30,7 +36,8 @@ def check_backbone(
 
     They are: shapes and layouts; levels that only ever get cleaner; predictions that depend on a sample's own x, t and
     condition alone, under CFG too; samples fixed by their seed, and untouched by a guidance of weight 0; media and
-    latents that become one another; nothing of the caller's written to; nothing fetched.
+    latents that become one another, the same each time; draws of the model's own that follow a sample's key; nothing of
+    the caller's written to; nothing fetched.
 
     Raises:
         AssertionError: naming the first promise that is broken.
@@ -44,3 +51,4 @@ def check_backbone(
         check_cfg(base, len(prompts), tolerance)
         check_sampling(base, len(prompts), steps)
         check_media(base, len(prompts))
+        check_keys(base, len(prompts), tolerance)

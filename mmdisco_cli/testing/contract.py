@@ -4,7 +4,7 @@ from collections.abc import Mapping
 
 import torch
 
-from mmdisco_cli.diffusion.backbone import Base, ModalityPlan, Payload, Request, State
+from mmdisco_cli.diffusion.backbone import Base, ModalityPlan, Payload, Request, State, keyed
 from mmdisco_cli.diffusion.schedules import Levels, log_snr
 from mmdisco_cli.testing.expecting import (
     expect,
@@ -107,5 +107,25 @@ def check_media(base: Base, batch: int) -> None:
     latents = noise({name: plan.latent_shape for name, plan in base.plan.modalities.items()}, batch)
     media = noise({name: plan.media_shape for name, plan in base.plan.modalities.items()}, batch)
     media = {name: value.clamp(-1, 1) for name, value in media.items()}
-    expect_state(unchanged(lambda: base.backbone.decode(latents, base.plan), latents), media, "decode")
-    expect_state(unchanged(lambda: base.backbone.encode(media, base.plan), media), latents, "encode")
+    shown = unchanged(lambda: base.backbone.decode(latents, base.plan), latents)
+    expect_state(shown, media, "decode")
+    expect_close(base.backbone.decode(latents, base.plan), shown, 0.0, "decode gives two answers to one question")
+    found = unchanged(lambda: base.backbone.encode(media, base.plan), media)
+    expect_state(found, latents, "encode")
+    expect_close(base.backbone.encode(media, base.plan), found, 0.0, "encode gives two answers to one question")
+
+
+def check_keys(base: Base, batch: int, tolerance: float) -> None:
+    """Expect a model that draws by itself to draw for each sample by that sample's key alone."""
+    keys = torch.arange(1, batch + 1)
+    levels = base.backbone.levels_at(torch.linspace(0.3, 0.8, batch), base.plan)
+    t = {name: level.t for name, level in levels.items()}
+    x = noise({name: plan.latent_shape for name, plan in base.plan.modalities.items()}, batch)
+    both = keyed(base.backbone, keys)
+    together, shown = both.predict(x, t, {}, base.plan), both.decode(x, base.plan)
+    for i in range(batch):
+        own = keyed(base.backbone, keys[i : i + 1])
+        alone = own.predict(row(x, i), row(t, i), {}, base.plan)
+        expect_close(alone, row(together, i), tolerance, f"sample {i} draws otherwise alone: each has its own key")
+        seen = own.decode(row(x, i), base.plan)
+        expect_close(seen, row(shown, i), tolerance, f"sample {i} is decoded otherwise alone: each has its own key")
