@@ -38,7 +38,8 @@ class MediaInfo:
     """What a file holds. Times count from the file's own zero: the start of its earliest stream, where players begin.
 
     `zero` is that instant in the container's time stamps. A span is None where the stream is missing. `pixel_aspect` is
-    width over height of a stored pixel, `height` and `width` are those of the stored picture, 0 where there is none.
+    width over height of a stored pixel, `height` and `width` are those of the stored picture, 0 where there is none;
+    `rate` is how many pictures a second the container declares.
     """
 
     path: str
@@ -48,6 +49,7 @@ class MediaInfo:
     pixel_aspect: Fraction = Fraction(1)
     height: int = 0
     width: int = 0
+    rate: Fraction | None = None
 
     def span(self, modalities: Sequence[str] = ("audio", "video")) -> Span:
         """Return the stretch that all `modalities` cover; raise DataError where there is none."""
@@ -74,8 +76,9 @@ def probe(path: str | os.PathLike[str]) -> MediaInfo:
         seen, heard = (spans.get(stream.index) if stream else None for stream in (video, audio))
         aspect = (video and video.sample_aspect_ratio) or Fraction(1)
         height, width = (video.height, video.width) if video else (0, 0)
+        rate = video.average_rate if video else None
     zero = min((span.start for span in (seen, heard) if span), default=Fraction(0))
-    return MediaInfo(os.fspath(path), zero, _moved(seen, zero), _moved(heard, zero), aspect, height, width)
+    return MediaInfo(os.fspath(path), zero, _moved(seen, zero), _moved(heard, zero), aspect, height, width, rate)
 
 
 def check_covered(info: MediaInfo, modality: str, window: Span, slack: Fraction) -> None:

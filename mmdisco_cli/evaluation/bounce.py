@@ -26,7 +26,7 @@ from mmdisco_cli.evaluation.alignment import METRICS as ALIGNMENT
 from mmdisco_cli.evaluation.bootstrap import Measure, correlation, estimate, gap_closed, mean_of, ratio
 from mmdisco_cli.evaluation.cache import Cache
 from mmdisco_cli.evaluation.clip_sets import ClipSet, watch_all
-from mmdisco_cli.evaluation.distances import distances
+from mmdisco_cli.evaluation.distances import distances, sources
 from mmdisco_cli.evaluation.events import TOLERANCE, Match, match_events
 from mmdisco_cli.evaluation.extractors.networks import Networks, measure_networks, with_networks
 from mmdisco_cli.evaluation.features import DEFINITIONS, features_of, stacked
@@ -108,7 +108,7 @@ def evaluate(recipe: Recipe, options: EvalOptions, ranks: Ranks) -> Report | Non
         rows = {row: stacked([one.features for one in watched[row]]) for row in ("real", "independent", "guided")}
         metrics |= distances(rows, features, chosen, seed=options.seed)
     judged, lines = judge_discriminator(recipe, chosen, films["real"])
-    table = tables(metrics, networks.metrics)
+    table, told = tables(metrics, networks.metrics), [*sources(metrics), ""]
     metrics |= judged
     files = [
         write_lines(folder / "per_clip.jsonl", [row_of(row, one) for row, items in watched.items() for one in items]),
@@ -117,7 +117,7 @@ def evaluate(recipe: Recipe, options: EvalOptions, ranks: Ranks) -> Report | Non
     clips = with_events(scores.clips, watched)
     if clips:
         files.append(write_rows(folder / f"clips.{options.rows}", [clip.values for clip in clips]))
-    return Report(n, metrics, protocol(recipe, options, sets, watched), [*table, *lines], files, clips)
+    return Report(n, metrics, protocol(recipe, options, sets, watched), [*table, *told, *lines], files, clips)
 
 
 def watch_rows(films: Mapping[str, Sequence[Film]], options: EvalOptions, ranks: Ranks) -> dict[str, ClipSet]:

@@ -18,7 +18,7 @@ from mmdisco_cli.sampling.manifest import complete_rows, read_settings
 from mmdisco_cli.training.distribution import Ranks
 
 SUFFIXES = (".mp4", ".mkv", ".webm", ".mov", ".avi", ".m4v", ".gif", ".mpg", ".mpeg", ".ts", ".flv", ".wmv")
-LISTED = 10
+LISTED = 20
 
 
 @dataclass(frozen=True)

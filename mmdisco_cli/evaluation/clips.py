@@ -16,6 +16,7 @@ from mmdisco_cli.data.options import ClipsOptions
 from mmdisco_cli.errors import UsageError
 from mmdisco_cli.evaluation.cache import Cache
 from mmdisco_cli.evaluation.clip_sets import ClipSet, list_clips, watch_all
+from mmdisco_cli.evaluation.distances import sources
 from mmdisco_cli.evaluation.extractors.networks import measure_networks, with_networks
 from mmdisco_cli.evaluation.features import SAMPLE_RATE
 from mmdisco_cli.evaluation.films import MAY_FAIL, Film, Frame, frame_of, require_film
@@ -183,7 +184,7 @@ def _report(
         **sampler,
     }
     files = [write_rows(folder / f"clips.{options.rows}", [clip.values for clip in scores.clips]), *plots]
-    return Report(n, metrics, protocol, [*table, "", *lines], files, scores.clips)
+    return Report(n, metrics, protocol, [*table, "", *sources(metrics), "", *lines], files, scores.clips)
 
 
 def _sampler(recipe: Recipe, options: EvalOptions) -> dict[str, Any]:

@@ -9,7 +9,7 @@ from mmdisco_cli.commands.options import EvalOptions
 from mmdisco_cli.errors import DataError
 from mmdisco_cli.evaluation.bootstrap import estimate, mean_of
 from mmdisco_cli.evaluation.report import Report, align
-from mmdisco_cli.evaluation.tabulate import cell
+from mmdisco_cli.evaluation.tabulate import cell, read_parquet
 
 METRICS: tuple[str, ...] = ()
 ROWS = ("guided", "samples", "independent")
@@ -66,22 +66,29 @@ def figures(pairs: Sequence[tuple[float | None, float | None]], seed: int) -> di
 
 def read_clips(run: Path) -> dict[str, Values]:
     """Return the columns of numbers of a run's samples by file name; raise DataError where nothing was written."""
-    path = run / "clips.csv"
-    try:
-        with path.open(encoding="utf-8", newline="") as stream:
-            rows = list(csv.DictReader(stream))
-    except OSError as error:
-        raise DataError(f"{path}: {error.strerror}: `mmdisco eval --out {run}` writes it") from error
+    rows = _rows(run)
     chosen = next((name for name in ROWS if any(row["row"] == name for row in rows)), None)
     return {Path(row["path"]).name: _numbers(row) for row in rows if row["row"] == chosen}
 
 
-def _numbers(row: Mapping[str, str]) -> dict[str, float | None]:
+def _rows(run: Path) -> list[Mapping[str, Any]]:
+    path = run / "clips.csv"
+    packed = path.with_suffix(".parquet")
+    if packed.is_file() and not path.is_file():
+        return read_parquet(packed)
+    try:
+        with path.open(encoding="utf-8", newline="") as stream:
+            return list(csv.DictReader(stream))
+    except OSError as error:
+        raise DataError(f"{path}: {error.strerror}: `mmdisco eval --out {run}` writes it") from error
+
+
+def _numbers(row: Mapping[str, Any]) -> dict[str, float | None]:
     found: dict[str, float | None] = {}
     for name, text in row.items():
         if name not in LABELS:
             try:
-                found[name] = float(text) if text else None
+                found[name] = None if text in (None, "") else float(text)
             except ValueError:
                 continue
     return found

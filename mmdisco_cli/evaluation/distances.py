@@ -98,6 +98,31 @@ def frechet_record(x: Tensor, reference: Tensor, seed: int = 0) -> dict[str, Any
     return spread | size_of(x, reference)
 
 
+def sources(metrics: Mapping[str, Any]) -> list[str]:
+    """Return what distances are never told without, a line a kind of feature: clips, dimensions, network, weights."""
+    names: dict[str, list[str]] = {}
+    for name, figures in metrics.items():
+        sized = {row: one for row, one in figures.items() if isinstance(one, Mapping) and "dimension" in one}
+        if not sized:
+            continue
+        one = next(iter(sized.values()))
+        counts = ", ".join(f"{figure['n']} {row}" for row, figure in sized.items())
+        about = source_of(name, figures)
+        line = f"D {one['dimension']}, N {counts}, {one['n_reference']} reference" + (f"; {about}" if about else "")
+        names.setdefault(line, []).append(name)
+    return [f"{', '.join(found)}: {line}" for line, found in names.items()]
+
+
+def source_of(name: str, figures: Mapping[str, Any]) -> str:
+    """Return the network of a metric with its preset and the hash of its weights, empty where there is none."""
+    about = figures.get("protocol") or next((f.about for f in BUILT_IN if name in (f.kernel, f.frechet)), {})
+    weights = about.get("weights") or {}
+    parts = [about.get("extractor"), about.get("preset")]
+    if weights:
+        parts.append(f"{weights['file']} SHA-256 {weights['sha256']}")
+    return ", ".join(part for part in parts if part)
+
+
 def _kernel(sets: Mapping[str, Tensor], reference: Tensor, scale: Scale) -> dict[str, Any]:
     found = {row: kernel_distance(x, reference, scale) for row, x in sets.items()}
     table: dict[str, Any] = {row: one.as_json() | size_of(sets[row], reference) for row, one in found.items()}

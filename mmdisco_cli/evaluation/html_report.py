@@ -8,6 +8,7 @@ from typing import Any
 
 from mmdisco_cli.data.media import replacing
 from mmdisco_cli.errors import DataError
+from mmdisco_cli.evaluation.distances import source_of
 from mmdisco_cli.evaluation.health import FLAGS
 from mmdisco_cli.evaluation.report import Report
 from mmdisco_cli.evaluation.scoring import ScoredClip, added
@@ -106,7 +107,8 @@ def table_html(metrics: Mapping[str, Any]) -> str:
     rows = [row for row in ROWS if any(row in figures for figures in named.values())]
     head = "".join(f"<th>{row}</th>" for row in rows)
     body = "".join(
-        f"<tr><td>{_title(name)}</td>{''.join(f'<td>{_sized(figures.get(row))}</td>' for row in rows)}</tr>"
+        f"<tr><td>{_title(name)}{_source(name, metrics[name])}</td>"
+        f"{''.join(f'<td>{_sized(figures.get(row))}</td>' for row in rows)}</tr>"
         for name, figures in named.items()
         if figures
     )
@@ -212,6 +214,12 @@ def _sized(figure: Mapping[str, Any] | None) -> str:
     if not figure or "dimension" not in figure:
         return told
     return f"{told}<br><small>n {figure['n']}, reference {figure['n_reference']}, D {figure['dimension']}</small>"
+
+
+def _source(name: str, figures: Mapping[str, Any]) -> str:
+    """Return the network and the weights that a figure comes from."""
+    told = source_of(name, figures)
+    return f'<br><small class="source">{escape(told)}</small>' if told else ""
 
 
 def _value(figure: Mapping[str, Any]) -> str:

@@ -4,10 +4,12 @@ import csv
 import json
 from collections.abc import Iterable, Mapping, Sequence
 from importlib import import_module
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
 from mmdisco_cli.data.media import replacing
+from mmdisco_cli.errors import DataError, UsageError
 from mmdisco_cli.evaluation.report import align
 
 NONE = "-"
@@ -54,6 +56,17 @@ def _write_parquet(path: Path, rows: Sequence[Mapping[str, Any]]) -> Path:
     with replacing(path) as part:
         parquet.write_table(table.from_pylist([dict(row) for row in rows]), part)
     return path
+
+
+def read_parquet(path: Path) -> list[Mapping[str, Any]]:
+    """Return the lines of a .parquet; raise UsageError without pyarrow, DataError where it cannot be read."""
+    if find_spec("pyarrow") is None:
+        raise UsageError(f"{path}: reading it needs pyarrow: pip install pyarrow")
+    try:
+        rows: list[Mapping[str, Any]] = import_module("pyarrow.parquet").read_table(path).to_pylist()
+    except (OSError, ValueError) as error:
+        raise DataError(f"{path}: cannot be read as Parquet") from error
+    return rows
 
 
 def _told(figure: Any) -> bool:

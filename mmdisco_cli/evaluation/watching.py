@@ -22,7 +22,7 @@ from mmdisco_cli.evaluation.features import NAMES, SAMPLE_RATE, features_from, p
 from mmdisco_cli.evaluation.motion import Grey, flow_length
 from mmdisco_cli.evaluation.onsets import ONSET_RATE, onset_envelope, onset_times
 
-VERSION = 2
+VERSION = 3
 """To be raised with every change of what is measured here: it names what is cached."""
 FULL = 0.999
 """Samples at least this large count as clipped."""
@@ -164,6 +164,10 @@ def _pictures(info: MediaInfo, span: Span, analysis: Analysis) -> _Pictures:
     if len(motion) > 1:
         motion[0] = motion[1]
     own = _rate(stamps, span)
+    if analysis.fps is None and info.rate and _is_even(stamps, info.rate):
+        # Stamps of Matroska are whole milliseconds; pictures that come evenly are timed by the rate, as everybody does.
+        own = float(info.rate)
+        times = [float(stamps[0] + k / info.rate) for k in range(len(stamps))]
     facts = {
         "video": [float(span.start), float(span.stop)],
         "pictures": len(stamps),
@@ -222,6 +226,11 @@ def _rate(stamps: list[Fraction], span: Span) -> float:
     if len(stamps) > 1 and stamps[-1] > stamps[0]:
         return float((len(stamps) - 1) / (stamps[-1] - stamps[0]))
     return float(1 / (span.stop - span.start)) if span.stop > span.start else 1.0
+
+
+def _is_even(stamps: list[Fraction], rate: Fraction) -> bool:
+    """Return whether pictures come at a rate, but for stamps that are rounded to milliseconds."""
+    return all(abs(stamp - stamps[0] - k / rate) <= Fraction(1, 1000) for k, stamp in enumerate(stamps))
 
 
 def _varies(stamps: list[Fraction]) -> bool:

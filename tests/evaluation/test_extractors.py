@@ -10,6 +10,7 @@ from types import ModuleType
 import numpy as np
 import pytest
 import torch
+from small_models import write_recipe
 from torchvision.transforms import InterpolationMode
 from torchvision.transforms.functional import resize
 
@@ -186,6 +187,27 @@ def test_a_plugins_extractor_is_measured_and_kept(make_plugin, in_empty_folder, 
     assert found["fd_loud"]["samples"].items() >= {"value": 0.0, "n": 5, "dimension": 2}.items()
     assert found["fd_loud"]["protocol"] == {"extractor": "loudness"}
     assert len(list(Path("runs/cache").rglob("*loud-1.npz"))) == 5
+
+
+@pytest.mark.slow
+def test_a_recipes_films_are_embedded_row_by_row(make_plugin, models, in_empty_folder, capsys):
+    make_plugin("mmdisco-loud", PLUGIN)
+    write_recipe(models, in_empty_folder)
+    arguments = ["eval", "--recipe", "small.yaml", "--extractor", "loud", "--metrics", "av_align", "--json"]
+    assert mmdisco(arguments) == ExitCode.OK
+    printed = capsys.readouterr()
+    found = json.loads(printed.out)["metrics"]
+    assert found.keys() == {"av_align", "fd_loud", "kd_loud"}
+    rows = {"real", "independent", "guided"}
+    assert found["fd_loud"].keys() == rows | {"protocol"}
+    assert found["kd_loud"].keys() == rows | {"ratio", "protocol"}
+    for row in rows:
+        assert found["fd_loud"][row].items() >= {"n": 6, "n_reference": 6, "dimension": 2}.items()
+    # Strikes of balls against the noise of untrained models.
+    assert found["fd_loud"]["independent"]["value"] > found["fd_loud"]["real"]["value"]
+    assert "fd loud" in printed.err
+    assert mmdisco(["eval", "--recipe", "gaussians", "--extractor", "loud"]) == ExitCode.USAGE
+    assert "protocol bounce or clips" in capsys.readouterr().err
 
 
 @pytest.mark.slow

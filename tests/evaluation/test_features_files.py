@@ -9,6 +9,7 @@ import pytest
 
 from mmdisco_cli.app import run as mmdisco
 from mmdisco_cli.errors import ExitCode
+from mmdisco_cli.evaluation.tabulate import write_rows
 
 pytestmark = pytest.mark.usefixtures("in_empty_folder")
 
@@ -119,6 +120,16 @@ def test_the_verdict_says_which_run_is_better_or_that_none_is(tmp_path, capsys):
     for other, text in (("b", "the second run is better"), ("c", "no difference can be told")):
         assert mmdisco(["eval", "--compare", "a", other]) == ExitCode.OK
         assert text in capsys.readouterr().err
+
+
+def test_a_run_kept_as_parquet_compares_too(tmp_path, capsys):
+    pytest.importorskip("pyarrow", reason="pyarrow is not installed")
+    rows = [{"row": "guided", "path": f"{k}.mp4", "sha256": "0", "flags": "", "av_align": 0.0} for k in range(4)]
+    for name, value in (("a", 0.0), ("b", 0.5)):
+        Path(name).mkdir()
+        write_rows(Path(name) / "clips.parquet", [{**row, "av_align": value} for row in rows])
+    found = compared(capsys, "--compare", "a", "b")["metrics"]["av_align"]
+    assert (found["a"]["value"], found["difference"]["value"], found["n"]) == (0.0, 0.5, 4)
 
 
 def test_runs_without_clips_in_common_do_not_compare(tmp_path, capsys):

