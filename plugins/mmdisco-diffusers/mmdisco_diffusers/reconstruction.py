@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 from torchaudio.functional import resample
 
-from mmdisco_cli.diffusion.backbone import Backbone, ModalityPlan, Request
+from mmdisco_cli.diffusion.backbone import Request, as_joint
 from mmdisco_cli.sampling.given import read_media
 from mmdisco_diffusers import mmdisco_backbones
 from mmdisco_diffusers.mel import MelFormat, log_mel, mel_format
@@ -29,13 +29,11 @@ def log_mel_distance(found: Tensor, expected: Tensor, form: MelFormat = FORM) ->
     return float((mels[0] - mels[1]).abs()[heard].mean() * DECIBELS)
 
 
-def reconstruction(model: Backbone, sound: Tensor, plan: ModalityPlan) -> float:
-    """Return the log-mel distance in dB between sound (B, channels, samples) and what its latents become.
+def reconstruction(sound: Tensor, again: Tensor, rate: int) -> float:
+    """Return the log-mel distance in dB between sound (B, channels, samples) and what its latents became.
 
     Both are brought to one loudness first: mel models were trained on one.
     """
-    rate = round(plan.rate or 0)
-    again = model.decode(model.encode(sound, plan), plan)
     both = [resample(x, rate, FORM.sample_rate) if rate != FORM.sample_rate else x for x in (again, sound)]
     loudness = [x.square().mean().sqrt().clamp_min(1e-6) for x in both]
     return log_mel_distance(both[0] * loudness[1] / loudness[0], both[1])
@@ -43,7 +41,7 @@ def reconstruction(model: Backbone, sound: Tensor, plan: ModalityPlan) -> float:
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Measure a model on disk and print the distance."""
-    specs = {spec.name: spec for spec in mmdisco_backbones() if spec.modalities == ("audio",)}
+    specs = {spec.name: spec for spec in mmdisco_backbones() if "audio" in spec.modalities}
     parser = argparse.ArgumentParser(prog="python -m mmdisco_diffusers.reconstruction", description="Test a codec.")
     parser.add_argument("backbone", choices=sorted(specs))
     parser.add_argument("path", help="folder of the model, or its name on the hub")
@@ -51,11 +49,14 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--seconds", type=float, default=5.0)
     chosen = parser.parse_args(arguments)
     spec, request = specs[chosen.backbone], Request(seconds=chosen.seconds)
-    model: Backbone = spec.factory()("audio", spec.options(path=chosen.path), request)
-    plan = model.plan(request)
+    model = as_joint(spec.factory()("audio", spec.options(path=chosen.path), request))
+    whole = model.plan(request)
+    plan = whole.modalities["audio"]
     sound = read_media(chosen.clip, "audio", plan)[None]
     with torch.no_grad():
-        print(f"log-mel distance {reconstruction(model, sound, plan):.2f} dB over {plan.seconds:g} s of {chosen.clip}")
+        latent = model.encode({"audio": sound}, whole)
+        distance = reconstruction(sound, model.decode(latent, whole)["audio"], round(plan.rate or 0))
+    print(f"log-mel distance {distance:.2f} dB over {plan.seconds:g} s of {chosen.clip}")
 
 
 if __name__ == "__main__":

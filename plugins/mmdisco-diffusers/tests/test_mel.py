@@ -113,7 +113,7 @@ def test_the_distance_is_in_decibels():
     assert log_mel_distance(sound(), sound() / 10, FORM) == pytest.approx(20.0, abs=0.5)
 
 
-@pytest.mark.parametrize("family", ["audioldm", "audioldm2", "stable-audio"])
+@pytest.mark.parametrize("family", ["audioldm", "audioldm2", "stable-audio", "longcat", "ltx2"])
 def test_a_model_on_disk_is_measured_on_a_clip(family, models, tmp_path, capsys):
     from mmdisco_cli.data.media import write_mp4
     from mmdisco_diffusers.reconstruction import main
@@ -126,16 +126,28 @@ def test_a_model_on_disk_is_measured_on_a_clip(family, models, tmp_path, capsys)
 
 
 def test_reconstruction_is_what_the_distance_says():
-    class Exact:
-        parts = None
+    assert reconstruction(sound(), sound() / 3, 16000) < 1e-4  # loudness is no difference
+    codec = MelCodec(OnlyMel(), normalise=False, default_frames=25)
+    plan = codec.plan(Request(seconds=1.0), 16)
+    again = codec.decode(codec.encode(sound(), plan), plan)
+    assert reconstruction(sound(), again, 16000) == pytest.approx(log_mel_distance(again, sound()), abs=0.5)
 
-        def plan(self, request):
-            return MelCodec(OnlyMel(), False, 25).plan(Request(seconds=1.0), 16)
 
-        def encode(self, media, plan):
-            return media
-
-        def decode(self, latent, plan):
-            return latent
-
-    assert reconstruction(Exact(), sound(), Exact().plan(None)) < 1e-4
+def test_ltx2_hears_the_mel_that_others_compute(backbone, monkeypatch):
+    model = backbone("ltx2")
+    plan = model.plan(Request(frames=9, fps=24, height=64, width=64))
+    heard, vae = [], model.parts.get("audio_vae")
+    encode = vae.encode
+    monkeypatch.setattr(vae, "encode", lambda mel: heard.append(mel) or encode(mel))
+    wave = torchaudio.functional.resample(sound()[..., :6000], 16000, 24000)
+    model.encode({"audio": torch.cat([wave, wave / 2], 1)}, plan)
+    transform = torchaudio.transforms.MelSpectrogram(
+        16000, 1024, 1024, 160, 0.0, 8000.0, n_mels=64, power=1.0, center=True, pad_mode="reflect", norm="slaney",
+        mel_scale="slaney",
+    )  # fmt: skip
+    both = torchaudio.functional.resample(torch.cat([wave, wave / 2], 1), 24000, 16000)
+    expected = transform(both).clamp_min(1e-5).log().transpose(2, 3)
+    frames = heard[0].shape[2]
+    assert heard[0].shape == (1, 2, 33, 64)  # nine cells, the first of one frame
+    # The last frames look beyond the end, where the one sees a reflection and the other silence.
+    assert (heard[0][:, :, : frames - 4] - expected[:, :, : frames - 4]).abs().max() < 1e-3
