@@ -40,6 +40,11 @@ class LoadedDiscriminator:
     path: Path
     fingerprint: str
 
+    @property
+    def knows_given(self) -> bool:
+        """Return whether its training showed it modalities that are almost clean, as given ones are held."""
+        return float(self.about.get("given_fraction", 0)) > 0
+
 
 @dataclass(frozen=True)
 class Assembly:

@@ -140,8 +140,7 @@ class _Reader:
         if pairs is None:
             return None
         for key, at, _ in pairs:
-            if bounds.by_modality and self.modalities is not None and key not in self.modalities:
-                self.problem(at, _join(path, key), f"unknown modality{did_you_mean(key, self.modalities)}")
+            self.modality(at, key, _join(path, key), bounds)
         return {key: self.read(value, hint, _join(path, key), bounds) for key, _, value in pairs}
 
     def sequence(self, node: Node, arguments: tuple[Any, ...], path: str, bounds: Bounds) -> tuple[Any, ...] | None:
@@ -153,10 +152,17 @@ class _Reader:
         if len(items) != len(hints):
             self.problem(node, path, f"expected {len(hints)} values, got {len(items)}")
             return None
+        for i, item in enumerate(items):
+            self.modality(item, item.value, f"{path}[{i}]", bounds)
         return tuple(
             self.read(item, hint, f"{path}[{i}]", bounds)
             for i, (item, hint) in enumerate(zip(items, hints, strict=True))
         )
+
+    def modality(self, node: Node, name: Any, path: str, bounds: Bounds) -> None:
+        """Note a name that should be a modality's and is none of this recipe's."""
+        if bounds.by_modality and self.modalities is not None and name not in self.modalities:
+            self.problem(node, path, f"unknown modality{did_you_mean(str(name), self.modalities)}")
 
     def scalar(self, node: Node, hint: type, path: str, bounds: Bounds) -> Any:
         value = _parse(node, hint) if isinstance(node, ScalarNode) else None

@@ -92,6 +92,8 @@ class SampleConfig:
     )
     joint_steps: int = option(1, "times that ddpm or ddim takes a step, noising again in between", minimum=1)
     joint_window: tuple[float, float] = option((-20.0, 20.0), "log-SNR between which steps are taken again")
+    gibbs: tuple[str, ...] = option((), "modalities made anew afterwards, each given all others", by_modality=True)
+    gibbs_steps: int = option(20, "solver steps of each", minimum=1)
     threshold: float = option(0.0, "quantile of x_0 at which it is clipped and rescaled; 0 never", minimum=0, maximum=1)
 
     def __post_init__(self) -> None:
@@ -107,8 +109,19 @@ class SampleConfig:
     def solver_keys(self) -> tuple[str, ...]:
         """The keys that decide what the base models alone make of noise; those added later only where they are used."""
         again = self.joint_steps > 1
-        used = {"joint_steps": again, "joint_window": again, "threshold": self.threshold > 0}
+        anew = len(self.gibbs) > 0
+        used = {
+            "joint_steps": again,
+            "joint_window": again,
+            "gibbs": anew,
+            "gibbs_steps": anew,
+            "threshold": self.threshold > 0,
+        }
         return ("sampler", "steps", "cfg", *(key for key, is_used in used.items() if is_used))
+
+    def solver(self) -> dict[str, Any]:
+        """Return the values of `solver_keys` as plain data."""
+        return {key: to_plain(getattr(self, key)) for key in self.solver_keys}
 
 
 @dataclass(frozen=True)

@@ -29,7 +29,7 @@ def option(
 ) -> T:
     """Declare a dataclass field; the bounds hold for every element of a tuple or mapping.
 
-    `by_modality` says that the keys of a mapping are names of modalities.
+    `by_modality` says that the keys of a mapping, or the elements of a tuple, are names of modalities.
     """
     metadata = {"bounds": Bounds(minimum, maximum, tuple(choices), by_modality, doc)}
     if isinstance(default, dict):

@@ -92,6 +92,8 @@ sample:
         ("sample.window=3", "sample.window: expected a list"),
         ("sample.guidance.smell=1", "sample.guidance.smell: unknown modality (known: x, y)"),
         ("sample.guidance=1", "sample.guidance: expected a mapping"),
+        ("sample.gibbs=[x, smell]", "sample.gibbs[1]: unknown modality (known: x, y)"),
+        ("sample.gibbs=x", "sample.gibbs: expected a list"),
         ("train.stepz=1", "train.stepz: unknown key (did you mean steps?)"),
         ("trian.steps=1", "trian: unknown key (did you mean train?)"),
         ("discriminator.heigth=1", "discriminator.heigth: unknown key (known: depth, frequencies, width)"),

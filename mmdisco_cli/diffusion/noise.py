@@ -23,9 +23,9 @@ def sample_keys(seed: int, indices: Sequence[int], model: str) -> Tensor:
     return torch.tensor([_key(seed, index, model, "draws") for index in indices])
 
 
-def initial_noise(seed: int, index: int, modality: str, shape: Sequence[int]) -> Tensor:
-    """Return the noise (*shape) that sample `index` starts from."""
-    return sample_noise(seed, index, modality, "initial", shape)
+def initial_noise(seed: int, index: int, modality: str, shape: Sequence[int], run: str = "") -> Tensor:
+    """Return the noise (*shape) that sample `index` starts from; every further `run` over it has noise of its own."""
+    return sample_noise(seed, index, modality, f"{run}initial", shape)
 
 
 def initial_state(
@@ -34,9 +34,10 @@ def initial_state(
     shapes: Mapping[str, Sequence[int]],
     first: Mapping[str, Levels],
     device: torch.device | str = "cpu",
+    run: str = "",
 ) -> State:
     """Return the states (len(indices), *shape) at the first level of the grid, of variance alpha^2 + sigma^2."""
-    noise = {m: torch.stack([initial_noise(seed, i, m, shape) for i in indices]) for m, shape in shapes.items()}
+    noise = {m: torch.stack([initial_noise(seed, i, m, shape, run) for i in indices]) for m, shape in shapes.items()}
     scale = {m: torch.hypot(first[m].alpha, first[m].sigma) for m in shapes}
     return {m: (x * per_sample(scale[m], x)).to(device) for m, x in noise.items()}
 
@@ -66,17 +67,18 @@ class GeneratorNoise:
 
 @dataclass(frozen=True)
 class StepNoise:
-    """Draw the fresh noise of stochastic samplers for the samples `indices` of a batch."""
+    """Draw the fresh noise of stochastic samplers for the samples `indices` of a batch; `run` as in `initial_noise`."""
 
     seed: int
     indices: Sequence[int]
+    run: str = ""
 
     def __call__(self, step: int, state: Mapping[str, Tensor]) -> State:
         """Return noise shaped, typed and placed like the state, the same whenever this step is taken."""
         return {m: self._like(step, m, x) for m, x in state.items()}
 
     def _like(self, step: int, modality: str, x: Tensor) -> Tensor:
-        draws = [sample_noise(self.seed, i, modality, f"step {step}", x.shape[1:]) for i in self.indices]
+        draws = [sample_noise(self.seed, i, modality, f"{self.run}step {step}", x.shape[1:]) for i in self.indices]
         return torch.stack(draws).to(x)
 
 

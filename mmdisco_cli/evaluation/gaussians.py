@@ -59,8 +59,7 @@ def evaluate(recipe: Recipe, options: EvalOptions) -> Report:
     loaded = assembly.discriminator
     protocol = {
         "seed": recipe.eval.seed,
-        "sampler": config.sampler,
-        "steps": config.steps,
+        **config.solver(),
         "window": list(config.window),
         "guidance": dict(config.guidance),
         "weights": str(loaded.path) if loaded else None,

@@ -1,6 +1,6 @@
 """Noise to latents for one batch of samples: the whole of joint sampling, without any file."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import cast
 
@@ -45,7 +45,7 @@ def draw(
     """Sample the latents of `indices`, each from noise of its own, with `prompts` one a sample or none.
 
     `given` holds clean latents (B, ...) of modalities to be held. `independent` leaves guidance out, with the same
-    noise. `on_step` hears the number of each step taken, from 1 on, and may raise to stop.
+    noise and runs. `on_step` hears the number of each step taken, from 1 on, and may raise to stop.
     """
     assembly = assembly.keyed(seed, indices)
     guidance = _guidance(assembly, config, independent)
@@ -53,17 +53,28 @@ def draw(
     if runs_whole(assembly.backbones.values()):
         run = Run(texts, config.steps, config.cfg, guidance, on_step or (lambda step: None))
         return Drawn(*run_whole(assembly.backbones, assembly.plans, run))
-    bases = assembly.bases(texts)
-    grid = coupled_grid(bases, config.steps, assembly.coupling)
-    held = _held(given, assembly, bases, seed, indices) if given else None
-    denoise = make_denoiser(bases, guidance, config.cfg, assembly.dtype, held, config.threshold)
-    judge = _Judge(assembly, bases, held, last_inside(grid, config.window), grid)
-    first = {m: levels.at(0) for m, levels in grid.items()}
-    state = initial_state(seed, indices, assembly.shapes, first, assembly.device)
-    callback = _callbacks(judge, on_step)
-    sampler = sampler_of(config.sampler, config.joint_steps, config.joint_window)
-    latents = sampler(denoise, state, grid, StepNoise(seed, indices), callback)
-    return Drawn(latents, judge.logit)
+    solver = _Solver(assembly, assembly.bases(texts), config, guidance, seed, indices)
+    drawn = solver.solve(config.steps, given or {}, on_step=on_step)
+    for number, modality in enumerate(made_anew(config, assembly.shapes, given or {})):
+        rest = {m: x for m, x in drawn.latents.items() if m != modality}
+        done = config.steps + number * config.gibbs_steps
+        drawn = solver.solve(config.gibbs_steps, rest, f"gibbs {number} ", done, on_step)
+    return drawn
+
+
+def made_anew(config: SampleConfig, modalities: Collection[str], given: Collection[str]) -> tuple[str, ...]:
+    """Return what is sampled once more after the joint run, each given all others: one sweep of Gibbs sampling.
+
+    A modality drawn from its law given the others leaves their joint law as it is, and that law is often learnt better
+    than the joint one. What was given stays, and what is left alone beside it was drawn so in the first place.
+    """
+    free = [m for m in modalities if m not in given]
+    return tuple(m for m in config.gibbs if m in free) if len(free) > 1 else ()
+
+
+def count_steps(config: SampleConfig, modalities: Collection[str], given: Collection[str]) -> int:
+    """Return the steps that a sample takes in all runs together."""
+    return config.steps + len(made_anew(config, modalities, given)) * config.gibbs_steps
 
 
 def last_inside(grid: Grid, window: Window) -> int | None:
@@ -106,6 +117,56 @@ class _Judge:
             return verdict(self.assembly.discriminator.module, self.bases, state, levels, pooled or None)
 
 
+@dataclass(frozen=True)
+class _Solver:
+    """What every run of a batch shares."""
+
+    assembly: Assembly
+    bases: Sequence[Base]
+    config: SampleConfig
+    guidance: Guidance | None
+    seed: int
+    indices: Sequence[int]
+
+    def solve(
+        self,
+        steps: int,
+        given: Mapping[str, Tensor],
+        run: str = "",
+        done: int = 0,
+        on_step: Callable[[int], None] | None = None,
+    ) -> Drawn:
+        """Take noise of the named run to latents, the given ones held; `on_step` counts from `done`."""
+        assembly, config = self.assembly, self.config
+        grid = coupled_grid(self.bases, steps, assembly.coupling)
+        held = self._held(given, run) if given else None
+        denoise = make_denoiser(self.bases, self.guidance, config.cfg, assembly.dtype, held, config.threshold)
+        judge = _Judge(assembly, self.bases, held, last_inside(grid, config.window), grid)
+        first = {m: levels.at(0) for m, levels in grid.items()}
+        state = initial_state(self.seed, self.indices, assembly.shapes, first, assembly.device, run)
+        sampler = sampler_of(config.sampler, config.joint_steps, config.joint_window)
+        noise = StepNoise(self.seed, self.indices, run)
+        latents = sampler(denoise, state, grid, noise, _callbacks(judge, on_step, done))
+        return Drawn(latents | dict(held.clean if held else {}), judge.logit)
+
+    def _held(self, given: Mapping[str, Tensor], run: str) -> Given:
+        """Hold latents under the very noise that their samples would have begun with.
+
+        A discriminator that was trained on almost clean partners sees them so, which samples the conditional law; any
+        other sees them at the sampler's own level, the only pairing that it knows.
+        """
+        assembly = self.assembly
+        clean = {m: x.to(assembly.device).float() for m, x in given.items()}
+        noise = {
+            m: torch.stack([initial_noise(self.seed, i, m, x.shape[1:], run) for i in self.indices]).to(assembly.device)
+            for m, x in clean.items()
+        }
+        knows = assembly.discriminator is not None and assembly.discriminator.knows_given
+        # A model of several modalities takes them at one level: held almost clean are only whole models.
+        whole = [base for base in self.bases if base.modalities.keys() <= clean.keys()] if knows else []
+        return Given(clean, noise, given_levels(whole))
+
+
 def _guidance(assembly: Assembly, config: SampleConfig, independent: bool) -> Guidance | None:
     if independent or assembly.discriminator is None:
         return None
@@ -113,27 +174,10 @@ def _guidance(assembly: Assembly, config: SampleConfig, independent: bool) -> Gu
     return Guidance(assembly.discriminator.module, config.guidance, windows, cast(Form, config.guidance_form))
 
 
-def _held(
-    given: Mapping[str, Tensor], assembly: Assembly, bases: Sequence[Base], seed: int, indices: Sequence[int]
-) -> Given:
-    """Hold latents under the very noise that their samples would have begun with.
-
-    A discriminator that was trained on almost clean partners sees them so, which samples the conditional law; any other
-    sees them at the sampler's own level, the only pairing that it knows.
-    """
-    clean = {m: x.to(assembly.device).float() for m, x in given.items()}
-    noise = {m: torch.stack([initial_noise(seed, i, m, x.shape[1:]) for i in indices]) for m, x in clean.items()}
-    knows = assembly.discriminator is not None and assembly.discriminator.about.get("given_fraction", 0) > 0
-    # A model of several modalities takes them at one level: held almost clean are only whole models.
-    whole = [base for base in bases if base.modalities.keys() <= clean.keys()] if knows else []
-    levels = given_levels(whole)
-    return Given(clean, {m: x.to(assembly.device) for m, x in noise.items()}, levels)
-
-
-def _callbacks(judge: StepCallback, on_step: Callable[[int], None] | None) -> StepCallback:
+def _callbacks(judge: StepCallback, on_step: Callable[[int], None] | None, done: int) -> StepCallback:
     def callback(step: int, state: State, prediction: Prediction) -> None:
         judge(step, state, prediction)
         if on_step is not None:
-            on_step(step + 1)
+            on_step(done + step + 1)
 
     return callback

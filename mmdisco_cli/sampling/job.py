@@ -13,6 +13,7 @@ from mmdisco_cli.diffusion.whole import require_predictions
 from mmdisco_cli.errors import DataError, PluginError, UsageError
 from mmdisco_cli.missing import missing_files, require_files
 from mmdisco_cli.recipe_schema import Recipe, SampleConfig
+from mmdisco_cli.sampling.draw import count_steps
 from mmdisco_cli.sampling.given import Source, find_sources
 from mmdisco_cli.sampling.manifest import Row, read_rows
 from mmdisco_cli.sampling.outputs import makes_film
@@ -34,6 +35,11 @@ class Job:
     directory: Path
     settings: Settings
     notes: tuple[str, ...]
+
+    @property
+    def steps(self) -> int:
+        """Return the solver steps that a sample takes, those of modalities made anew included."""
+        return count_steps(self.config, self.assembly.shapes, self.sources)
 
     @property
     def indices(self) -> range:
@@ -75,6 +81,7 @@ def plan_job(recipe: Recipe, options: SampleOptions) -> Job:
     sources = find_sources(options.given, assembly.modalities)
     for asked, purpose in (
         (sources, "sampled beside a given modality"),
+        (config.gibbs, "sampled once more given all others"),
         (config.keep_latents, "asked for its latents"),
     ):
         if asked:
@@ -112,6 +119,7 @@ def _assembly(recipe: Recipe, options: SampleOptions, config: SampleConfig) -> t
     if not options.independent:
         assembly = assemble(recipe, device, dtype)
         _require_form(assembly, config)
+        _require_given(assembly, config)
         return assembly, []
     alone = assemble(recipe, device, dtype, with_discriminator=False)
     if config.weights is None:
@@ -138,6 +146,18 @@ def _require_form(assembly: Assembly, config: SampleConfig) -> None:
     if config.guidance_form == "released" and loaded is not None and not isinstance(loaded.module, Timed):
         name = loaded.about["name"]
         raise UsageError(f"sample.guidance_form: released is for the paper's discriminators, not for {name}")
+
+
+def _require_given(assembly: Assembly, config: SampleConfig) -> None:
+    """Refuse to make a modality anew where its law given the others was not learnt, or cannot be sampled."""
+    loaded = assembly.discriminator
+    if config.gibbs and loaded is not None and not loaded.knows_given:
+        raise UsageError("sample.gibbs: takes a discriminator that was trained with train.given_fraction above 0")
+    for label, plan in assembly.plans.items():
+        inseparable = [m for m in config.gibbs if m in plan.modalities] if len(plan.modalities) > 1 else []
+        if inseparable:
+            whole = " and ".join(plan.modalities)
+            raise UsageError(f"sample.gibbs: {inseparable[0]}: backbone {label} makes {whole} at one noise level only")
 
 
 def _unread_prompts(assembly: Assembly, prompts: Sequence[str]) -> list[str]:

@@ -5,6 +5,7 @@ from typing import Any
 
 from mmdisco_cli.diffusion.backbone import count_parameters, memory_lines
 from mmdisco_cli.missing import missing_files
+from mmdisco_cli.sampling.draw import made_anew
 from mmdisco_cli.sampling.job import Job
 from mmdisco_cli.sampling.memory import memory_mb
 from mmdisco_cli.sampling.outputs import sample_stem
@@ -29,6 +30,8 @@ def describe(job: Job) -> dict[str, Any]:
         "guidance": {m: config.guidance.get(m, 1.0) for m in assembly.shapes} if not options.independent else None,
         "guidance_form": config.guidance_form,
         "joint_steps": config.joint_steps,
+        "gibbs": list(made_anew(config, assembly.shapes, job.sources)),
+        "gibbs_steps": config.gibbs_steps,
         "window": list(config.window),
         "modalities": {
             m: {
@@ -78,6 +81,8 @@ def overview(plan: Mapping[str, Any]) -> Iterator[str]:
     how = f"batches of {plan['batch_size']}, {plan['dtype']} on {plan['device']}"
     again = f", each taken {plan['joint_steps']} times" if plan["joint_steps"] > 1 else ""
     yield f"{plan['sampler']}: {plan['steps']} steps{again}, {how}"
+    if plan["gibbs"]:
+        yield f"then {', '.join(plan['gibbs'])} anew given all others, {plan['gibbs_steps']} steps each"
     yield f"guidance: {_guidance(plan)}"
     memory = plan["memory_mb"]
     yield f"memory: about {memory['weights']} MB of weights, {memory['guidance']} MB to guide a batch, in float32"

@@ -84,7 +84,7 @@ def make_samples(job: Job, report: Report = lambda row: None, *, gallery: bool =
 
 
 def _make(job: Job, pending: Sequence[int], report: Report, stop: SignalFlag) -> None:
-    with progress("denoising", len(pending) * job.config.steps, enabled=job.shard.index == 0) as advance:
+    with progress("denoising", len(pending) * job.steps, enabled=job.shard.index == 0) as advance:
         watch = _Watch(job, len(pending), stop, advance)
         for batch in _batches(pending, job.config.batch_size):
             for row in _batch(job, batch, partial(watch.after_step, len(batch))):
@@ -105,7 +105,7 @@ class _Watch:
 
     def after_step(self, batch: int, step: int) -> None:
         self._leave_if_told()
-        self.advance(self.made * self.job.config.steps + step * batch, {"samples": self.made})
+        self.advance(self.made * self.job.steps + step * batch, {"samples": self.made})
 
     def after_sample(self) -> None:
         self.made += 1

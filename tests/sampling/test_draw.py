@@ -1,5 +1,6 @@
 """A sample is the same in any batch; guidance, its absence and given modalities do what they say."""
 
+import math
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -8,16 +9,18 @@ from typing import Any
 import pytest
 import torch
 from tiny_models import CPU
-from torch import Tensor
+from torch import Tensor, nn
 
 from mmdisco_cli import recipe as recipes
-from mmdisco_cli.assembly import Assembly, assemble
+from mmdisco_cli.assembly import Assembly, LoadedDiscriminator, assemble
+from mmdisco_cli.data.gaussians import Gaussians
 from mmdisco_cli.diffusion.coupling import coupled_grid
 from mmdisco_cli.diffusion.guidance import logit
 from mmdisco_cli.diffusion.noise import initial_noise
 from mmdisco_cli.diffusion.schedules import Levels, log_snr
+from mmdisco_cli.mixture import Mixture
 from mmdisco_cli.recipe_schema import SampleConfig
-from mmdisco_cli.sampling.draw import draw, last_inside
+from mmdisco_cli.sampling.draw import count_steps, draw, last_inside, made_anew
 
 SAMPLERS = ("ddim", "ddpm", "dpmpp_2m", "dpmpp_3s")
 
@@ -167,3 +170,73 @@ def test_thresholding_keeps_the_last_states_bounded(joint: Assembly) -> None:
     free, bounded = (draw(joint, config(threshold=q, guidance=strong), 0, [0]).latents for q in (0.0, 0.5))
     assert max(float(x.abs().max()) for x in free.values()) > 1
     assert max(float(x.abs().max()) for x in bounded.values()) <= 1
+
+
+def test_a_modality_made_anew_leaves_the_others_and_has_noise_of_its_own(joint: Assembly) -> None:
+    chosen = config(gibbs=("audio",), gibbs_steps=4)
+    before = draw(joint, config(), 0, [0, 1]).latents
+    after = draw(joint, chosen, 0, [0, 1]).latents
+    assert torch.equal(after["video"], before["video"])
+    assert float((after["audio"] - before["audio"]).abs().max()) > 1e-2
+    same_noise = draw(joint, config(steps=4), 0, [0, 1], given={"video": before["video"]}).latents
+    assert float((after["audio"] - same_noise["audio"]).abs().max()) > 1e-2
+    assert largest_difference(row(after, 1), draw(joint, chosen, 0, [1]).latents) < 1e-4
+
+
+def test_modalities_are_made_anew_in_the_order_given(joint: Assembly) -> None:
+    once = draw(joint, config(gibbs=("audio",), gibbs_steps=4), 0, [0]).latents
+    twice = draw(joint, config(gibbs=("audio", "video"), gibbs_steps=4), 0, [0]).latents
+    assert torch.equal(twice["audio"], once["audio"])
+    assert float((twice["video"] - once["video"]).abs().max()) > 1e-2
+
+
+def test_what_is_given_or_alone_beside_it_is_not_made_anew(joint: Assembly) -> None:
+    chosen = config(gibbs=("audio", "video"), gibbs_steps=4)
+    assert made_anew(chosen, ("audio", "video"), ("video",)) == ()
+    assert made_anew(chosen, ("audio", "video", "touch"), ("video",)) == ("audio",)
+    assert count_steps(chosen, joint.shapes, ()) == 14
+    given = {"video": torch.zeros(1, *joint.shapes["video"])}
+    plain = draw(joint, config(), 0, [0], given=given).latents
+    assert largest_difference(plain, draw(joint, chosen, 0, [0], given=given).latents) == 0
+    heard: list[int] = []
+    draw(joint, chosen, 0, [0], on_step=heard.append)
+    assert heard == [*range(1, 15)]
+
+
+class ExactLogit(nn.Module):
+    """log p - log q of noisy scalars, in closed form for the mixture of `gaussians`."""
+
+    def __init__(self, mixture: Mixture) -> None:
+        super().__init__()
+        self.mixture = mixture
+
+    def forward(self, x: Mapping[str, Tensor], lam: Mapping[str, Tensor], pooled: None = None) -> Tensor:
+        together = torch.cat([x[m] for m in x], 1)
+        level = torch.stack([lam[m] for m in x], 1)
+        alone = sum(
+            _log_density(self.mixture.marginal(i), together[:, i : i + 1], level[:, i : i + 1]) for i in range(len(x))
+        )
+        return _log_density(self.mixture, together, level) - alone
+
+
+def _log_density(mixture: Mixture, x: Tensor, lam: Tensor) -> Tensor:
+    alpha, sigma = torch.sigmoid(2 * lam).sqrt(), torch.sigmoid(-2 * lam).sqrt()
+    std = torch.hypot(alpha * mixture.std, sigma)[:, None]
+    modes = torch.distributions.Normal(alpha[:, None] * mixture.means, std)
+    return modes.log_prob(x[:, None]).sum(2).logsumexp(1) - math.log(len(mixture.means))
+
+
+@pytest.mark.parametrize(("given_fraction", "lands"), [(0.25, True), (0.0, False)])
+def test_one_anew_under_the_exact_logit_has_the_joint_law(given_fraction: float, lands: bool) -> None:
+    """Unless it sees the other almost clean: at the sampler's own level the conditional law is not what is followed."""
+    recipe = recipes.load("gaussians")
+    bases = assemble(recipe, CPU, with_discriminator=False)
+    assert recipe.data is not None
+    mixture = Gaussians(recipe.data.options).mixture
+    exact = LoadedDiscriminator(ExactLogit(mixture), {"given_fraction": given_fraction}, Path("exact"), "exact")
+    chosen = SampleConfig(steps=40, window=(-9.0, 9.0), gibbs=("y",), gibbs_steps=40)
+    latents = draw(replace(bases, discriminator=exact), chosen, 0, range(1000)).latents
+    points = torch.cat([latents["x"], latents["y"]], 1)
+    assert (mixture.on_modes(points) > 0.98) == lands
+    on_each = [float((points[:, 1] - mean[1]).abs().lt(3.5 * mixture.std).float().mean()) for mean in mixture.means]
+    assert on_each == pytest.approx([0.25] * 4, abs=0.06)

@@ -6,6 +6,7 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
+import pytest
 import torch
 from tiny_models import CPU
 from torch import Tensor, nn
@@ -26,8 +27,10 @@ from mmdisco_cli.diffusion.backbone import (
 )
 from mmdisco_cli.diffusion.noise import sample_keys
 from mmdisco_cli.diffusion.schedules import Levels, make_schedule
+from mmdisco_cli.errors import UsageError
 from mmdisco_cli.recipe_schema import SampleConfig
 from mmdisco_cli.sampling.draw import draw
+from mmdisco_cli.sampling.job import _require_given
 from mmdisco_cli.sampling.run import _decode
 
 NAMES = ("audio", "video")
@@ -101,6 +104,11 @@ def test_what_a_model_draws_is_the_samples_in_any_batch() -> None:
         alone = draw(assembly(), config, 0, [place]).latents
         for m in NAMES:
             torch.testing.assert_close(alone[m][0], together[m][place])
+
+
+def test_one_modality_of_a_model_of_two_is_not_made_anew() -> None:
+    with pytest.raises(UsageError, match="gibbs: audio: backbone film makes audio and video at one noise level only"):
+        _require_given(assembly(), SampleConfig(gibbs=("audio",)))
 
 
 def test_a_model_that_never_draws_stays_as_it_is() -> None:

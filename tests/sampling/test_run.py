@@ -27,6 +27,7 @@ from mmdisco_cli.errors import DataError, ExitCode, Stopped, UsageError
 from mmdisco_cli.sampling import run
 from mmdisco_cli.sampling.job import plan_job
 from mmdisco_cli.sampling.manifest import complete_rows, read_rows
+from mmdisco_cli.weights_file import save_weights
 
 pytestmark = pytest.mark.usefixtures("in_empty_folder")
 Latents = dict[str, dict[str, torch.Tensor]]
@@ -280,6 +281,28 @@ def test_dry_run_says_the_plan_and_writes_nothing(tiny: Path, capsys: pytest.Cap
     assert plan["samples"] == 2
     assert plan["modalities"]["video"]["media"] == [3, 4, 32, 32]
     assert list(Path().iterdir()) == []
+
+
+def test_modalities_made_anew_are_planned_and_fix_the_samples(tiny: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    loaded = plan_job(recipes.load(str(tiny)), SampleOptions(n=1)).assembly.discriminator
+    assert loaded is not None
+    knows = Path("knows.safetensors").absolute()
+    save_weights(knows, load_file(loaded.path), {**loaded.about, "given_fraction": 0.25}, exact=True)
+    arguments = ["sample", "--recipe", str(tiny), "--n", "1", "--set", f"sample.weights={knows}"]
+    anew = ["--set", "sample.gibbs=[audio]", "--set", "sample.gibbs_steps=3"]
+    assert mmdisco([*arguments, *anew, "--dry-run"]) == ExitCode.OK
+    assert "then audio anew given all others, 3 steps each" in capsys.readouterr().out
+    assert mmdisco([*arguments, *anew]) == ExitCode.OK
+    assert mmdisco(arguments) == ExitCode.USAGE
+    assert 'sample.gibbs ["audio"] instead of nothing' in capsys.readouterr().err
+
+
+def test_nothing_is_made_anew_by_a_discriminator_that_never_saw_a_given_modality(
+    tiny: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    arguments = ["sample", "--recipe", str(tiny), "--n", "1", "--set", "sample.gibbs=[audio]"]
+    assert mmdisco(arguments) == ExitCode.USAGE
+    assert "trained with train.given_fraction above 0" in capsys.readouterr().err
 
 
 def test_dry_run_tells_of_a_disagreement(tiny: Path) -> None:
