@@ -10,6 +10,22 @@ from mmdisco_cli.errors import DataError, UsageError
 
 DOWNLOAD = "MMDISCO_DOWNLOAD"
 """Environment variable that `--download` sets: models that are not on this machine may be fetched."""
+NATIVE = {
+    "AnimateDiffPipeline": "animatediff",
+    "AudioLDM2Pipeline": "audioldm2",
+    "AudioLDMPipeline": "audioldm",
+    "CogVideoXPipeline": "cogvideox",
+    "HunyuanVideoPipeline": "hunyuan-video",
+    "LTX2Pipeline": "ltx2",
+    "LTXPipeline": "ltx",
+    "LongCatAudioDiTPipeline": "longcat",
+    "MochiPipeline": "mochi",
+    "StableAudio3Pipeline": "stable-audio-3",
+    "StableAudioPipeline": "stable-audio",
+    "TextToVideoSDPipeline": "text-to-video-sd",
+    "WanPipeline": "wan",
+}
+"""Which backbone reads a pipeline, for whoever has named another one."""
 _WHOLE = ("*.json", "*.txt", "*.model", "*.safetensors", "*.bin", "*.pt")
 
 
@@ -45,7 +61,8 @@ def pipeline_class(folder: Path, expected: Collection[str], key: str) -> str:
         raise DataError(f"{key}: {folder}: holds {what}: it has no model_index.json")
     found = str(index.get("_class_name"))
     if found not in expected:
-        raise DataError(f"{key}: {folder}: holds the pipeline {found}, not {' or '.join(expected)}")
+        reader = f"the backbone {NATIVE[found]} reads it" if found in NATIVE else "the backbone lockstep runs it"
+        raise DataError(f"{key}: {folder}: holds the pipeline {found}, not {' or '.join(expected)}; {reader}")
     return found
 
 

@@ -1,8 +1,9 @@
-"""The codec of models that know single pictures: every frame through the VAE by itself, a few at a time."""
+"""The codec of models that know single pictures, every frame through the VAE by itself; and what normalises films."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -37,3 +38,10 @@ class FrameCodec:
         made = torch.cat([through(part) for part in frames.split(self.chunk)])
         whole: Tensor = made.unflatten(0, (x.shape[0], x.shape[2])).transpose(1, 2)
         return whole
+
+
+def by_channel(vae: Any, like: Tensor) -> tuple[Tensor, Tensor]:
+    """Return mean and deviation of a codec's latents (1, C, 1, 1, 1), from its configuration."""
+    values = (vae.config.latents_mean or [0.0], vae.config.latents_std or [1.0])
+    mean, std = (torch.tensor(value, device=like.device).view(1, -1, 1, 1, 1) for value in values)
+    return mean, std

@@ -2,7 +2,6 @@
 
 from collections.abc import Mapping
 from functools import cached_property
-from typing import Any
 
 import torch
 from torch import Tensor
@@ -11,6 +10,7 @@ from mmdisco_cli.diffusion.backbone import ModalityInfo, ModalityPlan, Request
 from mmdisco_cli.diffusion.schedules import Levels, Schedule
 from mmdisco_diffusers.backbone import DiffusersBackbone
 from mmdisco_diffusers.finding import read_json
+from mmdisco_diffusers.frame_codec import by_channel
 from mmdisco_diffusers.opening import open_parts
 from mmdisco_diffusers.options import ModelOptions
 from mmdisco_diffusers.parts import Parts, Roles
@@ -70,14 +70,14 @@ class Mochi:
     def encode(self, media: Tensor, plan: ModalityPlan) -> Tensor:
         """Return the mean latents of frames, normalised."""
         vae = self.parts.get("vae")
-        mean, std = _statistics(vae, media)
+        mean, std = by_channel(vae, media)
         latent: Tensor = (vae.encode(media).latent_dist.mode() - mean) * vae.config.scaling_factor / std
         return latent
 
     def decode(self, latent: Tensor, plan: ModalityPlan) -> Tensor:
         """Return frames of normalised latents."""
         vae = self.parts.get("vae")
-        mean, std = _statistics(vae, latent)
+        mean, std = by_channel(vae, latent)
         frames: Tensor = vae.decode(latent * std / vae.config.scaling_factor + mean).sample
         return frames
 
@@ -108,13 +108,6 @@ def dwelling_flow(times: int) -> Schedule:
         return Levels((alpha * times).float(), alpha.float(), (1 - alpha).float())
 
     return Schedule("flow", levels_at, grid)
-
-
-def _statistics(vae: Any, like: Tensor) -> tuple[Tensor, Tensor]:
-    config = vae.config
-    values = (config.latents_mean or [0.0], config.latents_std or [1.0])
-    mean, std = (torch.tensor(value, device=like.device).view(1, -1, 1, 1, 1) for value in values)
-    return mean, std
 
 
 def build(label: str, options: ModelOptions, request: Request) -> DiffusersBackbone:

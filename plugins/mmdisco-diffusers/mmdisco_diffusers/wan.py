@@ -3,7 +3,6 @@
 import html
 from collections.abc import Mapping
 from functools import cached_property
-from typing import Any
 
 import torch
 from torch import Tensor
@@ -12,6 +11,7 @@ from mmdisco_cli.diffusion.backbone import ModalityInfo, ModalityPlan, Request
 from mmdisco_cli.diffusion.schedules import Schedule
 from mmdisco_diffusers.backbone import DiffusersBackbone
 from mmdisco_diffusers.finding import read_json
+from mmdisco_diffusers.frame_codec import by_channel
 from mmdisco_diffusers.levels import prediction_of, schedule_of
 from mmdisco_diffusers.opening import open_parts
 from mmdisco_diffusers.options import ModelOptions
@@ -74,14 +74,16 @@ class Wan:
 
     def encode(self, media: Tensor, plan: ModalityPlan) -> Tensor:
         """Return the mean latents of frames, normalised."""
-        mean, std = self._statistics(media)
-        latent: Tensor = self.parts.get("vae").encode(media).latent_dist.mode()
+        vae = self.parts.get("vae")
+        mean, std = by_channel(vae, media)
+        latent: Tensor = vae.encode(media).latent_dist.mode()
         return (latent - mean) / std
 
     def decode(self, latent: Tensor, plan: ModalityPlan) -> Tensor:
         """Return frames of normalised latents."""
-        mean, std = self._statistics(latent)
-        frames: Tensor = self.parts.get("vae").decode(latent * std + mean).sample
+        vae = self.parts.get("vae")
+        mean, std = by_channel(vae, latent)
+        frames: Tensor = vae.decode(latent * std + mean).sample
         return frames
 
     def _asked(self, name: str, x: Tensor, t: Tensor, tokens: Tensor) -> Tensor:
@@ -91,12 +93,6 @@ class Wan:
             t = t[:, None].expand(-1, cells)
         out: Tensor = self.parts.get(name)(hidden_states=x, timestep=t, encoder_hidden_states=tokens).sample
         return out
-
-    def _statistics(self, like: Tensor) -> tuple[Tensor, Tensor]:
-        config: Any = self.parts.get("vae").config
-        values = (torch.tensor(part, device=like.device) for part in (config.latents_mean, config.latents_std))
-        mean, std = (value.view(1, -1, 1, 1, 1) for value in values)
-        return mean, std
 
     def _tokens(self, text: str, device: torch.device) -> Tensor:
         tokens = self.parts.get("tokenizer")(

@@ -12,6 +12,7 @@ from tiny import BUILDERS, JOINT
 from mmdisco_cli.diffusion.backbone import Request
 from mmdisco_cli.errors import DataError, UsageError
 from mmdisco_diffusers import mmdisco_backbones
+from mmdisco_diffusers.finding import NATIVE
 from mmdisco_diffusers.options import AnimateDiffOptions, ModelOptions
 from mmdisco_diffusers.parts import Parts
 from mmdisco_diffusers.weights_on_disk import count_weights, name_weights
@@ -23,6 +24,12 @@ def test_whoever_has_not_installed_it_is_told_to():
     from mmdisco_cli.plugins import OURS
 
     assert {name for name, owner in OURS.items() if owner == "mmdisco-diffusers"} == SPECS.keys()
+
+
+def test_every_pipeline_leads_to_the_backbone_that_reads_it(models):
+    for family in (*BUILDERS, *JOINT):
+        index = json.loads((models(family) / "model_index.json").read_text())
+        assert NATIVE[index["_class_name"]] == family
 
 
 def build(family, path, **options):
@@ -108,9 +115,14 @@ def test_a_path_that_leads_nowhere_is_named(path, error, message):
         build("wan", path)
 
 
-def test_another_pipeline_is_named_as_what_it_is(models):
-    with pytest.raises(DataError, match="holds the pipeline StableAudioPipeline, not WanPipeline"):
+def test_another_pipeline_is_named_as_what_it_is(models, tmp_path):
+    with pytest.raises(DataError, match="Pipeline, not WanPipeline; the backbone stable-audio reads it"):
         build("wan", models("stable-audio"))
+    (tmp_path / "model_index.json").write_text('{"_class_name": "AllegroPipeline"}')
+    with pytest.raises(
+        DataError, match="AllegroPipeline, not WanPipeline; the backbone lockstep runs"
+    ):
+        build("wan", tmp_path)
     with pytest.raises(DataError, match=r"holds the pipeline WanPipeline, not AnimateDiffPipeline or Stable"):
         build("animatediff", models("wan"))
     with pytest.raises(DataError, match=r"holds a single model: it has no model_index\.json"):

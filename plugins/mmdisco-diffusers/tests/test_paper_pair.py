@@ -8,6 +8,7 @@ import pytest
 import tiny
 import torch
 from diffusers.models.embeddings import TimestepEmbedding, Timesteps
+from frozen import assert_frozen
 from safetensors.torch import load_file, save_file
 from torch import nn
 
@@ -191,6 +192,7 @@ def test_auffusion_hears_silence_after_a_short_sound(painter):
     assert (found - expected).abs().max() < 1e-4
     assert (found - plain.predict(x, t, None, short)).abs().max() > 1e-4
     check_backbone(padded, Request(seconds=0.64), steps=2)
+    assert_frozen(padded, Request(seconds=0.64))
 
 
 def test_auffusion_paints_low_tones_at_the_bottom_and_plays_them_back(painter):
@@ -284,6 +286,7 @@ def test_videocrafter_conforms_and_walks_the_levels_it_was_trained_on(crafter):
     folder, base, _ = crafter
     model = build_videocrafter2("video", VideoCrafter2Options(path=str(base), unet=str(folder)), Request())
     check_backbone(model, Request(frames=3, height=16, width=16), steps=2)
+    assert_frozen(model, Request(frames=3, height=16, width=16))
     schedule = trained_schedule()
     kept = (1 - betas_scaled_linear()).cumprod(0)
     for t, share in ((0, 1.0), (399, 0.7), (400, 0.7), (999, 0.7)):
