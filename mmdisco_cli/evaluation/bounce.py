@@ -100,13 +100,14 @@ def evaluate(recipe: Recipe, options: EvalOptions, ranks: Ranks) -> Report | Non
         for row, items in films.items()
     }
     metrics = event_metrics(watched, recipe.eval.seed, chosen)
-    scores = with_networks(score_sets(sets, {}, (), options, chosen), networks)
+    scores = score_sets(sets, {}, (), options, chosen)
     metrics |= scores.metrics
     if not chosen.isdisjoint(DISTANCES):
         second = write_real(reference, folder / "reference", frame, scale, "reference films")
         features = stacked(measure_films(second, frame, appearance, "reference", MAY_FAIL))
         rows = {row: stacked([one.features for one in watched[row]]) for row in ("real", "independent", "guided")}
         metrics |= distances(rows, features, chosen, seed=options.seed)
+    metrics |= networks.metrics
     judged, lines = judge_discriminator(recipe, chosen, films["real"])
     table, told = tables(metrics, networks.metrics), [*sources(metrics), ""]
     metrics |= judged
@@ -114,7 +115,7 @@ def evaluate(recipe: Recipe, options: EvalOptions, ranks: Ranks) -> Report | Non
         write_lines(folder / "per_clip.jsonl", [row_of(row, one) for row, items in watched.items() for one in items]),
         plot_bounce(folder / "bounce.png", {r: [o.match for o in w] for r, w in watched.items()}, metrics),
     ]
-    clips = with_events(scores.clips, watched)
+    clips = with_events(with_networks(scores, networks).clips, watched)
     if clips:
         files.append(write_rows(folder / f"clips.{options.rows}", [clip.values for clip in clips]))
     return Report(n, metrics, protocol(recipe, options, sets, watched), [*table, *told, *lines], files, clips)
@@ -250,8 +251,7 @@ def protocol(
         **how(options),
         "features": DEFINITIONS,
         "unusable": unusable(sets),
-        "sampler": config.sampler,
-        "steps": config.steps,
+        **config.solver(),
         "guidance": dict(config.guidance),
         "window": list(config.window),
         "weights": config.weights,

@@ -192,8 +192,7 @@ def _sampler(recipe: Recipe, options: EvalOptions) -> dict[str, Any]:
     return {
         "samples": str(options.samples) if options.samples else None,
         "reference": str(options.reference) if options.reference else "held-out",
-        "sampler": config.sampler,
-        "steps": config.steps,
+        **config.solver(),
         "guidance": dict(config.guidance),
         "window": list(config.window),
         "weights": config.weights,

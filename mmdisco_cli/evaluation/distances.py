@@ -113,13 +113,13 @@ def sources(metrics: Mapping[str, Any]) -> list[str]:
     return [f"{', '.join(found)}: {line}" for line, found in names.items()]
 
 
-def source_of(name: str, figures: Mapping[str, Any]) -> str:
+def source_of(name: str, figures: Mapping[str, Any], digits: int = 64) -> str:
     """Return the network of a metric with its preset and the hash of its weights, empty where there is none."""
     about = figures.get("protocol") or next((f.about for f in BUILT_IN if name in (f.kernel, f.frechet)), {})
     weights = about.get("weights") or {}
     parts = [about.get("extractor"), about.get("preset")]
     if weights:
-        parts.append(f"{weights['file']} SHA-256 {weights['sha256']}")
+        parts.append(f"{weights['file']} SHA-256 {weights['sha256'][:digits]}")
     return ", ".join(part for part in parts if part)
 
 

@@ -16,9 +16,12 @@ from mmdisco_cli.evaluation.verdict import LEADING, Verdict, verdict_of
 from mmdisco_cli.page.cards import Card, Player, card_html, sorting_html
 from mmdisco_cli.page.charts import NONE, curve_panel, dots_panel, figure_html, interval_panel, short
 from mmdisco_cli.page.embedding import embedded
+from mmdisco_cli.page.naming import heading, spelt
 from mmdisco_cli.page.shell import document
 
 REPORT_FILE = "report.html"
+DIGITS = 16
+"""Of a hash; the whole of it stands in metrics.json."""
 MOST = 36
 """Cards shown: the third that is best, the third that is worst, and a third spread evenly over all others."""
 ROWS = ("real", "independent", "guided", "samples")
@@ -40,11 +43,6 @@ NOTES = {
     "desync": "seconds by which Synchformer finds sound and picture apart",
 }
 TOLD = ("event_iou", "av_align", "av_align_chance", "av_lag", "onsets", "motion_peaks", "motion", "rms_db")
-SPELT = {
-    "av": "AV", "iou": "IoU", "fd": "FD", "kd": "KD", "logmel": "log-mel", "fvd": "FVD", "kvd": "KVD", "fad": "FAD",
-    "kad": "KAD", "vggish": "VGGish", "audioclip": "AudioCLIP", "effnet": "EfficientNet", "imagebind": "ImageBind",
-    "desync": "DeSync", "x1e4": "times 1e4", "mm diffusion": "by MM-Diffusion's numerics", "musicnn": "musicnn",
-}  # fmt: skip
 CHANCE = {"av_align": "av_align_chance"}
 
 
@@ -87,13 +85,13 @@ def verdict_html(verdict: Verdict, metrics: Mapping[str, Any]) -> str:
 def plots_html(metrics: Mapping[str, Any], clips: Sequence[ScoredClip], verdict: Verdict) -> str:
     """Return a plot a metric, the clips one by one, and the discriminator over noise levels."""
     panels = [
-        interval_panel(_title(name), NOTES.get(name, ""), _rows(figures), _rows(metrics.get(CHANCE.get(name, ""), {})))
+        interval_panel(heading(name), NOTES.get(name, ""), _rows(figures), _rows(metrics.get(CHANCE.get(name, ""), {})))
         for name, figures in metrics.items()
         if name not in CHANCE.values() and isinstance(figures, Mapping) and _rows(figures)
     ]
     column = LEADING[verdict.metric][1] if verdict.metric else "av_align"
     values = {row: [v for c in clips if c.row == row and (v := c.values.get(column)) is not None] for row in ROWS}
-    panels.append(dots_panel(f"{_title(column)}, every clip", values))
+    panels.append(dots_panel(f"{heading(column)}, every clip", values))
     for name, half in (("accuracy", 0.5), ("interaction", None)):
         levels = (metrics.get(name) or {}).get("levels", [])
         points = [(next(iter(one["log_snr"].values())), one["value"]) for one in levels if one["value"] is not None]
@@ -137,10 +135,12 @@ def clips_html(cards: Sequence[Card], clips: Sequence[ScoredClip]) -> str:
         return "<main></main>"
     total = max(sum(clip.row == row for clip in clips) for row in ROWS)
     few = f"{len(cards)} of {total}: the best, the worst and some between" if len(cards) < total else f"all {total}"
+    known = any("events_seen" in clip.values for clip in clips)
+    seen, heard = ("events seen", "events heard") if known else ("motion peaks", "onsets")
     shown = "".join(card_html(card, index) for index, card in enumerate(cards))
     return (
-        f'<h2>Clips</h2>\n<div class="bar-top"><p class="note key">{few}<i class="seen"></i>motion peaks'
-        f'<i class="heard"></i>onsets</p><form autocomplete="off">{sorting_html(cards, {})}</form></div>\n'
+        f'<h2>Clips</h2>\n<div class="bar-top"><p class="note key">{few}<i class="seen"></i>{seen}'
+        f'<i class="heard"></i>{heard}</p><form autocomplete="off">{sorting_html(cards, {})}</form></div>\n'
         f'<main class="wide">\n{shown}</main>\n'
     )
 
@@ -218,7 +218,7 @@ def _sized(figure: Mapping[str, Any] | None) -> str:
 
 def _source(name: str, figures: Mapping[str, Any]) -> str:
     """Return the network and the weights that a figure comes from."""
-    told = source_of(name, figures)
+    told = source_of(name, figures, DIGITS)
     return f'<br><small class="source">{escape(told)}</small>' if told else ""
 
 
@@ -231,8 +231,7 @@ def _interval(figure: Mapping[str, Any]) -> str:
 
 
 def _title(name: str) -> str:
-    words = name.replace("mm_diffusion", "mm diffusion").split("_")
-    return escape(" ".join(SPELT.get(word, word) for word in words)).replace("AV align", "AV-Align")
+    return escape(spelt(name))
 
 
 def _plain(value: Any) -> str:

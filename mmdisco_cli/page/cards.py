@@ -8,6 +8,7 @@ from pathlib import Path
 
 from mmdisco_cli.errors import DataError
 from mmdisco_cli.page.drawing import draw_clip
+from mmdisco_cli.page.naming import spelt
 
 
 @dataclass(frozen=True)
@@ -57,7 +58,7 @@ def player_html(player: Player) -> str:
     except DataError as error:
         poster, time = "", f'<p class="prompt">{escape(str(error))}</p>'
     told = "".join(
-        f"<div><dt>{escape(name.replace('_', ' '))}</dt><dd>{_number(value)}</dd></div>"
+        f"<div><dt>{escape(spelt(name))}</dt><dd>{_number(value)}</dd></div>"
         for name, value in player.values.items()
         if value is not None
     )
@@ -80,7 +81,7 @@ def sorting_html(cards: Sequence[Card], names: Mapping[str, str]) -> str:
 
 def _group(title: str, row: str, known: Sequence[str]) -> str:
     options = "".join(
-        f'<option value="{escape(row)}.{escape(name)} {sign}">{escape(name.replace("_", " "))}, {way} first</option>'
+        f'<option value="{escape(row)}.{escape(name)} {sign}">{escape(spelt(name))}, {way} first</option>'
         for name in known
         for sign, way in ((-1, "highest"), (1, "lowest"))
     )

@@ -6,6 +6,8 @@ from typing import Any
 
 WIDTH, HEIGHT = 560, 190
 MARGIN = 34
+GUTTER = 110
+"""Left of the dots, for the names of their rows."""
 MOST_DOTS = 400
 NONE = "-"
 
@@ -51,20 +53,23 @@ def dots_panel(title: str, values: Mapping[str, Sequence[float]]) -> str:
         return ""
     everything = [value for found in known.values() for value in found]
     low, high = min(everything), max(everything)
-    span, band = (high - low) or 1.0, 44
-    bottom = 12 + band * len(known)
-    parts = [f'<line class="axis" x1="{MARGIN}" x2="{WIDTH - 8}" y1="{bottom}" y2="{bottom}"/>']
+    span, band, left, right = (high - low) or 1.0, 40, GUTTER, WIDTH - 12
+    bottom = 8 + band * len(known)
+    parts = [f'<line class="axis" x1="{left}" x2="{right}" y1="{bottom}" y2="{bottom}"/>']
     for place, (row, found) in enumerate(known.items()):
         step = max(1, -(-len(found) // MOST_DOTS))
+        middle = 4 + band * (place + 0.5)
         dots = "".join(
-            f'<circle cx="{MARGIN + (WIDTH - MARGIN - 12) * (value - low) / span:.1f}" '
-            f'cy="{12 + band * place + 10 + (k * 7919 % 100) / 100 * (band - 18):.1f}" r="3"/>'
+            f'<circle cx="{left + (right - left) * (value - low) / span:.1f}" '
+            f'cy="{middle + ((k * 7919 % 100) / 100 - 0.5) * (band - 16):.1f}" r="3.2"/>'
             for k, value in enumerate(found[::step])
         )
-        parts.append(f'<g class="dots row-{escape(row)}">{dots}</g>')
-        parts.append(f'<text x="{MARGIN}" y="{8 + band * place + 2}">{escape(row)}</text>')
-    parts.append(f'<text x="{MARGIN}" y="{bottom + 15}">{short(low)}</text>')
-    parts.append(f'<text x="{WIDTH - 8}" y="{bottom + 15}" text-anchor="end">{short(high)}</text>')
+        parts.append(
+            f'<g class="dots row-{escape(row)}"><text class="who" x="0" y="{middle + 4:.0f}">{escape(row)}</text>'
+        )
+        parts.append(f"{dots}</g>")
+    parts.append(f'<text x="{left}" y="{bottom + 16}">{short(low)}</text>')
+    parts.append(f'<text x="{right}" y="{bottom + 16}" text-anchor="end">{short(high)}</text>')
     drawn = f'<svg viewBox="0 0 {WIDTH} {bottom + 20}" role="img" aria-label="{escape(title)}">{"".join(parts)}</svg>'
     return f'<section class="panel"><h3>{escape(title)}</h3>{drawn}</section>'
 

@@ -182,7 +182,9 @@ def test_a_plugins_extractor_is_measured_and_kept(make_plugin, in_empty_folder, 
         shutil.copy(path, Path("films") / path.name)
     arguments = ["eval", "--samples", "films", "--reference", "films", "--extractor", "loud", "--json"]
     assert mmdisco([*arguments, "--metrics", "av_align"]) == ExitCode.OK
-    found = json.loads(capsys.readouterr().out)["metrics"]
+    printed = capsys.readouterr()
+    found = json.loads(printed.out)["metrics"]
+    assert "kd_loud, fd_loud: D 2, N 5 samples, 5 reference; loudness" in printed.err
     assert found.keys() == {"av_align", "fd_loud", "kd_loud"}
     assert found["fd_loud"]["samples"].items() >= {"value": 0.0, "n": 5, "dimension": 2}.items()
     assert found["fd_loud"]["protocol"] == {"extractor": "loudness"}
