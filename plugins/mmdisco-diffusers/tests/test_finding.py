@@ -119,9 +119,7 @@ def test_another_pipeline_is_named_as_what_it_is(models, tmp_path):
     with pytest.raises(DataError, match="Pipeline, not WanPipeline; the backbone stable-audio reads it"):
         build("wan", models("stable-audio"))
     (tmp_path / "model_index.json").write_text('{"_class_name": "AllegroPipeline"}')
-    with pytest.raises(
-        DataError, match="AllegroPipeline, not WanPipeline; the backbone lockstep runs"
-    ):
+    with pytest.raises(DataError, match="AllegroPipeline, not WanPipeline; the backbone lockstep runs"):
         build("wan", tmp_path)
     with pytest.raises(DataError, match=r"holds the pipeline WanPipeline, not AnimateDiffPipeline or Stable"):
         build("animatediff", models("wan"))

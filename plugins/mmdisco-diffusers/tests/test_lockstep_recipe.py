@@ -12,10 +12,13 @@ from mmdisco_cli import app
 from mmdisco_cli import recipe as recipes
 from mmdisco_cli.assembly import assemble
 from mmdisco_cli.commands.options import TrainOptions
+from mmdisco_cli.diffusion.backbone import Request
 from mmdisco_cli.diffusion.noise import sample_keys
 from mmdisco_cli.sampling.draw import draw
 from mmdisco_cli.training.run import train
 from mmdisco_cli.weights_file import read_about
+from mmdisco_diffusers.lockstep_backbone import build
+from mmdisco_diffusers.options import LockstepOptions
 
 __all__ = ["clips", "registry"]  # fixtures
 REQUEST = "request: {frames: 5, fps: 8, height: 16, width: 16}"
@@ -219,3 +222,11 @@ def test_what_is_no_pipeline_is_named(write, models, capsys, tmp_path):
     )
     assert code == 4
     assert "this version of diffusers has no PipelineOfTomorrow" in err
+
+
+def test_axes_lead_to_the_discriminators_layout_and_back(models):
+    options = LockstepOptions(path=str(models("cogvideox")), latent=(4, 3, 2, 2), axes=(1, 0, 2, 3))
+    there, back = build("video", options, Request(frames=9, fps=8, height=16, width=16))._layouts
+    x = torch.randn(1, 3, 4, 2, 2)  # time before channels
+    assert torch.equal(there(x), x.transpose(1, 2))
+    assert torch.equal(back(there(x)), x)
