@@ -1,10 +1,13 @@
 """What `mmdisco eval` costs a clip, and that its memory does not grow with the number of clips.
 
-    python tests/benchmarks/bench_eval.py [COUNT ...]      # default 50 100 200; 1000 is the promise
+    python tests/benchmarks/bench_eval.py [COUNT ...]      # default 250 1000
 
 Every count is measured in a process of its own, on fresh clips of 1.6 s (16 pictures of 256 x 256, sound at 16 kHz)
 that differ from one another, without a cache. Prints one JSON object a count: seconds a clip, those of the processor,
 peak memory in MiB, and time and memory as ratios of the first count. The page of 36 clips is part of it.
+
+On one core of a busy machine: 250 clips 0.107 CPU seconds a clip and 794 MiB, 1,000 clips 0.088 and 815 MiB. Most of
+the memory is that of the libraries; what a clip leaves behind is its row and three vectors.
 """
 
 import json
@@ -74,4 +77,4 @@ def main(counts: list[int]) -> None:
 
 
 if __name__ == "__main__":
-    main([int(text) for text in sys.argv[1:]] or [50, 100, 200])
+    main([int(text) for text in sys.argv[1:]] or [250, 1000])
