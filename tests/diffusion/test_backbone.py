@@ -31,3 +31,10 @@ def test_wrapping_is_idempotent() -> None:
     wrapped, pair = as_joint(Toy()), ToyPair()
     assert as_joint(wrapped) is wrapped
     assert as_joint(pair) is pair
+
+
+def test_a_model_of_one_modality_may_say_what_else_its_samples_depend_on() -> None:
+    class Varied(Toy):
+        variant = "two decoders"
+
+    assert as_joint(Varied()).info.variant == "two decoders"

@@ -71,6 +71,11 @@ class DiffusersBackbone:
         self._schedules: dict[tuple[int, ...], Schedule] = {}
 
     @property
+    def variant(self) -> str:
+        """Name what a sample depends on beside the fingerprint."""
+        return self.stage.variant()
+
+    @property
     def info(self) -> ModalityInfo:
         """Describe the modality."""
         info = self.family.info

@@ -23,19 +23,11 @@ from mmdisco_cli.diffusion.schedules import Levels
 from mmdisco_cli.diffusion.whole import Run
 from mmdisco_cli.errors import DataError, UsageError, did_you_mean
 from mmdisco_diffusers.finding import find_model, read_json
-from mmdisco_diffusers.levels import prediction_named
 from mmdisco_diffusers.lockstep import Part, run
+from mmdisco_diffusers.lockstep_media import by, film_made, media_of, sizes_told, sound_made, want
 from mmdisco_diffusers.options import LockstepOptions
 from mmdisco_diffusers.parts import DTYPES, find_class
 from mmdisco_diffusers.weights_on_disk import count_weights, name_weights
-
-LENGTHS = ("audio_length_in_s", "audio_end_in_s", "audio_duration_s", "audio_duration", "duration", "seconds_total")
-"""What pipelines call the length of their sound in seconds."""
-RATES = ("output_sampling_rate", "sampling_rate", "sample_rate")
-"""What codecs and vocoders call the sample rate of their sound in Hz, those that make the final sound first."""
-MADE = ("frames", "audios", "videos", "audio", "images")
-GAP = 0.1
-"""Seconds by which sound may be longer or shorter than asked for: pipelines count in whole latents."""
 
 
 class Lockstep:
@@ -66,11 +58,15 @@ class Lockstep:
 
     @cached_property
     def info(self) -> ModalityInfo:
-        """Describe the modality."""
-        config = read_json(self.folder / "scheduler" / "scheduler_config.json") or {}
-        prediction = prediction_named(str(config.get("_class_name", "")), config)
+        """Describe the modality; what its model predicts is its scheduler's business alone."""
         plan = self.plan(self.request)
-        return ModalityInfo(self.modality, prediction, plan.latent_shape[0], plan.rate)
+        return ModalityInfo(self.modality, "epsilon", plan.latent_shape[0], plan.rate)
+
+    @property
+    def variant(self) -> str:
+        """Name what its samples depend on beside the weights."""
+        told = {"dtype": self.options.dtype, **self.options.arguments}
+        return ", ".join(f"{name} {value}" for name, value in told.items())
 
     @cached_property
     def fingerprint(self) -> str:
@@ -100,10 +96,13 @@ class Lockstep:
 
     def plan(self, request: Request) -> ModalityPlan:
         """Return what the request and the pipeline's own defaults say; nothing is snapped before it runs."""
-        media, rate, seconds = self._sound(request) if self.modality == "audio" else self._film(request)
+        if self.modality == "audio":
+            media, rate = sound_made(self.folder, request, self.options.rate)
+        else:
+            media, rate = film_made(self._parameters, request)
         name = self.pipeline_class.__name__
         note = f"{self.modality}: a {name} in lockstep: its own scheduler steps, and it can only sample"
-        return ModalityPlan(self.options.latent or media, media, rate, seconds, (note,))
+        return ModalityPlan(self.options.latent or media, media, rate, media[1] / rate, (note,))
 
     def run_whole(self, beside: Sequence["Lockstep"], plans: Sequence[Plan], run: Run) -> tuple[State, Tensor | None]:
         """Return the media (B, ...) of all, made one sample after another, and the last logit (B,)."""
@@ -169,26 +168,13 @@ class Lockstep:
             "num_inference_steps": run.steps,
             "generator": torch.Generator().manual_seed(int(keys[place])),
             "output_type": "np",
-            **self._sizes(plan),
+            **sizes_told(self.modality, self._parameters, plan),
             **({"guidance_scale": run.cfg[self.modality]} if self.modality in run.cfg else {}),
         }
         taken = self._parameters
         arguments = {name: value for name, value in known.items() if name in taken} | self._numbers
         there, back = self._layouts
         return Part(self.pipeline(), arguments, there, back)
-
-    def media(self, result: Any, plan: ModalityPlan) -> Tensor:
-        """Return what the pipeline gave for one sample in the contract's layout, within [-1, 1].
-
-        Raises:
-            UsageError: it is not what was planned.
-        """
-        found = next((getattr(result, name) for name in MADE if getattr(result, name, None) is not None), None)
-        if found is None:
-            raise UsageError(f"lockstep: a {self.pipeline_class.__name__} gives neither {' nor '.join(MADE)}")
-        first = torch.as_tensor(found[0]).float().cpu()
-        made = self._heard(first, plan) if self.modality == "audio" else self._seen(first, plan)
-        return made.clamp(-1, 1)
 
     @property
     def _parts(self) -> list[Path]:
@@ -214,68 +200,12 @@ class Lockstep:
             made = x.permute(there) if x.ndim == len(there) else x
             if tuple(made.shape[1:]) != self.options.latent:
                 raise UsageError(
-                    f"backbones.{self.modality}.latent: its scheduler steps {_by(x.shape[1:])}, "
-                    f"which axes {list(axes)} do not make {_by(self.options.latent)}"
+                    f"backbones.{self.modality}.latent: its scheduler steps {by(x.shape[1:])}, "
+                    f"which axes {list(axes)} do not make {by(self.options.latent)}"
                 )
             return made
 
         return to_canonical, lambda x: x.permute(back)
-
-    def _sizes(self, plan: ModalityPlan) -> dict[str, float]:
-        if self.modality == "audio":
-            return {next((name for name in LENGTHS if name in self._parameters), LENGTHS[0]): plan.seconds}
-        _, frames, height, width = plan.media_shape
-        fps = plan.rate or 0.0
-        return {"num_frames": frames, "height": height, "width": width, "frame_rate": fps}
-
-    def _sound(self, request: Request) -> tuple[tuple[int, ...], float, float]:
-        configs = [read_json(self.folder / part / "config.json") or {} for part in ("vocoder", "vae")]
-        told = [config[name] for config in configs for name in RATES if name in config]
-        rate = self.options.rate or (float(told[0]) if told else None)
-        if rate is None:
-            self._want("rate", "its files do not say the sample rate")
-        seconds = request.seconds
-        if seconds is None and request.frames and request.fps:
-            seconds = request.frames / request.fps
-        if seconds is None:
-            self._want("request.seconds", "a pipeline in lockstep is told its length")
-        channels = next((int(c[key]) for c in configs for key in ("audio_channels", "out_channels") if key in c), 1)
-        samples = round(seconds * rate)
-        return (channels, samples), rate, samples / rate
-
-    def _film(self, request: Request) -> tuple[tuple[int, ...], float, float]:
-        asked = {"num_frames": request.frames, "height": request.height, "width": request.width}
-        sizes = [asked[name] or self._default(name) for name in asked]
-        rate = request.fps or self.options.rate
-        if None in sizes or rate is None:
-            self._want("request", "frames, fps, height and width say what a pipeline in lockstep makes")
-        shape = tuple(int(size) for size in sizes if size is not None)
-        return (3, *shape), rate, shape[0] / rate
-
-    def _default(self, name: str) -> int | None:
-        parameter = self._parameters.get(name)
-        return parameter.default if parameter is not None and isinstance(parameter.default, int) else None
-
-    def _want(self, key: str, why: str) -> NoReturn:
-        where = key if key.startswith("request") else f"backbones.{self.modality}.{key}"
-        raise UsageError(f"{where}: missing; {why}")
-
-    def _heard(self, made: Tensor, plan: ModalityPlan) -> Tensor:
-        sound = made[None] if made.ndim == 1 else made
-        samples, rate = plan.media_shape[1], plan.rate or 1.0
-        if abs(sound.shape[1] - samples) > GAP * rate:
-            raise UsageError(
-                f"lockstep: audio lasts {sound.shape[1] / rate:g} s at {rate:g} Hz, not {plan.seconds:g} s: "
-                "set backbones.audio.rate, or its length in arguments"
-            )
-        return torch.nn.functional.pad(sound, (0, samples - sound.shape[1]))
-
-    def _seen(self, made: Tensor, plan: ModalityPlan) -> Tensor:
-        film = made.movedim(-1, 0) * 2 - 1
-        if tuple(film.shape) != plan.media_shape:
-            found, wanted = (_by((*shape[1:], shape[0])) for shape in (film.shape, plan.media_shape))
-            raise UsageError(f"lockstep: video is {found}, not {wanted}: ask for what it makes in request")
-        return film
 
     def _refuse(self) -> NoReturn:
         raise UsageError(f"backbones.{self.modality}: a pipeline in lockstep can only sample")
@@ -313,15 +243,14 @@ def _one(
     if asked.guidance is not None:
         for model in models:
             if not model.options.latent:
-                model._want("latent", "a discriminator sees latents, whose shape a pipeline does not tell")
+                want(
+                    f"backbones.{model.modality}.latent",
+                    "a discriminator sees latents, whose shape a pipeline does not tell",
+                )
     parts = {model.modality: model.part(asked, place, plans[model.modality]) for model in models}
     try:
         made = run(parts, asked.guidance, heard)
     except (TypeError, ValueError) as error:  # what a pipeline says of its own arguments
         raise UsageError(f"lockstep: {' '.join(str(error).split())}") from error
-    media = {model.modality: model.media(made[model.modality], plans[model.modality]) for model in models}
+    media = {m: media_of(m, result, plans[m]) for m, result in made.items()}
     return media, last[0] if last else None
-
-
-def _by(shape: Sequence[int]) -> str:
-    return " x ".join(map(str, shape))

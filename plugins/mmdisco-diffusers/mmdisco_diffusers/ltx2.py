@@ -63,7 +63,7 @@ class LTX2:
         modalities = (
             ModalityInfo(m, prediction, int(channels[m]), rates[m], width[m], CFG_SCALES[m]) for m in MODALITIES
         )
-        return BackboneInfo(tuple(modalities), self.fingerprint)
+        return BackboneInfo(tuple(modalities), self.fingerprint, self.stage.variant())
 
     @property
     def parameters(self) -> int:

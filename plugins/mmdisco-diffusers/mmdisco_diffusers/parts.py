@@ -68,6 +68,11 @@ class Parts:
         """Return whether the pipeline has such a part."""
         return name in self._folders or bool((self._index.get(name) or [None])[0])
 
+    @property
+    def elsewhere(self) -> tuple[str, ...]:
+        """Name the parts that are not in the pipeline's folder."""
+        return tuple(self._folders)
+
     def place(self, name: str) -> Path:
         """Return the folder of a part."""
         return self._folders.get(name, self.folder / name)

@@ -1,7 +1,9 @@
 """Who is on the device when: the denoiser for good, text encoders and codec while they work."""
 
-from collections.abc import Callable, Iterator
+import hashlib
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import fields
 from typing import Any
 
 import torch
@@ -15,6 +17,10 @@ from mmdisco_diffusers.weights_on_disk import name_weights
 
 ROLES = ("denoiser", "codec", "text")
 """What may have a device of its own, as `Roles` has them."""
+PREDICTING = ("betas", "told_fps", "told_scale", "mismatch", "padded", "normalise")
+"""Options that change what a model says, its levels or its latents: nothing trained under others fits."""
+SAMPLING = ("clean_end", "full", "dtype")
+"""Options that change a sample all the same."""
 
 
 class Stage:
@@ -27,9 +33,16 @@ class Stage:
         self._ready: set[str] = set()
 
     def fingerprint(self) -> str:
-        """Return what names the weights that predictions and latents depend on."""
-        places = (self.parts.place(name) for name in self.roles.named)
-        return name_weights(place for place in places if place.is_dir())
+        """Return what names the weights and options that predictions, latents and levels depend on."""
+        beside = (name for name in self.parts.elsewhere if name not in self.roles.all)
+        places = (self.parts.place(name) for name in (*self.roles.named, *beside))
+        weights = name_weights(place for place in places if place.is_dir())
+        told = _chosen(self.options, PREDICTING)
+        return hashlib.sha256(f"{weights}: {told}".encode()).hexdigest()[:16] if told else weights
+
+    def variant(self) -> str:
+        """Name the options besides that a sample depends on."""
+        return _chosen(self.options, SAMPLING)
 
     def parameters(self) -> int:
         """Return how many weights the model has, read from its files."""
@@ -102,6 +115,12 @@ class Stage:
                 except (AttributeError, NotImplementedError) as error:
                     raise UsageError(f"{trick}: a {type(codec).__name__} cannot do that") from error
         self._ready.add(name)
+
+
+def _chosen(options: ModelOptions, names: Sequence[str]) -> str:
+    """Return the options of these names that are not at their defaults."""
+    given = ((field.name, getattr(options, field.name), field.default) for field in fields(options))
+    return ", ".join(f"{name} {value}" for name, value, default in given if name in names and value != default)
 
 
 def _device(role: str, name: str) -> torch.device:

@@ -9,7 +9,7 @@ import pytest
 import torch
 from tiny import BUILDERS, JOINT
 
-from mmdisco_cli.diffusion.backbone import Request
+from mmdisco_cli.diffusion.backbone import Request, as_joint
 from mmdisco_cli.errors import DataError, UsageError
 from mmdisco_diffusers import mmdisco_backbones
 from mmdisco_diffusers.finding import NATIVE
@@ -172,6 +172,21 @@ def test_a_fingerprint_follows_the_weights_and_not_their_place(models, tmp_path)
     assert build("wan", folder).fingerprint != first
 
 
+def test_a_fingerprint_follows_what_changes_predictions_and_a_variant_the_rest(models):
+    def told(family, **options):
+        model = build(family, models(family), **options)
+        return model.fingerprint, model.variant
+
+    plain = told("hunyuan-video")
+    assert plain[1] == ""
+    assert told("hunyuan-video", told_scale=6.0, chunk=2, tiling=True, text="free", offload="codec") == plain
+    assert told("hunyuan-video", told_scale=3.0)[0] != plain[0]
+    assert told("hunyuan-video", clean_end=True) == (plain[0], "clean_end True")
+    assert told("audioldm")[0] != told("audioldm", normalise=False)[0]
+    assert told("animatediff")[0] != told("animatediff", betas="scaled_linear")[0]
+    assert as_joint(build("stable-audio", models("stable-audio"), full=False)).info.variant == "full False"
+
+
 def test_of_large_files_a_sample_is_read_from_beginning_to_end(tmp_path):
     path = tmp_path / "weights.safetensors"
     for place in (0, 700_000, 999_999):
@@ -224,6 +239,11 @@ def test_an_adapter_gives_motion_to_a_stable_diffusion(models, tmp_path, backbon
     with pytest.raises(UsageError, match=r"backbones.video.adapter: missing; .* which knows no motion"):
         build("animatediff", tmp_path / "still")
     model = build("animatediff", tmp_path / "still", adapter=str(tmp_path / "motion"))
+    adapter.save_pretrained(tmp_path / "more")
+    config = tmp_path / "more" / "config.json"
+    config.write_text(config.read_text() + " ")
+    other = build("animatediff", tmp_path / "still", adapter=str(tmp_path / "more"))
+    assert other.fingerprint != model.fingerprint
     expected = diffusers.UNetMotionModel.from_unet2d(still, adapter).eval()
     plan = model.plan(Request(frames=3, height=16, width=16))
     condition = model.encode_prompt(["a dog"], None, plan).positive
