@@ -28,7 +28,7 @@ from mmdisco_cli.evaluation.cache import Cache
 from mmdisco_cli.evaluation.clip_sets import ClipSet, watch_all
 from mmdisco_cli.evaluation.distances import distances, sources
 from mmdisco_cli.evaluation.events import TOLERANCE, Match, match_events
-from mmdisco_cli.evaluation.extractors.networks import Networks, measure_networks, with_networks
+from mmdisco_cli.evaluation.extractors.networks import Networks, measure_networks, open_extractors, with_networks
 from mmdisco_cli.evaluation.features import DEFINITIONS, features_of, stacked
 from mmdisco_cli.evaluation.films import MAY_FAIL, Film, Frame, measure_films, require_film
 from mmdisco_cli.evaluation.films_plot import plot_bounce
@@ -74,6 +74,7 @@ def evaluate(recipe: Recipe, options: EvalOptions, ranks: Ranks) -> Report | Non
     """
     frame, lanes = checked(recipe)
     chosen, folder = chosen_metrics(recipe, options), options.out or Path()
+    extractors = open_extractors(options)
     found = found_films(options.samples, recipe.eval.n) if options.samples else None
     n = len(found) if found else recipe.eval.n
     real, reference = real_sets(recipe, options, frame, n)
@@ -81,13 +82,12 @@ def evaluate(recipe: Recipe, options: EvalOptions, ranks: Ranks) -> Report | Non
     films: dict[str, Sequence[Film]] = {"real": write_real(real, folder / "real", frame, scale, "real films", ranks)}
     if not chosen.isdisjoint((*EVENTS, *SCORING)):
         films |= sampled_rows(recipe, options, n, found, ranks)
-    sets = watch_rows(films, options, ranks) if options.extractors or not chosen.isdisjoint(WATCHED) else {}
+    sets = watch_rows(films, options, ranks) if extractors or not chosen.isdisjoint(WATCHED) else {}
     networks = Networks()
-    if options.extractors:
+    if extractors:
         second = write_real(reference, folder / "reference", frame, scale, "reference films", ranks)
-        networks = measure_networks(
-            sets, sets, watch_rows({"reference": second}, options, ranks)["reference"], options, ranks
-        )
+        apart = watch_rows({"reference": second}, options, ranks)["reference"]
+        networks = measure_networks(extractors, sets, sets, apart, options, ranks)
     films |= {
         row: draw_given(recipe, modality, films["real"], folder / row.replace("_", "-"), ranks)
         for row, modality in GIVEN.items()

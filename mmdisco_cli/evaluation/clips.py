@@ -17,7 +17,7 @@ from mmdisco_cli.errors import UsageError
 from mmdisco_cli.evaluation.cache import Cache
 from mmdisco_cli.evaluation.clip_sets import ClipSet, list_clips, watch_all
 from mmdisco_cli.evaluation.distances import sources
-from mmdisco_cli.evaluation.extractors.networks import measure_networks, with_networks
+from mmdisco_cli.evaluation.extractors.networks import measure_networks, open_extractors, with_networks
 from mmdisco_cli.evaluation.features import SAMPLE_RATE
 from mmdisco_cli.evaluation.films import MAY_FAIL, Film, Frame, frame_of, require_film
 from mmdisco_cli.evaluation.films_plot import plot_clips
@@ -54,6 +54,7 @@ def evaluate(recipe: Recipe, options: EvalOptions, ranks: Ranks) -> Report | Non
         PluginError, DeviceError, Stopped: as for `mmdisco sample`.
     """
     chosen, folder = chosen_metrics(recipe, options), options.out or Path()
+    extractors = open_extractors(options)
     frame, scale = frame_of(recipe.request), recipe.sample.scale
     found = found_films(options.samples, recipe.eval.n) if options.samples else None
     held_out = open_held_out(recipe, options, frame)
@@ -64,7 +65,7 @@ def evaluate(recipe: Recipe, options: EvalOptions, ranks: Ranks) -> Report | Non
     if not chosen.isdisjoint(SCORING):
         films |= sampled_rows(recipe, options, n, found[:n] if found else None, ranks)
     rows = _watched(films, reference, options, ranks)
-    networks = measure_networks(rows.shown, rows.against, rows.reference, options, ranks)
+    networks = measure_networks(extractors, rows.shown, rows.against, rows.reference, options, ranks)
     if not ranks.first:
         return None
     scores = score_sets(rows.shown, rows.against, [one.watched for one in rows.reference.clips], options, chosen)
@@ -86,12 +87,13 @@ def compare_folders(options: EvalOptions, ranks: Ranks) -> Report | None:
     """
     if options.samples is None:
         raise UsageError("name a recipe, or the clips to measure with --samples DIR")
+    extractors = open_extractors(options)
     # Beside independent ones, samples are what they are in a recipe's report.
     main = "guided" if options.independent else "samples"
     named = {"real": options.reference, "independent": options.independent, main: options.samples}
     films = {row: [Film(path) for path in list_clips(folder)] for row, folder in named.items() if folder}
     rows = _watched(films, None, options, ranks)
-    networks = measure_networks(rows.shown, rows.against, rows.reference, options, ranks)
+    networks = measure_networks(extractors, rows.shown, rows.against, rows.reference, options, ranks)
     if not ranks.first:
         return None
     chosen = frozenset(options.metrics or SCORING)

@@ -93,6 +93,26 @@ def test_weights_are_hashed_and_strangers_are_warned_of(tmp_path, capsys, i3d):
         fill(VGGish(), tmp_path / "text.pt")
 
 
+class Script(torch.nn.Module):
+    """What StyleGAN-V's file takes and gives, with the mean colours for features."""
+
+    def forward(self, x, rescale: bool = True, resize: bool = True, return_features: bool = False):
+        assert not rescale
+        assert not resize
+        assert return_features
+        return x.mean(dim=(2, 3, 4)).repeat(1, 100)
+
+
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")
+def test_torchscript_brings_its_own_network(tmp_path):
+    path = tmp_path / "script.pt"
+    torch.jit.script(Script()).save(str(path))
+    extractor = open_extractor(f"fvd:styleganv={path}")
+    found = extractor.embed(*media_of(FILM, extractor.wants))["fvd"]
+    assert found.shape == (1, 300)
+    assert found[0, 0] == found[0, 3]
+
+
 def test_vggish_is_the_public_implementation(monkeypatch):
     for unused in ("resampy", "soundfile"):  # wanted for other rates and for files alone
         monkeypatch.setitem(sys.modules, unused, ModuleType(unused))

@@ -172,6 +172,21 @@ def test_fad_of_mm_diffusion_has_its_factor_and_its_slip_under_names_of_their_ow
     assert metrics["fad_audioclip"]["protocol"]["weights"]["sha256"] in err
 
 
+@pytest.mark.slow
+def test_fvd_of_mm_diffusion_also_has_its_numerics(films, capsys):
+    torch.save(fill_by_rule(I3D()).state_dict(), "i3d.pt")
+    shutil.copytree("films", "real")
+    next(Path("real").iterdir()).unlink()
+    arguments = ("--reference", "real", "--extractor", "fvd:mm-diffusion=i3d.pt", "--compat", "mm-diffusion")
+    code, found, err = evaluated(capsys, *arguments)
+    assert code == ExitCode.OK, err
+    metrics = found["metrics"]
+    figure = metrics["fvd"]["samples"]
+    assert figure.items() >= {"n": 3, "n_reference": 2, "dimension": 400}.items()
+    assert metrics["fvd_mm_diffusion"]["samples"]["value"] == pytest.approx(figure["value"], rel=0.02)
+    assert metrics["kvd"]["protocol"]["preset"] == "mm-diffusion"
+
+
 def test_compat_says_what_it_goes_with(films, capsys):
     code, _, err = evaluated(capsys, "--compat", "mm-diffusion")
     assert (code, "name one" in err) == (ExitCode.USAGE, True)

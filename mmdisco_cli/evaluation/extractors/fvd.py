@@ -5,6 +5,8 @@ TensorFlow checkpoint that all of them were made from.
 """
 
 import re
+import warnings
+import zipfile
 from collections.abc import Mapping
 from fractions import Fraction
 from functools import partial
@@ -94,7 +96,9 @@ def build(options: ExtractorOptions) -> Extractor:
             return {"fvd": network(pictures.transpose(0, 1)[None]).double()}
 
     name = f"i3d-{preset}-{about['weights']['sha256'][:16]}"  # type: ignore[index]
-    return Extractor(name, PRESETS[preset], embed, [Feature("fvd", "kvd", "fvd", "none", about)], about)
+    compat = {preset: 1.0} if preset == "mm-diffusion" else {}
+    feature = Feature("fvd", "kvd", "fvd", "none", about, compat=compat)
+    return Extractor(name, PRESETS[preset], embed, [feature], about)
 
 
 def load(path: Path, eps: float) -> nn.Module:
@@ -106,13 +110,25 @@ def load(path: Path, eps: float) -> nn.Module:
         except (OSError, ValueError) as error:
             raise DataError(f"{path}: no TensorFlow checkpoint ({error})") from error
         return fill_from(I3D(eps), from_tensorflow(tensors), path)
-    try:
-        scripted = torch.jit.load(str(path), map_location="cpu")
-    except RuntimeError:
-        return fill(I3D(eps), path)
-    if not isinstance(scripted, nn.Module):
-        raise DataError(f"{path}: no network")
-    return _Scripted(scripted)
+    return _Scripted(_scripted(path)) if _is_script(path) else fill(I3D(eps), path)
+
+
+def _is_script(path: Path) -> bool:
+    """Return whether a file is TorchScript, which unlike tensors alone has constants."""
+    if not zipfile.is_zipfile(path):
+        return False
+    with zipfile.ZipFile(path) as archive:
+        return any(name.endswith("/constants.pkl") for name in archive.namelist())
+
+
+def _scripted(path: Path) -> nn.Module:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", DeprecationWarning)  # the published file is in no newer format
+        try:
+            loaded: nn.Module = torch.jit.load(str(path), map_location="cpu")
+        except RuntimeError as error:
+            raise DataError(f"{path}: TorchScript that cannot be loaded") from error
+    return loaded.eval()
 
 
 class _Scripted(nn.Module):

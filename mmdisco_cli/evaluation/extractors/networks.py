@@ -31,17 +31,32 @@ class Networks:
     values: ClipValues = field(default_factory=dict)
 
 
-def measure_networks(
-    rows: Mapping[str, ClipSet], against: Mapping[str, ClipSet], reference: ClipSet, options: EvalOptions, ranks: Ranks
-) -> Networks:
-    """Return what every extractor that was asked for finds: scores of `rows`, distances of `against` to the reference.
+def open_extractors(options: EvalOptions) -> list[Extractor]:
+    """Return the extractors that were asked for.
 
     Raises:
-        UsageError: there is nothing to compare with, an extractor lacks its weights, or --compat is of no use.
-        DataError, PluginError: weights or clips cannot be used, or nobody provides an extractor.
+        UsageError: one lacks its weights, or --compat is of no use.
+        DataError, PluginError: weights cannot be used, or nobody provides an extractor.
     """
-    extractors = [open_extractor(text) for text in options.extractors]
-    check_compat(options.compat, extractors)
+    found = [open_extractor(text) for text in options.extractors]
+    check_compat(options.compat, found)
+    return found
+
+
+def measure_networks(
+    extractors: Sequence[Extractor],
+    rows: Mapping[str, ClipSet],
+    against: Mapping[str, ClipSet],
+    reference: ClipSet,
+    options: EvalOptions,
+    ranks: Ranks,
+) -> Networks:
+    """Return what extractors find: scores of `rows`, distances of `against` to the reference.
+
+    Raises:
+        UsageError: there is nothing to compare with.
+        DataError: no clip of a row can be used.
+    """
     if any(one.features for one in extractors) and not reference.clips:
         raise UsageError("--extractor: name real clips to compare with in --reference DIR")
     metrics: dict[str, Any] = {}
