@@ -267,10 +267,22 @@ def test_videocrafter_is_told_the_frame_rate(crafter):
     pipeline.scheduler = tiny.latent_scheduler(
         beta_start=0.00085, beta_end=0.012, beta_schedule="linear", set_alpha_to_one=True
     )
+    steps, step = [], pipeline.scheduler.step
+
+    def heard(output, t, sample, *args, **kwargs):
+        steps.append((t, sample, output))
+        return step(output, t, sample, *args, **kwargs)
+
+    pipeline.scheduler.step = heard
     end = pipeline(
         "rain", num_frames=3, height=16, width=16, num_inference_steps=STEPS, guidance_scale=SCALE, latents=noise,
         output_type="latent",
     ).frames  # fmt: skip
+    for t, sample, expected in steps:
+        x, times = sample[None].transpose(1, 2), t.float().expand(1)
+        said = [model.predict(x, times, c, plan) for c in (condition.positive, condition.negative)]
+        found = cfg_combine(*said, SCALE).transpose(1, 2)[0]
+        assert (found - expected).abs().max() <= 1e-5 * max(1, float(expected.abs().max()))
     joint = as_joint(model)
     whole = joint.plan(request)
     denoise = make_denoiser([Base(joint, whole, {"video": condition})], cfg={"video": SCALE})

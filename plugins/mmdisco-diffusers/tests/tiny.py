@@ -1,6 +1,7 @@
 """Pipelines of every family, small enough to build, save and run in a moment, with random weights and no network."""
 
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +16,7 @@ BLOCKS, BLOCKS_UP = 3 * ("DownEncoderBlock2D",), 3 * ("UpDecoderBlock2D",)
 def make(family: str, folder: Path) -> Path:
     """Write a tiny pipeline of a family; return its folder."""
     torch.manual_seed(0)
-    pipeline = {**BUILDERS, **JOINT}[family]()
+    pipeline = {**BUILDERS, **JOINT, **OTHERS}[family]()
     for part in pipeline.components.values():
         if isinstance(part, torch.nn.Module):
             shake(part.eval())
@@ -346,19 +347,27 @@ def gemma() -> Any:
     return transformers.Gemma3ForConditionalGeneration(config)
 
 
-def ltx2() -> Any:
-    from diffusers.pipelines.ltx2 import LTX2TextConnectors, LTX2Vocoder
+def ltx2(newer: bool = False) -> Any:
+    """Build an LTX-2, or one of the layout of 2.3: prompts modulated, projected by the connectors, a wider vocoder."""
+    from diffusers.pipelines.ltx2 import LTX2TextConnectors, LTX2Vocoder, LTX2VocoderWithBWE
 
+    changed = {
+        "cross_attn_mod": True, "audio_cross_attn_mod": True, "gated_attn": True, "audio_gated_attn": True,
+        "use_prompt_embeddings": False,
+    }  # fmt: skip
+    projected = {"per_modality_projections": True, "video_hidden_dim": 16, "audio_hidden_dim": 8}
     transformer = diffusers.LTX2VideoTransformer3DModel(
         in_channels=4, out_channels=4, num_attention_heads=2, attention_head_dim=8, cross_attention_dim=16,
         audio_in_channels=32, audio_out_channels=32, audio_num_attention_heads=2, audio_attention_head_dim=4,
         audio_cross_attention_dim=8, num_layers=2, caption_channels=8, rope_double_precision=False,
+        **(changed if newer else {}),
     )  # fmt: skip
     connectors = LTX2TextConnectors(
         caption_channels=8, text_proj_in_factor=3, video_connector_num_attention_heads=2,
-        video_connector_attention_head_dim=4, video_connector_num_layers=1, video_connector_num_learnable_registers=16,
+        video_connector_attention_head_dim=8 if newer else 4, video_connector_num_layers=1,
+        video_connector_num_learnable_registers=16,
         audio_connector_num_attention_heads=2, audio_connector_attention_head_dim=4, audio_connector_num_layers=1,
-        audio_connector_num_learnable_registers=16, rope_double_precision=False,
+        audio_connector_num_learnable_registers=16, rope_double_precision=False, **(projected if newer else {}),
     )  # fmt: skip
     vae = diffusers.AutoencoderKLLTX2Video(
         latent_channels=4, block_out_channels=(4, 8, 16, 16), decoder_block_out_channels=(8, 16, 32),
@@ -372,9 +381,11 @@ def ltx2() -> Any:
     )
     audio_vae.latents_mean.copy_(torch.linspace(-0.5, 0.5, 32))
     audio_vae.latents_std.copy_(torch.linspace(0.5, 2.0, 32))
-    vocoder = LTX2Vocoder(
-        hidden_channels=32, upsample_factors=[6, 5, 2, 2, 2], resnet_kernel_sizes=[3], resnet_dilations=[[1, 1, 1]]
-    )
+    one_layer: dict[str, Any] = {"resnet_kernel_sizes": [3], "resnet_dilations": [[1, 1, 1]]}
+    vocoder = LTX2Vocoder(hidden_channels=32, **one_layer)
+    if newer:
+        wider = {f"bwe_{name}": value for name, value in one_layer.items()}
+        vocoder = LTX2VocoderWithBWE(hidden_channels=64, bwe_hidden_channels=32, **one_layer, **wider)
     return diffusers.LTX2Pipeline(
         scheduler=diffusers.FlowMatchEulerDiscreteScheduler(
             use_dynamic_shifting=True, base_shift=0.95, max_shift=2.05, base_image_seq_len=1024, shift_terminal=0.1
@@ -400,6 +411,8 @@ BUILDERS: dict[str, Callable[[], Any]] = {
 }
 JOINT: dict[str, Callable[[], Any]] = {"ltx2": ltx2}
 """Those that make sound and film at once."""
+OTHERS: dict[str, Callable[[], Any]] = {"ltx2.3": partial(ltx2, newer=True)}
+"""Further layouts of a family."""
 AUDIO = ("audioldm", "audioldm2", "stable-audio")
 FILMS = ("animatediff", "text-to-video-sd", "cogvideox", "wan")
 """Those that are tried in every pair."""
