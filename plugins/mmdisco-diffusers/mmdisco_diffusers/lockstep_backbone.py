@@ -9,6 +9,7 @@ as given, and no solver but the pipeline's own steps. Every sample is run by its
 """
 
 import inspect
+import math
 from collections.abc import Mapping, Sequence
 from copy import copy
 from functools import cached_property
@@ -238,7 +239,7 @@ def _one(
     def heard(step: int, logit: Tensor | None) -> None:
         if logit is not None:
             last[:] = [logit.detach().cpu()]
-        asked.on_step((place * asked.steps + step) // count)
+        asked.on_step(math.ceil((place * asked.steps + step) / count))
 
     if asked.guidance is not None:
         for model in models:

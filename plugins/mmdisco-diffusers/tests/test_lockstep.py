@@ -1,5 +1,7 @@
 """Pipelines in lockstep: alone as they are alone, guided as the native backbones are guided."""
 
+import threading
+
 import diffusers
 import pytest
 import torch
@@ -122,6 +124,25 @@ def test_an_error_of_one_pipeline_ends_both(models, backbone):
     }
     with pytest.raises(ValueError, match="divisible by 16"):
         run(parts)
+
+
+def test_an_interrupt_ends_both_at_their_next_step(models, backbone, monkeypatch):
+    noise = noises(models, backbone, "audioldm2", "wan")
+    parts = {"audio": part(models, "audioldm2", noise["audio"]), "video": part(models, "wan", noise["video"])}
+    met = []
+
+    def interrupted(thread, timeout=None):
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patched:
+        patched.setattr(threading.Thread, "join", interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            run(parts, heard=lambda count, logit: met.append(count))
+    for thread in threading.enumerate():
+        if thread.name in parts:
+            thread.join(60)
+            assert not thread.is_alive()
+    assert len(met) < STEPS
 
 
 def test_a_pipeline_of_several_schedulers_is_named(models):

@@ -14,6 +14,7 @@ from mmdisco_cli.assembly import assemble
 from mmdisco_cli.commands.options import TrainOptions
 from mmdisco_cli.diffusion.backbone import Request
 from mmdisco_cli.diffusion.noise import sample_keys
+from mmdisco_cli.errors import Stopped
 from mmdisco_cli.sampling.draw import draw
 from mmdisco_cli.training.run import train
 from mmdisco_cli.weights_file import read_about
@@ -222,6 +223,21 @@ def test_what_is_no_pipeline_is_named(write, models, capsys, tmp_path):
     )
     assert code == 4
     assert "this version of diffusers has no PipelineOfTomorrow" in err
+
+
+def test_a_signal_between_two_steps_leaves_both(write):
+    recipe = recipes.load(str(write("plain")))
+    assembly = assemble(recipe, torch.device("cpu"), with_discriminator=False)
+
+    def stop(step):
+        raise Stopped("stopped by SIGTERM")
+
+    with pytest.raises(Stopped, match="SIGTERM"):
+        draw(assembly, recipe.sample, 0, [0], independent=True, on_step=stop)
+    heard = []
+    drawn = draw(assembly, recipe.sample, 0, [0, 1], independent=True, on_step=heard.append)
+    assert heard == [1, 1, 2, 2]  # steps of the whole batch, though its samples are made one after another
+    assert drawn.latents["audio"].shape[0] == 2
 
 
 def test_axes_lead_to_the_discriminators_layout_and_back(models):
