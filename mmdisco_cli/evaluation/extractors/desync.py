@@ -36,7 +36,9 @@ def build(options: ExtractorOptions) -> Extractor:
     choose_preset("desync", options.preset, PRESETS)
     path = require_file("desync", options.weights)
     weights = identify(path)
-    network = fill(Synchformer(), path, parts)
+    with torch.device("meta"):
+        bare = Synchformer()
+    network = fill(bare, path, parts)
     about = {
         "extractor": "Synchformer 24-01-04T16-39-21",
         "measure": "mean |offset| in seconds of the likeliest class over the first and the last 4.8 s of up to 8 s",

@@ -114,7 +114,9 @@ def build(options: ExtractorOptions) -> Extractor:
     choose_preset("imagebind", options.preset, PRESETS)
     path = require_file("imagebind", options.weights)
     weights = identify(path)
-    network = fill(ImageBind(), path, towers)
+    with torch.device("meta"):
+        bare = ImageBind()
+    network = fill(bare, path, towers)
     about = {
         "extractor": "ImageBind huge, pictures and sound",
         "measure": "cosine as it is, not times 100; sound shorter than 2 s is padded, outside of what it was made for",

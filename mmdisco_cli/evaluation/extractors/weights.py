@@ -86,8 +86,11 @@ def fill(module: nn.Module, path: Path, renamed: Renamed | None = None) -> nn.Mo
 
 def fill_from(module: nn.Module, state: Mapping[str, Tensor], path: Path, renamed: Renamed | None = None) -> nn.Module:
     """Put tensors that were read from a file into a module; raise DataError, naming the file, where they do not fit."""
+    # What was made without memory takes over the tensors of the file.
+    bare = any(tensor.is_meta for tensor in module.parameters())
     try:
-        module.load_state_dict(renamed(state) if renamed else state)
+        found = renamed(state) if renamed else state
+        module.load_state_dict({name: one.float() for name, one in found.items()} if bare else found, assign=bare)
     except (RuntimeError, AttributeError, KeyError) as error:
         first = (str(error).splitlines() or [""])[-1].strip()
         raise DataError(f"{path}: not weights of this network: {first[:160]}") from error
