@@ -105,6 +105,38 @@ def test_guided_it_ends_where_the_native_backbones_end(video, models, backbone):
         assert (end - native[modality]).abs().max() <= 1e-4 * largest
 
 
+SOLVERS = [
+    ("audioldm2", "LCMScheduler", {}), ("audioldm2", "EulerDiscreteScheduler", {}),
+    ("audioldm2", "EulerAncestralDiscreteScheduler", {}), ("audioldm2", "DPMSolverMultistepScheduler", {}),
+    ("cogvideox", "CogVideoXDPMScheduler", {}),
+    ("wan", "UniPCMultistepScheduler", {"use_flow_sigmas": True, "prediction_type": "flow_prediction"}),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("family", "solver", "changed"), SOLVERS)
+def test_any_solver_works_stochastic_and_distilled_ones_too(family, solver, changed, models, backbone):
+    other = "wan" if family == "audioldm2" else "audioldm2"
+    modality, partner = ("audio", "video") if family == "audioldm2" else ("video", "audio")
+    audio, video = (family, other) if modality == "audio" else (other, family)
+    noise = noises(models, backbone, audio, video)
+
+    def solved():
+        made = part(models, family, noise[modality])
+        made.pipeline.scheduler = getattr(diffusers, solver).from_config(made.pipeline.scheduler.config, **changed)
+        return made
+
+    def ended(guidance=None):
+        parts = {modality: solved(), partner: part(models, other, noise[partner])}
+        return latents(run(parts, guidance)[modality])
+
+    alone = solved()
+    expected = latents(alone.pipeline(**alone.arguments))
+    assert torch.equal(ended(), expected)
+    guided = ended(Guidance(Pair(), {modality: 1.5}, EVERYWHERE))
+    assert guided.isfinite().all()
+    assert (guided - expected).abs().max() > 1e-3
+
+
 def test_unlike_numbers_of_steps_are_named(models, backbone):
     noise = noises(models, backbone, "audioldm2", "wan")
     parts = {
