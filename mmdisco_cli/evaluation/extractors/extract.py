@@ -26,6 +26,8 @@ from mmdisco_cli.training.distribution import Ranks
 
 PAIRED = ("guided", "independent")
 KIND = "extractor"
+VERSION = 2
+"""To be raised with every change of how clips are fed to networks: it names what is cached."""
 ROUNDING = 1e-3
 """Seconds that time stamps may lose."""
 Vectors = Mapping[str, Tensor]
@@ -95,12 +97,13 @@ def _embed_row(row: str, found: ClipSet, extractor: Extractor, cache: Cache, ran
 
 
 def _embed(clip: Seen, extractor: Extractor, cache: Cache) -> Vectors:
-    kept = cache.get(clip.watched.digest, extractor.name)
+    name = f"{VERSION}-{extractor.name}"
+    kept = cache.get(clip.watched.digest, name)
     if kept is not None:
         return {key: torch.from_numpy(array) for key, array in kept.items()}
     # One clip at a time: the result hangs on nothing but the clip.
     found = {key: vectors.cpu() for key, vectors in extractor.embed(*media_of(clip.path, extractor.wants)).items()}
-    cache.put(clip.watched.digest, extractor.name, {key: vectors.numpy() for key, vectors in found.items()})
+    cache.put(clip.watched.digest, name, {key: vectors.numpy() for key, vectors in found.items()})
     return found
 
 
