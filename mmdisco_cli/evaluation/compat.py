@@ -5,6 +5,8 @@ from collections.abc import Callable, Mapping
 import torch
 from torch import Tensor
 
+from mmdisco_cli.errors import UsageError, did_you_mean
+
 LEAST = 1e-10
 """Singular values below this are left as they are where their root is meant."""
 
@@ -23,6 +25,13 @@ def mm_diffusion(x: Tensor, y: Tensor) -> float:
 
 
 COMPAT: Mapping[str, Callable[[Tensor, Tensor], float]] = {"mm-diffusion": mm_diffusion}
+
+
+def numerics(name: str) -> Callable[[Tensor, Tensor], float]:
+    """Return the distance by a publication's numerics; raise UsageError for an unknown one."""
+    if name not in COMPAT:
+        raise UsageError(f"--compat {name}: unknown{did_you_mean(name, COMPAT)}")
+    return COMPAT[name]
 
 
 def _covariance(x: Tensor) -> Tensor:

@@ -13,6 +13,7 @@ from mmdisco_cli.commands.options import EvalOptions
 from mmdisco_cli.errors import DataError, UsageError
 from mmdisco_cli.evaluation import kernel
 from mmdisco_cli.evaluation.bootstrap import finite
+from mmdisco_cli.evaluation.compat import numerics
 from mmdisco_cli.evaluation.distances import frechet_record, size_of, warn_of_few
 from mmdisco_cli.evaluation.frechet import HALVES, SIZES, Gaussian, distance, fitted, from_moments, in_order
 from mmdisco_cli.evaluation.report import Report
@@ -39,17 +40,19 @@ def compare_features(real: Path, fake: Path, options: EvalOptions) -> Report:
 
     Raises:
         DataError: a file cannot be read, holds neither, or the two differ in dimension.
-        UsageError: the kernel distance of moments is asked for.
+        UsageError: the kernel distance of moments is asked for, or numerics that nobody knows.
     """
     reference, samples = load_features(real), load_features(fake)
     chosen = options.metrics or METRICS
     if samples.features is not None and reference.features is not None:
-        metrics = _of_features(samples.features, reference.features, options.seed)
+        metrics = _of_features(samples.features, reference.features, options)
+    elif options.compat:
+        raise UsageError(f"--compat {options.compat}: takes features, not their moments")
     elif options.metrics and "kd" in options.metrics:
         raise UsageError("--metrics kd: moments alone have no kernel distance")
     else:
         metrics = {"fd": {"samples": _of_moments(samples, reference)}}
-    metrics = {name: found for name, found in metrics.items() if name in chosen}
+    metrics = {name: found for name, found in metrics.items() if name in chosen or name not in METRICS}
     protocol = {
         "extractor": "unknown: features made elsewhere",
         "weights": None,
@@ -105,19 +108,24 @@ def _checked(path: Path, array: Any) -> Tensor:
     return values
 
 
-def _of_features(samples: Tensor, reference: Tensor, seed: int) -> dict[str, Any]:
+def _of_features(samples: Tensor, reference: Tensor, options: EvalOptions) -> dict[str, Any]:
     if samples.shape[1] != reference.shape[1]:
         raise DataError(f"features of {samples.shape[1]} and of {reference.shape[1]} dimensions do not compare")
     warn_of_few("fd", samples, reference)
     found = kernel.kernel_distance(samples, reference, kernel.as_they_are)
     record: dict[str, Any] = found.as_json() | size_of(samples, reference)
     if min(len(samples), len(reference)) >= 4:
-        parts = kernel.over_subsets(samples, reference, seed)
+        parts = kernel.over_subsets(samples, reference, options.seed)
         size = min(kernel.SUBSET, min(len(samples), len(reference)) // 2)
         record["subsets"] = {
             "mean": finite(parts.value), "std": finite(parts.error), "count": kernel.SUBSETS, "size": size
         }  # fmt: skip
-    return {"fd": {"samples": frechet_record(samples, reference, seed)}, "kd": {"samples": record}}
+    metrics = {"fd": {"samples": frechet_record(samples, reference, options.seed)}, "kd": {"samples": record}}
+    if options.compat:
+        value = numerics(options.compat)(samples, reference)
+        named = {"value": finite(value), "error": None, **size_of(samples, reference)}
+        metrics[f"fd_{options.compat.replace('-', '_')}"] = {"samples": named}
+    return metrics
 
 
 def _of_moments(samples: Loaded, reference: Loaded) -> dict[str, Any]:
@@ -132,6 +140,6 @@ def _of_moments(samples: Loaded, reference: Loaded) -> dict[str, Any]:
 
 
 def _table(metrics: dict[str, Any]) -> list[str]:
-    lines = tabulate(metrics, METRICS, ("samples",))
+    lines = tabulate(metrics, tuple(metrics), ("samples",))
     one = next(iter(metrics.values()))["samples"]
     return [*lines, "", f"{one['n']} samples, {one['n_reference']} references, {one['dimension']} dimensions"]

@@ -54,8 +54,8 @@ def evaluate(recipe: Recipe | None, options: EvalOptions) -> None:
         raise UsageError("--rows parquet needs pyarrow: pip install pyarrow")
     if options.extractors and name not in FILMS:
         raise UsageError(f"--extractor measures clips: of folders, or by the protocol {' or '.join(FILMS)}")
-    if options.compat and not options.extractors:
-        raise UsageError("--compat changes what an --extractor finds: name one")
+    if options.compat and not (options.extractors or options.features):
+        raise UsageError("--compat goes with distances of an --extractor or of --features: name one")
     options = replace(options, out=directory, seed=recipe.eval.seed if recipe else options.seed)
     ranks = join_ranks(torch.device("cpu"))
     report = _measured(module, recipe, options, ranks)

@@ -60,6 +60,18 @@ def test_few_clips_are_warned_of_and_a_set_is_at_0_from_itself(capsys):
     assert json.loads(output.out)["metrics"]["fd"]["samples"]["value"] == 0
 
 
+def test_numerics_of_a_publication_stand_beside_the_exact_ones(capsys):
+    x = draw(60, 200, 0) * 0.001
+    np.save("x.npy", x)
+    np.save("y.npy", x[::-1])
+    found = compared(capsys, "--features", "x.npy", "y.npy", "--compat", "mm-diffusion")["metrics"]
+    assert found["fd"]["samples"]["value"] == 0.0
+    # By MM-Diffusion's a set is at a distance from itself.
+    assert found["fd_mm_diffusion"]["samples"]["value"] > 1e-9
+    assert mmdisco(["eval", "--features", "x.npy", "y.npy", "--compat", "nobody"]) == ExitCode.USAGE
+    assert "--compat nobody: unknown" in capsys.readouterr().err
+
+
 def test_what_cannot_be_compared_is_said_in_a_line(capsys):
     np.savez("a.npz", draw(20, 4, 0))
     np.savez("wide.npz", draw(20, 5, 0))

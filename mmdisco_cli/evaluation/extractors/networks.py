@@ -9,11 +9,11 @@ import torch
 from torch import Tensor
 
 from mmdisco_cli.commands.options import EvalOptions
-from mmdisco_cli.errors import UsageError, did_you_mean
+from mmdisco_cli.errors import UsageError
 from mmdisco_cli.evaluation.bootstrap import estimate, mean_of
 from mmdisco_cli.evaluation.cache import Cache
 from mmdisco_cli.evaluation.clip_sets import ClipSet
-from mmdisco_cli.evaluation.compat import COMPAT
+from mmdisco_cli.evaluation.compat import numerics
 from mmdisco_cli.evaluation.distances import Feature, distances, size_of
 from mmdisco_cli.evaluation.extractors.contract import Extractor
 from mmdisco_cli.evaluation.extractors.extract import Embedded, embed_sets, open_extractor
@@ -89,8 +89,7 @@ def check_compat(name: str, extractors: Sequence[Extractor]) -> None:
     """Raise UsageError for numerics that nobody knows, or that none of the extractors has."""
     if not name:
         return
-    if name not in COMPAT:
-        raise UsageError(f"--compat {name}: unknown{did_you_mean(name, COMPAT)}")
+    numerics(name)
     if not any(name in feature.compat for one in extractors for feature in one.features):
         raise UsageError(f"--compat {name}: goes with --extractor fvd:{name}=FILE or audioclip:{name}=FILE")
 
@@ -117,7 +116,7 @@ def _distances(
 def _compatible(rows: Mapping[str, Mapping[str, Tensor]], real: Mapping[str, Tensor], one: Feature, name: str) -> Any:
     reference = real[one.key]
     figures = {
-        row: {"value": COMPAT[name](vectors[one.key], reference) * one.compat[name], "error": None}
+        row: {"value": numerics(name)(vectors[one.key], reference) * one.compat[name], "error": None}
         | size_of(vectors[one.key], reference)
         for row, vectors in rows.items()
     }

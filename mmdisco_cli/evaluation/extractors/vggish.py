@@ -84,7 +84,8 @@ def _filters() -> Tensor:
 def patches_of(sound: Tensor, windows: Windows) -> Tensor:
     """Return log-mel patches (K, 1, 96, 64) of sound (S,), K at least 1 where it lasts a window."""
     if windows.normalised:
-        sound = sound / sound.abs().max().clamp_min(0.1)
+        # By its greatest sample, not its largest: the published code leaves out the sign.
+        sound = sound / sound.max().clamp_min(0.1)
     if windows.length == windows.hop:
         # Patches of one long spectrogram, so that windows of 25 ms cross from one into the next.
         frames = log_mel(sound)
@@ -105,7 +106,7 @@ def build(options: ExtractorOptions) -> Extractor:
     path = require_file("vggish", options.weights)
     network = fill(VGGish(), path)
     weights = identify(path)
-    about = {"extractor": "VGGish, before its last activation", "preset": preset, "weights": weights}
+    about = {"extractor": "VGGish, before its last activation", "preset": preset, "of": "windows", "weights": weights}
 
     def embed(sound: Tensor) -> dict[str, Tensor]:
         with torch.no_grad():
