@@ -105,11 +105,13 @@ def sources(metrics: Mapping[str, Any]) -> list[str]:
         sized = {row: one for row, one in figures.items() if isinstance(one, Mapping) and "dimension" in one}
         if not sized:
             continue
-        one = next(iter(sized.values()))
-        counts = ", ".join(f"{figure['n']} {row}" for row, figure in sized.items())
+        against: dict[int, list[str]] = {}
+        for row, one in sized.items():
+            against.setdefault(one["n_reference"], []).append(f"{one['n']} {row}")
+        counts = ", ".join(f"{', '.join(rows)} against {count}" for count, rows in against.items())
         about = source_of(name, figures)
-        line = f"D {one['dimension']}, N {counts}, {one['n_reference']} reference" + (f"; {about}" if about else "")
-        names.setdefault(line, []).append(name)
+        dimension = next(iter(sized.values()))["dimension"]
+        names.setdefault(f"D {dimension}, N {counts}" + (f"; {about}" if about else ""), []).append(name)
     return [f"{', '.join(found)}: {line}" for line, found in names.items()]
 
 

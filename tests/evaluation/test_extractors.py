@@ -195,6 +195,22 @@ def mmdisco_extractors():
 """
 
 
+def test_halves_of_real_clips_are_the_distance_that_means_none(make_plugin, in_empty_folder, capsys):
+    make_plugin("mmdisco-loud", PLUGIN)
+    for folder in ("films", "real"):
+        Path(folder).mkdir()
+    for path in ASSETS.glob("*.mp4"):
+        shutil.copy(path, Path("films") / path.name)
+        shutil.copy(path, Path("real") / path.name)
+        shutil.copy(path, Path("real") / f"again-{path.name}")
+    arguments = ["eval", "--samples", "films", "--reference", "real", "--extractor", "loud", "--json"]
+    assert mmdisco([*arguments, "--metrics", "av_align"]) == ExitCode.OK
+    found = json.loads(capsys.readouterr().out)["metrics"]["fd_loud"]
+    # Each clip is in either half once.
+    assert found["real"].items() >= {"value": 0.0, "n": 5, "n_reference": 5}.items()
+    assert found["samples"].items() >= {"n": 5, "n_reference": 10}.items()
+
+
 def test_a_plugins_extractor_is_measured_and_kept(make_plugin, in_empty_folder, capsys):
     make_plugin("mmdisco-loud", PLUGIN)
     Path("films").mkdir()
@@ -204,7 +220,7 @@ def test_a_plugins_extractor_is_measured_and_kept(make_plugin, in_empty_folder, 
     assert mmdisco([*arguments, "--metrics", "av_align"]) == ExitCode.OK
     printed = capsys.readouterr()
     found = json.loads(printed.out)["metrics"]
-    assert "kd_loud, fd_loud: D 2, N 5 samples, 5 reference; loudness" in printed.err
+    assert "kd_loud, fd_loud: D 2, N 5 samples against 5; loudness" in printed.err
     assert found.keys() == {"av_align", "fd_loud", "kd_loud"}
     assert found["fd_loud"]["samples"].items() >= {"value": 0.0, "n": 5, "dimension": 2}.items()
     assert found["fd_loud"]["protocol"] == {"extractor": "loudness"}

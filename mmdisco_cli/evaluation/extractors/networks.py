@@ -17,7 +17,7 @@ from mmdisco_cli.evaluation.compat import numerics
 from mmdisco_cli.evaluation.distances import Feature, distances, size_of
 from mmdisco_cli.evaluation.extractors.contract import Extractor
 from mmdisco_cli.evaluation.extractors.extract import Embedded, embed_sets, open_extractor
-from mmdisco_cli.evaluation.scoring import Scores
+from mmdisco_cli.evaluation.scoring import LEAST_HALVED, Scores
 from mmdisco_cli.training.distribution import Ranks
 
 ClipValues = Mapping[tuple[str, Path], Mapping[str, float]]
@@ -101,16 +101,27 @@ def _distances(
     vectors, real = {row: one.vectors for row, one in rows.items()}, found["reference"].vectors
     chosen = {name for feature in features for name in (feature.kernel, feature.frechet) if name}
     table = distances(vectors, real, chosen, features, options.seed)
+    if "real" not in vectors and len(found["reference"].clips) >= LEAST_HALVED:
+        floor = _floor(found["reference"], chosen, features, options.seed)
+        table = {name: {**floor[name], **figures} for name, figures in table.items()}
     for one in features:
         for name in (name for name in (one.kernel, one.frechet) if name):
             table[name]["protocol"] = dict(one.about)
         for name, factor in one.multiples.items():
-            multiple = {row: _times(table[one.frechet][row], factor) for row in rows}
+            multiple = {
+                row: _times(table[one.frechet][row], factor) for row in ("real", *rows) if row in table[one.frechet]
+            }
             table[name] = {**multiple, "protocol": {**one.about, "factor": factor}}
         if options.compat in one.compat:
             name = f"{one.frechet}_{options.compat.replace('-', '_')}"
             table[name] = _compatible(vectors, real, one, options.compat)
     return table
+
+
+def _floor(reference: Embedded, chosen: set[str], features: Sequence[Feature], seed: int) -> dict[str, dict[str, Any]]:
+    """Return how far the halves of real clips are apart, where nothing else is real: the distance that means none."""
+    first, second = (Embedded(reference.clips[side::2]).vectors for side in (0, 1))
+    return distances({"real": first}, second, chosen, features, seed)
 
 
 def _compatible(rows: Mapping[str, Mapping[str, Tensor]], real: Mapping[str, Tensor], one: Feature, name: str) -> Any:
