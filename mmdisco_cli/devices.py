@@ -1,12 +1,16 @@
 """Which device and number format a run uses."""
 
+import ctypes
 import os
+import sys
 
 import torch
 
 from mmdisco_cli.errors import DeviceError, UsageError, did_you_mean
 
 DTYPES: dict[str, torch.dtype] = {"float32": torch.float32, "bfloat16": torch.bfloat16}
+_TRIM_THRESHOLD, _MMAP_MAX = -1, -4
+"""As malloc.h of glibc numbers them."""
 _KINDS = ("auto", "cpu", "cuda", "mps")
 
 
@@ -28,6 +32,18 @@ def choose_device(name: str | None = None) -> torch.device:
     if kind == "mps" and not torch.backends.mps.is_available():
         raise DeviceError("no device mps on this machine")
     return torch.device(kind)
+
+
+def keep_large_blocks() -> None:
+    """Let the C library keep what it is given back in blocks of over 32 MiB, until the process ends.
+
+    glibc hands such blocks to the kernel at once, and every operation on activations of that size pages its result in
+    anew: a seventh of the time of guidance on a CPU. Where the C library is another, nothing happens.
+    """
+    mallopt = getattr(ctypes.CDLL(None), "mallopt", None) if sys.platform == "linux" else None
+    if mallopt is not None:
+        mallopt(_MMAP_MAX, 0)
+        mallopt(_TRIM_THRESHOLD, 2**31 - 1)
 
 
 def _cuda(index: int) -> torch.device:

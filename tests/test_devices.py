@@ -1,5 +1,10 @@
 """A device that is not there ends with its own exit code, a misspelt one with that of usage."""
 
+import os
+import platform
+import subprocess
+import sys
+
 import pytest
 import torch
 
@@ -38,3 +43,26 @@ def test_mps_is_checked(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_a_misspelt_device_is_wrong_usage(name: str) -> None:
     with pytest.raises(UsageError, match="unknown device"):
         choose_device(name)
+
+
+PAGED_IN = """
+import resource, torch
+from mmdisco_cli.devices import keep_large_blocks
+{before}
+torch.zeros(48 * 2**20, dtype=torch.uint8)
+start = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+torch.zeros(40 * 2**20, dtype=torch.uint8)  # smaller, for glibc seldom finds room for what it aligns where the same lay
+print(resource.getrusage(resource.RUSAGE_SELF).ru_minflt - start)
+"""
+
+
+@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="another C library has its own ways")
+def test_large_blocks_are_paged_in_once_where_they_are_kept() -> None:
+    def faults(before: str) -> int:
+        # In a process of its own, for there is no way back.
+        clean = {name: value for name, value in os.environ.items() if not name.startswith(("MALLOC_", "THP_"))}
+        code = PAGED_IN.format(before=before)
+        return int(subprocess.run([sys.executable, "-c", code], env=clean, capture_output=True, check=True).stdout)
+
+    pages = 40 * 2**20 // os.sysconf("SC_PAGE_SIZE")
+    assert faults("keep_large_blocks()") < pages / 10 < faults("")

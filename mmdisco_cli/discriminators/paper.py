@@ -38,6 +38,9 @@ class PaperDiscriminator(nn.Module):
         self.feature_extractor = _Extractor(options, self.channels, self.axes)
         self.fusion_model = MeanFusion(features) if options.fusion == "mean" else TransformerFusion(features, width)
         self.last_linear = nn.Linear(self.fusion_model.width, 1)
+        for parameter in self.parameters():
+            if parameter.ndim > 2:  # channels last in memory, as the lean blocks read them: nothing is laid out anew
+                parameter.data = parameter.data.movedim(1, -1).contiguous().movedim(-1, 1)
         names = {"audio": options.audio_schedule, "video": options.video_schedule}
         self._tables = {m: _table(name) for m, name in names.items()}
 
@@ -66,10 +69,10 @@ class PaperDiscriminator(nn.Module):
         kind = "cpu" if t.is_meta else t.device.type  # planning computes shapes alone, on no device that can autocast
         autocast = torch.is_autocast_enabled(kind)
         # The lean blocks know by themselves what may be rough; the rest is cheap, and stays exact.
-        rough = torch.get_autocast_dtype(kind) if autocast else dtype
+        rough = torch.bfloat16 if autocast or dtype != torch.float32 else dtype  # gradients leave float16's range
         with torch.autocast(kind, enabled=autocast and not lean):
             time = self.time_embed(t)
-            found = {m: self._features(m, x[m].to(dtype), time, texts.get(m), rough, lean) for m in MODALITIES}
+            found = {m: self._features(m, x[m], time, texts.get(m), rough, lean) for m in MODALITIES}
             logit: Tensor = self.last_linear(self.fusion_model(found["video"], found["audio"], time))
         return logit[:, 0].float()
 
@@ -92,7 +95,7 @@ class PaperDiscriminator(nn.Module):
             level = level + self.get_submodule(f"{m}_text_embed")(text.to(time.dtype))
         if lean:
             return paper_lean.features(self.feature_extractor.blocks(), m, x, level, rough).to(time.dtype)
-        x = self.feature_extractor(m, x, level)
+        x = self.feature_extractor(m, x.to(self.last_linear.weight.dtype), level)
         return (x.flatten(3).mean(3) if x.ndim > 3 else x).transpose(1, 2)
 
     def _lean(self) -> bool:

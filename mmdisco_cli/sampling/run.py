@@ -9,6 +9,7 @@ from torch import Tensor
 
 from mmdisco_cli import __version__, console
 from mmdisco_cli.commands.options import SampleOptions
+from mmdisco_cli.devices import keep_large_blocks
 from mmdisco_cli.diffusion.backbone import State
 from mmdisco_cli.errors import Stopped
 from mmdisco_cli.progress import Advance, progress
@@ -77,6 +78,8 @@ def make_samples(job: Job, report: Report = lambda row: None, *, gallery: bool =
     pending = [index for index in job.indices if index not in done]
     if done and pending:
         console.note(f"{len(done)} of {len(job.indices)} samples are there already")
+    if job.assembly.device.type == "cpu":
+        keep_large_blocks()
     with SignalFlag().listening() as stop:
         _make(job, pending, report, stop)
     if gallery:

@@ -6,7 +6,8 @@ Two of the released discriminators: MM-Diffusion's, and that of AudioLDM and Ani
 classifier-free combination of one with texts and one without. PATH is a checkout of the authors' repository; its
 modules are imported from there, run as their sampler runs them, and stand first. Every row is a process of its own,
 after one unmeasured evaluation; rows take turns --repeat times, and each shows its least. All rows have the same
-weights, made from the names of the tensors as the recorded vectors are. "Error" is the relative L2 distance of the
+weights, made from the names of the tensors as the recorded vectors are, and load them from a file as their users do.
+Ours run as `mmdisco sample` runs them, large blocks of memory kept on a CPU. "Error" is the relative L2 distance of the
 gradients from those of our float32, "operations" are those of the matrix products and convolutions, counted while it
 runs; the rate is of these, beside the best that this machine did in a matrix product of the same type, by any path.
 Peak memory is the whole process's on a CPU, imports and weights included, and what torch allocated on a GPU.
@@ -43,6 +44,7 @@ def main() -> None:
     rows = {row: how for row, how in ROWS.items() if args.peer is not None or how != "peer"}
     for config in CONFIGS:
         with tempfile.TemporaryDirectory() as place:
+            alone(args, "weights", config, "", Path(place) / "weights.pt")
             found: dict[str, dict[str, float]] = {}
             for _ in range(args.repeat):
                 for row, how in rows.items():
@@ -94,14 +96,16 @@ def alone(args: argparse.Namespace, row: str, config: str, how: str, out: Path) 
     """Return what a process of its own measures for one row."""
     hidden = ["--row", row, "--config", config, "--how", how, "--out", str(out)]
     command = [sys.executable, __file__, *sys.argv[1:], *hidden]
-    found: dict[str, float] = json.loads(subprocess.run(command, check=True, stdout=subprocess.PIPE).stdout)
+    found: dict[str, float] = json.loads(
+        subprocess.run(command, check=True, stdout=subprocess.PIPE).stdout.splitlines()[-1]
+    )
     return found
 
 
 def measure(args: argparse.Namespace) -> dict[str, float]:
     """Return wall and CPU seconds of one evaluation, its operations and the peak memory in MB, and write the gradients.
 
-    For the row `peak`, return the rate of a matrix product.
+    For the row `peak`, return the rate of a matrix product; for `weights`, write them and return nothing.
     """
     import torch
 
@@ -109,6 +113,8 @@ def measure(args: argparse.Namespace) -> dict[str, float]:
     device = torch.device(args.device)
     if args.row == "peak":
         return {"rate": matmul_rate(getattr(torch, args.how), device)}
+    if args.row == "weights":
+        return make_weights(args)
     evaluate = theirs(args, device) if args.how == "peer" else ours(args, device)
     gradients = evaluate()
     spent = timed(evaluate, device)
@@ -181,24 +187,45 @@ def inputs(config: str, device: Any) -> tuple[dict[str, Any], dict[str, Any], di
     return x, texts, negative
 
 
+def make_weights(args: argparse.Namespace) -> dict[str, float]:
+    """Write a discriminator's weights as its authors do, and converted beside them."""
+    import torch
+
+    prepare()
+    from released_weights import weights
+
+    from mmdisco_cli.commands.options import ConvertOptions
+    from mmdisco_cli.conversion.kinds import discriminator_shapes
+    from mmdisco_cli.conversion.run import convert
+    from mmdisco_cli.discriminators.paper_configs import RELEASED
+
+    source = Path(args.out)
+    torch.save(weights(discriminator_shapes(RELEASED[args.config]), args.weights), source)
+    convert(ConvertOptions(source, source.with_suffix(".safetensors"), args.config))
+    return {}
+
+
 def ours(args: argparse.Namespace, device: Any) -> Callable[[], dict[str, Any]]:
     """Return our guidance, as sampling asks for it."""
     import torch
 
     prepare()
-    from released_weights import filled
-
     from mmdisco_cli import paper
+    from mmdisco_cli.devices import keep_large_blocks
     from mmdisco_cli.diffusion.guidance import Guidance, pull
     from mmdisco_cli.diffusion.schedules import Levels
 
     released = paper.configuration(args.config)
     x, texts, negative = inputs(args.config, device)
-    guidance = Guidance(filled(released, args.weights).to(device), form="released", cfg=released.cfg)
+    discriminator = paper.load_discriminator(Path(args.out).with_name("weights.safetensors")).to(device)
+    guidance = Guidance(discriminator, form="released", cfg=released.cfg)
     levels = {
         m: Levels(torch.tensor(float(TIME)), (1 - s**2).sqrt()[0], s[0])
-        for m, s in guidance.discriminator.sigmas(torch.tensor([TIME])).items()
+        for m, s in discriminator.sigmas(torch.tensor([TIME])).items()
     }
+
+    if device.type == "cpu":
+        keep_large_blocks()
 
     def evaluate() -> dict[str, Any]:
         with torch.autocast(device.type, torch.bfloat16, enabled=args.how == "bfloat16"):
@@ -212,15 +239,13 @@ def theirs(args: argparse.Namespace, device: Any) -> Callable[[], dict[str, Any]
     import torch
 
     prepare()
-    from released_weights import made
-
     from mmdisco_cli import paper
     from mmdisco_cli.diffusion.guidance import cfg_combine
 
     released = paper.configuration(args.config)
     x, texts, negative = inputs(args.config, device)
     network = peer_module(args.peer.resolve(), args.config).eval().requires_grad_(False)
-    network.load_state_dict({k: made(k, tuple(t.shape), args.weights) for k, t in network.state_dict().items()})
+    network.load_state_dict(torch.load(Path(args.out).with_name("weights.pt"), weights_only=True))
     network.to(device)
     one, channels_first = torch.ones((), device=device), bool(released.texts)
 

@@ -44,6 +44,44 @@ def test_autocast_stays_near(config):
         assert 1e-5 * g.norm() < (lean[m] - g).norm() < 0.05 * g.norm()
 
 
+@pytest.mark.parametrize("autocast", [False, True])
+def test_a_state_asked_for_twice_is_answered_as_each_time_alone(autocast):
+    """With and without a text: the halves differ by little, and it is that little that guidance multiplies."""
+    config = "audioldm_animediff_vggsound"
+    network = filled(small(config))
+    x = {m: drawn(f"input.{m}", (2, *shape)) for m, shape in SHAPES[config].items()}
+    t, texts = torch.tensor([90, 700]), [texts_of(RELEASED[config], 2, negative) for negative in (True, False)]
+
+    def asked(x, t, texts):
+        copies = {m: s.clone().requires_grad_() for m, s in x.items()}
+        with torch.autocast("cpu", torch.bfloat16, enabled=autocast):
+            logit = network.at_times(copies, t, texts)
+        return logit.detach(), dict(zip(copies, torch.autograd.grad(logit.sum(), tuple(copies.values())), strict=True))
+
+    twice = {m: torch.cat([s, s]) for m, s in x.items()}
+    both = {m: torch.cat([text[m] for text in texts]) for m in x}
+    logit, gradient = asked(twice, t.repeat(2), both)
+    network.requires_grad_(True)  # the plain path, one half at a time
+    autocast, how_near = False, 0.02 if autocast else 1e-5
+    alone = [asked(x, t, text) for text in texts]
+    torch.testing.assert_close(logit, torch.cat([value for value, _ in alone]), rtol=how_near, atol=how_near)
+    for m, g in gradient.items():
+        plain = torch.cat([found[m] for _, found in alone])
+        assert (g - plain).norm() < how_near * plain.norm()
+        apart, exact = ((halves[1] - halves[0]) for halves in (g.chunk(2), plain.chunk(2)))
+        assert (apart - exact).norm() < 2 * how_near * exact.norm()
+
+
+def test_a_second_way_back_is_refused_not_wrong():
+    config = "mmdiffusion_landscape"
+    network = filled(small(config))
+    x = {m: drawn(f"input.{m}", (1, *shape)).requires_grad_() for m, shape in SHAPES[config].items()}
+    logit = network.at_times(x, torch.tensor([90]))
+    torch.autograd.grad(logit.sum(), tuple(x.values()))
+    with pytest.raises(RuntimeError, match="a second time"):
+        torch.autograd.grad(logit.sum(), tuple(x.values()))
+
+
 def test_weights_that_learn_still_have_their_second_derivatives():
     config = "mmdiffusion_landscape"
     network = filled(small(config)).requires_grad_(True)
