@@ -99,20 +99,27 @@ def frechet_record(x: Tensor, reference: Tensor, seed: int = 0) -> dict[str, Any
 
 
 def sources(metrics: Mapping[str, Any]) -> list[str]:
-    """Return what distances are never told without, a line a kind of feature: clips, dimensions, network, weights."""
+    """Return what figures are never told without, a line a kind: clips, dimensions, network and weights."""
     names: dict[str, list[str]] = {}
     for name, figures in metrics.items():
-        sized = {row: one for row, one in figures.items() if isinstance(one, Mapping) and "dimension" in one}
-        if not sized:
-            continue
-        against: dict[int, list[str]] = {}
-        for row, one in sized.items():
-            against.setdefault(one["n_reference"], []).append(f"{one['n']} {row}")
-        counts = ", ".join(f"{', '.join(rows)} against {count}" for count, rows in against.items())
-        about = source_of(name, figures)
-        dimension = next(iter(sized.values()))["dimension"]
-        names.setdefault(f"D {dimension}, N {counts}" + (f"; {about}" if about else ""), []).append(name)
+        sizes, source = _sizes(figures), source_of(name, figures)
+        # A mean over clips that no network found is told in the table.
+        if source or sizes.startswith("D"):
+            names.setdefault("; ".join(part for part in (sizes, source) if part), []).append(name)
     return [f"{', '.join(found)}: {line}" for line, found in names.items()]
+
+
+def _sizes(figures: Mapping[str, Any]) -> str:
+    """Return dimensions and clips of each row, with how many real ones they are compared with."""
+    sized = {row: one for row, one in figures.items() if isinstance(one, Mapping) and "n" in one}
+    against: dict[int | None, list[str]] = {}
+    for row, one in sized.items():
+        against.setdefault(one.get("n_reference"), []).append(f"{one['n']} {row}")
+    counts = ", ".join(
+        ", ".join(rows) + (f" against {count}" if count is not None else "") for count, rows in against.items()
+    )
+    dimension = next((f"D {one['dimension']}, " for one in sized.values() if "dimension" in one), "")
+    return f"{dimension}N {counts}" if sized else ""
 
 
 def source_of(name: str, figures: Mapping[str, Any], digits: int = 64) -> str:

@@ -209,6 +209,7 @@ def test_scores_of_clips_need_no_real_ones_and_reach_every_table(films, capsys, 
     assert code == ExitCode.OK, err
     figure = found["metrics"]["imagebind"]["samples"]
     assert (figure["n"], figure["undefined"]) == (3, 0)
+    assert "imagebind: N 3 samples; ImageBind huge, pictures and sound, ib.pth SHA-256 " in err
     assert -1 <= figure["low"] <= figure["value"] <= figure["high"] <= 1
     rows = Path("runs/eval/clips.csv").read_text().splitlines()
     assert rows[0].split(",")[-1] == "imagebind"
