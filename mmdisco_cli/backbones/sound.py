@@ -99,4 +99,3 @@ class Residual1d(nn.Module):
         """Map (N, width, T) to the same shape."""
         hidden: Tensor = self.second(F.silu(self.first(F.silu(self.norm(x)))))
         return x + hidden
-

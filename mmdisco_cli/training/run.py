@@ -150,5 +150,3 @@ def _lines(content: dict[str, Any], indent: str = "") -> list[str]:
         else:
             lines.append(f"{indent}{key}: {value}")
     return lines
-
-

@@ -49,5 +49,3 @@ class Stages:
 
 def _ignore(done: int, figures: Mapping[str, float]) -> None:
     return None
-
-

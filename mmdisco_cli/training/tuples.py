@@ -114,9 +114,7 @@ def _indices(length: int | None, batch: int, generator: torch.Generator) -> list
     return list(range(start, start + batch))
 
 
-def _encoder(
-    backbone: JointBackbone, plan: Plan, modality: str, device: torch.device
-) -> Callable[[Tensor], Tensor]:
+def _encoder(backbone: JointBackbone, plan: Plan, modality: str, device: torch.device) -> Callable[[Tensor], Tensor]:
     def encode(media: Tensor) -> Tensor:
         wanted: Mapping[str, Tensor] = {modality: media.to(device)}
         return backbone.encode(wanted, plan)[modality].cpu()
