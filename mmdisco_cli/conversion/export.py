@@ -2,6 +2,8 @@
 
 from pathlib import Path
 
+import torch
+
 from mmdisco_cli.errors import DataError, UsageError
 from mmdisco_cli.paper import load_discriminator
 from mmdisco_cli.weights_file import any_about, save_pickled
@@ -23,4 +25,6 @@ def export(source: Path, destination: Path) -> None:
     if destination.suffix not in SUFFIXES:
         raise UsageError(f"{destination}: {source} is converted already; back into the authors' layout it is a .pt")
     tensors = load_discriminator(source).state_dict()
-    save_pickled(destination, {name: tensor.detach().clone() for name, tensor in sorted(tensors.items())})
+    # Ours lie channels last in memory; each with memory of its own, in the order of axes that the authors' have.
+    own = {name: x.detach().clone(memory_format=torch.contiguous_format) for name, x in sorted(tensors.items())}
+    save_pickled(destination, own)
