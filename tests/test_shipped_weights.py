@@ -35,3 +35,8 @@ def test_the_discriminator_has_at_most_a_quarter_of_the_base_models_parameters()
     assert joined.discriminator is not None
     bases = [p for b in joined.backbones.values() for p in b.inner.module.parameters()]  # type: ignore[attr-defined]
     assert 4 * sum(p.numel() for p in joined.discriminator.module.parameters()) <= sum(p.numel() for p in bases)
+
+
+def test_a_shipped_discriminator_samples_as_its_recipe_does() -> None:
+    about = read_about(PACKAGED / "bounce.safetensors", "discriminator")
+    assert about["recipe"] == recipes.load("bounce").to_dict()
