@@ -1,10 +1,24 @@
 """Network blocks that base models and discriminators share: patches, noise-level embedding, transformer block."""
 
 import math
+from collections.abc import Iterable
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+
+
+def by_row(layers: Iterable[nn.Module], x: Tensor) -> Tensor:
+    """Map (B, in), one row a sample, through linear and pointwise layers to (B, out) by rows that know nothing of B.
+
+    A few rows are summed in another order than many, and their last numbers go another way than those that fill a
+    vector register; a sampler magnifies what that rounds a hundred times. Float64, where there is one, rounds it away.
+    """
+    dtype = x.dtype if x.device.type == "mps" else torch.float64
+    y = x.to(dtype)
+    for layer in layers:
+        y = F.linear(y, layer.weight.to(dtype), layer.bias.to(dtype)) if isinstance(layer, nn.Linear) else layer(y)
+    return y.to(x.dtype)
 
 
 class LevelEmbedding(nn.Module):
@@ -21,8 +35,7 @@ class LevelEmbedding(nn.Module):
     def forward(self, log_snr: Tensor) -> Tensor:
         """Return the embedding (B, width) of log-SNR (B,)."""
         angles = log_snr[:, None] * self.frequencies
-        embedded: Tensor = self.net(torch.cat([angles.sin(), angles.cos()], dim=1))
-        return embedded
+        return by_row(self.net, torch.cat([angles.sin(), angles.cos()], dim=1))
 
 
 class Block(nn.Module):

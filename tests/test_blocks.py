@@ -4,7 +4,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from mmdisco_cli.blocks import Block, LevelEmbedding, modulated_norm, patchify, unpatchify, zero
+from mmdisco_cli.blocks import Block, LevelEmbedding, by_row, modulated_norm, patchify, unpatchify, zero
 
 LAYOUTS = [((3, 8), (2,)), ((2, 6, 4), (3, 2)), ((2, 4, 6, 2), (1, 3, 2))]
 
@@ -88,3 +88,14 @@ def test_zero_reaches_every_parameter():
     layers = torch.nn.ModuleDict({"a": torch.nn.Linear(2, 3), "b": torch.nn.Sequential(torch.nn.Linear(3, 1))})
     zero(layers)
     assert all(not p.any() for p in layers.parameters())
+
+
+def test_rows_do_not_depend_on_how_many_there_are():
+    """In float32 both a product of few rows and the end of a pointwise operation go other ways."""
+    torch.manual_seed(0)
+    embedding = LevelEmbedding(56)
+    log_snr = torch.linspace(-5, 5, 19)
+    together = embedding(log_snr)
+    for rows in range(1, 19):
+        assert torch.equal(embedding(log_snr[:rows]), together[:rows])
+    torch.testing.assert_close(by_row(embedding.net, torch.ones(3, 64)), embedding.net(torch.ones(3, 64)))

@@ -16,7 +16,7 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor, nn
 
-from mmdisco_cli.blocks import zero
+from mmdisco_cli.blocks import by_row, zero
 from mmdisco_cli.discriminators.frames import from_steps, step_width
 from mmdisco_cli.discriminators.options import EnergyOptions
 from mmdisco_cli.discriminators.trunk import Trunk
@@ -53,7 +53,7 @@ class Energy(nn.Module):
         """Return the logit (B,)."""
         views = {m: torch.cat([state.detach(), x0[m]], 1) for m, state in x.items()} if x0 else x
         features, level = self.trunk(views, log_snr, pooled)
-        logit: Tensor = self.bias(level)[:, 0].float()
+        logit: Tensor = by_row([self.bias], level)[:, 0].float()
         if self.reads_x0:
             logit = logit + self.verdict(features).mean(1)[:, 0].float()
         for m, state in x.items():

@@ -5,7 +5,7 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor, nn
 
-from mmdisco_cli.blocks import Block, LevelEmbedding, modulated_norm, zero
+from mmdisco_cli.blocks import Block, LevelEmbedding, by_row, modulated_norm, zero
 from mmdisco_cli.discriminators.frames import common_steps, step_width, to_steps
 
 
@@ -50,8 +50,8 @@ class Trunk(nn.Module):
                 level = level + layer(pooled[m])
         views = [self.embed[m](to_steps(x[m], self.steps).transpose(1, 2)).transpose(1, 2) for m in x]
         tokens = torch.stack(views).sum(0) + self.position
-        modulation = self.modulate(level).unflatten(1, (6, -1))
+        modulation = by_row(self.modulate, level).unflatten(1, (6, -1))
         for nearby, block in zip(self.nearby, self.blocks, strict=True):
             tokens = block(tokens + nearby(tokens.transpose(1, 2)).transpose(1, 2), modulation)
-        shift, scale = self.modulate_out(level)[:, None].chunk(2, dim=-1)
+        shift, scale = by_row(self.modulate_out, level)[:, None].chunk(2, dim=-1)
         return modulated_norm(tokens, shift, scale), level
