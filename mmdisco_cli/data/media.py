@@ -1,7 +1,7 @@
 """All media in and out, through PyAV: `read_clip` by time stamps, `write_mp4` whole or not at all."""
 
 from mmdisco_cli.data.probing import MediaInfo, Span, probe
-from mmdisco_cli.data.reading import Clip, read_clip, read_pictures, read_video, walk_pictures
+from mmdisco_cli.data.reading import Clip, read_clip, read_pictures, read_video, shown_at, walk_pictures
 from mmdisco_cli.data.sound import read_audio, read_whole_sound
 from mmdisco_cli.data.writing import as_fps, replacing, write_mp4
 
@@ -17,6 +17,7 @@ __all__ = [
     "read_video",
     "read_whole_sound",
     "replacing",
+    "shown_at",
     "walk_pictures",
     "write_mp4",
 ]

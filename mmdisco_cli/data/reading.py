@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from fractions import Fraction
+from typing import TypeVar
 
 import numpy as np
 import torch
@@ -21,6 +22,7 @@ from mmdisco_cli.data.writing import as_fps
 from mmdisco_cli.errors import DataError
 
 HALF_MILLISECOND = Fraction(1, 2000)
+Shown = TypeVar("Shown")
 
 
 @dataclass(frozen=True)
@@ -104,25 +106,41 @@ def _frames_at(info: MediaInfo, times: Sequence[Fraction]) -> Iterator[VideoFram
     yield from _walk(info, times, seek=False)
 
 
-def _walk(info: MediaInfo, times: Sequence[Fraction], *, seek: bool) -> Iterator[VideoFrame]:
-    """Decode on and yield, for each time, the last frame stamped then or earlier."""
-    shown: VideoFrame | None = None
+def shown_at(info: MediaInfo, stamped: Iterable[tuple[Fraction, Shown]], times: Sequence[Fraction]) -> Iterator[Shown]:
+    """Yield, for each of the rising times, the last picture stamped then or earlier, before the first of all that one.
+
+    Raises:
+        DataError: there is none, in the file that `info` is of.
+    """
+    shown: Shown | None = None
     done = 0
-    with opened(info.path) as container:
-        for frame, time in _timed_frames(container, info, times[0] if seek else None):
-            if seek and shown is None and time > times[0]:
-                raise _MissedSeekError
-            while done < len(times) and time > times[done] + _rounding(frame):
-                # Before the very first frame (within the slack) there is none to show but that one.
-                yield shown or frame
-                done += 1
-            shown = frame
-            if done == len(times):
-                return
+    for time, picture in stamped:
+        while done < len(times) and time > times[done]:
+            yield picture if shown is None else shown
+            done += 1
+        shown = picture
+        if done == len(times):
+            return
     if shown is None:
         raise DataError(f"{info.path}: no picture can be decoded")
     for _ in times[done:]:
         yield shown
+
+
+def _walk(info: MediaInfo, times: Sequence[Fraction], *, seek: bool) -> Iterator[VideoFrame]:
+    """Decode on and yield what is shown at each time."""
+    with opened(info.path) as container:
+        yield from shown_at(info, _due(container, info, times[0] if seek else None), times)
+
+
+def _due(container: InputContainer, info: MediaInfo, seek: Fraction | None) -> Iterator[tuple[Fraction, VideoFrame]]:
+    """Yield each frame with the earliest time that its stamp may mean."""
+    first = True
+    for frame, time in _timed_frames(container, info, seek):
+        if seek is not None and first and time > seek:
+            raise _MissedSeekError
+        first = False
+        yield time - _rounding(frame), frame
 
 
 def _timed_frames(

@@ -37,7 +37,7 @@ from mmdisco_cli.evaluation.judging import METRICS as JUDGING
 from mmdisco_cli.evaluation.judging import judge_discriminator
 from mmdisco_cli.evaluation.real import RealSet, halves, open_reference, write_real
 from mmdisco_cli.evaluation.report import Report
-from mmdisco_cli.evaluation.sampled import draw_given, found_films, sampled_rows
+from mmdisco_cli.evaluation.sampled import draw_given, found_films, how_sampled, sampled_rows
 from mmdisco_cli.evaluation.scoring import DISTANCES, ScoredClip, analysis_of, how, score_sets, unusable
 from mmdisco_cli.evaluation.scoring import METRICS as SCORING
 from mmdisco_cli.evaluation.seen import seen_impacts
@@ -238,23 +238,17 @@ def protocol(
     recipe: Recipe, options: EvalOptions, sets: Mapping[str, ClipSet], watched: Mapping[str, Sequence[Watched]]
 ) -> dict[str, Any]:
     """Return how everything was measured."""
-    config = recipe.sample
     return {
         "seed": recipe.eval.seed,
         "films": {row: len(items) for row, items in watched.items()},
         "without_events": {row: sum(one.match.iou is None for one in items) for row, items in watched.items()},
-        "samples": str(options.samples) if options.samples else None,
-        "reference": str(options.reference) if options.reference else "held-out",
         "tolerance_seconds": TOLERANCE,
         "interval": "95 %, bootstrap by clip",
         "kernel": "(x.y/D + 1)^3, unbiased, error by jackknife; features scaled by the reference",
         **how(options),
         "features": DEFINITIONS,
         "unusable": unusable(sets),
-        **config.solver(),
-        "guidance": dict(config.guidance),
-        "window": list(config.window),
-        "weights": config.weights,
+        **how_sampled(recipe, options),
     }
 
 

@@ -25,7 +25,7 @@ from mmdisco_cli.evaluation.judging import METRICS as JUDGING
 from mmdisco_cli.evaluation.judging import judge_discriminator
 from mmdisco_cli.evaluation.real import halves, open_reference, scanning, write_real
 from mmdisco_cli.evaluation.report import Report
-from mmdisco_cli.evaluation.sampled import found_films, sampled_rows
+from mmdisco_cli.evaluation.sampled import found_films, how_sampled, sampled_rows
 from mmdisco_cli.evaluation.scoring import METRICS as SCORING
 from mmdisco_cli.evaluation.scoring import Scores, analysis_of, how, score_sets, unusable
 from mmdisco_cli.evaluation.tabulate import tabulate, write_rows
@@ -73,7 +73,7 @@ def evaluate(recipe: Recipe, options: EvalOptions, ranks: Ranks) -> Report | Non
     judged, lines = judge_discriminator(recipe, chosen, [*films["real"], *reference])
     metrics = {**scores.metrics, **judged}
     plots = [plot_clips(folder / "clips.png", metrics)]
-    return _report(n, metrics, scores, rows, options, lines, plots, _sampler(recipe, options))
+    return _report(n, metrics, scores, rows, options, lines, plots, how_sampled(recipe, options))
 
 
 def compare_folders(options: EvalOptions, ranks: Ranks) -> Report | None:
@@ -100,8 +100,8 @@ def compare_folders(options: EvalOptions, ranks: Ranks) -> Report | None:
     scores = score_sets(rows.shown, rows.against, [one.watched for one in rows.reference.clips], options, chosen)
     scores = with_networks(scores, networks)
     n = len(rows.shown[main].clips)
-    sources = {row: str(folder) for row, folder in named.items() if folder}
-    return _report(n, scores.metrics, scores, rows, options, [], [], {"folders": sources})
+    folders = {row: str(folder) for row, folder in named.items() if folder}
+    return _report(n, scores.metrics, scores, rows, options, [], [], {"folders": folders})
 
 
 def chosen_metrics(recipe: Recipe, options: EvalOptions) -> frozenset[str]:
@@ -187,15 +187,3 @@ def _report(
     }
     files = [write_rows(folder / f"clips.{options.rows}", [clip.values for clip in scores.clips]), *plots]
     return Report(n, metrics, protocol, [*table, "", *sources(metrics), "", *lines], files, scores.clips)
-
-
-def _sampler(recipe: Recipe, options: EvalOptions) -> dict[str, Any]:
-    config = recipe.sample
-    return {
-        "samples": str(options.samples) if options.samples else None,
-        "reference": str(options.reference) if options.reference else "held-out",
-        **config.solver(),
-        "guidance": dict(config.guidance),
-        "window": list(config.window),
-        "weights": config.weights,
-    }

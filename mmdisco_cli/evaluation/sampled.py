@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 from mmdisco_cli import console
 from mmdisco_cli.commands.options import EvalOptions, SampleOptions
@@ -27,6 +28,19 @@ def sampled_rows(
         console.warn(f"{options.samples}: {len(found)} samples, so every row has as many instead of {recipe.eval.n}")
     warn_unless_control(independent[0].path.parent, options.samples)
     return {"independent": independent, "guided": found}
+
+
+def how_sampled(recipe: Recipe, options: EvalOptions) -> dict[str, Any]:
+    """Return for a report's protocol what was compared with what, and how it was sampled."""
+    config = recipe.sample
+    return {
+        "samples": str(options.samples) if options.samples else None,
+        "reference": str(options.reference) if options.reference else "held-out",
+        **config.solver(),
+        "guidance": dict(config.guidance),
+        "window": list(config.window),
+        "weights": config.weights,
+    }
 
 
 def draw_films(recipe: Recipe, n: int, *, independent: bool = False, ranks: Ranks | None = None) -> list[Film]:

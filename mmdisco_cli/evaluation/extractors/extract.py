@@ -1,6 +1,6 @@
 """Embed sets of clips with an extractor, by all ranks together, each clip once and kept by the hash of its bytes."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 from functools import cached_property
@@ -12,12 +12,12 @@ import torch.distributed as dist
 from torch import Tensor
 
 from mmdisco_cli import console
-from mmdisco_cli.data.media import MediaInfo, Span, probe, read_whole_sound, walk_pictures
+from mmdisco_cli.data.media import MediaInfo, Span, probe, read_whole_sound, shown_at, walk_pictures
 from mmdisco_cli.data.resampling import resample
 from mmdisco_cli.errors import DataError, UsageError
 from mmdisco_cli.evaluation.cache import Cache
 from mmdisco_cli.evaluation.clip_sets import LISTED, ClipSet, Seen
-from mmdisco_cli.evaluation.extractors.contract import Extractor, Film, Picture, Pictures, Sound
+from mmdisco_cli.evaluation.extractors.contract import Extractor, Film, Pictures, Sound
 from mmdisco_cli.evaluation.extractors.options import ExtractorOptions
 from mmdisco_cli.evaluation.watching import sampled
 from mmdisco_cli.plugins import load_registry
@@ -144,22 +144,6 @@ def _pictures(info: MediaInfo, span: Span, wants: Pictures) -> Tensor:
 
 def _shown_at(info: MediaInfo, span: Span, wants: Pictures, moments: Sequence[float]) -> Tensor:
     order = sorted(set(moments))
-    kept = dict(zip(order, map(wants.each, _walk(info, [span.start + Fraction(time) for time in order])), strict=True))
+    pictures = shown_at(info, walk_pictures(info), [span.start + Fraction(time) for time in order])
+    kept = dict(zip(order, map(wants.each, pictures), strict=True))
     return torch.stack([kept[time] for time in moments])
-
-
-def _walk(info: MediaInfo, times: Sequence[Fraction]) -> Iterator[Picture]:
-    """Yield what is shown at each of the rising times."""
-    shown: Picture | None = None
-    done = 0
-    for time, picture in walk_pictures(info):
-        while shown is not None and done < len(times) and time > times[done]:
-            yield shown
-            done += 1
-        shown = picture
-        if done == len(times):
-            return
-    if shown is None:
-        raise DataError(f"{info.path}: no picture can be decoded")
-    for _ in times[done:]:
-        yield shown
