@@ -7,9 +7,9 @@ The author of a one-modality model writes a `Backbone` and never sees a mapping;
 Some members are optional, on either contract: `to(device)` moves the model, which without it is used on the CPU
 alone; `module`, a torch module of all its weights, lets a run count them, or `parameters`, their number, where they
 are loaded later; `memory`, lines of text, says what will lie where; `variant`, of one modality, is that of
-`BackboneInfo`; `takes_prompts`, true where prompts steer it,
-spares a plan the encoding of one; `keyed(keys)` is for a model that draws at random while it predicts or decodes,
-so that what it draws depends on the sample alone; and `run_whole` for one that can only be run, see `whole`.
+`BackboneInfo`; `takes_prompts`, true where prompts steer it, spares a plan the encoding of one; `keyed(keys)` is for a
+model that draws at random while it predicts or decodes, so that what it draws depends on the sample alone; and
+`run_whole` for one that can only be run, see `whole`.
 """
 
 from collections.abc import Mapping, Sequence

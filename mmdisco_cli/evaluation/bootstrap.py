@@ -55,17 +55,15 @@ def finite(value: float) -> float | None:
     return value if abs(value) < float("inf") else None
 
 
-def counts(n: int, seed: int, stream: int = 0, resamples: int = RESAMPLES) -> Tensor:
-    """Return (R, n), how often each of n clips is drawn in n draws with replacement; another `stream`, other draws."""
-    return torch.cat(list(blocks(n, seed, stream, resamples)))
+def blocks(n: int, seed: int, stream: int = 0) -> Iterator[Tensor]:
+    """Yield (R, n), how often each of n clips is drawn in n draws with replacement; another `stream`, other draws.
 
-
-def blocks(n: int, seed: int, stream: int = 0, resamples: int = RESAMPLES) -> Iterator[Tensor]:
-    """Yield the rows of `counts` a few at a time, so that memory does not grow with the clips."""
+    A few rows come at a time, 2,000 in all, so that memory does not grow with the clips.
+    """
     generator = torch.Generator().manual_seed(seed * 1_000_003 + stream)
     rows = max(1, AT_ONCE // max(1, n))
-    for first in range(0, resamples, rows):
-        drawn = torch.randint(n, (min(rows, resamples - first), n), generator=generator)
+    for first in range(0, RESAMPLES, rows):
+        drawn = torch.randint(n, (min(rows, RESAMPLES - first), n), generator=generator)
         one = torch.ones((), dtype=torch.float64).expand(drawn.shape)
         yield torch.zeros(drawn.shape, dtype=torch.float64).scatter_add_(1, drawn, one)
 

@@ -5,7 +5,7 @@ import math
 import pytest
 import torch
 
-from mmdisco_cli.evaluation.bootstrap import Measure, correlation, counts, estimate, gap_closed, interval, mean_of
+from mmdisco_cli.evaluation.bootstrap import Measure, blocks, correlation, estimate, gap_closed, interval, mean_of
 
 
 def test_interval_of_a_mean_holds_the_truth_about_19_times_in_20():
@@ -25,11 +25,11 @@ def test_mean_leaves_out_clips_without_a_value():
 
 
 def test_counts_draw_every_clip_once_on_average_and_are_the_same_each_time():
-    drawn = counts(7, seed=3)
+    drawn = torch.cat(list(blocks(7, seed=3)))
     assert torch.equal(drawn.sum(1), torch.full((len(drawn),), 7.0, dtype=torch.float64))
     assert torch.allclose(drawn.mean(0), torch.ones(7, dtype=torch.float64), atol=0.1)
-    assert torch.equal(drawn, counts(7, seed=3))
-    assert not torch.equal(drawn, counts(7, seed=3, stream=1))
+    assert torch.equal(drawn, torch.cat(list(blocks(7, seed=3))))
+    assert not torch.equal(drawn, torch.cat(list(blocks(7, seed=3, stream=1))))
 
 
 def test_correlation_of_sums_is_that_of_the_pairs():
