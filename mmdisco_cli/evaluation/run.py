@@ -15,7 +15,7 @@ from mmdisco_cli.errors import UsageError, did_you_mean
 from mmdisco_cli.evaluation.html_report import REPORT_FILE, write_report
 from mmdisco_cli.evaluation.report import METRICS_FILE, Report, make_directory, write_json
 from mmdisco_cli.recipe_schema import Recipe
-from mmdisco_cli.training.distribution import Ranks, join_ranks, leave_ranks
+from mmdisco_cli.training.distribution import Ranks, joined_ranks
 
 PROTOCOLS = {
     "bounce": "mmdisco_cli.evaluation.bounce",
@@ -57,11 +57,10 @@ def evaluate(recipe: Recipe | None, options: EvalOptions) -> None:
     if options.compat and not (options.extractors or options.features):
         raise UsageError("--compat goes with distances of an --extractor or of --features: name one")
     options = replace(options, out=directory, seed=recipe.eval.seed if recipe else options.seed)
-    ranks = join_ranks(torch.device("cpu"))
-    report = _measured(module, recipe, options, ranks)
-    if report is not None:
-        _show(as_json(recipe, name, report, options.metrics), report, options)
-    leave_ranks(ranks)
+    with joined_ranks(torch.device("cpu")) as ranks:
+        report = _measured(module, recipe, options, ranks)
+        if report is not None:
+            _show(as_json(recipe, name, report, options.metrics), report, options)
 
 
 def _measured(module: Any, recipe: Recipe | None, options: EvalOptions, ranks: Ranks) -> Report | None:

@@ -5,7 +5,8 @@ that the denoising loss takes.
 """
 
 import os
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import timedelta
 
@@ -30,26 +31,39 @@ class Ranks:
         return self.rank == 0
 
 
-def join_ranks(device: torch.device) -> Ranks:
-    """Join the process group that torchrun's environment describes; a lone process needs none."""
-    rank, world = int(os.environ.get("RANK", 0)), int(os.environ.get("WORLD_SIZE", 1))
-    if world > 1 and not dist.is_initialized():
-        backend = "nccl" if device.type == "cuda" else "gloo"
-        dist.init_process_group(backend, rank=rank, world_size=world, timeout=PATIENCE)
-    return Ranks(rank, world)
+@contextmanager
+def joined_ranks(device: torch.device) -> Iterator[Ranks]:
+    """Be one of the processes that torchrun's environment describes, for the length of a block.
+
+    Ranks wait for one another at the end of a block that raised nothing. A lone process, or one whose caller has
+    joined a group already, joins none.
+    """
+    ranks = Ranks(int(os.environ.get("RANK", 0)), int(os.environ.get("WORLD_SIZE", 1)))
+    if ranks.world == 1 or dist.is_initialized():
+        yield ranks
+        return
+    # Optimizers import this module, whose functions take the group of that moment as their default and so keep it
+    # alive after its end: import it while there is none.
+    import torch.distributed.nn  # noqa: F401
+
+    backend = "nccl" if device.type == "cuda" else "gloo"
+    dist.init_process_group(backend, rank=ranks.rank, world_size=ranks.world, timeout=PATIENCE)
+    failed = True
+    try:
+        yield ranks
+        dist.barrier()
+        failed = False
+    finally:
+        # A thread of gloo that frees a tensor while the interpreter ends would abort the process, so end the threads
+        # first. NCCL has none such, and would wait here for ranks that may never come.
+        if backend == "gloo" or not failed:
+            dist.destroy_process_group()
 
 
 def wait_for_all(ranks: Ranks | None) -> None:
     """Go on when every rank has come this far."""
     if ranks is not None and ranks.world > 1:
         dist.barrier()
-
-
-def leave_ranks(ranks: Ranks) -> None:
-    """Wait for the others and leave the process group."""
-    if ranks.world > 1:
-        dist.barrier()
-        dist.destroy_process_group()
 
 
 def same_weights(module: nn.Module, ranks: Ranks) -> None:

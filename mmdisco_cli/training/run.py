@@ -21,7 +21,7 @@ from mmdisco_cli.recipe_schema import Recipe
 from mmdisco_cli.training.backbone_job import backbone_job
 from mmdisco_cli.training.directory import PLOT, RunDirectory
 from mmdisco_cli.training.discriminator_job import discriminator_job
-from mmdisco_cli.training.distribution import any_rank, join_ranks, leave_ranks
+from mmdisco_cli.training.distribution import any_rank, joined_ranks
 from mmdisco_cli.training.identity import training_fingerprint
 from mmdisco_cli.training.job import Context, Job
 from mmdisco_cli.training.plot import last_figures, plot_losses
@@ -42,16 +42,14 @@ def train(recipe: Recipe, options: TrainOptions) -> None:
     directory = RunDirectory(options.out or Path("runs") / recipe.name / "train", recipe)
     if not options.fresh:
         directory.require_same_recipe()
-    ranks = join_ranks(device)
     stop = StopFlag(device)
-    with Stages(ranks.first) as stages, stop.listening():
+    with joined_ranks(device) as ranks, Stages(ranks.first) as stages, stop.listening():
         context = Context(recipe, directory, device, ranks, stop, stages)
         job = _job(context)
         if options.dry_run:
             _print_plan(context, job, options)
         else:
             _run(context, job, options)
-    leave_ranks(ranks)
 
 
 def _job(context: Context) -> Job:

@@ -20,6 +20,20 @@ from mmdisco_cli.training.tuples import real_tuples
 from mmdisco_cli.weights_file import read_about
 
 CPU = torch.device("cpu")
+LEAVE = """
+import sys, weakref, torch
+from mmdisco_cli.training.distribution import any_rank, joined_ranks
+try:
+    with joined_ranks(torch.device("cpu")) as ranks:
+        group = weakref.ref(torch.distributed.group.WORLD)
+        torch.optim.AdamW([torch.nn.Parameter(torch.zeros(1))])
+        any_rank(False, ranks, torch.device("cpu"))
+        if "fail" in sys.argv:
+            raise KeyError
+except KeyError:
+    pass
+sys.exit(group() is not None)
+"""
 
 
 @pytest.mark.slow
@@ -41,6 +55,17 @@ def test_two_ranks_are_one_fit(tmp_path: Path) -> None:
     begin, end = _one_process(recipe, tmp_path)
     # By distance moved, not weight by weight: Adam turns a gradient that is nothing but rounding into a step.
     assert _distance(weights(out), end) < 0.01 * _distance(begin, end)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("how", ["end", "fail"])
+def test_no_process_group_outlives_its_block(how: str, tmp_path: Path) -> None:
+    """Its threads would race with the end of the interpreter, which now and then aborts the process."""
+    (tmp_path / "leave.py").write_text(LEAVE)
+    with start(
+        "torch.distributed.run", "--standalone", "--nproc-per-node", "2", "leave.py", how, cwd=tmp_path
+    ) as process:
+        assert process.wait(timeout=300) == 0
 
 
 def _distance(ours: Mapping[str, Tensor], theirs: Mapping[str, Tensor]) -> float:
