@@ -3,7 +3,7 @@
 import hashlib
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, fields, is_dataclass
+from dataclasses import dataclass, field, fields, is_dataclass, replace
 from typing import Any
 
 import yaml
@@ -74,6 +74,14 @@ class TrainConfig:
 
 
 @dataclass(frozen=True)
+class GivenConfig:
+    """What is drawn otherwise where a modality is given: its law given another may need more than the joint one."""
+
+    guidance: Mapping[str, float] = option({}, "weights in place of those of sample.guidance", by_modality=True)
+    joint_steps: int | None = option(None, "in place of sample.joint_steps", minimum=1)
+
+
+@dataclass(frozen=True)
 class SampleConfig:
     """How samples are drawn and written."""
 
@@ -94,6 +102,7 @@ class SampleConfig:
     joint_window: tuple[float, float] = option((-20.0, 20.0), "log-SNR between which steps are taken again")
     gibbs: tuple[str, ...] = option((), "modalities made anew afterwards, each given all others", by_modality=True)
     gibbs_steps: int = option(20, "solver steps of each", minimum=1)
+    given: GivenConfig = field(default_factory=GivenConfig)
     threshold: float = option(0.0, "quantile of x_0 at which it is clipped and rescaled; 0 never", minimum=0, maximum=1)
 
     def __post_init__(self) -> None:
@@ -102,8 +111,13 @@ class SampleConfig:
             raise ValueError(f"window must rise, got {list(self.window)}")
         if self.joint_window[0] >= self.joint_window[1]:
             raise ValueError(f"joint_window must rise, got {list(self.joint_window)}")
-        if self.joint_steps > 1 and self.sampler not in ("ddpm", "ddim"):
+        if max(self.joint_steps, self.given.joint_steps or 1) > 1 and self.sampler not in ("ddpm", "ddim"):
             raise ValueError(f"joint_steps above 1 takes the sampler ddpm or ddim, not {self.sampler}")
+
+    def beside_given(self) -> "SampleConfig":
+        """Return what holds where a modality is given."""
+        guidance, joint_steps = {**self.guidance, **self.given.guidance}, self.given.joint_steps or self.joint_steps
+        return replace(self, guidance=guidance, joint_steps=joint_steps, given=GivenConfig())
 
     @property
     def solver_keys(self) -> tuple[str, ...]:

@@ -239,6 +239,20 @@ def test_find_prefers_a_path_then_the_packaged(write, tmp_path):
         find("gausians")
 
 
+def test_a_given_modality_changes_what_the_recipe_says_it_does(write):
+    text = MINIMAL + "sample: {guidance: {x: 2.0, y: 3.0}, steps: 7, given: {guidance: {y: 5.0}, joint_steps: 4}}\n"
+    whole = load(write(text)).sample
+    beside = whole.beside_given()
+    assert (beside.guidance, beside.joint_steps, beside.steps) == ({"x": 2.0, "y": 5.0}, 4, 7)
+    assert (whole.guidance, whole.joint_steps) == ({"x": 2.0, "y": 3.0}, 1)
+    plain = load(write(MINIMAL + "sample: {joint_steps: 3, guidance: {x: 2.0}}\n")).sample
+    assert plain.beside_given() == plain
+    with pytest.raises(UsageError, match="joint_steps above 1 takes the sampler ddpm or ddim"):
+        load(write(MINIMAL + "sample: {sampler: dpmpp_2m, given: {joint_steps: 2}}\n"))
+    with pytest.raises(UsageError, match=r"sample\.given\.guidance\.smell: unknown modality"):
+        load(write(MINIMAL + "sample: {given: {guidance: {smell: 2.0}}}\n"))
+
+
 @pytest.mark.parametrize("key", ["joint_steps: 2", "threshold: 0.995"])
 def test_what_changes_generated_fakes_changes_the_training_and_nothing_else_does(write, key):
     from mmdisco_cli.training.identity import training_fingerprint

@@ -106,7 +106,7 @@ def default_folder(options: SampleOptions) -> str:
 
 
 def _config(recipe: Recipe, options: SampleOptions) -> SampleConfig:
-    config = recipe.sample
+    config = recipe.sample.beside_given() if options.given else recipe.sample
     if options.batch_size is not None:
         config = replace(config, batch_size=options.batch_size)
     return replace(config, dtype=options.dtype or config.dtype)

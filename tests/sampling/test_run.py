@@ -238,6 +238,17 @@ def test_given_sound_has_a_folder_of_its_own(tiny: Path, capsys: pytest.CaptureF
     assert capsys.readouterr().out == "runs/tiny/given-audio/00000-seed0.mp4\n"
 
 
+def test_settings_for_a_given_modality_hold_only_beside_one(tiny: Path) -> None:
+    make(tiny, "source", n=1)
+    given = {"audio": Path("source/00000-seed0.mp4")}
+    special = ("sample.given={guidance: {video: 5.0}, joint_steps: 3}",)
+    make(tiny, "alike", "sample.guidance.video=5.0", "sample.joint_steps=3", n=1, given=given)
+    make(tiny, "special", *special, n=1, given=given)
+    assert_same_set(latents("special"), latents("alike"))
+    make(tiny, "joint", *special, n=1)
+    assert_same_set(latents("joint"), latents("source"))
+
+
 def test_given_media_that_change_are_noticed(tiny: Path) -> None:
     make(tiny, "source", n=2)
     make(tiny, "out", n=1, given={"video": Path("source/00000-seed0.mp4")})
