@@ -3,13 +3,12 @@
 import errno
 import json
 import os
-import resource
 import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
+from contextlib import AbstractContextManager
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -358,18 +357,9 @@ def test_an_output_that_cannot_be_written_is_a_data_error(tiny: Path, capsys: py
     assert "error: file/out: cannot write (Not a directory)" in capsys.readouterr().err
 
 
-@contextmanager
-def largest_file(size: int) -> Iterator[None]:
-    """Let the system refuse to write files beyond a size, as a full disk would."""
-    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (size, hard))
-    try:
-        yield
-    finally:
-        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
-
-
-def test_a_film_that_does_not_fit_leaves_nothing(tiny: Path) -> None:
+def test_a_film_that_does_not_fit_leaves_nothing(
+    tiny: Path, largest_file: Callable[[int], AbstractContextManager[None]]
+) -> None:
     with largest_file(2000), pytest.raises(DataError, match=r"00000-seed0\.mp4: cannot write"):
         make(tiny, "out", n=2)
     assert sorted(path.name for path in Path("out").iterdir()) == ["settings.json"]

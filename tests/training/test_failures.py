@@ -1,9 +1,8 @@
 """What can go wrong in the middle of a training, and that the last good checkpoint outlives it."""
 
 import json
-import resource
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
+from contextlib import AbstractContextManager
 from pathlib import Path
 
 import pytest
@@ -13,17 +12,6 @@ from tiny_runs import load, run
 from mmdisco_cli.errors import DataError, ExitCode
 from mmdisco_cli.training.loop import Loss
 from mmdisco_cli.training.metrics import read_rows
-
-
-@contextmanager
-def largest_file(size: int) -> Iterator[None]:
-    """Let no file grow beyond `size` bytes: what a full disk does to a write."""
-    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (size, hard))
-    try:
-        yield
-    finally:
-        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
 
 
 def test_a_diverging_training_stops_and_names_the_step(tmp_path: Path) -> None:
@@ -58,7 +46,9 @@ def test_nan_data_stop_it_with_the_checkpoint_before(tmp_path: Path, monkeypatch
     assert not (tmp_path / "out/discriminator.safetensors").exists()
 
 
-def test_a_full_disk_keeps_the_previous_checkpoint(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_full_disk_keeps_the_previous_checkpoint(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, largest_file: Callable[[int], AbstractContextManager[None]]
+) -> None:
     recipe, out = load(tmp_path), tmp_path / "out"
     path = out / "discriminator" / "state.pt"
     from mmdisco_cli.training import loop
