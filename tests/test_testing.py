@@ -143,6 +143,34 @@ def test_a_broken_promise_is_named(member, broken, message):
 
 
 @dataclass(frozen=True)
+class Rescaled(Tone):
+    """A tone with guidance of its own: twice what CFG alone would make."""
+
+    def guided(self, x, t, positive, negative, scale, plan):
+        one, other = (self.predict(x, t, told, plan) for told in (positive, negative))
+        return 2 * (other + scale * (one - other))
+
+
+def test_an_honest_backbone_with_guidance_of_its_own_passes():
+    check_backbone(Rescaled())
+
+
+@pytest.mark.parametrize(
+    ("broken", "message"),
+    [
+        (lambda self, x, t, p, n, scale, plan: x + p.zero_()[:, :, None], "caller's audio condition were written"),
+        (lambda self, x, t, p, n, scale, plan: x + n.add_(1)[:, :, None], "audio negative condition were written"),
+        (lambda self, x, t, p, n, scale, plan: x[:, :1], r"guided gives \(2, 1, 5\), not \(2, 2, 5\)"),
+        (lambda self, x, t, p, n, scale, plan: drawn(x), "guided gives two answers"),
+        (lambda self, x, t, p, n, scale, plan: x / x.std(), "sample 0 is guided otherwise alone"),
+    ],
+)
+def test_a_promise_that_its_own_guidance_breaks_is_named(broken, message):
+    with pytest.raises(AssertionError, match=message):
+        check_backbone(type("Dishonest", (Rescaled,), {"guided": broken})())
+
+
+@dataclass(frozen=True)
 class Chord:
     """Two tones from one model, as a `JointBackbone`."""
 

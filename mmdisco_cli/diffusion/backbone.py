@@ -8,8 +8,8 @@ Some members are optional, on either contract: `to(device)` moves the model, whi
 alone; `module`, a torch module of all its weights, lets a run count them, or `parameters`, their number, where they
 are loaded later; `memory`, lines of text, says what will lie where; `variant`, of one modality, is that of
 `BackboneInfo`; `takes_prompts`, true where prompts steer it, spares a plan the encoding of one; `keyed(keys)` is for a
-model that draws at random while it predicts or decodes, so that what it draws depends on the sample alone; and
-`run_whole` for one that can only be run, see `whole`.
+model that draws at random while it predicts or decodes, so that what it draws depends on the sample alone; `guided`
+for one whose makers guide it by more than CFG; and `run_whole` for one that can only be run, see `whole`.
 """
 
 from collections.abc import Mapping, Sequence
@@ -183,6 +183,22 @@ class Keyed(Protocol):
         """
 
 
+@runtime_checkable
+class OwnGuidance(Protocol):
+    """The optional member of a backbone with guidance of its own in place of the core's CFG; of one modality, plain."""
+
+    def guided(
+        self,
+        x: Mapping[str, Tensor],
+        t: Mapping[str, Tensor],
+        positive: Mapping[str, Payload],
+        negative: Mapping[str, Payload],
+        scales: Mapping[str, float],
+        plan: Plan,
+    ) -> State:
+        """Return the native output, guided at these CFG scales, for x (B, ...) at t (B,)."""
+
+
 @dataclass(frozen=True)
 class Base:
     """Hold one model as a run uses it: with the shapes planned for it and what steers each of its modalities."""
@@ -239,6 +255,25 @@ class _OneModality:
         return {self.name: self.inner.decode(latent[self.name], plan.modalities[self.name])}
 
 
+@dataclass(frozen=True)
+class _OneGuided:
+    """Show the own guidance of a `Backbone` as that of a `JointBackbone`."""
+
+    model: Any
+
+    def guided(
+        self,
+        x: Mapping[str, Tensor],
+        t: Mapping[str, Tensor],
+        positive: Mapping[str, Payload],
+        negative: Mapping[str, Payload],
+        scales: Mapping[str, float],
+        plan: Plan,
+    ) -> State:
+        (m,) = x
+        return {m: self.model.guided(x[m], t[m], positive[m], negative[m], scales[m], plan.modalities[m])}
+
+
 def as_joint(backbone: Backbone | JointBackbone) -> JointBackbone:
     """Return the backbone with mappings from modality; one that has them already is returned as it is."""
     # The description tells the two contracts apart: a class check would force authors to inherit.
@@ -266,6 +301,14 @@ def keyed(backbone: JointBackbone, keys: Tensor) -> JointBackbone:
     """Return a backbone whose draws follow the samples' keys (B,); one that never draws is returned as it is."""
     model = inner(backbone)
     return as_joint(model.keyed(keys)) if isinstance(model, Keyed) else backbone
+
+
+def own_guidance(base: Base) -> OwnGuidance | None:
+    """Return a model's own guidance with mappings from modality, None where CFG is all that it has."""
+    model = inner(base.backbone)
+    if not isinstance(model, OwnGuidance):
+        return None
+    return _OneGuided(model) if isinstance(base.backbone, _OneModality) else model
 
 
 def count_parameters(backbone: JointBackbone) -> int | None:

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field, replace
 import torch
 from torch import Tensor
 
-from mmdisco_cli.diffusion.backbone import Base, Condition, Payload, State
+from mmdisco_cli.diffusion.backbone import Base, Condition, Payload, State, own_guidance
 from mmdisco_cli.diffusion.guidance import Discriminator, Guidance, cfg_combine, guide, logit, reads_x0
 from mmdisco_cli.diffusion.prediction import add_noise, at_least_float32, per_sample, to_x0_eps
 from mmdisco_cli.diffusion.schedules import Levels
@@ -161,7 +161,7 @@ def without(prediction: Prediction, modalities: Collection[str]) -> Prediction:
 
 
 def _native(base: Base, state: Mapping[str, Tensor], levels: Mapping[str, Levels], cfg: Mapping[str, float]) -> State:
-    """Return a model's native output, with both halves of classifier-free guidance in one batch."""
+    """Return a model's native output, guided its own way or by both halves of classifier-free guidance in one batch."""
     names = base.modalities
     conditions = {m: base.conditions.get(m, Condition()) for m in names}
     scales = _scales(base, cfg)
@@ -171,6 +171,9 @@ def _native(base: Base, state: Mapping[str, Tensor], levels: Mapping[str, Levels
     if all(scale == 1 for scale in scales.values()):
         return base.backbone.predict(x, t, positive, base.plan)
     negative = {m: c.negative if scales[m] != 1 else c.positive for m, c in conditions.items()}
+    own = own_guidance(base)
+    if own is not None:
+        return own.guided(x, t, positive, negative, scales, base.plan)
     both = base.backbone.predict(
         {m: torch.cat([s, s]) for m, s in x.items()},
         {m: torch.cat([s, s]) for m, s in t.items()},

@@ -14,6 +14,7 @@ from mmdisco_cli.testing.contract import (
     check_keys,
     check_levels,
     check_media,
+    check_own_guidance,
     check_predictions,
 )
 from mmdisco_cli.testing.network import no_network
@@ -35,9 +36,9 @@ def check_backbone(
     """Check every promise of the contract on one sample for each prompt, with the network out of reach.
 
     They are: shapes and layouts; levels that only ever get cleaner; predictions that depend on a sample's own x, t and
-    condition alone, under CFG too; samples fixed by their seed, and untouched by a guidance of weight 0; media and
-    latents that become one another, the same each time; draws of the model's own that follow a sample's key; nothing of
-    the caller's written to; nothing fetched.
+    condition alone, under CFG or guidance of the model's own too; samples fixed by their seed, and untouched by a
+    guidance of weight 0; media and latents that become one another, the same each time; draws of the model's own that
+    follow a sample's key; nothing of the caller's written to; nothing fetched.
 
     Raises:
         AssertionError: naming the first promise that is broken.
@@ -49,6 +50,7 @@ def check_backbone(
         check_levels(base, steps)
         check_predictions(base, len(prompts), tolerance)
         check_cfg(base, len(prompts), tolerance)
+        check_own_guidance(base, len(prompts), tolerance)
         check_sampling(base, len(prompts), steps)
         check_media(base, len(prompts))
         check_keys(base, len(prompts), tolerance)

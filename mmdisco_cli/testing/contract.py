@@ -1,10 +1,21 @@
 """What a backbone says of itself, its noise levels, its predictions, and its way to media and back."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 
 import torch
 
-from mmdisco_cli.diffusion.backbone import Base, Keyed, ModalityPlan, Payload, Request, State, inner, keyed
+from mmdisco_cli.diffusion.backbone import (
+    Base,
+    Condition,
+    Keyed,
+    ModalityPlan,
+    Payload,
+    Request,
+    State,
+    inner,
+    keyed,
+    own_guidance,
+)
 from mmdisco_cli.diffusion.schedules import Levels, log_snr
 from mmdisco_cli.testing.expecting import (
     expect,
@@ -19,6 +30,9 @@ from mmdisco_cli.testing.expecting import (
 
 _AXES = {"audio": ((2,), (2, 3)), "video": ((4,), (4,))}
 """Axes of media and of latents, without batch, of the modalities that have a layout."""
+Payloads = Mapping[str, Payload]
+SCALE = 3.0
+"""The CFG scale that guidance is tried at."""
 
 
 def check_description(base: Base, request: Request, batch: int) -> None:
@@ -76,23 +90,58 @@ def _check_walk(levels: Levels, length: int, where: str) -> None:
 
 def check_predictions(base: Base, batch: int, tolerance: float) -> None:
     """Expect predictions that depend on a sample's own x, t and condition, and that need no condition."""
-    levels = base.backbone.levels_at(torch.linspace(0.3, 0.8, batch), base.plan)
-    t = {name: level.t for name, level in levels.items()}
-    x = noise({name: plan.latent_shape for name, plan in base.plan.modalities.items()}, batch)
+    x, t = _question(base, batch)
     payloads = {name: condition.positive for name, condition in base.conditions.items()}
 
-    def predict(x: State, t: State, payloads: Mapping[str, Payload]) -> State:
+    def predict(x: State, t: State, payloads: Payloads) -> State:
         return base.backbone.predict(x, t, payloads, base.plan)
 
-    times = {f"{name} times": value for name, value in t.items()}
-    steering = {k: v for name, payload in payloads.items() for k, v in tensors_of(payload, f"{name} condition").items()}
-    out = unchanged(lambda: predict(x, t, payloads), {**x, **times, **steering})
-    expect_state(out, x, "predict")
-    expect_close(predict(x, t, payloads), out, 0.0, "predict gives two answers to one question")
-    for i in range(batch):
-        alone = predict(row(x, i), row(t, i), {name: row_of(payload, i) for name, payload in payloads.items()})
-        expect_close(alone, row(out, i), tolerance, f"sample {i} is predicted otherwise alone: each has its own t")
+    _check_answers("predicted", predict, x, t, {"condition": payloads}, tolerance)
     expect_state(_without_condition(base, x, t), x, "predict without a condition")
+
+
+def check_own_guidance(base: Base, batch: int, tolerance: float) -> None:
+    """Expect the guidance of a model's own, if it has any, to depend on a sample's own x, t and conditions."""
+    own = own_guidance(base)
+    if own is None or not any(c.negative is not None for c in base.conditions.values()):
+        return
+    x, t = _question(base, batch)
+    conditions = {name: base.conditions.get(name, Condition()) for name in x}
+    positive = {name: condition.positive for name, condition in conditions.items()}
+    negative = {name: negative_of(condition) for name, condition in conditions.items()}
+
+    def guided(x: State, t: State, positive: Payloads, negative: Payloads) -> State:
+        return own.guided(x, t, positive, negative, dict.fromkeys(x, SCALE), base.plan)
+
+    _check_answers("guided", guided, x, t, {"condition": positive, "negative condition": negative}, tolerance)
+
+
+def _question(base: Base, batch: int) -> tuple[State, State]:
+    """Return noise as x and a native time of its own for each sample."""
+    levels = base.backbone.levels_at(torch.linspace(0.3, 0.8, batch), base.plan)
+    shapes = {name: plan.latent_shape for name, plan in base.plan.modalities.items()}
+    return noise(shapes, batch), {name: level.t for name, level in levels.items()}
+
+
+def _check_answers(
+    done: str, call: Callable[..., State], x: State, t: State, steering: Mapping[str, Payloads], tolerance: float
+) -> None:
+    """Expect one answer to one question, each sample's its own, and nothing of the question written to."""
+    tensors = {**x, **{f"{m} times": value for m, value in t.items()}}
+    for kind, payloads in steering.items():
+        tensors |= {k: v for m, payload in payloads.items() for k, v in tensors_of(payload, f"{m} {kind}").items()}
+    told = tuple(steering.values())
+    out = unchanged(lambda: call(x, t, *told), tensors)
+    expect_state(out, x, call.__name__)
+    expect_close(call(x, t, *told), out, 0.0, f"{call.__name__} gives two answers to one question")
+    for i in range(len(next(iter(x.values())))):
+        alone = call(row(x, i), row(t, i), *({m: row_of(p, i) for m, p in payloads.items()} for payloads in told))
+        expect_close(alone, row(out, i), tolerance, f"sample {i} is {done} otherwise alone: each has its own t")
+
+
+def negative_of(condition: Condition) -> Payload:
+    """Return what guidance leaves; the condition itself where it leaves nothing."""
+    return condition.positive if condition.negative is None else condition.negative
 
 
 def _without_condition(base: Base, x: State, t: State) -> State:
@@ -120,9 +169,7 @@ def check_keys(base: Base, batch: int, tolerance: float) -> None:
     if not isinstance(inner(base.backbone), Keyed):
         return
     keys = torch.arange(1, batch + 1)
-    levels = base.backbone.levels_at(torch.linspace(0.3, 0.8, batch), base.plan)
-    t = {name: level.t for name, level in levels.items()}
-    x = noise({name: plan.latent_shape for name, plan in base.plan.modalities.items()}, batch)
+    x, t = _question(base, batch)
     both = keyed(base.backbone, keys)
     together, shown = both.predict(x, t, {}, base.plan), both.decode(x, base.plan)
     for i in range(batch):

@@ -46,6 +46,28 @@ def test_cfg_combines_both_native_outputs_of_one_batch(wrap: type) -> None:
     assert toy.batches == [4, 4, 2]
 
 
+def test_guidance_of_a_models_own_takes_the_place_of_cfg() -> None:
+    class Squared(Toy):
+        def guided(self, x, t, positive, negative, scale, plan):  # type: ignore[no-untyped-def]
+            return scale**2 * self.predict(x, t, positive, plan) + negative
+
+    class SquaredPair(ToyPair):
+        def guided(self, x, t, positive, negative, scales, plan):  # type: ignore[no-untyped-def]
+            return {m: scales[m] * v + negative[m] for m, v in self.predict(x, t, positive, plan).items()}
+
+    positive, negative = torch.tensor([[1.0], [2.0]]), torch.tensor([[0.5], [0.25]])
+    one, own = base_of(Squared(), Condition(positive, negative)), _native("audio", positive)
+    for scale, native in ((3.0, 9 * own + negative), (1.0, own)):
+        prediction = make_denoiser([one], cfg={"audio": scale})(STATE, LEVELS)
+        expected, _ = to_x0_eps(native, STATE["audio"], LEVELS["audio"].alpha, LEVELS["audio"].sigma, "v")
+        torch.testing.assert_close(prediction.x0["audio"], expected)
+    pair = SquaredPair()
+    both = Base(pair, pair.plan(Request()), dict.fromkeys(("audio", "video"), Condition(positive, negative)))
+    epsilon = make_denoiser([both], cfg={"audio": 2.0, "video": 1.0})(STATE, LEVELS).epsilon
+    torch.testing.assert_close(epsilon["audio"], 2 * (torch.tanh(STATE["video"]) + positive) + negative)
+    torch.testing.assert_close(epsilon["video"], torch.tanh(STATE["audio"]) + positive + positive)
+
+
 def test_mixed_conditions_are_refused() -> None:
     base = base_of(Toy(), Condition(torch.ones(2, 1), {"c": torch.ones(2, 1)}))
     with pytest.raises(TypeError, match="must have one form"):

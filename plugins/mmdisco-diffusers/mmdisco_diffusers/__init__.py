@@ -8,6 +8,7 @@ from mmdisco_diffusers.options import (
     AuffusionOptions,
     HunyuanVideoOptions,
     LockstepOptions,
+    LTX2Options,
     MelOptions,
     ModelOptions,
     StableAudioOptions,
@@ -34,7 +35,7 @@ _VIDEO = {
     "videocrafter2": ("VideoCrafter 2: 16 frames at 8 fps", VideoCrafter2Options),
     "wan": ("Wan 2.1 and 2.2: 4n + 1 frames at 16 fps", ModelOptions),
 }
-_BOTH = {"ltx2": ("LTX-2: 8n + 1 frames at 24 fps and 24 kHz stereo, from one model", ModelOptions)}
+_BOTH = {"ltx2": ("LTX-2: 8n + 1 frames at 24 fps and 24 kHz stereo, from one model", LTX2Options)}
 
 
 @hookimpl

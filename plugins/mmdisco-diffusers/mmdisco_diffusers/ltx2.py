@@ -1,7 +1,7 @@
 """LTX-2: one transformer of two streams that makes film and sound together, each under a noise level of its own."""
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from functools import cached_property
 from typing import Any
 
@@ -20,12 +20,14 @@ from mmdisco_cli.diffusion.backbone import (
     Request,
     State,
 )
+from mmdisco_cli.diffusion.prediction import per_sample
 from mmdisco_cli.diffusion.schedules import Levels, Schedule
+from mmdisco_cli.errors import UsageError
 from mmdisco_diffusers.levels import ended_clean, prediction_of
 from mmdisco_diffusers.ltx import by_tokens, decoded, encoded, factors_of, pack, require_single_cells, unpack
 from mmdisco_diffusers.mel import MelFormat, log_mel, mel_format
 from mmdisco_diffusers.opening import open_parts
-from mmdisco_diffusers.options import ModelOptions
+from mmdisco_diffusers.options import LTX2Options
 from mmdisco_diffusers.parts import Parts, Roles
 from mmdisco_diffusers.prompts import Prompts, Row, cast, pooled, repeated
 from mmdisco_diffusers.request import grouped_plan
@@ -46,9 +48,10 @@ class LTX2:
 
     takes_prompts = True
 
-    def __init__(self, parts: Parts, options: ModelOptions, request: Request) -> None:
+    def __init__(self, parts: Parts, options: LTX2Options, request: Request) -> None:
         require_single_cells(parts)
         self.parts, self.options, self.request = parts, options, request
+        self.skipped = _skipped(parts, options.stg_blocks)
         self.stage = Stage(parts, ROLES, options)
         self.prompts = Prompts(self.stage)
         self.fingerprint = self.stage.fingerprint()
@@ -113,6 +116,54 @@ class LTX2:
         self, x: Mapping[str, Tensor], t: Mapping[str, Tensor], condition: Mapping[str, Payload], plan: Plan
     ) -> State:
         """Return the native output of both for x (B, ...) at native times t (B,), which may differ between them."""
+        return self._output(x, t, condition, plan)
+
+    @torch.no_grad()
+    def guided(
+        self,
+        x: Mapping[str, Tensor],
+        t: Mapping[str, Tensor],
+        positive: Mapping[str, Payload],
+        negative: Mapping[str, Payload],
+        scales: Mapping[str, float],
+        plan: Plan,
+    ) -> State:
+        """Return what the model's makers sample with: CFG, guidance away from weaker versions of itself, rescaling.
+
+        Weaker is the model with some blocks' self-attention left out (STG, Hyung et al. 2024), and the one whose sound
+        and film do not hear of each other. The whole is brought near the deviation of the plain x_0 (Lin et al. 2023,
+        Eq. (16)). Times x (B, ...), t (B,) as for `predict`.
+        """
+        plain, other = self._output(x, t, positive, plan), self._output(x, t, negative, plan)
+        whole = {m: plain[m] + (scales[m] - 1) * (plain[m] - other[m]) for m in MODALITIES}
+        for weight, weaker in self._weaker(x, t, positive, plan):
+            whole = {m: whole[m] + weight * (plain[m] - weaker[m]) for m in MODALITIES}
+        if not self.options.rescale:
+            return whole
+        times = int(self.parts.config("scheduler")["num_train_timesteps"])
+        return {m: rescaled(whole[m], plain[m], x[m], t[m] / times, self.options.rescale) for m in MODALITIES}
+
+    def _weaker(
+        self, x: Mapping[str, Tensor], t: Mapping[str, Tensor], condition: Mapping[str, Payload], plan: Plan
+    ) -> Iterator[tuple[float, State]]:
+        """Yield what weaker versions of the model say, with how far to go away from it."""
+        options = self.options
+        if options.stg_scale and self.skipped:
+            yield options.stg_scale, self._output(x, t, condition, plan, skipped=self.skipped)
+        if options.modality_scale != 1:
+            yield options.modality_scale - 1, self._output(x, t, condition, plan, apart=True)
+
+    def _output(
+        self,
+        x: Mapping[str, Tensor],
+        t: Mapping[str, Tensor],
+        condition: Mapping[str, Payload],
+        plan: Plan,
+        *,
+        skipped: Sequence[int] = (),
+        apart: bool = False,
+    ) -> State:
+        """Return the transformer's output, some blocks' self-attention or that between streams left out."""
         self.stage.settle()
         there, dtype, count = self.stage.at("denoiser"), self.parts.dtype("transformer"), len(x["video"])
         told = {m: cast(self._told(condition.get(m), m, count, plan), there, dtype) for m in MODALITIES}
@@ -136,6 +187,8 @@ class LTX2:
             fps=plan.modalities["video"].rate,
             audio_num_frames=sound.shape[2],
             use_cross_timestep=True,
+            isolate_modalities=apart,
+            spatio_temporal_guidance_blocks=list(skipped) or None,
             return_dict=False,
         )
         heard: Tensor = out[1].unflatten(2, (sound.shape[1], -1)).transpose(1, 2)
@@ -234,9 +287,30 @@ class LTX2:
         return F.pad(sound, (0, plan.modalities["audio"].media_shape[1] - sound.shape[2]))
 
 
-def build(label: str, options: ModelOptions, request: Request) -> LTX2:
+def build(label: str, options: LTX2Options, request: Request) -> LTX2:
     """Build the backbone of a recipe."""
     return LTX2(open_parts(label, options, ["LTX2Pipeline"], ROLES), options, request)
+
+
+def _skipped(parts: Parts, asked: tuple[int, ...] | None) -> tuple[int, ...]:
+    """Return the blocks that STG leaves out: those asked for, or what the model's makers advise where it has it."""
+    config = parts.config("transformer")
+    depth = int(config["num_layers"])
+    advised = 28 if config.get("cross_attn_mod") else 29
+    chosen = tuple(block for block in (advised,) if block < depth) if asked is None else asked
+    if beyond := [block for block in chosen if block >= depth]:
+        raise UsageError(f"stg_blocks: no block {beyond[0]}: the model has {depth}, counted from 0")
+    return chosen
+
+
+def rescaled(whole: Tensor, plain: Tensor, x: Tensor, sigma: Tensor, share: float) -> Tensor:
+    """Return velocities (B, ...) whose x_0 go a share of the way to the deviation of the plain ones, by sample."""
+    sigma = per_sample(sigma.to(x.device), x)
+    far, near = x - sigma * whole, x - sigma * plain
+    axes = tuple(range(1, x.ndim))
+    factor = near.std(axes, keepdim=True) / far.std(axes, keepdim=True)
+    x0 = far * (share * factor + 1 - share)
+    return (x - x0) / sigma
 
 
 def _statistics(vae: Any, plan: Plan) -> tuple[Tensor, Tensor]:

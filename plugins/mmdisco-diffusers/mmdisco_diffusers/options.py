@@ -63,6 +63,16 @@ class HunyuanVideoOptions(ModelOptions):
 
 
 @dataclass(frozen=True)
+class LTX2Options(ModelOptions):
+    """LTX-2, guided as its pipeline guides it; without effect where every CFG scale is 1."""
+
+    modality_scale: float = option(3.0, "guidance away from streams that do not hear of each other; 1 none", minimum=1)
+    stg_scale: float = option(1.0, "guidance away from the model without some blocks' attention; 0 none", minimum=0)
+    stg_blocks: tuple[int, ...] | None = option(None, "those blocks, if not 29 of LTX-2.0 or 28 of 2.3", minimum=0)
+    rescale: float = option(0.7, "share of the way back to the deviation without guidance", minimum=0, maximum=1)
+
+
+@dataclass(frozen=True)
 class AnimateDiffOptions(ModelOptions):
     """AnimateDiff, whole or as a motion adapter for a Stable Diffusion."""
 

@@ -19,7 +19,7 @@ ROLES = ("denoiser", "codec", "text")
 """What may have a device of its own, as `Roles` has them."""
 PREDICTING = ("betas", "told_fps", "told_scale", "mismatch", "padded", "normalise")
 """Options that change what a model says, its levels or its latents: nothing trained under others fits."""
-SAMPLING = ("clean_end", "full", "dtype")
+SAMPLING = ("clean_end", "full", "dtype", "modality_scale", "stg_blocks", "stg_scale", "rescale")
 """Options that change a sample all the same."""
 
 

@@ -16,23 +16,36 @@ from mmdisco_cli.diffusion.backbone import Base, Request
 from mmdisco_cli.diffusion.denoise import make_denoiser
 from mmdisco_cli.diffusion.guidance import cfg_combine
 from mmdisco_cli.diffusion.samplers import ddim
+from mmdisco_cli.errors import UsageError
 from mmdisco_cli.sampling.run import sample
 from mmdisco_cli.testing import check_backbone
 from mmdisco_cli.training.run import train
 from mmdisco_diffusers.ltx2 import build
-from mmdisco_diffusers.options import ModelOptions
+from mmdisco_diffusers.options import LTX2Options
 
 REQUEST = Request(frames=9, fps=24, height=64, width=96)
 SCALES = {"audio": 2.0, "video": 3.0}
-CFG_ALONE = {"stg_scale": 0.0, "audio_stg_scale": 0.0, "modality_scale": 1.0, "audio_modality_scale": 1.0}
+CFG_ALONE = {"stg_scale": 0.0, "modality_scale": 1.0, "rescale": 0.0}
 """Leave out the guidance that only this pipeline has."""
+OWN = {"stg_scale": 0.8, "stg_blocks": (1,), "modality_scale": 2.5, "rescale": 0.6}
 
 
-@pytest.fixture(scope="module", params=["ltx2", "ltx2.3"])
+@pytest.fixture(scope="module", params=[(family, own) for family in ("ltx2", "ltx2.3") for own in (False, True)])
 def made(request, models):
-    """Return the folder and the backbone of one layout."""
-    folder = models(request.param)
-    return folder, build("both", ModelOptions(path=str(folder)), Request())
+    """Return the folder and the backbone of one layout, guided by CFG alone or in the pipeline's own way."""
+    family, own = request.param
+    folder = models(family)
+    return folder, build("both", LTX2Options(path=str(folder), **(OWN if own else CFG_ALONE)), Request())
+
+
+def own_arguments(options):
+    """Return what the pipeline is told; its scales of sound fall back to those of film, but for a plain 0."""
+    return {
+        "stg_scale": options.stg_scale, "audio_stg_scale": options.stg_scale,
+        "modality_scale": options.modality_scale, "audio_modality_scale": options.modality_scale,
+        "guidance_rescale": options.rescale, "audio_guidance_rescale": options.rescale,
+        "spatio_temporal_guidance_blocks": list(options.stg_blocks or ()) or None,
+    }  # fmt: skip
 
 
 @pytest.fixture(scope="module")
@@ -60,7 +73,7 @@ def walk(made):
     result = pipeline(
         PROMPTS, num_frames=9, frame_rate=24.0, height=64, width=96, num_inference_steps=STEPS, latents=given["video"],
         audio_latents=given["audio"], guidance_scale=SCALES["video"], audio_guidance_scale=SCALES["audio"],
-        guidance_rescale=0.0, audio_guidance_rescale=0.0, output_type="latent", **CFG_ALONE,
+        output_type="latent", **own_arguments(model.options),
     )  # fmt: skip
     pairs = [{"video": film, "audio": sound} for film, sound in zip(steps[::2], steps[1::2], strict=True)]
     return noise, pairs, {"video": result.frames, "audio": result.audio}, pipeline
@@ -97,11 +110,14 @@ def test_predictions_are_those_handed_to_the_schedulers(made, walk):
             torch.testing.assert_close(grid[m].at(i).t, t.float(), rtol=1e-6, atol=1e-6)
         times = {m: grid[m].at(i).t.expand(len(PROMPTS)) for m in x}
         said, other = (model.predict(x, times, told, plan) for told in (positive, negative))
+        guided = model.guided(x, times, positive, negative, SCALES, plan)
         for m, (_, _, output) in step.items():
-            found, expected = cfg_combine(said[m], other[m], SCALES[m]), canonical(m, output, plan)
+            plain, expected = cfg_combine(said[m], other[m], SCALES[m]), canonical(m, output, plan)
             assert expected.std() > 1e-3
             assert (said[m] - other[m]).abs().max() > 1e-4
-            assert (found - expected).abs().max() <= 1e-5 * max(1, float(expected.abs().max()))
+            assert (guided[m] - expected).abs().max() <= 1e-5 * max(1, float(expected.abs().max()))
+            beyond = (plain - expected).abs().max()
+            assert beyond > 1e-3 if model.options.rescale else beyond <= 1e-5 * max(1, float(expected.abs().max()))
 
 
 def test_samples_end_where_the_pipeline_ends(made, walk):
@@ -120,7 +136,7 @@ def test_what_it_decodes_is_what_its_pipeline_decodes(made):
     pipeline.set_progress_bar_config(disable=True)
     asked = {
         "num_frames": 9, "frame_rate": 24.0, "height": 64, "width": 96, "num_inference_steps": 2,
-        "return_dict": False, **CFG_ALONE,
+        "return_dict": False, **own_arguments(model.options),
     }  # fmt: skip
     ends = [
         pipeline(PROMPTS[:1], generator=torch.Generator().manual_seed(3), output_type=kind, **asked)
@@ -138,6 +154,21 @@ def test_what_it_decodes_is_what_its_pipeline_decodes(made):
     assert not shown["audio"][..., sound.shape[2] :].any()
     # Nor is what it decodes a matter of what is asked for beside it.
     assert torch.equal(model.decode({"audio": latents["audio"]}, plan)["audio"], shown["audio"])
+
+
+def test_blocks_that_it_does_not_have_cannot_be_left_out(models):
+    folder = str(models("ltx2"))
+    with pytest.raises(UsageError, match="stg_blocks: no block 2: the model has 2, counted from 0"):
+        build("both", LTX2Options(path=folder, stg_blocks=(0, 2)), Request())
+    # What its makers advise is for their size: here there is no such block, and nothing to leave out.
+    assert build("both", LTX2Options(path=folder), Request()).skipped == ()
+
+
+def test_its_own_guidance_names_its_samples_and_not_its_predictions(models):
+    folder = str(models("ltx2"))
+    usual, other = (build("both", LTX2Options(path=folder, rescale=r), Request()).info for r in (0.7, 0.2))
+    assert usual.fingerprint == other.fingerprint
+    assert (usual.variant, other.variant) == ("", "rescale 0.2")
 
 
 def test_it_conforms(backbone):
