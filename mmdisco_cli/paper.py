@@ -9,9 +9,9 @@
 (B,) by modality, to their noise predictions, after any classifier-free guidance of its own.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import torch
 from safetensors import safe_open
@@ -23,7 +23,7 @@ from mmdisco_cli.diffusion.denoise import threshold as bounded
 from mmdisco_cli.diffusion.guidance import EVERYWHERE, Form, Guidance, Window, guide
 from mmdisco_cli.diffusion.noise import GeneratorNoise
 from mmdisco_cli.diffusion.prediction import to_x0_eps
-from mmdisco_cli.diffusion.samplers import Noise, StepCallback, sampler_of
+from mmdisco_cli.diffusion.samplers import SAMPLERS, Noise, StepCallback, sampler_of
 from mmdisco_cli.diffusion.schedules import Levels, Schedule, Spacing, trained_schedule
 from mmdisco_cli.discriminators.options import PaperMelOptions, PaperWaveformOptions
 from mmdisco_cli.discriminators.paper import PaperDiscriminator, PaperOptions
@@ -111,11 +111,18 @@ def guided_sample(
     `configuration(name).axes` is the authors' own. Step noise is drawn in it.
 
     Raises:
-        ValueError: an unknown sampler or modality, batches that differ, or ddpm without a generator.
+        ValueError: an unknown sampler, form or modality, batches that differ, ddpm without a generator, or `cfg` where
+            there are texts and no negative ones.
     """
     orders = {m: list(order) for m, order in (axes or {}).items()}
     if set(noise) != set(ORDER):
         raise ValueError(f"expected noise of audio and video, got {' and '.join(sorted(noise)) or 'none'}")
+    _require_known({"sampler": [sampler]}, SAMPLERS)
+    _require_known({"form": [form]}, get_args(Form))
+    named = {"weights": weights, "texts": texts, "negative_texts": negative_texts, "cfg": cfg, "axes": axes}
+    _require_known({name: value or () for name, value in {**named, "schedules": schedules}.items()}, ORDER)
+    if texts and not negative_texts and any(scale != 1 for scale in (cfg or {}).values()):
+        raise ValueError("cfg beside texts takes negative_texts: there is nothing to guide away from")
     guidance = Guidance(discriminator, dict(weights or {}), dict.fromkeys(ORDER, window), form, dict(cfg or {}))
     grid = {m: (schedules or {}).get(m, _schedule(discriminator, m, sampler)).grid(steps) for m in ORDER}
 
@@ -135,6 +142,14 @@ def guided_sample(
     walk = sampler_of(sampler, joint_steps)
     end = walk(bounded(denoise, threshold) if threshold else denoise, state, grid, fresh, callback)
     return {m: _theirs(x, orders.get(m)) for m, x in end.items()}
+
+
+def _require_known(asked: Mapping[str, Iterable[str]], known: Collection[str]) -> None:
+    """Raise ValueError for the first name that an argument should not hold."""
+    for argument, names in asked.items():
+        for name in names:
+            if name not in known:
+                raise ValueError(f"{argument}: unknown {name!r} (known: {', '.join(known)})")
 
 
 def _schedule(discriminator: PaperDiscriminator, modality: str, sampler: str) -> Schedule:

@@ -28,11 +28,19 @@ def save_weights(path: Path, tensors: Mapping[str, Tensor], about: Mapping[str, 
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         save_file(stored, partial, metadata={KEY: json.dumps(about, sort_keys=True)})
+        allow_as_any_new_file(partial)
         os.replace(partial, path)
     except (SafetensorError, OSError) as error:
         raise DataError(f"{path}: cannot be written ({error})") from error
     finally:
         partial.unlink(missing_ok=True)
+
+
+def allow_as_any_new_file(path: Path) -> None:
+    """Let others read what safetensors wrote for its owner alone, as far as the umask allows."""
+    mask = os.umask(0o077)  # which the system tells only to who sets it
+    os.umask(mask)
+    path.chmod(0o666 & ~mask)
 
 
 def save_pickled(path: Path, content: Any) -> None:
@@ -76,7 +84,12 @@ def any_about(path: Path) -> dict[str, Any]:
     metadata = _metadata(path)
     if KEY not in metadata:
         raise DataError(f"{path}: a safetensors file, but not one that mmdisco wrote")
-    about: dict[str, Any] = json.loads(metadata[KEY])
+    try:
+        about = json.loads(metadata[KEY])
+    except ValueError as error:
+        raise DataError(f"{path}: its description is damaged ({error})") from error
+    if not isinstance(about, dict):
+        raise DataError(f"{path}: its description is damaged (a {type(about).__name__})")
     return about
 
 

@@ -76,6 +76,19 @@ def test_not_ours(tmp_path):
         read_about(path, "backbone")
 
 
+@pytest.mark.parametrize("description", ["{not json", "[1]", ""])
+def test_a_damaged_description(description, tmp_path):
+    path = tmp_path / "damaged.safetensors"
+    save_file({"w": torch.zeros(2)}, path, metadata={weights_file.KEY: description})
+    with pytest.raises(DataError, match=r"damaged\.safetensors: its description is damaged"):
+        read_about(path, "backbone")
+
+
+def test_others_may_read_it_as_any_new_file(written, tmp_path):
+    (tmp_path / "any").touch()
+    assert written.stat().st_mode == (tmp_path / "any").stat().st_mode
+
+
 @pytest.mark.parametrize("keep", [0, 4, 60, -10])
 def test_truncated(written, keep):
     written.write_bytes(written.read_bytes()[:keep])

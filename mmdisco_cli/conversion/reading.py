@@ -3,6 +3,7 @@
 import hashlib
 import pickle
 import warnings
+import zipfile
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -16,6 +17,7 @@ from mmdisco_cli.errors import DataError
 Tensors = dict[str, Tensor]
 _MAGIC = (b"PK\x03\x04", b"\x80")
 """What torch.save begins with: a zip archive, before torch 1.6 a pickle."""
+_WRAPPED = "module."
 
 
 def read_checkpoint(path: Path) -> Tensors:
@@ -55,11 +57,22 @@ def _saved(path: Path) -> Any:
         if not file.read(4).startswith(_MAGIC):
             raise DataError(f"{path}: not a checkpoint: neither torch.save nor safetensors writes such a file")
     try:
+        _require_checksums(path)
         return _loaded(path)
     except pickle.UnpicklingError as error:
         raise DataError(f"{path}: not a checkpoint of tensors alone, and nothing else in it is ever run") from error
-    except (RuntimeError, OSError, EOFError, ValueError, LookupError, AttributeError) as error:
+    except Exception as error:  # whatever the unpickler meets, the file is to blame
         raise DataError(f"{path}: truncated or damaged ({_first_line(error)})") from error
+
+
+def _require_checksums(path: Path) -> None:
+    """Raise ValueError where a part of a zip archive is not what was written: torch does not look."""
+    if not zipfile.is_zipfile(path):
+        return
+    with zipfile.ZipFile(path) as archive:
+        damaged = archive.testzip()
+    if damaged is not None:
+        raise ValueError(f"the checksum of {damaged} is wrong")
 
 
 def _loaded(path: Path) -> Any:
@@ -85,4 +98,13 @@ def _named_tensors(path: Path, found: Any) -> Tensors:
     if others or not found:
         inside = f"{', '.join(others[:3])} beside or instead of them" if others else "nothing"
         raise DataError(f"{path}: expected tensors by name, found {inside}; give the file of the weights alone")
-    return {str(name): tensor for name, tensor in found.items()}
+    # DataParallel puts one word before every name.
+    wrapped = _WRAPPED if all(str(name).startswith(_WRAPPED) for name in found) else ""
+    tensors = {str(name).removeprefix(wrapped): tensor for name, tensor in found.items()}
+    for name, tensor in tensors.items():
+        if tensor.layout is not torch.strided or tensor.is_meta:
+            kind = "on no device" if tensor.is_meta else str(tensor.layout).removeprefix("torch.")
+            raise DataError(f"{path}: {name} is {kind}, without plain values to convert")
+        if tensor.is_floating_point() and not bool(tensor.isfinite().all()):
+            raise DataError(f"{path}: {name} holds values that are not finite")
+    return tensors

@@ -74,7 +74,11 @@ def _about(candidate: Candidate, source: Path) -> dict[str, Any]:
 
 def _owned(tensors: Tensors) -> Tensors:
     """Return tensors each with memory of its own, in an order that does not depend on the source's."""
-    return {
-        name: tensor if tensor.untyped_storage().nbytes() == tensor.nbytes else tensor.clone()
-        for name, tensor in sorted(tensors.items())
-    }
+    seen: set[int] = set()
+    owned = {}
+    for name, tensor in sorted(tensors.items()):
+        storage = tensor.untyped_storage()
+        alone = storage.nbytes() == tensor.nbytes and storage.data_ptr() not in seen
+        seen.add(storage.data_ptr())
+        owned[name] = tensor if alone else tensor.clone()
+    return owned

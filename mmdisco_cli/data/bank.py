@@ -12,6 +12,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from mmdisco_cli.errors import DataError
+from mmdisco_cli.weights_file import allow_as_any_new_file
 
 SHARD = 512
 
@@ -86,6 +87,7 @@ def write_shard(path: Path, tensors: Mapping[str, Tensor]) -> None:
     partial = path.with_name(f".{path.name}.{os.getpid()}")
     try:
         save_file({name: tensor.contiguous() for name, tensor in tensors.items()}, partial)
+        allow_as_any_new_file(partial)
         os.replace(partial, path)
     except (SafetensorError, OSError) as error:
         raise DataError(f"{path}: cannot be written ({error})") from error

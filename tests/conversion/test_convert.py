@@ -208,6 +208,60 @@ def test_a_truncated_file_is_refused(suffix, share, written, capsys, tmp_path):
     assert str(source) in error
 
 
+def test_a_truncated_file_from_before_torch_1_6_is_refused_at_any_length(written, capsys, tmp_path):
+    source, tensors = tmp_path / "x.pt", tensors_of("mmdiffusion_landscape")
+    torch.save(dict(list(tensors.items())[:3]), source, _use_new_zipfile_serialization=False)
+    content = source.read_bytes()
+    for length in [*range(0, 400), *range(400, len(content), len(content) // 40)]:
+        source.write_bytes(content[:length])
+        code, error = refused(source, written, capsys)
+        assert (code, len(error.splitlines())) == (4, 1), length
+
+
+def test_damage_inside_a_tensor_is_noticed(written, capsys, tmp_path):
+    source = tmp_path / "x.pt"
+    torch.save(tensors_of("mmdiffusion_landscape"), source)
+    content = bytearray(source.read_bytes())
+    middle = len(content) // 2
+    content[middle : middle + 100] = bytes(255 - value for value in content[middle : middle + 100])
+    source.write_bytes(content)
+    code, error = refused(source, written, capsys)
+    assert code == 4
+    assert "the checksum of" in error
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda t: t * float("nan"), "last_linear.weight holds values that are not finite"),
+        (lambda t: t.to_sparse(), "last_linear.weight is sparse_coo, without plain values"),
+        (lambda t: t.to("meta"), "last_linear.weight is on no device, without plain values"),
+    ],
+)
+def test_tensors_without_usable_values_are_named(change, message, written, capsys, tmp_path):
+    tensors, source = tensors_of("mmdiffusion_landscape"), tmp_path / "x.pt"
+    torch.save(tensors | {"last_linear.weight": change(tensors["last_linear.weight"])}, source)
+    code, error = refused(source, written, capsys)
+    assert code == 4
+    assert message in error
+
+
+def test_weights_behind_a_wrapper_or_on_shared_memory_are_taken_as_they_are(tmp_path):
+    tensors = tensors_of("mmdiffusion_landscape")
+    alike = [name for name, tensor in tensors.items() if tensor.shape == tensors["last_linear.bias"].shape]
+    shared = tensors | dict.fromkeys(alike, tensors["last_linear.bias"])
+    kinds = {"plain": shared | {name: shared[name].clone() for name in alike}, "shared": shared}
+    kinds["wrapped"] = {f"module.{name}": tensor for name, tensor in kinds["plain"].items()}
+    found = {}
+    for kind, content in kinds.items():
+        torch.save(content, tmp_path / f"{kind}.pt")
+        assert app.run(["convert", str(tmp_path / f"{kind}.pt"), str(tmp_path / f"{kind}.safetensors")]) == 0
+        found[kind] = load_file(tmp_path / f"{kind}.safetensors")
+    for other in (found["shared"], found["wrapped"]):
+        assert other.keys() == found["plain"].keys()
+        assert all(torch.equal(other[name], tensor) for name, tensor in found["plain"].items())
+
+
 class Harmful:
     """What a pickle could do if it were believed."""
 

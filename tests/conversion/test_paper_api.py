@@ -168,3 +168,21 @@ def test_what_cannot_be_meant_is_refused(tmp_path):
         paper.guided_sample(network, gaussian(kept), start("audioldm_animediff_vggsound"))
     with pytest.raises(ValueError, match="expected noise of audio and video, got video"):
         paper.guided_sample(network, gaussian(kept), {"video": torch.ones(1, 3, 4, 8, 8)})
+
+
+@pytest.mark.parametrize(
+    ("wrong", "message"),
+    [
+        ({"sampler": "foo"}, "sampler: unknown 'foo'"),
+        ({"form": "x"}, "form: unknown 'x'"),
+        ({"weights": {"vidoe": 8.0}}, "weights: unknown 'vidoe'"),
+        ({"axes": {"sound": (0, 1, 2)}}, "axes: unknown 'sound'"),
+        ({"texts": {"audio": torch.ones(1, 4)}, "cfg": {"audio": 2.5}}, "cfg beside texts takes negative_texts"),
+    ],
+)
+def test_what_would_go_unheard_is_refused(wrong, message):
+    network = filled(small("audioldm_animediff_vggsound"))
+    kept = dict.fromkeys(("audio", "video"), (1 - betas_linear()).cumprod(0))
+    options = {"generator": torch.Generator(), "steps": 2, **wrong}
+    with pytest.raises(ValueError, match=message):
+        paper.guided_sample(network, gaussian(kept), start("audioldm_animediff_vggsound"), **options)
