@@ -1,5 +1,6 @@
 """`mmdisco eval`."""
 
+from collections.abc import Iterable
 from fractions import Fraction
 from pathlib import Path
 from typing import Annotated
@@ -14,7 +15,18 @@ _NATIVE = "native"
 _ROWS = ("csv", "parquet")
 
 
+_WATCHING = ("rule", "height", "fps", "max_bad", "cache", "rows")
+"""Parameters that say how clips are watched and listed."""
+_CLIPS = ("samples", "independent", "reference")
+_IDLE = {
+    "--features": ("recipe", *_CLIPS, *_WATCHING, "compare", "extractor"),
+    "--compare": ("recipe", *_CLIPS, *_WATCHING, "features", "extractor", "metrics", "compat"),
+}
+"""What stands alone, and the parameters that would then be of no use."""
+
+
 def command(
+    context: typer.Context,
     recipe: Annotated[
         str | None,
         typer.Option("--recipe", metavar="NAME|PATH", help="A recipe; without one, the clips in --samples."),
@@ -95,16 +107,28 @@ def command(
     )
     if recipe is None and settings:
         raise UsageError("--set changes a recipe: name one with --recipe")
-    if (features or compare) and (recipe or samples or reference):
-        raise UsageError("--features and --compare stand alone: no recipe, no samples")
+    for alone, asked in (("--features", features), ("--compare", compare)):
+        if asked:
+            _refuse_idle(context, _IDLE[alone], f"{alone} stands alone")
     if recipe is not None and independent is not None:
         raise UsageError("--independent: with a recipe, independent samples are drawn from it")
     from mmdisco_cli.recipe import load
 
     loaded = load(recipe, settings or ()) if recipe is not None else None
-    from mmdisco_cli.evaluation.run import evaluate
+    from mmdisco_cli.evaluation.run import FILMS, evaluate
 
+    if loaded is not None and loaded.eval.protocol not in FILMS:
+        idle = (*_WATCHING, *_CLIPS) if loaded.eval.protocol == "gaussians-ablation" else _WATCHING
+        _refuse_idle(context, idle, f"eval.protocol: {loaded.eval.protocol} measures no films")
     evaluate(loaded, options)
+
+
+def _refuse_idle(context: typer.Context, names: Iterable[str], why: str) -> None:
+    """Raise UsageError where the command line names options that would do nothing, the default of each included."""
+    spelt = {parameter.name: parameter.opts[0] for parameter in context.command.params}
+    given = [name for name in names if getattr(context.get_parameter_source(name), "name", "") == "COMMANDLINE"]
+    if given:
+        raise UsageError(f"{why}: {', '.join(spelt[name] for name in given)} would do nothing")
 
 
 def _parse_height(text: str) -> int | None:

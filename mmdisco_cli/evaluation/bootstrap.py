@@ -8,6 +8,8 @@ from torch import Tensor
 
 RESAMPLES = 2000
 COVERAGE = 0.95
+LEAST = 6
+"""Clips, or pairs of clips, that it takes to tell anything: all of 5 lean one way by chance once in 16."""
 AT_ONCE = 1 << 16
 """Counts that are held at a time."""
 
@@ -69,8 +71,8 @@ def blocks(n: int, seed: int, stream: int = 0) -> Iterator[Tensor]:
 
 
 def estimate(measure: Measure, seed: int) -> Estimate:
-    """Return a figure with its interval."""
-    return interval(measure.value, measure.drawn(seed))
+    """Return a figure with its interval; one clip has none: whatever is drawn from it is itself."""
+    return interval(measure.value, measure.drawn(seed)) if len(measure.sums) > 1 else _alone(measure.value)
 
 
 def interval(value: Tensor, resampled: Tensor) -> Estimate:
@@ -78,7 +80,7 @@ def interval(value: Tensor, resampled: Tensor) -> Estimate:
     kept = resampled[resampled.isfinite()]
     # One value in a hundred may be undefined by bad luck; more, and an interval would hide it.
     if len(kept) < 0.99 * len(resampled):
-        return Estimate(float(value), float("nan"), float("nan"))
+        return _alone(value)
     tail = (1 - COVERAGE) / 2
     low, high = torch.quantile(kept, torch.tensor([tail, 1 - tail], dtype=kept.dtype)).tolist()
     return Estimate(float(value), low, high)
@@ -95,6 +97,8 @@ def gap_closed(real: Measure, independent: Measure, guided: Measure, seed: int) 
         return torch.where(gap > 0, (reached - floor) / gap, torch.nan)
 
     value = closed(real.value, independent.value, guided.value)
+    if min(len(one.sums) for one in (real, independent, guided)) < 2:
+        return _alone(value)
     alone = 0 if len(independent.sums) == len(guided.sums) else 1
     drawn = closed(real.drawn(seed, 2), independent.drawn(seed, alone), guided.drawn(seed))
     return interval(value, drawn)
@@ -104,6 +108,10 @@ def mean_of(values: Sequence[float | None]) -> Measure:
     """Return the mean over the clips for which there is a value."""
     rows = [(0.0, 0.0) if value is None else (value, 1.0) for value in values]
     return Measure(torch.tensor(rows, dtype=torch.float64).reshape(-1, 2), ratio)
+
+
+def _alone(value: Tensor) -> Estimate:
+    return Estimate(float(value), float("nan"), float("nan"))
 
 
 def ratio(totals: Tensor) -> Tensor:

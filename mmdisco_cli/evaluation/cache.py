@@ -39,10 +39,12 @@ class Cache:
         path = self._path(digest, name)
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
+            with replacing(path) as part, part.open("wb") as stream:
+                np.savez(stream, allow_pickle=False, **arrays)
         except OSError as error:
-            raise DataError(f"{path.parent}: cannot write ({error.strerror})") from error
-        with replacing(path) as part, part.open("wb") as stream:
-            np.savez(stream, allow_pickle=False, **arrays)
+            raise DataError(f"--cache {self.folder}: cannot write ({error.strerror})") from error
+        except DataError as error:
+            raise DataError(f"--cache {self.folder}: {error}") from error
 
     def _path(self, digest: str, name: str) -> Path:
         safe = name.replace(os.sep, "-").replace(":", "-")

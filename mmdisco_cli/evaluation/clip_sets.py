@@ -1,6 +1,7 @@
 """Sets of clips as they lie in folders: each watched once, by all ranks together, with what is unusable and why."""
 
-from collections.abc import Sequence
+from collections import deque
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
@@ -23,10 +24,16 @@ LISTED = 20
 
 @dataclass(frozen=True)
 class Seen:
-    """One usable clip."""
+    """One usable clip; `root` is the folder that was named, None for the one in which the clip lies."""
 
     path: Path
     watched: Watched
+    root: Path | None = None
+
+    @property
+    def name(self) -> str:
+        """Return what it shares with its partners in other rows: its path below the folder that was named."""
+        return self.path.relative_to(self.root or self.path.parent).as_posix()
 
 
 @dataclass(frozen=True)
@@ -45,6 +52,8 @@ class ClipSet:
 def list_clips(folder: Path) -> list[Path]:
     """Return the clips of a folder and its subfolders by name; of one that `mmdisco sample` wrote, those it lists.
 
+    Hidden ones are left out, links to folders are followed.
+
     Raises:
         DataError: no such folder, or nothing in it.
     """
@@ -53,19 +62,26 @@ def list_clips(folder: Path) -> list[Path]:
     if read_settings(folder) is not None:
         found = [folder / row["path"] for row in complete_rows(folder) if str(row["path"]).endswith(".mp4")]
     else:
-        found = sorted(path for path in folder.rglob("*") if path.suffix.lower() in SUFFIXES and not _hidden(path))
+        found = sorted(path for path in _walk(folder) if path.suffix.lower() in SUFFIXES)
     if not found:
         raise DataError(f"{folder}: holds no samples")
     return found
 
 
 def watch_all(
-    paths: Sequence[Path], analysis: Analysis, cache: Cache, title: str, max_bad: float, ranks: Ranks
+    paths: Sequence[Path],
+    analysis: Analysis,
+    cache: Cache,
+    title: str,
+    max_bad: float,
+    ranks: Ranks,
+    root: Path | None = None,
 ) -> ClipSet:
-    """Watch every clip, each rank its share; every rank returns the whole set.
+    """Watch every clip, each rank its share; every rank returns the whole set. `root` is the folder of all clips.
 
     Raises:
-        DataError: more than the share `max_bad` is unusable; each is named. Fewer are warned of.
+        DataError: more than the share `max_bad` is unusable; each is named. Fewer are warned of. Or the cache cannot be
+            written.
     """
     own = range(ranks.rank, len(paths), ranks.world)
     # Threads, as many as torch may use: decoding, flow and spectra all run outside of the interpreter.
@@ -74,7 +90,8 @@ def watch_all(
         ThreadPoolExecutor(torch.get_num_threads()) as pool,
     ):
         found: list[tuple[int, Seen | str]] = []
-        watching = pool.map(partial(_watch, analysis=analysis, cache=cache), [paths[index] for index in own])
+        watch_one = partial(_watch, root=root, analysis=analysis, cache=cache)
+        watching = pool.map(watch_one, [paths[index] for index in own])
         for index, one in zip(own, watching, strict=True):
             found.append((index, one))
             advance(len(found), {})
@@ -96,17 +113,18 @@ def report_bad(bad: Sequence[tuple[Path, str]], total: int, title: str, max_bad:
         console.warn(f"skipped: {line}")
 
 
-def _watch(path: Path, analysis: Analysis, cache: Cache) -> Seen | str:
+def _watch(path: Path, root: Path | None, analysis: Analysis, cache: Cache) -> Seen | str:
     try:
         digest = digest_of(path) if not path.is_dir() else ""
         kept = cache.get(digest, analysis.name)
         if kept is not None:
-            return Seen(path, unpack(digest, kept))
+            return Seen(path, unpack(digest, kept), root)
         watched = watch(path, analysis, digest)
-        cache.put(digest, analysis.name, pack(watched))
-        return Seen(path, watched)
     except DataError as error:
         return str(error).removeprefix(f"{path}: ")
+    # Not above: a cache that cannot be written says nothing about the clip.
+    cache.put(digest, analysis.name, pack(watched))
+    return Seen(path, watched, root)
 
 
 def _gathered(found: list[tuple[int, Seen | str]], ranks: Ranks) -> list[tuple[int, Seen | str]]:
@@ -118,5 +136,25 @@ def _gathered(found: list[tuple[int, Seen | str]], ranks: Ranks) -> list[tuple[i
     return sorted((item for part in parts for item in part), key=lambda item: item[0])
 
 
-def _hidden(path: Path) -> bool:
-    return any(part.startswith(".") and part not in (".", "..") for part in path.parts[-2:])
+def _walk(folder: Path) -> Iterator[Path]:
+    """Yield what lies in a folder and below it, but for what is hidden there.
+
+    A folder to which several names lead, such as a link to it beside itself, is walked once, by its own name where it
+    has one here: no clip counts twice, and a link to a folder above ends nowhere.
+    """
+    waiting, walked = deque([folder]), set()
+    while waiting:
+        current = waiting.popleft()
+        try:
+            status = current.stat()
+            children = sorted(path for path in current.iterdir() if not path.name.startswith("."))
+        except OSError as error:
+            console.warn(f"skipped: {current}: {error.strerror}")
+            continue
+        if (status.st_dev, status.st_ino) in walked:
+            continue
+        walked.add((status.st_dev, status.st_ino))
+        yield from children
+        folders = [path for path in children if path.is_dir()]
+        waiting.extendleft(path for path in folders if not path.is_symlink())
+        waiting.extend(path for path in folders if path.is_symlink())

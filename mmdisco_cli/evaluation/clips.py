@@ -26,14 +26,15 @@ from mmdisco_cli.evaluation.judging import judge_discriminator
 from mmdisco_cli.evaluation.real import halves, open_reference, scanning, write_real
 from mmdisco_cli.evaluation.report import Report
 from mmdisco_cli.evaluation.sampled import found_films, how_sampled, sampled_rows
+from mmdisco_cli.evaluation.scoring import DISTANCES, Scores, analysis_of, how, score_sets, unusable
 from mmdisco_cli.evaluation.scoring import METRICS as SCORING
-from mmdisco_cli.evaluation.scoring import Scores, analysis_of, how, score_sets, unusable
 from mmdisco_cli.evaluation.tabulate import tabulate, write_rows
 from mmdisco_cli.recipe_schema import Recipe
 from mmdisco_cli.training.distribution import Ranks
 
 METRICS = (*SCORING, *JUDGING)
 ORDER = ("real", "independent", "guided", "samples")
+NO_ROOTS: Mapping[str, Path | None] = {}
 
 
 @dataclass(frozen=True)
@@ -82,17 +83,18 @@ def compare_folders(options: EvalOptions, ranks: Ranks) -> Report | None:
     Real clips are compared with each other too, one half of them with the other: the distance that means none.
 
     Raises:
-        UsageError: no --samples, or an unknown rule.
+        UsageError: no --samples, an unknown rule, or a metric that takes what was not named.
         DataError: a folder without clips, or with too many that cannot be used.
     """
     if options.samples is None:
         raise UsageError("name a recipe, or the clips to measure with --samples DIR")
+    _require_what_metrics_take(options)
     extractors = open_extractors(options)
     # Beside independent ones, samples are what they are in a recipe's report.
     main = "guided" if options.independent else "samples"
     named = {"real": options.reference, "independent": options.independent, main: options.samples}
     films = {row: [Film(path) for path in list_clips(folder)] for row, folder in named.items() if folder}
-    rows = _watched(films, None, options, ranks)
+    rows = _watched(films, None, options, ranks, named)
     networks = measure_networks(extractors, rows.shown, rows.against, rows.reference, options, ranks)
     if not ranks.first:
         return None
@@ -102,6 +104,14 @@ def compare_folders(options: EvalOptions, ranks: Ranks) -> Report | None:
     n = len(rows.shown[main].clips)
     folders = {row: str(folder) for row, folder in named.items() if folder}
     return _report(n, scores.metrics, scores, rows, options, [], [], {"folders": folders})
+
+
+def _require_what_metrics_take(options: EvalOptions) -> None:
+    for name in options.metrics:
+        if name in JUDGING:
+            raise UsageError(f"--metrics {name}: is of a recipe's discriminator: name it with --recipe")
+        if name in DISTANCES and options.reference is None:
+            raise UsageError(f"--metrics {name}: is a distance to real clips: name them with --reference DIR")
 
 
 def chosen_metrics(recipe: Recipe, options: EvalOptions) -> frozenset[str]:
@@ -143,13 +153,17 @@ def affordable(asked: int, held_out: ClipsDataset) -> int:
 
 
 def _watched(
-    films: Mapping[str, Sequence[Film]], reference: Sequence[Film] | None, options: EvalOptions, ranks: Ranks
+    films: Mapping[str, Sequence[Film]],
+    reference: Sequence[Film] | None,
+    options: EvalOptions,
+    ranks: Ranks,
+    roots: Mapping[str, Path | None] = NO_ROOTS,
 ) -> Rows:
     analysis, cache = analysis_of(options), Cache(options.cache)
 
     def watched(row: str, found: Sequence[Film]) -> ClipSet:
         most = options.max_bad if options.max_bad is not None else MAY_FAIL if row in ("real", "reference") else 0.0
-        return watch_all([film.path for film in found], analysis, cache, row, most, ranks)
+        return watch_all([film.path for film in found], analysis, cache, row, most, ranks, roots.get(row))
 
     shown = {row: watched(row, found) for row, found in films.items()}
     if reference is not None:

@@ -1,14 +1,17 @@
 """Two evaluated runs beside each other, clip by clip: the honest way to say that one of them is better."""
 
 import csv
-from collections.abc import Mapping, Sequence
+import json
+import os
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from mmdisco_cli import console
 from mmdisco_cli.commands.options import EvalOptions
-from mmdisco_cli.errors import DataError
-from mmdisco_cli.evaluation.bootstrap import estimate, mean_of
-from mmdisco_cli.evaluation.report import Report, align
+from mmdisco_cli.errors import DataError, UsageError
+from mmdisco_cli.evaluation.bootstrap import LEAST, estimate, mean_of
+from mmdisco_cli.evaluation.report import METRICS_FILE, Report, align
 from mmdisco_cli.evaluation.tabulate import cell, read_parquet
 
 METRICS: tuple[str, ...] = ()
@@ -16,7 +19,10 @@ ROWS = ("guided", "samples", "independent")
 """Of these the first that a run has is what it is compared by."""
 LEADING = ("event_iou", "av_align_gain", "av_align")
 """Of these the first that both runs have decides."""
-LABELS = ("row", "path", "sha256", "flags", "seconds")
+LABELS = ("row", "path", "name", "sha256", "flags", "seconds")
+HOW = ("rule", "shorter_side", "fps", "flow")
+"""Of what a run says of AV-Align, that on which the values of its clips hang."""
+NETWORK = ("extractor", "preset", "numerics")
 Values = Mapping[str, float | None]
 
 
@@ -24,15 +30,19 @@ def compare_runs(a: Path, b: Path, options: EvalOptions) -> Report:
     """Return the means of every column that the clips of both runs have, and of b - a with a paired interval.
 
     A run is a folder that `mmdisco eval` wrote; its guided samples are compared, or whatever samples it has, not the
-    real clips beside them. Clips pair up by file name, which tells the noise.
+    real clips beside them. Clips pair up by their paths below the folder that was evaluated, which tell the noise.
 
     Raises:
         DataError: no such run, or no clip in common.
+        UsageError: the two were not measured alike.
     """
     first, second = read_clips(a), read_clips(b)
     pairs = [name for name in sorted(first) if name in second]
     if not pairs:
         raise DataError(f"{a} and {b} have no clips of the same names: runs compare by the samples of the same noise")
+    if alone := len(first) + len(second) - 2 * len(pairs):
+        console.warn(f"{alone} clips of {a} or {b} have none of their name in the other: left out")
+    require_alike(a, b, next(iter(first.values())).keys() & next(iter(second.values())).keys())
     names = [name for name in first[pairs[0]] if name in second[pairs[0]]]
     metrics = {
         name: figures([(first[clip][name], second[clip][name]) for clip in pairs], options.seed) for name in names
@@ -64,11 +74,75 @@ def figures(pairs: Sequence[tuple[float | None, float | None]], seed: int) -> di
     return {key: estimate(mean_of(values), seed).as_json() for key, values in sides.items()} | {"n": len(both)}
 
 
+def told(pairs: int) -> str:
+    """Return a number of pairs in words."""
+    return f"{pairs} pair{'' if pairs == 1 else 's'}"
+
+
 def read_clips(run: Path) -> dict[str, Values]:
-    """Return the columns of numbers of a run's samples by file name; raise DataError where nothing was written."""
+    """Return the columns of numbers of a run's samples by name; raise DataError where nothing was written."""
     rows = _rows(run)
     chosen = next((name for name in ROWS if any(row["row"] == name for row in rows)), None)
-    return {Path(row["path"]).name: _numbers(row) for row in rows if row["row"] == chosen}
+    own = [row for row in rows if row["row"] == chosen]
+    return {name: _numbers(row) for name, row in zip(_names(own), own, strict=True)}
+
+
+def _names(rows: Sequence[Mapping[str, Any]]) -> list[str]:
+    """Return the names of a row's clips; where none were written, their paths below the folder that holds them all."""
+    if all(row.get("name") for row in rows):
+        return [str(row["name"]) for row in rows]
+    paths = [Path(row["path"]) for row in rows]
+    above = os.path.commonpath([path.parent for path in paths])
+    return [path.relative_to(above).as_posix() for path in paths]
+
+
+def require_alike(a: Path, b: Path, columns: Collection[str]) -> None:
+    """Raise UsageError, naming each, for differences in how two runs were measured on which their columns hang.
+
+    Other versions of libraries are warned of, and a run that does not say how it was measured.
+    """
+    one, other = _measured(a), _measured(b)
+    if one is None or other is None:
+        console.warn(f"{a if one is None else b}: no {METRICS_FILE}, so nothing says whether it was measured alike")
+        return
+    first, second = _fixed(one, columns), _fixed(other, columns)
+    differing = [key for key in first if key in second and first[key] != second[key]]
+    if differing:
+        lines = [f"{key}: {first[key]} in {a}, {second[key]} in {b}" for key in differing]
+        raise UsageError("\n".join([*lines, "the two runs do not compare: evaluate their clips alike"]))
+    versions = [one["protocol"].get("versions") or {}, other["protocol"].get("versions") or {}]
+    newer = [name for name in versions[0] if versions[1].get(name, versions[0][name]) != versions[0][name]]
+    if newer:
+        told = ", ".join(f"{name} {versions[0][name]} and {versions[1][name]}" for name in newer)
+        console.warn(f"{a} and {b} were measured by different versions: {told}")
+
+
+def _measured(run: Path) -> Mapping[str, Any] | None:
+    """Return what a run says of itself, None where it says nothing; raise DataError where that is damaged."""
+    path = run / METRICS_FILE
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        return None
+    except (OSError, ValueError) as error:
+        raise DataError(f"{path}: cannot be read as JSON") from error
+    if not isinstance(content, dict) or not all(isinstance(content.get(key), dict) for key in ("metrics", "protocol")):
+        raise DataError(f"{path}: not what `mmdisco eval` writes")
+    return content
+
+
+def _fixed(content: Mapping[str, Any], columns: Collection[str]) -> dict[str, Any]:
+    """Return by name what the values of a run's clips hang on beside the clips."""
+    protocol, aligned = content["protocol"], content["protocol"].get("av_align") or {}
+    found = {f"av_align {key}": aligned[key] for key in HOW if key in aligned}
+    if "event_iou" in columns and "tolerance_seconds" in protocol:
+        found["event_iou tolerance"] = protocol["tolerance_seconds"]
+    for name in sorted(columns):
+        about = (content["metrics"].get(name) or {}).get("protocol") or {}
+        found |= {f"{name} {key}": about[key] for key in NETWORK if key in about}
+        if about.get("weights"):
+            found[f"{name} weights"] = f"SHA-256 {about['weights']['sha256']}"
+    return found
 
 
 def _rows(run: Path) -> list[Mapping[str, Any]]:
@@ -96,7 +170,9 @@ def _numbers(row: Mapping[str, Any]) -> dict[str, float | None]:
 
 def _verdict(name: str, found: Mapping[str, Any]) -> str:
     low, high = found["difference"]["low"], found["difference"]["high"]
-    shown = f"{name.replace('_', ' ')} {cell(found['difference'])} over {found['n']} pairs"
+    shown = f"{name.replace('_', ' ')} {cell(found['difference'])} over {told(found['n'])}"
+    if found["n"] < LEAST:
+        return f"too few pairs to tell, it takes {LEAST}: {shown}"
     if low is None or low <= 0 <= high:
         return f"no difference can be told: {shown}"
     return f"the {'second' if low > 0 else 'first'} run is better: {shown}"

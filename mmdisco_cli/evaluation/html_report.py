@@ -62,7 +62,8 @@ def write_report(path: Path, content: Mapping[str, Any], report: Report) -> Path
         f"<details><summary>How this was measured</summary><pre>{escape(_json(content['protocol']))}</pre></details>\n",
     )
     with replacing(path) as part:
-        part.write_text(document(title, "".join(sections), alone=True), encoding="utf-8")
+        page = document(title, "".join(sections), alone=True)
+        part.write_text(page, encoding="utf-8", errors="backslashreplace")
     return path
 
 
@@ -147,19 +148,20 @@ def clips_html(cards: Sequence[Card], clips: Sequence[ScoredClip]) -> str:
 
 def cards_of(clips: Sequence[ScoredClip], verdict: Verdict) -> list[Card]:
     """Return cards of clips that belong together, by their place among the sorted names of their row."""
-    rows = {row: sorted((c for c in clips if c.row == row), key=lambda c: c.path.name) for row in ROWS}
+    rows = {row: sorted((c for c in clips if c.row == row), key=lambda c: c.name) for row in ROWS}
     leading = next((row for row in ("guided", "samples", "real") if rows[row]), None)
     if leading is None:
         return []
     column = LEADING[verdict.metric][1] if verdict.metric else "av_align"
-    names = {clip.path.name for clip in rows[leading]}
-    named = any(clip.path.name in names for clip in rows["real"])
+    names = {clip.name for clip in rows[leading]}
+    named = any(clip.name in names for clip in rows["real"])
     cards = []
     for place in _chosen([clip.values.get(column) for clip in rows[leading]]):
         main = rows[leading][place]
         found = {row: _partner(rows[row], main, place if row == "real" and not named else None) for row in ROWS}
         players = [_player(one) for row in ("guided", "samples", "independent", "real") if (one := found[row])]
-        cards.append(Card(main.path.stem, players, {"flags": main.values["flags"]} if main.values["flags"] else {}))
+        title = main.name.removesuffix(main.path.suffix)
+        cards.append(Card(title, players, {"flags": main.values["flags"]} if main.values["flags"] else {}))
     return cards
 
 
@@ -167,7 +169,7 @@ def _partner(clips: Sequence[ScoredClip], main: ScoredClip, place: int | None) -
     """Return the clip of a row that stands beside another: by its name, or real ones of other names as they come."""
     if place is not None:
         return clips[place] if place < len(clips) else None
-    return next((clip for clip in clips if clip.path.name == main.path.name), None)
+    return next((clip for clip in clips if clip.name == main.name), None)
 
 
 def _chosen(values: Sequence[float | None]) -> list[int]:
@@ -183,7 +185,7 @@ def _chosen(values: Sequence[float | None]) -> list[int]:
 
 def _player(clip: ScoredClip) -> Player:
     values = {name: clip.values[name] for name in (*TOLD, *added(clip)) if name in clip.values}
-    caption = f"{clip.row} · {clip.path.name}"
+    caption = f"{clip.row} · {clip.name}"
     try:
         source, copied = embedded(clip.path)
     except (DataError, OSError):  # what is wrong with it stands in place of its drawings

@@ -56,6 +56,15 @@ def number(value: float, digits: int = 4) -> str:
     return f"{value:.{digits}f}" if value == value else "-"
 
 
+def readable(value: Any) -> Any:
+    r"""Return a value with those bytes of file names escaped that are no text, as in caf\udce9.mp4."""
+    if isinstance(value, str):
+        return value.encode("utf-8", "backslashreplace").decode()
+    if isinstance(value, Mapping):
+        return {key: readable(item) for key, item in value.items()}
+    return [readable(item) for item in value] if isinstance(value, list | tuple) else value
+
+
 def make_directory(directory: Path) -> None:
     """Make the directory of a report; raise DataError where it cannot be made."""
     try:

@@ -13,7 +13,7 @@ from mmdisco_cli import console
 from mmdisco_cli.commands.options import EvalOptions
 from mmdisco_cli.errors import UsageError, did_you_mean
 from mmdisco_cli.evaluation.html_report import REPORT_FILE, write_report
-from mmdisco_cli.evaluation.report import METRICS_FILE, Report, make_directory, write_json
+from mmdisco_cli.evaluation.report import METRICS_FILE, Report, make_directory, readable, write_json
 from mmdisco_cli.recipe_schema import Recipe
 from mmdisco_cli.training.distribution import Ranks, joined_ranks
 
@@ -33,6 +33,8 @@ The options they get always name a directory that exists, in which they may writ
 """
 
 FILMS = ("bounce", "clips")
+ALONE = {"clips": "eval", "compare": "compare", "features": "features"}
+"""Where what takes no recipe writes in runs/: none in the place of another."""
 
 
 def evaluate(recipe: Recipe | None, options: EvalOptions) -> None:
@@ -48,19 +50,23 @@ def evaluate(recipe: Recipe | None, options: EvalOptions) -> None:
     name = recipe.eval.protocol if recipe else alone
     module = import_module(PROTOCOLS[name])
     _require_known(options.metrics, module.METRICS)
-    directory = options.out or (Path("runs") / recipe.name / "eval" if recipe else Path("runs") / "eval")
+    directory = options.out or (Path("runs") / recipe.name / "eval" if recipe else Path("runs") / ALONE[name])
+    if any(_same(directory, run) for run in options.compare or ()):
+        raise UsageError(f"--out {directory}: is one of the runs that are compared, whose figures would be lost")
     make_directory(directory)
     if options.rows == "parquet" and find_spec("pyarrow") is None:
         raise UsageError("--rows parquet needs pyarrow: pip install pyarrow")
     if options.extractors and name not in FILMS:
         raise UsageError(f"--extractor measures clips: of folders, or by the protocol {' or '.join(FILMS)}")
+    if options.max_bad is not None and name == "bounce":
+        raise UsageError("--max-bad: the samples of eval.protocol: bounce have to be whole")
     if options.compat and not (options.extractors or options.features):
         raise UsageError("--compat goes with distances of an --extractor or of --features: name one")
     options = replace(options, out=directory, seed=recipe.eval.seed if recipe else options.seed)
     with joined_ranks(torch.device("cpu")) as ranks:
         report = _measured(module, recipe, options, ranks)
         if report is not None:
-            _show(as_json(recipe, name, report, options.metrics), report, options)
+            _show(readable(as_json(recipe, name, report, options.metrics)), report, options)
 
 
 def _measured(module: Any, recipe: Recipe | None, options: EvalOptions, ranks: Ranks) -> Report | None:
@@ -101,6 +107,10 @@ def as_json(recipe: Recipe | None, name: str, report: Report, only: Iterable[str
     metrics = {key: value for key, value in report.metrics.items() if key in chosen or key not in always}
     protocol = {"name": name, **report.protocol}
     return {"recipe": recipe.name if recipe else None, "n": report.n, "metrics": metrics, "protocol": protocol}
+
+
+def _same(one: Path, other: Path) -> bool:
+    return one.resolve() == other.resolve()
 
 
 def _require_known(asked: Iterable[str], known: Iterable[str]) -> None:

@@ -44,6 +44,11 @@ class ScoredClip:
         """Return where it lies."""
         return self.seen.path
 
+    @property
+    def name(self) -> str:
+        """Return what clips that belong together share, whatever their rows."""
+        return self.seen.name
+
 
 @dataclass(frozen=True)
 class Scores:
@@ -103,8 +108,8 @@ def chosen_distances(chosen: Collection[str]) -> set[str]:
 
 
 def features_of_row(row: str, clips: Sequence[Seen]) -> dict[str, Tensor]:
-    """Return features (N, D); those of guided and independent samples by file name, so that they pair up."""
-    ordered = sorted(clips, key=lambda one: one.path.name) if row in PAIRED else clips
+    """Return features (N, D); those of guided and independent samples by name, so that they pair up."""
+    ordered = sorted(clips, key=lambda one: one.name) if row in PAIRED else clips
     return stacked([one.watched.features for one in ordered])
 
 
@@ -142,6 +147,7 @@ def _scored(row: str, seen: Seen, aligned: Aligned, rule: str) -> ScoredClip:
     values = {
         "row": row,
         "path": str(seen.path),
+        "name": seen.name,
         "sha256": watched.digest[:16],
         "seconds": round(watched.stop, 4),
         "av_align": aligned.score,

@@ -10,7 +10,7 @@ from typing import Any
 
 from mmdisco_cli.data.media import replacing
 from mmdisco_cli.errors import DataError, UsageError
-from mmdisco_cli.evaluation.report import align
+from mmdisco_cli.evaluation.report import align, readable
 
 NONE = "-"
 
@@ -34,28 +34,37 @@ def tabulate(
 
 def write_lines(path: Path, rows: Iterable[Mapping[str, Any]]) -> Path:
     """Write objects as JSON, one a line, whole or not at all."""
+    text = "".join(json.dumps(readable(row), ensure_ascii=False) + "\n" for row in rows)
     with replacing(path) as part:
-        part.write_text("".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows), encoding="utf-8")
+        part.write_text(text, encoding="utf-8")
     return path
 
 
 def write_rows(path: Path, rows: Sequence[Mapping[str, Any]]) -> Path:
-    """Write one line a clip, as .csv or, with the package pyarrow, as .parquet, whole or not at all."""
-    if path.suffix == ".parquet":
-        return _write_parquet(path, rows)
+    """Write one line a clip, as .csv or, with the package pyarrow, as .parquet, whole or not at all.
+
+    What an earlier run left there in the other format goes: it would be taken for this one's.
+    """
+    write = _write_parquet if path.suffix == ".parquet" else _write_csv
+    write(path, [readable(row) for row in rows])
+    for other in ("csv", "parquet"):
+        if path.suffix != f".{other}":
+            path.with_suffix(f".{other}").unlink(missing_ok=True)
+    return path
+
+
+def _write_csv(path: Path, rows: Sequence[Mapping[str, Any]]) -> None:
     names = list(dict.fromkeys(name for row in rows for name in row))
     with replacing(path) as part, part.open("w", encoding="utf-8", newline="") as stream:
         writer = csv.DictWriter(stream, names)
         writer.writeheader()
         writer.writerows(rows)
-    return path
 
 
-def _write_parquet(path: Path, rows: Sequence[Mapping[str, Any]]) -> Path:
+def _write_parquet(path: Path, rows: Sequence[Mapping[str, Any]]) -> None:
     table, parquet = import_module("pyarrow").Table, import_module("pyarrow.parquet")
     with replacing(path) as part:
-        parquet.write_table(table.from_pylist([dict(row) for row in rows]), part)
-    return path
+        parquet.write_table(table.from_pylist(rows), part)
 
 
 def read_parquet(path: Path) -> list[Mapping[str, Any]]:

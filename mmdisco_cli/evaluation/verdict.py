@@ -4,7 +4,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from mmdisco_cli.evaluation.compare import figures
+from mmdisco_cli.evaluation.bootstrap import LEAST
+from mmdisco_cli.evaluation.compare import figures, told
 from mmdisco_cli.evaluation.scoring import ScoredClip
 from mmdisco_cli.evaluation.tabulate import cell
 
@@ -37,10 +38,10 @@ def verdict_of(metrics: Mapping[str, Any], clips: Sequence[ScoredClip], seed: in
 
 
 def paired(clips: Sequence[ScoredClip], column: str, seed: int) -> dict[str, Any]:
-    """Return the figures of independent (a) and guided (b) clips of the same file name and of their difference."""
+    """Return the figures of independent (a) and guided (b) clips of the same name and of their difference."""
     by_name: dict[str, dict[str, float | None]] = {}
     for clip in clips:
-        by_name.setdefault(clip.path.name, {})[clip.row] = clip.values.get(column)
+        by_name.setdefault(clip.name, {})[clip.row] = clip.values.get(column)
     both = sorted((name, found) for name, found in by_name.items() if {"guided", "independent"} <= found.keys())
     return figures([(found["independent"], found["guided"]) for _, found in both], seed)
 
@@ -53,11 +54,13 @@ def _guidance(metric: str, rows: Mapping[str, Any], clips: Sequence[ScoredClip],
     because = (
         f"{name[0].upper()}{name[1:]}: {cell(rows['independent'])} independent, {cell(rows['guided'])} guided"
         + (f", {cell(rows['real'])} in real clips" if rows.get("real") else "")
-        + f". Difference of clips of the same noise: {cell(difference)}, over {found['n']} pairs, 95 % interval."
+        + f". Difference of clips of the same noise: {cell(difference)}, over {told(found['n'])}, 95 % interval."
     )
     closed = rows.get("gap_closed")
     if closed and closed.get("value") is not None:
         because += f" Of the gap to real clips {_percent(closed)} is closed."
+    if found["n"] < LEAST:
+        return Verdict(f"Too few pairs to tell whether guidance helped: it takes {LEAST}.", because, None, metric)
     if low is None or low <= 0 <= high:
         return Verdict("Whether guidance helped cannot be told from these clips.", because, None, metric)
     if low > 0:
@@ -72,6 +75,9 @@ def _beyond_chance(metric: str, rows: Mapping[str, Any]) -> Verdict:
     because = f"{name[0].upper()}{name[1:]}: {cell(figure)} in {row}"
     because += f", {cell(rows['real'])} in real clips." if rows.get("real") and row != "real" else "."
     low = figure.get("low")
+    if figure.get("n", LEAST) < LEAST:
+        says = f"Too few clips to tell whether sound and picture belong together: it takes {LEAST}."
+        return Verdict(says, because, None, metric)
     if low is None or low <= 0:
         return Verdict("Sound and picture match no better than those of different clips.", because, None, metric)
     return Verdict("Sound and picture belong together, beyond chance.", because, True, metric)
