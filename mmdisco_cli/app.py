@@ -9,7 +9,7 @@ import typer
 
 from mmdisco_cli import __version__, console
 from mmdisco_cli.commands import convert, evaluate, info, plugins, recipes, sample, train
-from mmdisco_cli.errors import EXIT_MEANINGS, ExitCode, describe, exit_code_of
+from mmdisco_cli.errors import EXIT_MEANINGS, ExitCode, Unread, describe, exit_code_of
 
 ENVIRONMENT = {
     "MMDISCO_PLUGINS": "which plugins load: unset all, empty none, a,b only those distributions",
@@ -87,6 +87,8 @@ def run(arguments: Sequence[str] | None = None) -> int:
         if state.debug:
             traceback.print_exc()
         return _report(error)
+    if code == ExitCode.INTERRUPTED:  # which typer has heard, and kept to itself
+        console.fail(describe(KeyboardInterrupt()))
     return code if isinstance(code, int) else ExitCode.OK
 
 
@@ -96,5 +98,6 @@ def _report(error: BaseException) -> int:
     if format_message is not None:
         console.fail(" ".join(format_message().split()))
         return ExitCode.USAGE
-    console.fail(describe(error))
+    if not isinstance(error, Unread):
+        console.fail(describe(error))
     return exit_code_of(error)

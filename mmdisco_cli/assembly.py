@@ -11,6 +11,7 @@ import torch
 from torch import nn
 
 from mmdisco_cli.diffusion.backbone import (
+    UNTRAINED,
     Base,
     JointBackbone,
     ModalityInfo,
@@ -23,12 +24,15 @@ from mmdisco_cli.diffusion.backbone import (
 )
 from mmdisco_cli.diffusion.coupling import Coupling
 from mmdisco_cli.diffusion.noise import sample_keys
-from mmdisco_cli.errors import DataError, PluginError, UsageError
+from mmdisco_cli.errors import DataError, PluginError, UsageError, describe
 from mmdisco_cli.hookspecs import BackboneSpec, Spec
 from mmdisco_cli.missing import require_files
 from mmdisco_cli.plugins import load_registry
 from mmdisco_cli.recipe_schema import Component, Recipe
 from mmdisco_cli.weights_file import find_weights, load_weights, read_about
+
+_FORM: dict[str, type] = {"name": str, "options": dict, "coupling": str, "shapes": dict, "backbones": dict}
+"""What the description of a discriminator must have."""
 
 
 @dataclass(frozen=True)
@@ -113,6 +117,7 @@ def assemble(
     """
     require_files(recipe, with_discriminator)
     backbones = build_backbones(recipe, device)
+    _require_trained(recipe, backbones)
     plans = plan_together(backbones, request_of(recipe))
     alone = Assembly(backbones, plans, cast(Coupling, recipe.coupling), device, dtype)
     if not with_discriminator:
@@ -224,7 +229,10 @@ def load_discriminator(path: Path, beside: Assembly) -> LoadedDiscriminator:
         options = spec.options(**{k: tuple(v) if isinstance(v, list) else v for k, v in about["options"].items()})
     except TypeError as error:
         raise DataError(f"{path}: {spec.name} knows no such options ({error})") from error
-    module = _build(spec, options, beside.shapes, beside.pooled)
+    try:
+        module = _build(spec, options, beside.shapes, beside.pooled)
+    except (UsageError, TypeError, ArithmeticError, RuntimeError) as error:
+        raise DataError(f"{path}: its description is damaged: {describe(error)}") from error
     load_weights(path, module)
     module.eval().requires_grad_(False)
     return LoadedDiscriminator(module, about, path, hashlib.sha256(path.read_bytes()).hexdigest()[:16])
@@ -232,9 +240,14 @@ def load_discriminator(path: Path, beside: Assembly) -> LoadedDiscriminator:
 
 def _check(path: Path, about: Mapping[str, Any], beside: Assembly) -> None:
     """Raise DataError for the first thing in which the file and the recipe differ, with both values."""
-    absent = [key for key in ("name", "options", "coupling", "shapes", "backbones") if key not in about]
+    absent = [key for key in _FORM if key not in about]
     if absent:
         raise DataError(f"{path}: its description lacks {', '.join(absent)}")
+    damaged = [key for key, kind in _FORM.items() if not isinstance(about[key], kind)]
+    if "shapes" not in damaged:
+        damaged += [f"shapes.{m}" for m, shape in about["shapes"].items() if not isinstance(shape, list)]
+    if damaged:
+        raise DataError(f"{path}: its description is damaged: {', '.join(damaged)}")
     for what, theirs, ours in _comparisons(about, beside):
         if theirs != ours:
             raise DataError(f"{path}: trained with {what} {theirs}, but the recipe has {ours}")
@@ -277,6 +290,15 @@ def _naming(part: str) -> Iterator[None]:
         yield
     except ValueError as error:
         raise UsageError(f"{part}: {error}") from error
+
+
+def _require_trained(recipe: Recipe, backbones: Mapping[str, JointBackbone]) -> None:
+    for label, name in fingerprints(backbones).items():
+        if name == UNTRAINED:
+            raise UsageError(
+                f"backbones.{label}.weights: missing; train it (mmdisco train --recipe {recipe.name}) and give its "
+                f"file with --set backbones.{label}.weights=PATH"
+            )
 
 
 def _no_weights(recipe: Recipe) -> str:

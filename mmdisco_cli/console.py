@@ -1,19 +1,36 @@
 """Results to stdout, everything else to stderr, both as plain text that no terminal width can break."""
 
 import json
+import math
+import os
 import sys
 from collections.abc import Mapping
 from typing import Any
 
+from mmdisco_cli.errors import Unread
+
 
 def result(text: str) -> None:
-    """Print one line of the result, such as a path."""
-    print(text, flush=True)
+    """Print one line of the result, such as a path; raise Unread where nobody reads it."""
+    try:
+        print(text, flush=True)
+    except BrokenPipeError as error:
+        # What is left in the buffer is for nobody: without this the interpreter would complain of it at its end.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        raise Unread("the results are not read any more") from error
 
 
 def record(values: Mapping[str, Any]) -> None:
-    """Print one JSON object on a line of the result."""
-    print(json.dumps(values, ensure_ascii=False), flush=True)
+    """Print one JSON object on a line of the result; numbers that JSON does not have become null."""
+    result(json.dumps(_as_json(values), ensure_ascii=False, allow_nan=False))
+
+
+def _as_json(value: Any) -> Any:
+    if isinstance(value, Mapping):
+        return {key: _as_json(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_as_json(item) for item in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
 def note(text: str) -> None:

@@ -18,6 +18,7 @@ class ExitCode(IntEnum):
     DEVICE = 5
     STOPPED = 75
     INTERRUPTED = 130
+    UNREAD = 141
 
 
 EXIT_MEANINGS: dict[ExitCode, str] = {
@@ -29,6 +30,7 @@ EXIT_MEANINGS: dict[ExitCode, str] = {
     ExitCode.DEVICE: "device or memory",
     ExitCode.STOPPED: "stopped on a signal with its state saved: run it again",
     ExitCode.INTERRUPTED: "Ctrl-C",
+    ExitCode.UNREAD: "whoever read the results went away",
 }
 
 
@@ -68,9 +70,18 @@ class Stopped(MMDiscoError):  # noqa: N818 - it is no failure: the state is save
     exit_code = ExitCode.STOPPED
 
 
+class Unread(MMDiscoError):  # noqa: N818 - as with SIGPIPE, nobody is left to be told of a failure
+    """The results go into a pipe that nobody reads any more."""
+
+    exit_code = ExitCode.UNREAD
+
+
 # What a file system says when the user, not the program, has to act.
 _DATA_ERRNOS = frozenset(
-    {errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOSPC, errno.EDQUOT, errno.EISDIR, errno.ENOTDIR, errno.ENOENT}
+    {
+        *(errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOSPC, errno.EDQUOT, errno.EEXIST),
+        *(errno.EISDIR, errno.ENOTDIR, errno.ENOENT, errno.ENAMETOOLONG, errno.ELOOP),
+    }
 )
 # Matched by name, so that reporting an error never has to import torch.
 _DEVICE_CLASSES = frozenset({"OutOfMemoryError", "AcceleratorError", "DeferredCudaCallError", "MemoryError"})
@@ -95,7 +106,7 @@ def describe(error: BaseException) -> str:
     if isinstance(error, MMDiscoError):
         return str(error)
     if isinstance(error, KeyboardInterrupt):
-        return "interrupted"
+        return "interrupted; the same command goes on from what it has saved"
     if isinstance(error, OSError) and error.strerror:
         return f"{error.filename}: {error.strerror}" if error.filename is not None else error.strerror
     lines = str(error).strip().splitlines()

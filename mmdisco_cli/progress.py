@@ -65,7 +65,8 @@ def _bar(title: str, total: int, done: int) -> Iterator[Advance]:
         TimeRemainingColumn(),
     )
     start, first = time.monotonic(), done
-    with Progress(*columns, console=Console(stderr=True)) as bar:
+    # Beside a bar on the same terminal results go above it; anywhere else they are none of its business.
+    with Progress(*columns, console=Console(stderr=True), redirect_stdout=sys.stdout.isatty()) as bar:
         task = bar.add_task(title, total=total, completed=done, figures="")
 
         def advance(done: int, figures: Mapping[str, float]) -> None:

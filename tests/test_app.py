@@ -2,12 +2,16 @@
 
 import errno
 import json
+import math
+import os
+import pty
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
-from mmdisco_cli import app, progress
+from mmdisco_cli import app, console, progress
 from mmdisco_cli.errors import (
     EXIT_MEANINGS,
     DataError,
@@ -15,6 +19,7 @@ from mmdisco_cli.errors import (
     ExitCode,
     PluginError,
     Stopped,
+    Unread,
     UsageError,
     describe,
     exit_code_of,
@@ -114,6 +119,8 @@ class OutOfMemoryError(RuntimeError):
         (AssertionError("Torch not compiled with CUDA enabled"), 5),
         (Stopped("x"), 75),
         (KeyboardInterrupt(), 130),
+        (Unread("x"), 141),
+        (FileExistsError(errno.EEXIST, "File exists", "out"), 4),
         (ValueError("x\ny"), 1),
         (RuntimeError("shape mismatch"), 1),
         (ConnectionResetError(errno.ECONNRESET, "reset"), 1),
@@ -137,12 +144,54 @@ def test_a_traceback_only_when_asked(capsys, monkeypatch, debug):
     assert ("Traceback" in shown) == debug
 
 
-def test_ctrl_c(monkeypatch):
+def test_ctrl_c(monkeypatch, capsys):
     def interrupt(*_):
         raise KeyboardInterrupt
 
     monkeypatch.setattr("mmdisco_cli.recipe.load", interrupt)
     assert app.run(["train", "--recipe", "gaussians"]) == 130
+    assert capsys.readouterr().err == "error: interrupted; the same command goes on from what it has saved\n"
+
+
+def test_results_that_nobody_reads_end_quietly(tmp_path):
+    # Opened and closed before anything is printed, as by `| true`.
+    read, write = os.pipe()
+    os.close(read)
+    command = [sys.executable, "-m", "mmdisco_cli", "recipes", "ls"]
+    source = str(Path(app.__file__).parent.parent)
+    environment = {**os.environ, "PYTHONPATH": source}
+    done = subprocess.run(command, stdout=write, stderr=subprocess.PIPE, text=True, cwd=tmp_path, env=environment)
+    os.close(write)
+    assert (done.returncode, done.stderr) == (141, "")
+
+
+def test_results_have_no_numbers_that_json_lacks(capsys):
+    console.record({"a": [math.nan, 1.0], "b": {"c": math.inf, "d": True}})
+    assert json.loads(capsys.readouterr().out) == {"a": [None, 1.0], "b": {"c": None, "d": True}}
+
+
+BESIDE_A_BAR = """
+from mmdisco_cli import console
+from mmdisco_cli.progress import progress
+with progress("work", 2) as advance:
+    console.result("x" * 200)
+    advance(1, {})
+"""
+
+
+def test_results_go_to_their_file_while_a_terminal_shows_a_bar():
+    leader, follower = pty.openpty()
+    environment = {**os.environ, "PYTHONPATH": str(Path(app.__file__).parent.parent), "TERM": "xterm"}
+    done = subprocess.run(
+        [sys.executable, "-c", BESIDE_A_BAR], stdout=subprocess.PIPE, stderr=follower, text=True, env=environment
+    )
+    os.close(follower)
+    shown = os.read(leader, 65536).decode()
+    os.close(leader)
+    assert done.returncode == 0
+    assert done.stdout == "x" * 200 + "\n"
+    assert "work" in shown
+    assert "xxx" not in shown
 
 
 def test_recipes(cli, tmp_path):

@@ -59,6 +59,9 @@ def test_the_modules_weights_are_those_of_the_file(recipe: Recipe, tmp_path: Pat
         ({"options": {"heigth": 3}}, "energy knows no such options"),
         ({"options": {"width": 8, "depth": 1, "heads": 2, "steps": 4}}, "does not fit its own description"),
         ({"kind": "backbone"}, "holds a backbone, not a discriminator"),
+        ({"options": None, "backbones": None}, "its description is damaged: options, backbones"),
+        ({"shapes": {"audio": 3, "video": [2, 4, 2, 2]}}, r"its description is damaged: shapes\.audio"),
+        ({"options": {"width": "wide"}}, "its description is damaged: TypeError"),
     ],
 )
 def test_a_mismatch_is_named_with_both_values(
@@ -94,6 +97,13 @@ def test_without_weights_it_says_what_to_do(recipe: Recipe) -> None:
     with pytest.raises(UsageError, match="has no discriminator: --independent"):
         assemble(replace(with_weights(recipe, None), discriminator=None), CPU)
     assert assemble(with_weights(recipe, None), CPU, with_discriminator=False).discriminator is None
+
+
+def test_base_models_without_weights_are_not_sampled(recipe: Recipe) -> None:
+    audio = replace(recipe.backbones["audio"], options=replace(recipe.backbones["audio"].options, weights=None))
+    untrained = replace(recipe, backbones={**recipe.backbones, "audio": audio})
+    with pytest.raises(UsageError, match=r"backbones\.audio\.weights: missing; train it .*weights=PATH"):
+        assemble(untrained, CPU, with_discriminator=False)
 
 
 def test_what_a_factory_refuses_is_named(recipe: Recipe) -> None:

@@ -15,7 +15,7 @@ from mmdisco_cli.backbones.denoiser import TokenDenoiser
 from mmdisco_cli.backbones.frames import FrameCodec
 from mmdisco_cli.backbones.options import TokenOptions
 from mmdisco_cli.backbones.sound import SoundCodec
-from mmdisco_cli.diffusion.backbone import Condition, ModalityInfo, ModalityPlan, Payload, Request
+from mmdisco_cli.diffusion.backbone import UNTRAINED, Condition, ModalityInfo, ModalityPlan, Payload, Request
 from mmdisco_cli.diffusion.schedules import Levels, cosine, log_snr
 from mmdisco_cli.errors import DataError, UsageError
 from mmdisco_cli.weights_file import find_weights, load_weights, read_about
@@ -36,7 +36,7 @@ class TokenBackbone:
         shape = self.plan(request).latent_shape
         _require_fit(modality, options, shape)
         self.denoiser = TokenDenoiser(shape, options.patch, options.width, options.depth, options.heads)
-        self.fingerprint = "untrained"
+        self.fingerprint = UNTRAINED
 
     @property
     def module(self) -> torch.nn.Module:

@@ -23,6 +23,8 @@ from mmdisco_cli.diffusion.prediction import PredictionType
 from mmdisco_cli.diffusion.schedules import Levels
 from mmdisco_cli.errors import DeviceError
 
+UNTRAINED = "untrained"
+"""The fingerprint of a model that has no weights yet: it can be trained, and not sampled."""
 State = dict[str, Tensor]
 # What a model is conditioned on, batch first, so that the core can stack the two halves of classifier-free guidance.
 Payload = Tensor | Mapping[str, Tensor] | None

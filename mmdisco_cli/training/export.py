@@ -1,5 +1,6 @@
 """Trained weights as files that say what they are, without any optimiser's state."""
 
+import math
 from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
@@ -11,7 +12,7 @@ from torch import nn
 from mmdisco_cli.assembly import Assembly, fingerprints
 from mmdisco_cli.backbones.token import TokenBackbone, codec_fingerprint
 from mmdisco_cli.environment import versions
-from mmdisco_cli.errors import UsageError
+from mmdisco_cli.errors import DataError, UsageError
 from mmdisco_cli.recipe_schema import Recipe, to_plain
 from mmdisco_cli.training.identity import training_fingerprint
 from mmdisco_cli.weights_file import save_weights
@@ -19,10 +20,17 @@ from mmdisco_cli.weights_file import save_weights
 
 @torch.no_grad()
 def round_to_file(module: nn.Module) -> None:
-    """Round the weights to the half precision of a weights file, so that what is measured is what is kept."""
-    for tensor in module.state_dict().values():
+    """Round the weights to the half precision of a weights file, so that what is measured is what is kept.
+
+    Raises:
+        DataError: a weight is beyond it.
+    """
+    for name, tensor in module.state_dict().items():
         if tensor.is_floating_point():
-            tensor.copy_(tensor.half().to(tensor.dtype))
+            rounded = tensor.half().to(tensor.dtype)
+            if not bool(rounded.isfinite().all()):
+                raise DataError(f"training diverged: {name} is beyond half precision")
+            tensor.copy_(rounded)
 
 
 def export_backbone(backbone: TokenBackbone, recipe: Recipe, path: Path, results: Mapping[str, Any]) -> None:
@@ -65,6 +73,8 @@ def export_discriminator(
 
 
 def _provenance(recipe: Recipe, results: Mapping[str, Any]) -> dict[str, Any]:
+    if bad := not_finite(results):
+        raise DataError(f"training diverged: {bad} of the trained weights is not finite")
     return {
         "recipe": recipe.to_dict(),
         "fingerprint": training_fingerprint(recipe),
@@ -72,3 +82,13 @@ def _provenance(recipe: Recipe, results: Mapping[str, Any]) -> dict[str, Any]:
         "results": dict(results),
         "versions": versions(),
     }
+
+
+def not_finite(figures: Mapping[str, Any]) -> str:
+    """Return the dotted name of the first figure, however deep, that is no finite number; empty where all are."""
+    for name, value in figures.items():
+        if isinstance(value, Mapping) and (inner := not_finite(value)):
+            return f"{name}.{inner}"
+        if isinstance(value, float) and not math.isfinite(value):
+            return name
+    return ""

@@ -62,13 +62,15 @@ def fit(
     module.train()
     while state.step < steps:
         figures = _step(state, loss, config, steps, ranks)
-        _refuse_divergence(figures, state.step, path)
+        _refuse(_not_finite(figures.items()), state.step + 1, path)
         state.step += 1
         log.write(state.step, steps, figures)
         stopping = stop.agreed(ranks)
-        due = stopping or state.step % config.checkpoint_every == 0 or state.step == steps
-        if due and ranks.first:
-            save_state(path, state, fingerprint)
+        if stopping or state.step % config.checkpoint_every == 0 or state.step == steps:
+            # Figures are those before the update, so they say nothing of what is kept.
+            _refuse(_not_finite_weight(state), state.step, path)
+            if ranks.first:
+                save_state(path, state, fingerprint)
         if stopping and state.step < steps:
             stop.leave(state.step, steps)
     state.install_average()
@@ -98,11 +100,16 @@ def _step(state: TrainState, loss: Loss, config: TrainConfig, steps: int, ranks:
     return {"loss": float(value.detach()), **figures, "grad_norm": float(norm), "learning_rate": rate}
 
 
-def _refuse_divergence(figures: Mapping[str, float], step: int, path: Path) -> None:
-    bad = _not_finite(figures.items())
+def _refuse(bad: str, step: int, path: Path) -> None:
+    """Raise DataError at what is not finite, if anything is named."""
     if bad:
         kept = f"the last good checkpoint is {path}" if path.exists() else "no checkpoint had been written"
-        raise DataError(f"training diverged at step {step + 1}: {bad} is not finite; {kept}")
+        raise DataError(f"training diverged at step {step}: {bad} is not finite; {kept}")
+
+
+def _not_finite_weight(state: TrainState) -> str:
+    weights = (*state.module.named_parameters(), *state.average.items())
+    return next((name for name, weight in weights if not bool(weight.isfinite().all())), "")
 
 
 def _not_finite(figures: Iterable[tuple[str, float]]) -> str:

@@ -17,6 +17,7 @@ import pytest
 import torch
 from safetensors import safe_open
 from safetensors.torch import load_file
+from tiny_models import REQUEST, SOUND, save_base
 
 from mmdisco_cli import recipe as recipes
 from mmdisco_cli.app import run as mmdisco
@@ -345,8 +346,8 @@ def test_an_n_below_one_is_wrong_usage(tiny: Path) -> None:
 
 
 def test_picture_and_sound_of_different_length_are_refused(tiny: Path) -> None:
-    untrained = ["backbones.audio.weights=null", "sample.weights=null"]
-    recipe = recipes.load(str(tiny), [*untrained, "request.seconds=0.8"])
+    save_base(Path("long.safetensors"), "audio", SOUND, replace(REQUEST, seconds=0.8))
+    recipe = recipes.load(str(tiny), ["backbones.audio.weights=long.safetensors", "sample.weights=null"])
     with pytest.raises(UsageError, match=r"sound would last 0\.8 s and the picture 0\.4 s"):
         plan_job(recipe, SampleOptions(n=1, independent=True))
 

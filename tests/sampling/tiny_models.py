@@ -38,13 +38,18 @@ def make_tiny(folder: Path) -> Path:
     """Write three weights files and tiny.yaml into a folder; return the recipe's path."""
     torch.manual_seed(0)
     for modality, options in (("audio", SOUND), ("video", PICTURE)):
-        backbone = TokenBackbone(modality, options, REQUEST)
-        about = {"kind": "backbone", "modality": modality, "options": to_plain(options), "request": to_plain(REQUEST)}
-        save_weights(folder / f"{modality}.safetensors", _shaken(backbone.module), about)
+        save_base(folder / f"{modality}.safetensors", modality, options)
     path = folder / "tiny.yaml"
     path.write_text(RECIPE.format(folder=folder))
     save_joint(folder / "joint.safetensors", recipes.load(str(path)))
     return path
+
+
+def save_base(path: Path, modality: str, options: TokenOptions, request: Request = REQUEST) -> None:
+    """Write a base model of random weights."""
+    backbone = TokenBackbone(modality, options, request)
+    about = {"kind": "backbone", "modality": modality, "options": to_plain(options), "request": to_plain(request)}
+    save_weights(path, _shaken(backbone.module), about)
 
 
 def save_joint(path: Path, recipe: Recipe, **changed: Any) -> None:

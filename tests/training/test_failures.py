@@ -10,6 +10,7 @@ import torch
 from tiny_runs import load, run
 
 from mmdisco_cli.errors import DataError, ExitCode
+from mmdisco_cli.training.export import not_finite
 from mmdisco_cli.training.loop import Loss
 from mmdisco_cli.training.metrics import read_rows
 
@@ -44,6 +45,24 @@ def test_nan_data_stop_it_with_the_checkpoint_before(tmp_path: Path, monkeypatch
         run(load(tmp_path), tmp_path / "out")
     assert torch.load(tmp_path / "out/discriminator/state.pt", weights_only=True)["step"] == 10
     assert not (tmp_path / "out/discriminator.safetensors").exists()
+
+
+@pytest.mark.parametrize(("rate", "steps"), [(1e5, 1), (1e308, 5)])
+def test_weights_that_diverge_in_the_step_that_is_saved_are_not_kept(rate: float, steps: int, tmp_path: Path) -> None:
+    """What is logged of a step is from before its update."""
+    recipe = load(tmp_path, learning_rate=rate, steps=steps, warmup=0, checkpoint_every=1, seed=2)
+    with pytest.raises(DataError, match=r"training diverged"):
+        run(recipe, tmp_path / "out")
+    assert not (tmp_path / "out/discriminator.safetensors").exists()
+    state = tmp_path / "out/discriminator/state.pt"
+    if state.exists():
+        content = torch.load(state, weights_only=True)
+        assert all(bool(x.isfinite().all()) for kind in ("module", "average") for x in content[kind].values())
+
+
+def test_figures_that_are_no_numbers_are_found_however_deep() -> None:
+    assert not_finite({"a": 1.0, "b": {"c": {"d": 2}, "e": "x"}}) == ""
+    assert not_finite({"a": 1.0, "b": {"c": {"d": float("nan")}}}) == "b.c.d"
 
 
 def test_a_full_disk_keeps_the_previous_checkpoint(
