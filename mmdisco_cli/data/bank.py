@@ -1,18 +1,17 @@
 """A bank of latents: clips encoded once, kept on disk as shards, used by every training that needs the same ones."""
 
 import hashlib
-import os
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Protocol
 
 import torch
 from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file, save
 from torch import Tensor
 
+from mmdisco_cli.data.media import replacing
 from mmdisco_cli.errors import DataError
-from mmdisco_cli.weights_file import allow_as_any_new_file
 
 SHARD = 512
 
@@ -83,16 +82,14 @@ def read_shard(path: Path) -> dict[str, Tensor]:
 
 def write_shard(path: Path, tensors: Mapping[str, Tensor]) -> None:
     """Write tensors to `path`, whole or not at all; raise DataError where that is impossible."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(f".{path.name}.{os.getpid()}")
     try:
-        save_file({name: tensor.contiguous() for name, tensor in tensors.items()}, partial)
-        allow_as_any_new_file(partial)
-        os.replace(partial, path)
-    except (SafetensorError, OSError) as error:
-        raise DataError(f"{path}: cannot be written ({error})") from error
-    finally:
-        partial.unlink(missing_ok=True)
+        path.parent.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise DataError(f"{path.parent}: cannot write ({error.strerror})") from error
+    # Not save_file: that writes a file of its own first, which a kill leaves under a name that nobody knows.
+    data = save({name: tensor.contiguous() for name, tensor in tensors.items()})
+    with replacing(path) as part:
+        part.write_bytes(data)
 
 
 def shard_ranges(count: int) -> list[range]:

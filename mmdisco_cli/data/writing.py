@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import secrets
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from fractions import Fraction
@@ -20,6 +19,7 @@ from av.video.stream import VideoStream
 from torch import Tensor
 from torch.nn.functional import avg_pool2d, pad
 
+from mmdisco_cli.data import partial
 from mmdisco_cli.data.resampling import resample
 from mmdisco_cli.errors import DataError
 
@@ -71,15 +71,18 @@ def write_mp4(
 
 @contextmanager
 def replacing(target: Path) -> Iterator[Path]:
-    """Yield a temporary path beside `target` that takes its place on success and vanishes on failure."""
-    part = target.parent / f".mmdisco-{os.getpid()}-{secrets.token_hex(4)}.part"
+    """Yield a temporary path beside `target` that takes its place on success and vanishes on failure.
+
+    What killed processes have left beside it vanishes too. Two that write one target do not meet: the last one counts.
+    """
+    part = partial.begin(target.parent)
     try:
         yield part
         part.replace(target)
     except (av.FFmpegError, OSError) as error:
         raise DataError(f"{target}: cannot write ({error.strerror or error})") from error
     finally:
-        part.unlink(missing_ok=True)
+        partial.end(part)
 
 
 # bitexact drops the library version, so that the bytes depend on the clip alone.

@@ -1,10 +1,12 @@
 """The bank: encoded once, in half precision, and resumed where it was interrupted."""
 
+import os
+
 import pytest
 import torch
 from safetensors.torch import load_file
 
-from mmdisco_cli.data import bank
+from mmdisco_cli.data import bank, partial
 from mmdisco_cli.data.bank import latent_bank
 from mmdisco_cli.errors import DataError
 
@@ -72,17 +74,34 @@ def test_an_interrupted_bank_goes_on(tmp_path):
     assert torch.equal(latents, make(Counted(), tmp_path / "elsewhere"))
 
 
-def test_an_interrupted_write_leaves_no_shard(tmp_path, monkeypatch):
-    def full(tensors, path, *rest):
-        path.write_bytes(b"half of it")
-        raise OSError(28, "No space left on device")
-
-    with monkeypatch.context() as patch:
-        patch.setattr(bank, "save_file", full)
-        with pytest.raises(DataError, match="No space left"):
-            make(Counted(), tmp_path)
+def test_an_interrupted_write_leaves_no_shard(tmp_path, largest_file):
+    with largest_file(100), pytest.raises(DataError, match=r"00000000-8\.safetensors: cannot write"):
+        make(Counted(), tmp_path)
     assert [path for path in tmp_path.rglob("*") if path.is_file()] == []
     assert len(make(Counted(), tmp_path)) == 20
+
+
+def test_what_a_killed_run_left_beside_a_shard_is_removed(tmp_path):
+    make(Counted(), tmp_path)
+    folder = next(path for path in tmp_path.iterdir() if path.is_dir())
+    partial.sweep.cache_clear()
+    left = folder / ".mmdisco-1-00000000.part"
+    left.touch()
+    os.utime(left, (0, 0))
+    make(Counted(), tmp_path, count=24)
+    assert not left.exists()
+
+
+def test_a_shard_may_be_read_as_any_new_file(tmp_path):
+    make(Counted(), tmp_path)
+    (tmp_path / "any").touch()
+    assert {path.stat().st_mode for path in tmp_path.rglob("*.safetensors")} == {(tmp_path / "any").stat().st_mode}
+
+
+def test_a_folder_that_cannot_be_made_is_a_data_error(tmp_path):
+    (tmp_path / "file").touch()
+    with pytest.raises(DataError, match="cannot write"):
+        make(Counted(), tmp_path / "file")
 
 
 def test_a_damaged_shard_is_named(tmp_path):
