@@ -1,6 +1,5 @@
 """metrics.jsonl: one JSON object every few steps, and what the progress line shows."""
 
-import contextlib
 import json
 import os
 from collections.abc import Callable, Mapping
@@ -12,12 +11,20 @@ Show = Callable[[int, int, Mapping[str, float]], None]
 
 
 def read_rows(path: Path) -> list[dict[str, Any]]:
-    """Return the lines of metrics.jsonl; one that a kill cut short is left out, and a missing file is empty."""
-    rows = []
-    for line in path.read_text(encoding="utf-8").splitlines() if path.exists() else ():
-        with contextlib.suppress(json.JSONDecodeError):
-            rows.append(json.loads(line))
-    return rows
+    """Return the lines of metrics.jsonl; torn or foreign ones are left out, and a missing file is empty."""
+    lines = path.read_text(encoding="utf-8", errors="replace").splitlines() if path.exists() else ()
+    return [row for row in map(_parsed, lines) if _is_row(row)]
+
+
+def _parsed(line: str) -> Any:
+    try:
+        return json.loads(line)
+    except ValueError:
+        return None
+
+
+def _is_row(row: Any) -> bool:
+    return isinstance(row, dict) and isinstance(row.get("stage"), str) and type(row.get("step")) is int
 
 
 class MetricsLog:
