@@ -4,7 +4,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from mmdisco_cli.blocks import Block, LevelEmbedding, by_row, modulated_norm, patchify, unpatchify, zero
+from mmdisco_cli.blocks import Block, LevelEmbedding, among_others, by_row, modulated_norm, patchify, unpatchify, zero
 
 LAYOUTS = [((3, 8), (2,)), ((2, 6, 4), (3, 2)), ((2, 4, 6, 2), (1, 3, 2))]
 
@@ -99,3 +99,12 @@ def test_rows_do_not_depend_on_how_many_there_are():
     for rows in range(1, 19):
         assert torch.equal(embedding(log_snr[:rows]), together[:rows])
     torch.testing.assert_close(by_row(embedding.net, torch.ones(3, 64)), embedding.net(torch.ones(3, 64)))
+
+
+def test_a_convolved_sample_on_its_own_is_the_same_bits_as_among_others():
+    torch.manual_seed(0)
+    layer, x = torch.nn.Conv1d(64, 48, 3, padding=1), torch.randn(5, 64, 16)
+    together = among_others(layer, x)
+    assert torch.equal(together, layer(x))
+    for rows in range(1, 5):
+        assert torch.equal(among_others(layer, x[:rows]), together[:rows])

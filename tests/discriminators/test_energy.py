@@ -91,3 +91,22 @@ def test_reading_x0_makes_the_joint_network_the_gradient_itself():
         torch.testing.assert_close(found[m], ratio * from_steps(network.heads[m](features), SHAPES[m]))
         expected = expected + (x[m] * found[m]).flatten(1).sum(1)
     torch.testing.assert_close(logit, expected)
+
+
+def test_a_sample_has_the_same_bits_whatever_the_batch():
+    torch.manual_seed(0)
+    shapes, pooled = {"audio": (12, 80), "video": (8, 16, 4, 4)}, {"video": 24}
+    network = build(EnergyOptions(width=48, depth=1, heads=2, steps=16), shapes, pooled).requires_grad_(False)
+    for parameter in network.parameters():
+        torch.nn.init.normal_(parameter, std=0.2)
+    x = {m: torch.randn(4, *shape) for m, shape in shapes.items()}
+    level, prompt = torch.randn(4), torch.randn(4, 24)
+
+    def whole(rows):
+        points = {m: v[:rows].clone().requires_grad_() for m, v in x.items()}
+        logit = network(points, dict.fromkeys(x, level[:rows]), {"video": prompt[:rows]})
+        return [logit.detach(), *torch.autograd.grad(logit.sum(), list(points.values()))]
+
+    together = whole(4)
+    for rows in (1, 2, 3):
+        assert all(torch.equal(few, many[:rows]) for few, many in zip(whole(rows), together, strict=True))
