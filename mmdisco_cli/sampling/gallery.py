@@ -36,7 +36,7 @@ def write_gallery(
     page = _page(title, recipe, len(rows), [_card(folder, row) for row in shown])
     target = folder / "index.html"
     with replacing(target) as part:
-        part.write_text(page, encoding="utf-8")
+        part.write_text(page, encoding="utf-8", errors="backslashreplace")  # a name may be no UTF-8
     return target
 
 
@@ -68,7 +68,7 @@ def _card(folder: Path, row: Mapping[str, Any]) -> Card:
 
 def _player(folder: Path, path: str, row: str, values: Mapping[str, float | None]) -> Player:
     file = folder / path
-    source = quote(_relative(file, folder))
+    source = quote(os.fsencode(_relative(file, folder)))
     try:
         peaks = peaks_of(watch(file, Analysis(), digest_of(file)), DEFAULT_RULE)
     except DataError:  # it says why in place of its drawings

@@ -15,6 +15,8 @@ from mmdisco_cli.errors import DataError
 
 MANIFEST = "manifest.jsonl"
 SETTINGS = "settings.json"
+ESCAPED = "backslashreplace"
+"""Writes the bytes of a name that is no UTF-8, surrogates in Python, as JSON has it: read back they are the same."""
 
 Row = dict[str, Any]
 """One sample: "path" relative to the directory, "index", "seed", "prompt", "logit", "settings" (a fingerprint)."""
@@ -23,7 +25,7 @@ Row = dict[str, Any]
 def append_row(directory: Path, row: Mapping[str, Any]) -> None:
     """Append one line, in a single write so that other shards' lines never mix with it."""
     path = directory / MANIFEST
-    line = (json.dumps(row, ensure_ascii=False, allow_nan=False) + "\n").encode()
+    line = (json.dumps(row, ensure_ascii=False, allow_nan=False) + "\n").encode(errors=ESCAPED)
     try:
         with path.open("ab+", buffering=0) as file:
             written = file.write(_line_break(file.fileno()) + line)
@@ -69,7 +71,7 @@ def write_settings(directory: Path, settings: Mapping[str, Any]) -> None:
     except OSError as error:
         raise DataError(f"{directory}: cannot write ({error.strerror})") from error
     with replacing(path) as part:
-        part.write_text(json.dumps(settings, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+        part.write_text(json.dumps(settings, indent=1, ensure_ascii=False) + "\n", encoding="utf-8", errors=ESCAPED)
 
 
 def _line_break(descriptor: int) -> bytes:
@@ -96,7 +98,8 @@ def _parsed(line: str) -> Any:
 
 
 def _is_row(row: Any) -> bool:
-    return isinstance(row, dict) and {"path", "index", "seed"} <= row.keys()
+    kinds = {"path": str, "index": int, "seed": int}
+    return isinstance(row, dict) and all(type(row.get(key)) is kind for key, kind in kinds.items())
 
 
 def _files(row: Mapping[str, Any]) -> list[Any]:

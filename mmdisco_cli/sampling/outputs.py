@@ -1,5 +1,6 @@
 """The files of one sample: a film where there are picture and sound, tensors for all else."""
 
+import json
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -8,7 +9,8 @@ from torch import Tensor
 
 from mmdisco_cli.data.media import replacing, write_mp4
 from mmdisco_cli.diffusion.backbone import ModalityPlan
-from mmdisco_cli.errors import UsageError
+from mmdisco_cli.errors import DataError, UsageError
+from mmdisco_cli.weights_file import KEY
 
 FILM = ("audio", "video")
 LONGEST_GAP = 0.1
@@ -49,9 +51,21 @@ def write_sample(
     return written
 
 
+def require_finite(index: int, what: str, tensors: Mapping[str, Tensor]) -> None:
+    """Raise DataError, naming the sample and the modality, where the model gave numbers that nobody can use."""
+    for modality, x in tensors.items():
+        if not bool(x.isfinite().all()):
+            raise DataError(f"sample {index} is not written: the {modality} {what} holds values that are not finite")
+
+
 def write_tensors(path: Path, tensors: Mapping[str, Tensor], about: Mapping[str, str]) -> Path:
-    """Write tensors, one a modality in full precision, with strings as metadata; whole or not at all."""
-    data = save({m: x.detach().cpu().contiguous() for m, x in tensors.items()}, dict(about))
+    """Write tensors, one a modality in full precision, and what they are as JSON in the metadata; whole or not at all.
+
+    The same input gives the same bytes.
+    """
+    # Under one key, because safetensors writes several in a random order.
+    metadata = {KEY: json.dumps({"kind": "sample", **about}, sort_keys=True)}
+    data = save({m: x.detach().cpu().contiguous() for m, x in tensors.items()}, metadata)
     with replacing(path) as part:
         part.write_bytes(data)
     return path

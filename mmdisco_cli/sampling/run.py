@@ -17,7 +17,7 @@ from mmdisco_cli.recipe_schema import Recipe
 from mmdisco_cli.sampling.draw import Drawn, draw
 from mmdisco_cli.sampling.job import Job, plan_job
 from mmdisco_cli.sampling.manifest import Row, append_row
-from mmdisco_cli.sampling.outputs import sample_stem, write_sample, write_tensors
+from mmdisco_cli.sampling.outputs import require_finite, sample_stem, write_sample, write_tensors
 from mmdisco_cli.sampling.overview import describe, overview
 from mmdisco_cli.sampling.pages import write_page
 from mmdisco_cli.sampling.settings import claim, require_agreement
@@ -167,7 +167,9 @@ def _write(job: Job, index: int, place: int, drawn: Drawn, media: State) -> Row:
         "settings": str(job.settings["fingerprint"]),
     }
     about |= {"prompt": prompt} if (prompt := job.prompt(index)) is not None else {}
-    item = _one(media, place)
+    item, latents = _one(media, place), _one(drawn.latents, place) if job.config.keep_latents else {}
+    require_finite(index, "media", item)
+    require_finite(index, "latent", latents)
     files = write_sample(job.directory, stem, item, job.assembly.modalities, about, job.config.scale)
     row: Row = {
         "path": files[0].name,
@@ -179,9 +181,8 @@ def _write(job: Job, index: int, place: int, drawn: Drawn, media: State) -> Row:
         "given": {m: str(source.file(index)) for m, source in job.sources.items()} or None,
         "settings": job.settings["fingerprint"],
     }
-    if job.config.keep_latents:
-        latents = write_tensors(job.directory / f"{stem}.latents.safetensors", _one(drawn.latents, place), about)
-        row["latents"] = latents.name
+    if latents:
+        row["latents"] = write_tensors(job.directory / f"{stem}.latents.safetensors", latents, about).name
     return row
 
 

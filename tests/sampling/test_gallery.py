@@ -1,5 +1,6 @@
 """The gallery is one page that needs only the films beside it, and shows any text as text."""
 
+import os
 from pathlib import Path
 
 import pytest
@@ -46,6 +47,18 @@ def test_the_page_is_small_complete_and_escaped(tmp_path: Path) -> None:
     assert "http:" not in page
     assert "https:" not in page
     assert len(page) < 2 * 25_000 + 16_000
+
+
+def test_names_that_are_no_utf_8_are_linked_by_their_bytes(tmp_path: Path) -> None:
+    folder = tmp_path / os.fsdecode(b"\xff out")
+    names = [os.fsdecode(b"\xfe.mp4"), "\u00f6.mp4", os.fsdecode(b"broken \xfe.mp4")]
+    for name in names[:2]:
+        film(folder / name)
+    (folder / names[2]).touch()
+    rows = [{"path": name, "index": index, "seed": 0} for index, name in enumerate(names)]
+    page = write_gallery(folder, rows, title=folder.name).read_text(encoding="utf-8")
+    assert [f'src="{source}"' in page for source in ("%FE.mp4", "%C3%B6.mp4", "broken%20%FE.mp4")] == [True] * 3
+    assert " out</title>" in page
 
 
 def test_a_long_run_is_cut_and_says_so(tmp_path: Path) -> None:

@@ -1,6 +1,7 @@
 """The manifest survives kills and never lists a file that is not there."""
 
 import json
+import os
 from pathlib import Path
 
 import pytest
@@ -42,6 +43,24 @@ def test_a_line_torn_within_a_character_is_left_out(tmp_path: Path) -> None:
     with (tmp_path / "manifest.jsonl").open("ab") as file:
         file.write('{"prompt": "ö'.encode()[:-1])
     assert [r["index"] for r in read_rows(tmp_path)] == [0]
+
+
+@pytest.mark.parametrize(
+    "changed", [{"index": None}, {"index": "0"}, {"index": True}, {"seed": None}, {"path": None}, {"path": ["1.mp4"]}]
+)
+def test_lines_that_are_not_ours_are_left_out(tmp_path: Path, changed: dict[str, object]) -> None:
+    append_row(tmp_path, row(tmp_path, 0))
+    append_row(tmp_path, row(tmp_path, 1) | changed)
+    append_row(tmp_path, row(tmp_path, 2))
+    assert [r["index"] for r in read_rows(tmp_path)] == [0, 2]
+
+
+def test_names_that_are_no_utf_8_come_back(tmp_path: Path) -> None:
+    given = {"video": os.fsdecode(b"\xff \xc3\xb6.mp4")}
+    append_row(tmp_path, row(tmp_path, 0, given=given))
+    write_settings(tmp_path, {"fingerprint": "a", "prompts": list(given.values())})
+    assert complete_rows(tmp_path)[0]["given"] == given
+    assert (read_settings(tmp_path) or {})["prompts"] == list(given.values())
 
 
 def test_the_last_line_of_a_sample_counts(tmp_path: Path) -> None:

@@ -27,7 +27,7 @@ from mmdisco_cli.errors import DataError, ExitCode, Stopped, UsageError
 from mmdisco_cli.sampling import run
 from mmdisco_cli.sampling.job import plan_job
 from mmdisco_cli.sampling.manifest import complete_rows, read_rows
-from mmdisco_cli.weights_file import save_weights
+from mmdisco_cli.weights_file import any_about, save_weights
 
 pytestmark = pytest.mark.usefixtures("in_empty_folder")
 Latents = dict[str, dict[str, torch.Tensor]]
@@ -162,10 +162,55 @@ def test_a_film_has_picture_and_sound_of_equal_length(tiny: Path) -> None:
 def test_latents_are_float32_and_say_what_they_are(tiny: Path) -> None:
     make(tiny, "out", n=1, prompts=("a ball",))
     with safe_open("out/00000-seed0.latents.safetensors", framework="pt") as file:
-        about = file.metadata()
+        metadata = file.metadata()
         assert {file.get_tensor(m).dtype for m in ("audio", "video")} == {torch.float32}
         assert file.get_tensor("video").shape == (2, 4, 2, 2)
-    assert (about["index"], about["seed"], about["prompt"], about["recipe"]) == ("0", "0", "a ball", "tiny")
+    about = json.loads(metadata["mmdisco"])
+    assert metadata.keys() == {"mmdisco"}
+    told = {"kind": "sample", "index": "0", "seed": "0", "prompt": "a ball", "recipe": "tiny"}
+    assert about.items() >= told.items()
+
+
+def test_every_file_of_a_sample_is_the_same_bytes_again_and_readable_as_any_new_file(tiny: Path) -> None:
+    for folder in ("one", "two"):
+        make(tiny, folder, n=3, prompts=("a ball",))
+    files = sorted(path.name for path in Path("one").glob("0*"))
+    assert len(files) == 6
+    assert [Path("one", name).read_bytes() for name in files] == [Path("two", name).read_bytes() for name in files]
+    Path("any").touch()
+    assert {Path("one", name).stat().st_mode for name in files} == {Path("any").stat().st_mode}
+
+
+def test_a_sample_is_no_weights_file(tiny: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    make(tiny, "out", n=1)
+    weights = "sample.weights=out/00000-seed0.latents.safetensors"
+    assert mmdisco(["sample", "--recipe", str(tiny), "--n", "1", "--set", weights]) == ExitCode.DATA
+    assert "holds a sample, not a discriminator" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("alone", [True, False])
+def test_a_sample_that_is_not_finite_is_refused_by_its_number(tiny: Path, alone: bool) -> None:
+    """A film could not be written; tensors could, and would pass for good ones."""
+    good = Path(tiny).with_name("audio.safetensors")
+    about = any_about(good)
+    save_weights(Path("nan.safetensors"), {k: x * torch.nan for k, x in load_file(good).items()}, about, exact=True)
+    recipe = recipes.load(str(tiny), [f"backbones.audio.weights={Path('nan.safetensors').absolute()}"])
+    backbones = {"audio": recipe.backbones["audio"]} if alone else recipe.backbones
+    recipe = replace(recipe, backbones=backbones, sample=replace(recipe.sample, weights=None))
+    job = plan_job(recipe, SampleOptions(n=2, shard=(1, 2), out=Path("out"), independent=True))
+    with pytest.raises(DataError, match="sample 1 is not written: the audio media holds values that are not finite"):
+        run.make_samples(job)
+    assert [path.name for path in Path("out").iterdir()] == ["settings.json"]
+
+
+def test_a_folder_whose_name_is_no_utf_8_is_filled_like_any_other(tiny: Path) -> None:
+    out = os.fsdecode(b"\xff out")
+    make(tiny, out, n=1)
+    assert 'src="00000-seed0.mp4"' in Path(out, "index.html").read_text(encoding="utf-8")
+    given = {"video": Path(out, "00000-seed0.mp4")}
+    rows = make(tiny, "given", n=1, given=given)
+    assert complete_rows(Path("given")) == rows
+    assert rows[0]["given"] == {"video": str(given["video"])}
 
 
 def test_independent_has_a_folder_of_its_own_and_the_gallery_shows_both(tiny: Path) -> None:
