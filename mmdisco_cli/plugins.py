@@ -2,14 +2,18 @@
 
 import os
 import re
+import sys
 from collections.abc import Callable
-from dataclasses import dataclass, is_dataclass
+from contextlib import redirect_stdout
+from dataclasses import dataclass, is_dataclass, replace
+from functools import wraps
 from importlib.metadata import EntryPoint, entry_points
-from typing import Any, get_type_hints
+from typing import Any, ParamSpec, TypeVar, get_type_hints
 
 import pluggy
 
 from mmdisco_cli import __version__, builtin, hookspecs
+from mmdisco_cli.console import note
 from mmdisco_cli.errors import PluginError, did_you_mean
 from mmdisco_cli.hookspecs import (
     API_VERSION,
@@ -18,8 +22,12 @@ from mmdisco_cli.hookspecs import (
     DatasetSpec,
     DiscriminatorSpec,
     ExtractorSpec,
+    Factory,
     Spec,
 )
+
+P = ParamSpec("P")
+T = TypeVar("T")
 
 GROUP = "mmdisco"
 HOST = "mmdisco-cli"
@@ -119,8 +127,11 @@ def _owner(point: EntryPoint) -> str:
 
 def _load(owner: str, version: str, load: Callable[[], Any]) -> Plugin:
     try:
-        return Plugin(owner, version, "loaded", tuple(_collect(load())))
-    except (Exception, SystemExit) as error:  # whatever a plugin does, the others and --help go on
+        return Plugin(owner, version, "loaded", tuple(_aside(lambda: _collect(load()))()))
+    except KeyboardInterrupt:  # most likely true, but a plugin that hangs should be known by name
+        note(f"interrupted while plugin {owner} {version} was loading")
+        raise
+    except BaseException as error:  # whatever a plugin does, the others and --help go on
         return Plugin(owner, version, "failed", cause=" ".join(f"{type(error).__name__}: {error}".split()))
 
 
@@ -156,4 +167,26 @@ def _checked(kind: str, spec: Any) -> Spec:
     if not is_dataclass(spec.options):
         raise PluginError(f"the options of {spec.name!r} must be a dataclass")
     get_type_hints(spec.options)  # an annotation that does not resolve is the plugin's error, not the recipe's
-    return spec
+    return _discreet(spec)
+
+
+def _discreet(spec: Spec) -> Spec:
+    """Return the description with functions that print nothing among the results."""
+    if isinstance(spec, BackboneSpec) and spec.outline is not None:
+        spec = replace(spec, outline=_discreet_loader(spec.outline))
+    return replace(spec, factory=_discreet_loader(spec.factory))
+
+
+def _discreet_loader(load: Callable[[], Factory]) -> Callable[[], Factory]:
+    return _aside(lambda: _aside(load()))
+
+
+def _aside(function: Callable[P, T]) -> Callable[P, T]:
+    """Return the same function, with what it prints on stderr: stdout is for results."""
+
+    @wraps(function)
+    def call(*arguments: P.args, **keywords: P.kwargs) -> T:
+        with redirect_stdout(sys.stderr):
+            return function(*arguments, **keywords)
+
+    return call

@@ -1,5 +1,6 @@
 """Find, read and override recipes: plain YAML into frozen dataclasses, every mistake with its line."""
 
+import errno
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -11,7 +12,7 @@ from mmdisco_cli.errors import UsageError, did_you_mean
 from mmdisco_cli.plugins import Registry, load_registry
 from mmdisco_cli.recipe_reader import read_recipe
 from mmdisco_cli.recipe_schema import Component, Recipe, differences, to_plain
-from mmdisco_cli.yaml_nodes import assign, lookup, merge, parse_tree, place, read_override, read_tree, without
+from mmdisco_cli.yaml_nodes import assign, lookup, merge, one_line, parse_tree, place, read_override, read_tree, without
 
 __all__ = [
     "Component",
@@ -45,12 +46,21 @@ def find(name: str) -> Path:
         UsageError: neither exists.
     """
     path = Path(name)
-    if path.is_file():
+    if _is_file(path):
         return path
     known = packaged()
     if (found := known.get(name.removesuffix(".yaml"))) is not None:
         return found
     raise UsageError(f"no recipe {name!r}, neither a file nor a packaged one{did_you_mean(path.stem, known)}")
+
+
+def _is_file(path: Path) -> bool:
+    try:
+        return path.is_file()
+    except OSError as error:
+        if error.errno == errno.ENAMETOOLONG:  # it may still be anything but a file
+            return False
+        raise
 
 
 def load(name: str, overrides: Sequence[str] = (), registry: Registry | None = None) -> Recipe:
@@ -83,7 +93,7 @@ def _with_base(tree: MappingNode, path: Path) -> MappingNode:
         raise UsageError(f"{place(node)}: extends: expected the name or path of one recipe")
     beside = path.parent / node.value
     try:
-        base = read_tree(beside if beside.is_file() else find(node.value))
+        base = read_tree(beside if _is_file(beside) else find(node.value))
     except UsageError as error:
         raise UsageError(f"{place(node)}: extends: {error}") from error
     if (deeper := lookup(base, "extends")) is not None:
@@ -98,6 +108,10 @@ def _overridden(tree: MappingNode, overrides: Iterable[str]) -> MappingNode:
         # The only open mapping of the schema: an override may change its entries but never add one.
         if keys[0] == "backbones" and len(keys) > 1 and lookup(backbones or tree, keys[1]) is None:
             known = [key.value for key, _ in backbones.value] if isinstance(backbones, MappingNode) else []
-            raise UsageError(f"{place(value)}: backbones.{keys[1]}: unknown key{did_you_mean(keys[1], known)}")
-        tree = assign(tree, keys, value)
+            unknown = one_line(f"backbones.{keys[1]}")
+            raise UsageError(f"{place(value)}: {unknown}: unknown key{did_you_mean(keys[1], known)}")
+        try:
+            tree = assign(tree, keys, value)
+        except RecursionError as error:
+            raise UsageError(f"{place(value)}: no recipe is as deep as that") from error
     return tree

@@ -1,6 +1,7 @@
 """Read a YAML tree into frozen dataclasses, and report everything that is wrong at once."""
 
 import math
+import re
 import types
 from collections.abc import Mapping
 from dataclasses import MISSING, Field, fields, is_dataclass
@@ -13,10 +14,14 @@ from mmdisco_cli.errors import PluginError, UsageError, did_you_mean
 from mmdisco_cli.plugins import Registry
 from mmdisco_cli.recipe_schema import Component, Recipe, modalities_of
 from mmdisco_cli.schema import Bounds
-from mmdisco_cli.yaml_nodes import is_null, lookup, place
+from mmdisco_cli.yaml_nodes import is_null, lookup, one_line, place
 
 _NAMES = {int: "a whole number", float: "a number", bool: "true or false", str: "text"}
 _TAGS = {int: ("int",), float: ("float", "int"), bool: ("bool",), str: ("str",)}
+_WIDEST = (-(2**63), 2**63 - 1)
+"""What tensors and random generators hold: the bounds of a whole number that has none of its own."""
+_NO_TEXT = re.compile("[\0\ud800-\udfff]")
+"""What YAML may spell as an escape, and no path and no other program takes."""
 
 
 def read_recipe(tree: MappingNode, registry: Registry) -> Recipe:
@@ -44,7 +49,7 @@ class _Reader:
 
     def problem(self, node: Node, path: str, text: str, kind: type[UsageError | PluginError] = UsageError) -> None:
         """Note a problem."""
-        self.problems.append((kind, f"{place(node)}: {path}: {text}" if path else f"{place(node)}: {text}"))
+        self.problems.append((kind, one_line(f"{place(node)}: {path}: {text}" if path else f"{place(node)}: {text}")))
 
     def read(self, node: Node, hint: Any, path: str, bounds: Bounds) -> Any:
         origin, arguments = get_origin(hint), get_args(hint)
@@ -110,12 +115,16 @@ class _Reader:
         pairs = self.pairs(node, path)
         if pairs is None:
             return None
+        for key, at, _ in pairs:
+            if not re.fullmatch(r"[\w-]+", key):  # it becomes a part of dotted paths
+                self.problem(at, _join(path, key), "a name must be of letters, digits, _ and -")
         found = {key: self.component(value, kind, _join(path, key)) for key, _, value in pairs}
         known = {key: component for key, component in found.items() if component is not None}
         if len(known) < len(found):
             return None
-        self.modalities = modalities_of(known)
-        for modality in sorted({m for m in self.modalities if self.modalities.count(m) > 1}):
+        modalities = modalities_of(known)
+        self.modalities = modalities or None
+        for modality in sorted({m for m in modalities if modalities.count(m) > 1}):
             self.problem(node, path, f"several of them make {modality!r}")
         return known
 
@@ -153,16 +162,17 @@ class _Reader:
             self.problem(node, path, f"expected {len(hints)} values, got {len(items)}")
             return None
         for i, item in enumerate(items):
-            self.modality(item, item.value, f"{path}[{i}]", bounds)
+            if isinstance(item, ScalarNode):  # what is none has its own problem, when it is read
+                self.modality(item, item.value, f"{path}[{i}]", bounds)
         return tuple(
             self.read(item, hint, f"{path}[{i}]", bounds)
             for i, (item, hint) in enumerate(zip(items, hints, strict=True))
         )
 
-    def modality(self, node: Node, name: Any, path: str, bounds: Bounds) -> None:
+    def modality(self, node: Node, name: str, path: str, bounds: Bounds) -> None:
         """Note a name that should be a modality's and is none of this recipe's."""
         if bounds.by_modality and self.modalities is not None and name not in self.modalities:
-            self.problem(node, path, f"unknown modality{did_you_mean(str(name), self.modalities)}")
+            self.problem(node, path, f"unknown modality{did_you_mean(name, self.modalities)}")
 
     def scalar(self, node: Node, hint: type, path: str, bounds: Bounds) -> Any:
         value = _parse(node, hint) if isinstance(node, ScalarNode) else None
@@ -184,7 +194,7 @@ def _parse(node: ScalarNode, hint: type) -> Any:
         return None
     try:
         value = float(node.value) if plain_text_as_float else hint(yaml.SafeLoader("").construct_object(node))
-    except (ValueError, KeyError, OverflowError):
+    except (ValueError, LookupError, OverflowError):
         return None
     return None if isinstance(value, float) and not math.isfinite(value) else value
 
@@ -192,11 +202,32 @@ def _parse(node: ScalarNode, hint: type) -> Any:
 def _complaint(value: Any, bounds: Bounds) -> str:
     if bounds.choices and value not in bounds.choices:
         return f"unknown value {value!r}{did_you_mean(str(value), map(str, bounds.choices))}"
-    if bounds.minimum is not None and value < bounds.minimum:
-        return f"must be at least {bounds.minimum:g}, got {value:g}"
-    if bounds.maximum is not None and value > bounds.maximum:
-        return f"must be at most {bounds.maximum:g}, got {value:g}"
+    return _wrong_text(value, bounds) if isinstance(value, str) else _wrong_size(value, bounds)
+
+
+def _wrong_text(text: str, bounds: Bounds) -> str:
+    if _NO_TEXT.search(text):
+        return f"holds what is no text, got {text!r}"
+    if bounds.folder and (
+        text in {"", ".", ".."} or not text.isprintable() or set(text) & {"/", "\\"} or len(text.encode()) > 255
+    ):
+        return f"must do as the name of one folder, got {text!r}"
     return ""
+
+
+def _wrong_size(number: float, bounds: Bounds) -> str:
+    lowest, highest = _WIDEST if isinstance(number, int) else (-math.inf, math.inf)
+    lowest = lowest if bounds.minimum is None else bounds.minimum
+    highest = highest if bounds.maximum is None else bounds.maximum
+    if number < lowest:
+        return f"must be at least {_shown(lowest)}, got {_shown(number)}"
+    if number > highest:
+        return f"must be at most {_shown(highest)}, got {_shown(number)}"
+    return ""
+
+
+def _shown(number: float) -> str:
+    return str(number) if isinstance(number, int) else f"{number:g}"
 
 
 def _join(path: str, key: str) -> str:

@@ -9,7 +9,7 @@ from typing import Any
 import yaml
 
 from mmdisco_cli.hookspecs import BackboneSpec, Factory, Spec
-from mmdisco_cli.schema import option
+from mmdisco_cli.schema import Bounds, option
 
 
 @dataclass(frozen=True)
@@ -71,6 +71,11 @@ class TrainConfig:
     time_law: TimeLawConfig = field(default_factory=TimeLawConfig)
     log_every: int = option(50, "steps between two lines of metrics.jsonl", minimum=1)
     checkpoint_every: int = option(500, "steps between two checkpoints", minimum=1)
+
+    def __post_init__(self) -> None:
+        """Refuse a discriminator that would learn nothing."""
+        if self.target == "discriminator" and self.lambda_disc == self.lambda_denoise == 0:
+            raise ValueError("lambda_disc and lambda_denoise are both 0, which leaves no loss")
 
 
 @dataclass(frozen=True)
@@ -152,7 +157,7 @@ class EvalConfig:
 class Recipe:
     """Everything that fixes a run. `extends` is resolved before it gets here."""
 
-    name: str
+    name: str = field(metadata={"bounds": Bounds(folder=True, doc="where it writes: runs/NAME; the file's by default")})
     summary: str = option("", "one line for `mmdisco recipes ls`")
     data: Component | None = field(default=None, metadata={"registry": "dataset"})
     request: RequestConfig = field(default_factory=RequestConfig)

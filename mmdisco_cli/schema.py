@@ -15,6 +15,7 @@ class Bounds:
     maximum: float | None = None
     choices: tuple[Any, ...] = ()
     by_modality: bool = False
+    folder: bool = False
     doc: str = ""
 
 
@@ -31,7 +32,7 @@ def option(
 
     `by_modality` says that the keys of a mapping, or the elements of a tuple, are names of modalities.
     """
-    metadata = {"bounds": Bounds(minimum, maximum, tuple(choices), by_modality, doc)}
+    metadata = {"bounds": Bounds(minimum, maximum, tuple(choices), by_modality, doc=doc)}
     if isinstance(default, dict):
         return cast(T, field(default_factory=default.copy, metadata=metadata))
     return field(default=default, metadata=metadata)

@@ -15,7 +15,13 @@ _OVERRIDE = "--set "
 
 
 class _Loader(yaml.SafeLoader):
-    """Composes nodes; refuses a key given twice, which YAML would silently let win."""
+    """Composes nodes; refuses a key given twice, which YAML would silently let win, and a value that holds itself."""
+
+    def compose_node(self, parent: Node | None, index: Any) -> Node | None:
+        node = super().compose_node(parent, index)
+        if node is not None and node.end_mark is None:  # an alias of what is still being read
+            raise yaml.MarkedYAMLError(problem="a value holds itself", problem_mark=node.start_mark)
+        return node
 
     def compose_mapping_node(self, anchor: Any) -> MappingNode:
         node = super().compose_mapping_node(anchor)
@@ -35,11 +41,15 @@ def read_tree(path: Path) -> MappingNode:
     Raises:
         UsageError: it is no YAML mapping, with the file, line and column.
     """
+    return parse_tree(read_text(path), str(path))
+
+
+def read_text(path: Path) -> str:
+    """Return what is written in a recipe file; raise UsageError where it is no text."""
     try:
-        text = path.read_text(encoding="utf-8")
+        return path.read_text(encoding="utf-8")
     except UnicodeDecodeError as error:
-        raise UsageError(f"{path}: is not UTF-8 text") from error
-    return parse_tree(text, str(path))
+        raise UsageError(f"{one_line(str(path))}: is not UTF-8 text") from error
 
 
 def parse_tree(text: str, path: str) -> MappingNode:
@@ -61,18 +71,24 @@ def read_override(text: str) -> tuple[list[str], Node]:
     path, equals, value = text.partition("=")
     keys = path.strip().split(".")
     if not equals or not all(keys):
-        raise UsageError(f"{_OVERRIDE}{text}: expected KEY=VALUE, as in sample.steps=20")
+        raise UsageError(f"{_OVERRIDE}{one_line(text)}: expected KEY=VALUE, as in sample.steps=20")
     return keys, _compose(value, f"{_OVERRIDE}{text}")
 
 
+def one_line(text: str) -> str:
+    """Return text with line breaks and all else that does not print written as escapes."""
+    return "".join(c if c.isprintable() else repr(c)[1:-1] for c in text)
+
+
 def _compose(text: str, name: str) -> Node:
+    name = one_line(name)
     try:
         loader = _Loader(text)
         loader.name = name
         node = loader.get_single_node()
     except yaml.MarkedYAMLError as error:
-        raise UsageError(f"{_place(error.problem_mark, name)}: {error.problem}") from error
-    except (yaml.YAMLError, RecursionError) as error:
+        raise UsageError(f"{_place(error.problem_mark, name)}: {one_line(str(error.problem))}") from error
+    except (yaml.YAMLError, RecursionError, ValueError, OverflowError) as error:  # the latter of "\\UFFFFFFFF"
         raise UsageError(f"{name}: not readable as YAML: {str(error).splitlines()[0]}") from error
     return node if node is not None else ScalarNode(_NULL, "", yaml.Mark(name, 0, 0, 0, None, 0))
 
@@ -114,7 +130,10 @@ def merge(base: MappingNode, child: MappingNode) -> MappingNode:
 
 
 def assign(node: MappingNode, keys: Sequence[str], value: Node) -> MappingNode:
-    """Set one value by its path; giving a section another `name` drops the options of the old entry."""
+    """Set one value by its path; giving a section another `name` drops the options of the old entry.
+
+    A name that only gains or loses its distribution, as in `mmdisco-cli:token`, is no other.
+    """
     key, rest = ScalarNode("tag:yaml.org,2002:str", keys[0], value.start_mark), keys[1:]
     if not rest:
         return _put(node, key, value)
@@ -127,7 +146,11 @@ def assign(node: MappingNode, keys: Sequence[str], value: Node) -> MappingNode:
 
 def _renames(section: Node, name: Node | None) -> bool:
     old = lookup(section, "name")
-    return old is not None and name is not None and old.value != name.value
+    return isinstance(old, ScalarNode) and isinstance(name, ScalarNode) and _short(old) != _short(name)
+
+
+def _short(name: ScalarNode) -> str:
+    return str(name.value).rpartition(":")[2]
 
 
 def _put(node: MappingNode, key: Node, value: Node) -> MappingNode:

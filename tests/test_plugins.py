@@ -1,9 +1,11 @@
 """A plugin that is broken, old, blocked or a duplicate never takes another down, and is always named."""
 
+import inspect
 import json
 
 import pytest
 
+from mmdisco_cli import app
 from mmdisco_cli.errors import PluginError
 from mmdisco_cli.plugins import Plugin, load_registry
 from mmdisco_cli.recipe import load
@@ -41,7 +43,7 @@ def test_a_good_plugin_provides_what_it_describes(make_plugin, tmp_path):
     (tmp_path / "r.yaml").write_text(RECIPE % "tone")
     recipe = load(str(tmp_path / "r.yaml"), ["backbones.audio.pitch=220"])
     assert recipe.backbones["audio"].options.pitch == 220
-    assert recipe.backbones["audio"].factory() is json.loads
+    assert recipe.backbones["audio"].factory()("[1]") == [1]
     assert recipe.modalities == ("audio",)
 
 
@@ -50,6 +52,7 @@ def test_a_good_plugin_provides_what_it_describes(make_plugin, tmp_path):
     [
         ("import nothing_of_that_name", "ModuleNotFoundError: No module named 'nothing_of_that_name'"),
         ("raise SystemExit(3)", "SystemExit: 3"),
+        ("class Odd(BaseException): pass\nraise Odd('own')", "Odd: own"),
         ("def broken(:", "SyntaxError"),
         (GOOD.replace("def mmdisco_backbones", "def mmdisco_backbone"), "unknown hook 'mmdisco_backbone'"),
         (
@@ -76,6 +79,45 @@ def test_a_broken_plugin_is_named_and_the_others_load(make_plugin, body, cause):
     assert plugin("mmdisco-tone").status == "loaded"
 
 
+LOUD = """
+print("hello from the import")
+
+def build(label, *, progress=None):
+    print("hello from build")
+    return label
+"""
+
+
+def test_what_a_plugin_prints_stays_out_of_the_results(make_plugin, tmp_path, capsys):
+    (tmp_path / "loud_model.py").write_text(LOUD)
+    described = 'lazy("loud_model:build"), outline=lazy("loud_model:build"), '
+    body = "print('hello')\n" + GOOD.replace("    yield", "    print('hello again')\n    yield")
+    make_plugin("mmdisco-loud", body.replace('lazy("json:loads"), ', described))
+    assert app.run(["plugins", "--json"]) == 0
+    shown = capsys.readouterr()
+    assert "mmdisco-loud" in {json.loads(line)["distribution"] for line in shown.out.splitlines()}
+    assert shown.err == "hello\nhello again\n"
+
+    spec = load_registry().find("backbone", "tone")
+    capsys.readouterr()
+    for load_it in (spec.factory, spec.outline):
+        build = load_it()
+        # Data sets are given what their factories have parameters for.
+        assert list(inspect.signature(build).parameters) == ["label", "progress"]
+        assert build("audio") == "audio"
+    print("a result")
+    shown = capsys.readouterr()
+    assert shown.out == "a result\n"
+    assert shown.err == "hello from the import\nhello from build\nhello from build\n"
+
+
+def test_an_interrupt_names_the_plugin_that_was_loading(make_plugin, capsys):
+    make_plugin("mmdisco-slow", "raise KeyboardInterrupt", version="2.5")
+    with pytest.raises(KeyboardInterrupt):
+        load_registry()
+    assert capsys.readouterr().err == "interrupted while plugin mmdisco-slow 2.5 was loading\n"
+
+
 def test_a_recipe_that_needs_a_broken_plugin_says_why(make_plugin, tmp_path):
     make_plugin("mmdisco-tone", "import nothing_of_that_name", version="2.5")
     (tmp_path / "r.yaml").write_text(RECIPE % "tone")
@@ -83,6 +125,18 @@ def test_a_recipe_that_needs_a_broken_plugin_says_why(make_plugin, tmp_path):
         load(str(tmp_path / "r.yaml"))
     assert "plugin mmdisco-tone 2.5 failed: ModuleNotFoundError" in str(error.value)
     assert error.value.exit_code == 3
+
+
+def test_the_advice_on_duplicates_keeps_the_options(make_plugin, tmp_path):
+    make_plugin("mmdisco-one", GOOD)
+    make_plugin("mmdisco-two", GOOD.replace("a pure tone", "another"))
+    (tmp_path / "r.yaml").write_text("backbones: {audio: {name: tone, pitch: 220}}\n")
+    for owner, other in (("mmdisco-one", "mmdisco-two"), ("mmdisco-two", "mmdisco-one")):
+        overrides = [f"backbones.audio.name={other}:tone", f"backbones.audio.name={owner}:tone"]
+        component = load(str(tmp_path / "r.yaml"), overrides).backbones["audio"]
+        assert (component.name, component.options.pitch) == (f"{owner}:tone", 220)
+    (tmp_path / "s.yaml").write_text(f"extends: {tmp_path}/r.yaml\nbackbones: {{audio: {{name: mmdisco-one:tone}}}}\n")
+    assert load(str(tmp_path / "s.yaml")).backbones["audio"].options.pitch == 220
 
 
 def test_duplicates_name_both_and_can_be_told_apart(make_plugin):

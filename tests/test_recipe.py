@@ -79,6 +79,24 @@ sample:
     ("override", "message"),
     [
         ("train.steps=0", "train.steps: must be at least 1, got 0"),
+        ("train.seed=1" + "0" * 30, f"train.seed: must be at most {2**63 - 1}, got 1{'0' * 30}"),
+        (f"sample.steps={2**63}", f"sample.steps: must be at most {2**63 - 1}, got {2**63}"),
+        ("eval.n=" + "9" * 5000, f"eval.n: expected a whole number, got '{'9' * 5000}'"),
+        ("train.steps=!!int ''", "train.steps: expected a whole number, got ''"),
+        ("train.clip=!!float ''", "train.clip: expected a number, got ''"),
+        ("train.clip=-.inf", "train.clip: expected a number, got '-.inf'"),
+        ("summary=2020-01-01", "summary: expected text, got '2020-01-01' (quote it)"),
+        ("summary=!!binary aGk=", "summary: expected text, got 'aGk=' (quote it)"),
+        ('sample.weights="a\\0"', r"sample.weights: holds what is no text, got 'a\x00'"),
+        ('sample.weights="\\ud800"', r"sample.weights: holds what is no text, got '\ud800'"),
+        ('summary="\\UFFFFFFFF"', "not readable as YAML: Python int too large to convert to C int"),
+        ("name=", "name: expected text, got ''"),
+        ("name=''", "name: must do as the name of one folder, got ''"),
+        ("name=..", "name: must do as the name of one folder, got '..'"),
+        ("name=../../../tmp/x", "name: must do as the name of one folder, got '../../../tmp/x'"),
+        (r"name=a\b", r"name: must do as the name of one folder, got 'a\\b'"),
+        ("name=" + "é" * 128, f"name: must do as the name of one folder, got '{'é' * 128}'"),
+        ('name="a\\nb"', r"name: must do as the name of one folder, got 'a\nb'"),
         ("train.steps=1.5", "train.steps: expected a whole number, got '1.5'"),
         ("train.steps=", "train.steps: expected a whole number, got ''"),
         ("train.steps=[1]", "train.steps: expected a whole number, got a list or mapping"),
@@ -94,6 +112,7 @@ sample:
         ("sample.guidance=1", "sample.guidance: expected a mapping"),
         ("sample.gibbs=[x, smell]", "sample.gibbs[1]: unknown modality (known: x, y)"),
         ("sample.gibbs=x", "sample.gibbs: expected a list"),
+        ("sample.gibbs=[[x]]", "sample.gibbs[0]: expected text, got a list or mapping"),
         ("train.stepz=1", "train.stepz: unknown key (did you mean steps?)"),
         ("trian.steps=1", "trian: unknown key (did you mean train?)"),
         ("discriminator.heigth=1", "discriminator.heigth: unknown key (known: depth, frequencies, width)"),
@@ -102,10 +121,26 @@ sample:
         ("train.steps", "expected KEY=VALUE, as in sample.steps=20"),
         ("=1", "expected KEY=VALUE, as in sample.steps=20"),
         ("train..steps=1", "expected KEY=VALUE, as in sample.steps=20"),
+        ("a." * 3000 + "a=1", "no recipe is as deep as that"),
     ],
 )
 def test_a_wrong_override_is_named(write, override, message):
     assert messages(write(MINIMAL), [override]) == [f"--set {override}: {message}"]
+
+
+def test_an_override_of_two_lines_is_one_line_of_complaint(write):
+    for override in ("train.st\neps=1", "backbones.z\n.name=x", "a\nb"):
+        (line,) = messages(write(MINIMAL), [override])
+        assert line.startswith("--set " + override.replace("\n", r"\n") + ": ")
+
+
+def test_a_discriminator_with_no_loss_learns_nothing(write):
+    nothing = ["train.lambda_denoise=0.0", "train.lambda_disc=0"]
+    assert messages(write(MINIMAL), nothing) == [
+        "r.yaml:7:3: train: lambda_disc and lambda_denoise are both 0, which leaves no loss"
+    ]
+    assert load(write(MINIMAL), nothing[:1]).train.lambda_denoise == 0
+    assert load(write(MINIMAL), [*nothing, "train.target=backbone"]).train.lambda_disc == 0
 
 
 def test_overrides(write):
@@ -141,6 +176,14 @@ def test_an_override_of_one_alias_leaves_the_other(write):
         ("? [a]\n: 1", "r.yaml:1:3: a key must be text"),
         ("a: 1\n---\nb: 1", "r.yaml:2:1: but found another document"),
         ("a: \x00", "r.yaml: not readable as YAML: unacceptable character #x0000: special characters are not allowed"),
+        ("train: &a {time_law: *a}", "r.yaml:1:8: a value holds itself"),
+        ("train: &a [*a]", "r.yaml:1:8: a value holds itself"),
+        ("train: &a {steps: 1}\neval: {<<: *a}", "r.yaml:2:8: eval.<<: unknown key (known: given, n, protocol, seed)"),
+        ("train:\n\tsteps: 1", r"r.yaml:2:1: found character '\t' that cannot start any token"),
+        ('? "a\\nb"\n: 1', r"r.yaml:1:3: a\nb: unknown key"),
+        ("backbones: {a.b: {name: gaussian-mixture}}", "r.yaml:1:13: backbones.a.b: a name must be of letters"),
+        ("name: a/b", "r.yaml:1:7: name: must do as the name of one folder, got 'a/b'"),
+        ("extends: " + "x" * 300, "r.yaml:1:10: extends: no recipe 'xxx"),
         ("data: {path: x}", "r.yaml:1:7: data: expected a mapping with a name"),
         ("extends: [a]", "r.yaml:1:10: extends: expected the name or path of one recipe"),
         ("a: " + "[" * 5000, "r.yaml: not readable as YAML: maximum recursion depth exceeded"),
@@ -159,6 +202,11 @@ def test_extends_one_level(write):
         "deep.yaml:1:10: extends: only one level, but it extends again at r.yaml:1:10"
     ]
     assert "deeper.yaml:1:10: extends: no recipe 'gone'" in messages(write("extends: gone", "deeper.yaml"))[0]
+
+
+def test_a_value_that_holds_itself_on_both_sides(write):
+    write("train: &a\n  a: *a\n", "base.yaml")
+    assert messages(write("extends: base.yaml\ntrain: &b {a: *b}\n")) == ["r.yaml:2:8: a value holds itself"]
 
 
 def test_an_error_in_the_base_names_the_base(write):
@@ -235,6 +283,8 @@ def test_find_prefers_a_path_then_the_packaged(write, tmp_path):
     assert find("gaussians").is_absolute()
     write(MINIMAL, "gaussians.yaml")
     assert str(find("gaussians.yaml")) == "gaussians.yaml"
+    with pytest.raises(UsageError, match=r"no recipe 'xxx"):
+        find("x" * 300)
     with pytest.raises(UsageError, match=r"no recipe 'gausians'.*\(did you mean gaussians"):
         find("gausians")
 

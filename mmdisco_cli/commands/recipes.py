@@ -35,8 +35,9 @@ def ls(json: JsonOption = False) -> None:
 def cat(name: NameArgument) -> None:
     """Print a recipe as it is written."""
     from mmdisco_cli.recipe import find
+    from mmdisco_cli.yaml_nodes import read_text
 
-    result(find(name).read_text(encoding="utf-8").rstrip("\n"))
+    result(read_text(find(name)).rstrip("\n"))
 
 
 @app.command("copy")

@@ -1,6 +1,6 @@
 """`mmdisco sample`."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -15,12 +15,14 @@ from mmdisco_cli.commands.parameters import (
     OutOption,
     SetOption,
 )
-from mmdisco_cli.errors import UsageError, did_you_mean
+from mmdisco_cli.errors import DataError, UsageError, did_you_mean
 
 if TYPE_CHECKING:
     from mmdisco_cli.recipe_schema import Recipe
 
 _DTYPES = ("float32", "bfloat16")
+_MOST = 2**63 - 1
+"""As of whole numbers in a recipe."""
 
 
 def command(
@@ -32,11 +34,13 @@ def command(
         Path | None,
         typer.Option("--checkpoint", metavar="FILE", help="Weights that say themselves what they belong to."),
     ] = None,
-    n: Annotated[int, typer.Option("--n", metavar="N", min=1, help="How many samples.")] = 16,
-    seed: Annotated[int, typer.Option("--seed", metavar="S", min=0, help="Fixes the noise of every sample.")] = 0,
+    n: Annotated[int, typer.Option("--n", metavar="N", min=1, max=_MOST, help="How many samples.")] = 16,
+    seed: Annotated[
+        int, typer.Option("--seed", metavar="S", min=0, max=_MOST, help="Fixes the noise of every sample.")
+    ] = 0,
     out: OutOption = None,
     batch_size: Annotated[
-        int | None, typer.Option("--batch-size", metavar="B", min=1, help="Samples denoised together.")
+        int | None, typer.Option("--batch-size", metavar="B", min=1, max=_MOST, help="Samples denoised together.")
     ] = None,
     prompt: Annotated[list[str] | None, typer.Option("--prompt", metavar="TEXT", help="A prompt; repeatable.")] = None,
     prompts: Annotated[
@@ -67,7 +71,7 @@ def command(
         out=out,
         batch_size=batch_size,
         prompts=(*(prompt or ()), *_read_prompts(prompts)),
-        given=dict(_parse_given(text) for text in given or ()),
+        given=_parse_given(given or ()),
         independent=independent,
         shard=_parse_shard(shard),
         device=device,
@@ -103,15 +107,23 @@ def _load(recipe: str | None, checkpoint: Path | None, settings: Sequence[str]) 
 
 
 def _read_prompts(path: Path | None) -> list[str]:
-    lines = path.read_text(encoding="utf-8").splitlines() if path else []
+    try:
+        lines = path.read_text(encoding="utf-8").splitlines() if path else []
+    except UnicodeDecodeError as error:
+        raise DataError(f"{path}: is not UTF-8 text") from error
     return [line.strip() for line in lines if line.strip()]
 
 
-def _parse_given(text: str) -> tuple[str, Path]:
-    modality, equals, path = text.partition("=")
-    if not (modality and equals and path):
-        raise UsageError(f"--given {text}: expected MODALITY=PATH, as in video=clip.mp4")
-    return modality, Path(path)
+def _parse_given(texts: Sequence[str]) -> Mapping[str, Path]:
+    files: dict[str, Path] = {}
+    for text in texts:
+        modality, equals, path = text.partition("=")
+        if not (modality and equals and path):
+            raise UsageError(f"--given {text}: expected MODALITY=PATH, as in video=clip.mp4")
+        if modality in files:
+            raise UsageError(f"--given {modality}: given twice, {files[modality]} and {path}")
+        files[modality] = Path(path)
+    return files
 
 
 def _parse_shard(text: str | None) -> tuple[int, int] | None:

@@ -1,9 +1,11 @@
 """From a recipe to its data: clips of exactly the shapes that the recipe's models take."""
 
 import inspect
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import replace
 from typing import Any, Protocol, Self
+
+from torch import Tensor
 
 from mmdisco_cli.data.bank import Dataset
 from mmdisco_cli.diffusion.backbone import ModalityPlan, Request
@@ -42,13 +44,21 @@ def open_dataset(
     except (ImportError, AttributeError) as error:
         raise PluginError(f"{recipe.data.name!r} cannot be imported: {error}") from error
     wishes = {"modalities": tuple(plans), "progress": progress, **_sound(plans)}
-    dataset: SplitDataset = build(recipe.data.options, snapped(request, plans), **_taken(build, wishes))
+    try:
+        dataset: SplitDataset = build(recipe.data.options, snapped(request, plans), **_taken(build, wishes))
+    except KeyError as error:
+        if not set(error.args[:1]) & plans.keys():
+            raise
+        raise _lacking(error.args[:1]) from error
     return dataset
 
 
 def check_shapes(dataset: Dataset, plans: Mapping[str, ModalityPlan]) -> None:
-    """Raise UsageError where the data set's first clip has not the shapes that the models take."""
-    for modality, media in dataset.media(range(1), tuple(plans)).items():
+    """Raise UsageError where the data set's first clip has not the modalities and shapes that the models take."""
+    clip = {modality: media for modality in plans for media in _first(dataset, modality)}
+    if absent := [modality for modality in plans if modality not in clip]:
+        raise _lacking(absent)
+    for modality, media in clip.items():
         made, wanted = tuple(media.shape[1:]), plans[modality].media_shape
         if made != wanted:
             raise UsageError(f"request: the data's {modality} is {made}, but the model takes {wanted}")
@@ -61,6 +71,21 @@ def snapped(request: Request, plans: Mapping[str, ModalityPlan]) -> Request:
             _, frames, height, width = plan.media_shape
             return replace(request, frames=frames, fps=plan.rate, height=height, width=width)
     return request
+
+
+def _first(dataset: Dataset, modality: str) -> list[Tensor]:
+    """Return the media (1, ...) of the first clip, none where the data set does not know the modality."""
+    try:
+        media = dataset.media(range(1), (modality,))
+    except KeyError as error:
+        if error.args[:1] != (modality,):
+            raise
+        return []
+    return [media[modality]] if modality in media else []
+
+
+def _lacking(modalities: Iterable[str]) -> UsageError:
+    return UsageError(f"data: has no {' and no '.join(modalities)}, which the recipe's backbones make")
 
 
 def _sound(plans: Mapping[str, ModalityPlan]) -> dict[str, int]:

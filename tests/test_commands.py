@@ -1,0 +1,63 @@
+"""What a command was given: wrong files and values end in one line that names them."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+from mmdisco_cli import app
+
+SAMPLE = ("sample", "--recipe", "gaussians")
+ASSETS = Path(__file__).parent / "assets"
+MOST = 2**63 - 1
+
+
+@pytest.fixture
+def fail(capsys, tmp_path, monkeypatch):
+    """Run a command in an empty folder that holds `latin1.txt`; return its code and its one line of error."""
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "latin1.txt").write_bytes("summary: \u00e9t\u00e9".encode("latin-1"))
+
+    def fail(*arguments: str) -> tuple[int, str]:
+        code = app.run(arguments)
+        shown = capsys.readouterr()
+        assert shown.out == ""
+        (line,) = shown.err.splitlines()
+        return code, line
+
+    return fail
+
+
+def test_files_that_are_no_text(fail):
+    assert fail(*SAMPLE, "--prompts", "latin1.txt") == (4, "error: latin1.txt: is not UTF-8 text")
+    assert fail("recipes", "cat", "latin1.txt") == (2, "error: latin1.txt: is not UTF-8 text")
+    assert fail("train", "--recipe", "latin1.txt") == (2, "error: latin1.txt: is not UTF-8 text")
+
+
+def test_a_modality_given_twice(fail):
+    assert fail(*SAMPLE, "--given", "x=a.mp4", "--given", "x=b.mp4") == (
+        2, "error: --given x: given twice, a.mp4 and b.mp4"
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize("option", ["--n", "--seed", "--batch-size"])
+def test_numbers_beyond_all_that_is_counted(fail, option):
+    code, line = fail(*SAMPLE, option, str(MOST + 1))
+    assert code == 2
+    assert line.startswith(f"error: Invalid value for '{option}'")
+    assert str(MOST) in line
+
+
+@pytest.mark.parametrize(
+    ("recipe", "data", "lacked"),
+    [
+        ("gaussians", ["data.name=bounce"], "x and no y"),
+        ("gaussians", ["data.name=clips", f"data.path={json.dumps(str(ASSETS))}"], "x"),
+        ("bounce-audio", ["data.name=gaussians"], "audio"),
+    ],
+)
+def test_data_without_a_modality_of_the_recipe(fail, recipe, data, lacked):
+    overrides = [argument for text in data for argument in ("--set", text)]
+    assert fail("train", "--recipe", recipe, *overrides, "--dry-run") == (
+        2, f"error: data: has no {lacked}, which the recipe's backbones make"
+    )  # fmt: skip
