@@ -13,7 +13,7 @@ from mmdisco_cli.errors import Unread
 def result(text: str) -> None:
     """Print one line of the result, such as a path; raise Unread where nobody reads it."""
     try:
-        print(text, flush=True)
+        _print(text)
     except BrokenPipeError as error:
         # What is left in the buffer is for nobody: without this the interpreter would complain of it at its end.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
@@ -22,7 +22,17 @@ def result(text: str) -> None:
 
 def record(values: Mapping[str, Any]) -> None:
     """Print one JSON object on a line of the result; numbers that JSON does not have become null."""
-    result(json.dumps(_as_json(values), ensure_ascii=False, allow_nan=False))
+    text = json.dumps(_as_json(values), ensure_ascii=False, allow_nan=False)
+    # Bytes of a file name that are no UTF-8 become what JSON escapes them to, as in manifest.jsonl.
+    result(text.encode(errors="backslashreplace").decode())
+
+
+def _print(text: str) -> None:
+    try:
+        print(text, flush=True)
+    except UnicodeEncodeError:  # a path need not be UTF-8: its bytes are what opens it
+        sys.stdout.buffer.write(os.fsencode(f"{text}\n"))
+        sys.stdout.flush()
 
 
 def _as_json(value: Any) -> Any:

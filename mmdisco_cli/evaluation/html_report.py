@@ -18,6 +18,7 @@ from mmdisco_cli.page.charts import NONE, curve_panel, dots_panel, figure_html, 
 from mmdisco_cli.page.embedding import embedded
 from mmdisco_cli.page.naming import heading, spelt
 from mmdisco_cli.page.shell import document
+from mmdisco_cli.sampling.manifest import ESCAPED
 
 REPORT_FILE = "report.html"
 DIGITS = 16
@@ -63,7 +64,7 @@ def write_report(path: Path, content: Mapping[str, Any], report: Report) -> Path
     )
     with replacing(path) as part:
         page = document(title, "".join(sections), alone=True)
-        part.write_text(page, encoding="utf-8", errors="backslashreplace")
+        part.write_text(page, encoding="utf-8", errors=ESCAPED)
     return path
 
 

@@ -15,6 +15,7 @@ from rich.text import Text
 
 from mmdisco_cli.data.media import replacing
 from mmdisco_cli.errors import DataError
+from mmdisco_cli.sampling.manifest import ESCAPED
 
 if TYPE_CHECKING:
     from mmdisco_cli.evaluation.scoring import ScoredClip
@@ -56,15 +57,6 @@ def number(value: float, digits: int = 4) -> str:
     return f"{value:.{digits}f}" if value == value else "-"
 
 
-def readable(value: Any) -> Any:
-    r"""Return a value with those bytes of file names escaped that are no text, as in caf\udce9.mp4."""
-    if isinstance(value, str):
-        return value.encode("utf-8", "backslashreplace").decode()
-    if isinstance(value, Mapping):
-        return {key: readable(item) for key, item in value.items()}
-    return [readable(item) for item in value] if isinstance(value, list | tuple) else value
-
-
 def make_directory(directory: Path) -> None:
     """Make the directory of a report; raise DataError where it cannot be made."""
     try:
@@ -75,6 +67,7 @@ def make_directory(directory: Path) -> None:
 
 def write_json(path: Path, content: Mapping[str, Any]) -> Path:
     """Write an object as JSON, whole or not at all."""
+    text = json.dumps(content, indent=1, ensure_ascii=False) + "\n"
     with replacing(path) as part:
-        part.write_text(json.dumps(content, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+        part.write_text(text, encoding="utf-8", errors=ESCAPED)
     return path

@@ -13,7 +13,7 @@ from mmdisco_cli import console
 from mmdisco_cli.commands.options import EvalOptions
 from mmdisco_cli.errors import UsageError, did_you_mean
 from mmdisco_cli.evaluation.html_report import REPORT_FILE, write_report
-from mmdisco_cli.evaluation.report import METRICS_FILE, Report, make_directory, readable, write_json
+from mmdisco_cli.evaluation.report import METRICS_FILE, Report, make_directory, write_json
 from mmdisco_cli.recipe_schema import Recipe
 from mmdisco_cli.training.distribution import Ranks, joined_ranks
 
@@ -66,7 +66,7 @@ def evaluate(recipe: Recipe | None, options: EvalOptions) -> None:
     with joined_ranks(torch.device("cpu")) as ranks:
         report = _measured(module, recipe, options, ranks)
         if report is not None:
-            _show(readable(as_json(recipe, name, report, options.metrics)), report, options)
+            _show(as_json(recipe, name, report, options.metrics), report, options)
 
 
 def _measured(module: Any, recipe: Recipe | None, options: EvalOptions, ranks: Ranks) -> Report | None:

@@ -10,7 +10,8 @@ from typing import Any
 
 from mmdisco_cli.data.media import replacing
 from mmdisco_cli.errors import DataError, UsageError
-from mmdisco_cli.evaluation.report import align, readable
+from mmdisco_cli.evaluation.report import align
+from mmdisco_cli.sampling.manifest import ESCAPED
 
 NONE = "-"
 
@@ -34,9 +35,9 @@ def tabulate(
 
 def write_lines(path: Path, rows: Iterable[Mapping[str, Any]]) -> Path:
     """Write objects as JSON, one a line, whole or not at all."""
-    text = "".join(json.dumps(readable(row), ensure_ascii=False) + "\n" for row in rows)
+    text = "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows)
     with replacing(path) as part:
-        part.write_text(text, encoding="utf-8")
+        part.write_text(text, encoding="utf-8", errors=ESCAPED)
     return path
 
 
@@ -46,7 +47,7 @@ def write_rows(path: Path, rows: Sequence[Mapping[str, Any]]) -> Path:
     What an earlier run left there in the other format goes: it would be taken for this one's.
     """
     write = _write_parquet if path.suffix == ".parquet" else _write_csv
-    write(path, [readable(row) for row in rows])
+    write(path, [{name: _as_text(value) for name, value in row.items()} for row in rows])
     for other in ("csv", "parquet"):
         if path.suffix != f".{other}":
             path.with_suffix(f".{other}").unlink(missing_ok=True)
@@ -65,6 +66,11 @@ def _write_parquet(path: Path, rows: Sequence[Mapping[str, Any]]) -> None:
     table, parquet = import_module("pyarrow").Table, import_module("pyarrow.parquet")
     with replacing(path) as part:
         parquet.write_table(table.from_pylist(rows), part)
+
+
+def _as_text(value: Any) -> Any:
+    r"""Return a value with those bytes of a file name escaped that are no UTF-8, as in caf\udce9.mp4."""
+    return value.encode(errors=ESCAPED).decode() if isinstance(value, str) else value
 
 
 def read_parquet(path: Path) -> list[Mapping[str, Any]]:

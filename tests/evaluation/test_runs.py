@@ -4,6 +4,7 @@ Which clips belong together, what few of them can tell, and that nothing is comp
 """
 
 import csv
+import io
 import json
 import os
 import re
@@ -227,7 +228,8 @@ def test_a_file_name_that_is_no_text_is_escaped_wherever_it_is_told(capsys, monk
     monkeypatch.setattr(console, "warn", lambda text: None)
     arguments = ("--samples", "films", "--max-bad", "0.5")
     found, _ = evaluated(capsys, *arguments)
-    assert [bad["path"] for bad in found["protocol"]["unusable"]] == [f"films/{told}.mp4"]
+    # JSON has an escape for such bytes, by which they read back as they were.
+    assert [bad["path"] for bad in found["protocol"]["unusable"]] == [f"films/{name}.mp4"]
     assert json.loads(Path("runs/eval/metrics.json").read_text(encoding="utf-8")) == found
     assert [row["name"] for row in rows_of("runs/eval/clips.csv")] == [f"{told}/{told}.mp4"]
     assert f"samples · {told}/{told}.mp4" in Path("runs/eval/report.html").read_text(encoding="utf-8")
@@ -235,6 +237,17 @@ def test_a_file_name_that_is_no_text_is_escaped_wherever_it_is_told(capsys, monk
     if find_spec("pyarrow"):
         evaluated(capsys, *arguments, "--rows", "parquet")
         assert read_clips(Path("runs/eval")).keys() == {f"{told}/{told}.mp4"}
+
+
+def test_a_path_that_is_no_text_is_printed_as_the_bytes_that_open_it(monkeypatch):
+    stream = io.TextIOWrapper(io.BytesIO(), encoding="utf-8")
+    monkeypatch.setattr("sys.stdout", stream)
+    console.result("before")
+    console.result(os.fsdecode(b"caf\xe9.mp4"))
+    console.record({"path": os.fsdecode(b"caf\xe9.mp4"), "prompt": "café"})
+    written = stream.buffer.getvalue().splitlines()
+    assert written[:2] == [b"before", b"caf\xe9.mp4"]
+    assert json.loads(written[2].decode()) == {"path": os.fsdecode(b"caf\xe9.mp4"), "prompt": "café"}
 
 
 @pytest.mark.parametrize(
