@@ -21,13 +21,13 @@ def by_row(layers: Iterable[nn.Module], x: Tensor) -> Tensor:
     return y.to(x.dtype)
 
 
-def among_others(layer: nn.Conv1d, x: Tensor) -> Tensor:
+def among_others(convolve: nn.Module, x: Tensor) -> Tensor:
     """Convolve (B, C, T) so that a sample on its own becomes the bits that it becomes in a batch.
 
     On the CPU torch sums a small batch of one in another order than oneDNN does all others.
     """
     alone = len(x) == 1 and x.device.type == "cpu"
-    mapped: Tensor = layer(x.repeat(2, 1, 1))[:1] if alone else layer(x)
+    mapped: Tensor = convolve(x.repeat(2, 1, 1))[:1] if alone else convolve(x)
     return mapped
 
 

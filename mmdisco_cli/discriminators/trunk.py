@@ -48,16 +48,11 @@ class Trunk(nn.Module):
         for m, layer in self.prompt.items():
             if pooled and m in pooled:
                 level = level + by_row([layer], pooled[m])
-        views = [self._view(m, to_steps(x[m], self.steps)) for m in x]
+        steps = {m: to_steps(x[m], self.steps).transpose(1, 2) for m in x}
+        views = [among_others(self.embed[m], steps[m]).transpose(1, 2) for m in x]
         tokens = torch.stack(views).sum(0) + self.position
         modulation = by_row(self.modulate, level).unflatten(1, (6, -1))
         for nearby, block in zip(self.nearby, self.blocks, strict=True):
             tokens = block(tokens + nearby(tokens.transpose(1, 2)).transpose(1, 2), modulation)
         shift, scale = by_row(self.modulate_out, level)[:, None].chunk(2, dim=-1)
         return modulated_norm(tokens, shift, scale), level
-
-    def _view(self, modality: str, steps: Tensor) -> Tensor:
-        """Map what one modality does in each step, (B, steps, values), to (B, steps, width)."""
-        layer = self.embed[modality]
-        assert isinstance(layer, nn.Conv1d)
-        return among_others(layer, steps.transpose(1, 2)).transpose(1, 2)
