@@ -27,9 +27,14 @@ def features_of(video: Tensor, sound: Tensor) -> dict[str, Tensor]:
     return features_from(pooled(video), sound)
 
 
-def features_from(small: Tensor, sound: Tensor) -> dict[str, Tensor]:
-    """Return the feature vectors of a clip whose pictures are pooled already, (T, 3, 8, 8)."""
+def features_from(small: Tensor, sound: Tensor, per_step: Tensor | None = None) -> dict[str, Tensor]:
+    """Return the feature vectors of a clip whose pictures are pooled already, (T, 3, 8, 8).
+
+    `per_step` (T - 1,) multiplies what changes from picture to picture, where these do not lie one step apart.
+    """
     steps = small.diff(dim=0).abs() if len(small) > 1 else torch.zeros_like(small)
+    if per_step is not None and len(small) > 1:
+        steps = steps * per_step[:, None, None, None]
     return {
         "kd_logmel": _moments(log_mel(sound).T),
         "kd_frames": _moments(small.flatten(1)),

@@ -32,7 +32,7 @@ def flags_of(watched: Watched) -> list[str]:
         "clipped": facts["clipped"] > CLIPPED,
         "gap": max(ends) > GAP,
         "uneven": facts["varies"],
-        "slow": facts["fps"] * facts["frame"] < 0.95,
+        "slow": facts["slow"],
     }
     return [flag for flag in FLAGS if found[flag]]
 

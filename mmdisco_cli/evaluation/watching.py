@@ -2,7 +2,6 @@
 
 import hashlib
 import json
-from collections.abc import Iterator
 from dataclasses import dataclass
 from fractions import Fraction
 from itertools import pairwise
@@ -21,20 +20,24 @@ from mmdisco_cli.errors import DataError
 from mmdisco_cli.evaluation.features import NAMES, SAMPLE_RATE, features_from, pooled
 from mmdisco_cli.evaluation.motion import Grey, flow_length
 from mmdisco_cli.evaluation.onsets import ONSET_RATE, onset_envelope, onset_times
+from mmdisco_cli.evaluation.picking import Colour, spaced
 
-VERSION = 3
+VERSION = 4
 """To be raised with every change of what is measured here: it names what is cached."""
+SLOW = 0.95
+"""Share of the analysed rate below which pictures are too few for it."""
 FULL = 0.999
 """Samples at least this large count as clipped."""
 Floats = npt.NDArray[np.float64]
-Colour = npt.NDArray[np.uint8]
 
 
 @dataclass(frozen=True)
 class Analysis:
     """The pictures that motion is measured on: length of their shorter side, and how many a second; None: the file's.
 
-    Flow is in pixels and peaks lie a frame apart, so that scores of clips that differ in either do not compare.
+    Flow is in pixels and peaks lie a frame apart, so that scores of clips that differ in either do not compare. Of a
+    file whose rate is no multiple of `fps` those pictures are taken that lie nearest to it and evenly, and flow is told
+    per 1 / `fps` whatever lies between them.
     """
 
     height: int | None = 128
@@ -50,7 +53,8 @@ class Analysis:
 class Watched:
     """What was found in one clip; times are in seconds from the start of its earlier stream.
 
-    `motion[i]` is the flow from picture i - 1 to i, shown at `times[i]`, on pictures that are `frame` seconds apart.
+    `motion[i]` is the flow from picture i - 1 to i, shown at `times[i]`. A match lies within `frame` seconds: what is
+    from picture to picture, but never less than the analysis asks for.
     `facts` holds numbers that JSON can hold.
     """
 
@@ -65,7 +69,7 @@ class Watched:
 
     @property
     def frame(self) -> float:
-        """Return the seconds from one analysed picture to the next."""
+        """Return within how many seconds an onset meets a peak: those from one picture to the next."""
         return float(self.facts["frame"])
 
     @property
@@ -106,10 +110,11 @@ def watch(path: Path, analysis: Analysis, digest: str) -> Watched:
         "rms_db": round(10 * float(sound.square().mean().clamp_min(1e-10).log10()), 2),
         "clipped": round(float((sound.abs() >= FULL).double().mean()), 6),
     }
+    heard_anew = resample(sound[None], rate, SAMPLE_RATE)
     return Watched(
         digest, facts, pictures.times, pictures.motion,
         np.array(onset_times(envelope, ONSET_RATE)) + start, np.array(onset_times(own, rate)) + start,
-        envelope.double().numpy(), features_from(pictures.small, resample(sound[None], rate, SAMPLE_RATE)),
+        envelope.double().numpy(), features_from(pictures.small, heard_anew, pictures.per_step),
     )  # fmt: skip
 
 
@@ -142,28 +147,32 @@ class _Pictures:
     times: Floats
     motion: Floats
     small: Tensor
+    per_step: Tensor
 
 
 def _pictures(info: MediaInfo, span: Span, analysis: Analysis) -> _Pictures:
     stamps: list[Fraction] = []
-    times: list[float] = []
     motion: list[float] = []
     small: list[Tensor] = []
     before: Grey | None = None
     low = high = size = None
-    for time, picture in sampled(walk_pictures(info), span, analysis.fps, stamps):
+    shown: list[Fraction] = []
+    scales: list[float] = []
+    for time, picture in spaced(walk_pictures(info), span, analysis.fps, stamps):
         grey = _grey(picture, analysis.height)
-        motion.append(0.0 if before is None else flow_length(before, grey))
+        if before is not None:
+            scales.append(_per_step(time - shown[-1], analysis.fps))
+        motion.append(0.0 if before is None else flow_length(before, grey) * scales[-1])
         low = grey if low is None else np.minimum(low, grey)
         high = grey if high is None else np.maximum(high, grey)
         small.append(_small(picture))
-        times.append(float(time))
+        shown.append(time)
         before, size = grey, picture.shape[:2]
     if low is None or high is None or size is None:
         raise DataError(f"{info.path}: no picture can be decoded")
     if len(motion) > 1:
         motion[0] = motion[1]
-    own = _rate(stamps, span)
+    own, times = _rate(stamps, span), [float(time) for time in shown]
     if analysis.fps is None and info.rate and _is_even(stamps, info.rate):
         # Stamps of Matroska are whole milliseconds; pictures that come evenly are timed by the rate, as everybody does.
         own = float(info.rate)
@@ -175,34 +184,11 @@ def _pictures(info: MediaInfo, span: Span, analysis: Analysis) -> _Pictures:
         "varies": _varies(stamps),
         "height": size[0],
         "width": size[1],
-        "frame": float(1 / analysis.fps) if analysis.fps else 1 / own,
+        "frame": float(max(1 / analysis.fps, _usual_gap(shown))) if analysis.fps else 1 / own,
+        "slow": bool(analysis.fps) and own < SLOW * float(analysis.fps or 0),
         "range": int((high - low).max()),
     }
-    return _Pictures(facts, np.array(times), np.array(motion), torch.stack(small))
-
-
-def sampled(
-    walk: Iterator[tuple[Fraction, Colour]], span: Span, fps: Fraction | None, stamps: list[Fraction]
-) -> Iterator[tuple[Fraction, Colour]]:
-    """Yield what is shown at each of the times, or every picture at its own; note the stamps of all that pass."""
-    shown: Colour | None = None
-    count = 0
-    for time, picture in walk:
-        stamps.append(time)
-        if fps is None:
-            yield time, picture
-            continue
-        # A stamp that is late by rounding alone, as Matroska's milliseconds are, is not late.
-        while shown is not None and time > span.start + count / fps + HALF_MILLISECOND:
-            yield span.start + count / fps, shown
-            count += 1
-        shown = picture
-    if fps is not None and shown is not None:
-        for k in range(count, max(count + (count == 0), round((span.stop - span.start) * fps))):
-            yield span.start + k / fps, shown
-
-
-HALF_MILLISECOND = Fraction(1, 2000)
+    return _Pictures(facts, np.array(times), np.array(motion), torch.stack(small), torch.tensor(scales))
 
 
 def _grey(picture: Colour, height: int | None) -> Grey:
@@ -226,6 +212,16 @@ def _rate(stamps: list[Fraction], span: Span) -> float:
     if len(stamps) > 1 and stamps[-1] > stamps[0]:
         return float((len(stamps) - 1) / (stamps[-1] - stamps[0]))
     return float(1 / (span.stop - span.start)) if span.stop > span.start else 1.0
+
+
+def _per_step(gap: Fraction, fps: Fraction | None) -> float:
+    """Return what a change over a gap is times in 1 / fps; two pictures that are shown at once have no gap."""
+    return float(1 / (fps * gap)) if fps and gap > 0 else 1.0
+
+
+def _usual_gap(shown: list[Fraction]) -> Fraction:
+    gaps = sorted(b - a for a, b in pairwise(shown))
+    return gaps[len(gaps) // 2] if gaps else Fraction(0)
 
 
 def _is_even(stamps: list[Fraction], rate: Fraction) -> bool:

@@ -6,17 +6,21 @@ import re
 from fractions import Fraction
 from pathlib import Path
 
+import cv2
 import numpy as np
 import pytest
 import torch
 from media_recorder import flat, pulse, record
 
 from mmdisco_cli.app import run as mmdisco
-from mmdisco_cli.data.media import write_mp4
+from mmdisco_cli.data.media import Span, write_mp4
 from mmdisco_cli.errors import DataError, ExitCode
+from mmdisco_cli.evaluation.alignment import peaks_of
+from mmdisco_cli.evaluation.av_align import matched
 from mmdisco_cli.evaluation.cache import Cache
 from mmdisco_cli.evaluation.clip_sets import list_clips, watch_all
 from mmdisco_cli.evaluation.health import flags_of, gap_of, health_of
+from mmdisco_cli.evaluation.picking import spaced
 from mmdisco_cli.evaluation.watching import Analysis, digest_of, pack, unpack, watch
 from mmdisco_cli.training.distribution import Ranks
 
@@ -49,11 +53,54 @@ def test_pictures_are_taken_at_their_times_whatever_the_rate(tmp_path):
     for fps in (10, 25, 30):
         path = record(tmp_path / f"{fps}.mp4", jumping(fps, 2, [0.5, 1.2]), noise(2.0))
         found = seen(path)
-        # The recorder shows its last picture for a tenth of a second.
-        assert len(found.times) in (20, 21)
-        assert found.times[1] - found.times[0] == pytest.approx(0.1)
+        # The recorder shows its last picture for a tenth of a second; of 25 a second every third is taken.
+        assert len(found.times) in ((17, 18) if fps == 25 else (20, 21))
+        assert found.times[1] - found.times[0] == pytest.approx(0.12 if fps == 25 else 0.1)
         moving = [float(found.times[i]) for i in np.nonzero(found.motion > 0.2)[0] if i]
         assert moving == pytest.approx([0.5, 1.2], abs=0.11)
+
+
+def panned(folder, fps, at):
+    """Record what moves by 40 pixels a second, and by 5 more at each of the given times."""
+    grain = cv2.GaussianBlur(np.random.default_rng(0).random((64, 400, 3)), (0, 0), 3)
+    scene = np.uint8(255 * (grain - grain.min()) / (grain.max() - grain.min()))
+    pictures = []
+    for k in range(int(2.4 * fps)):
+        place = 40 * k / fps + sum(2.5 * (1 + np.tanh((k / fps - time) / 0.05)) for time in at)
+        pictures.append((k / fps, cv2.warpAffine(scene, np.float32([[1, 0, -place], [0, 1, 0]]), (96, 64))))
+    return record(folder / f"{fps}-{len(at)}.mp4", pictures, noise(2.4))
+
+
+@pytest.mark.parametrize("fps", [5, 8, 12, 15, 16, 20, 24, 25, 30])
+def test_steady_motion_is_steady_and_as_large_at_any_rate(fps, tmp_path):
+    motion = seen(panned(tmp_path, fps, ()), Analysis(64)).motion
+    assert motion.min() == pytest.approx(4, rel=0.08)
+    assert motion.max() == pytest.approx(4, rel=0.08)
+
+
+@pytest.mark.parametrize("fps", [8, 10, 12, 15, 16, 24, 25, 30])
+def test_motion_peaks_where_something_happens_at_any_rate(fps, tmp_path):
+    moments = [0.56, 1.17, 1.88]
+    found = seen(panned(tmp_path, fps, moments), Analysis(64))
+    peaks = peaks_of(found, "tempotokens-2025").seen
+    assert matched(moments, peaks, found.frame, once=True) == 3
+    # Flow is not steady to the last digit: of its own pictures too one or two stand out.
+    assert len(peaks) <= 5
+
+
+@pytest.mark.parametrize(
+    ("fps", "step"), [("10", 1), ("20", 2), ("30", 3), ("60", 6), ("30000/1001", 3), ("24000/1001", 2), ("25", 3),
+                      ("15", 2), ("16", 2), ("12", 1), ("8", 1), ("5", 1)]
+)  # fmt: skip
+@pytest.mark.parametrize("milliseconds", [False, True])
+def test_every_so_many_pictures_are_taken_whole_steps_apart(fps, step, milliseconds):
+    rate = Fraction(fps)
+    stamps = [Fraction(round(1000 * k / rate), 1000) if milliseconds else k / rate for k in range(int(3 * rate))]
+    span, passed = Span(Fraction(0), stamps[-1] + 1 / rate), []
+    found = [time for time, _ in spaced(((time, flat(0)) for time in stamps), span, Fraction(10), passed)]
+    assert passed == stamps
+    assert found == stamps[::step][: len(found)]
+    assert len(found) >= len(stamps[::step]) - 1
 
 
 def test_uneven_pictures_and_late_streams(tmp_path):
@@ -169,7 +216,10 @@ def test_folders_are_compared_without_a_recipe(capsys, tmp_path):
 
 def test_a_clip_slower_than_the_analysis_says_so(tmp_path):
     path = record(tmp_path / "slow.mp4", jumping(5, 2, [1.0]), noise(2.0))
-    assert "slow" in flags_of(seen(path))
+    found = seen(path)
+    assert "slow" in flags_of(found)
+    # Its own pictures are taken, none twice, and a frame is what lies between them.
+    assert (len(found.times), found.frame) == (10, pytest.approx(0.2))
     assert "slow" not in flags_of(seen(path, Analysis(32, Fraction(5))))
 
 

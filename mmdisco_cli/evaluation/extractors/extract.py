@@ -19,7 +19,7 @@ from mmdisco_cli.evaluation.cache import Cache
 from mmdisco_cli.evaluation.clip_sets import LISTED, ClipSet, Seen
 from mmdisco_cli.evaluation.extractors.contract import Extractor, Film, Pictures, Sound
 from mmdisco_cli.evaluation.extractors.options import ExtractorOptions
-from mmdisco_cli.evaluation.watching import sampled
+from mmdisco_cli.evaluation.picking import sampled
 from mmdisco_cli.plugins import load_registry
 from mmdisco_cli.progress import progress
 from mmdisco_cli.training.distribution import Ranks
