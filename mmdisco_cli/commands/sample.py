@@ -1,5 +1,6 @@
 """`mmdisco sample`."""
 
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -129,10 +130,11 @@ def _parse_given(texts: Sequence[str]) -> Mapping[str, Path]:
 def _parse_shard(text: str | None) -> tuple[int, int] | None:
     if text is None:
         return None
-    index, _, count = text.partition("/")
-    if not (index.isdecimal() and count.isdecimal() and int(index) < int(count)):
+    numbers = re.fullmatch(r"([0-9]{1,18})/([0-9]{1,18})", text)
+    index, count = map(int, numbers.groups()) if numbers else (0, 0)
+    if index >= count:
         raise UsageError(f"--shard {text}: expected I/N with 0 <= I < N, as in 0/4")
-    return int(index), int(count)
+    return index, count
 
 
 def _parse_dtype(text: str | None) -> str | None:
