@@ -1,6 +1,7 @@
 """`--given`: real media that some modalities are held at, read in the very shape that the models make."""
 
 import hashlib
+import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
@@ -34,7 +35,7 @@ class Source:
         """Return what changes with the files' names or bytes."""
         whole = hashlib.sha256()
         for file in self.files:
-            whole.update(file.name.encode() + b"\0" + hashlib.sha256(_bytes(file)).digest())
+            whole.update(os.fsencode(file.name) + b"\0" + hashlib.sha256(_bytes(file)).digest())
         return whole.hexdigest()[:16]
 
 

@@ -203,11 +203,12 @@ def test_a_sample_that_is_not_finite_is_refused_by_its_number(tiny: Path, alone:
     assert [path.name for path in Path("out").iterdir()] == ["settings.json"]
 
 
-def test_a_folder_whose_name_is_no_utf_8_is_filled_like_any_other(tiny: Path) -> None:
+def test_names_that_are_no_utf_8_are_like_any_other(tiny: Path) -> None:
     out = os.fsdecode(b"\xff out")
     make(tiny, out, n=1)
     assert 'src="00000-seed0.mp4"' in Path(out, "index.html").read_text(encoding="utf-8")
-    given = {"video": Path(out, "00000-seed0.mp4")}
+    given = {"video": Path(out, os.fsdecode(b"\xfe.mp4"))}
+    os.replace(Path(out, "00000-seed0.mp4"), given["video"])
     rows = make(tiny, "given", n=1, given=given)
     assert complete_rows(Path("given")) == rows
     assert rows[0]["given"] == {"video": str(given["video"])}
