@@ -1,7 +1,9 @@
 """The conformance kit passes an honest backbone and names the first broken promise of any other."""
 
 import contextlib
+import itertools
 import socket
+import subprocess
 from dataclasses import dataclass, replace
 
 import pytest
@@ -57,8 +59,11 @@ def louder(levels: Levels) -> Levels:
     return Levels(levels.t, levels.alpha + 10 * grown, 1 + grown)
 
 
+DRAWS = itertools.count()
+
+
 def drawn(x):
-    return x + torch.randn_like(x)
+    return x + torch.randn(x.shape, generator=torch.Generator().manual_seed(next(DRAWS)))
 
 
 def of_the_batch(u):
@@ -69,6 +74,33 @@ def ask_the_network(x):
     with contextlib.suppress(OSError):
         socket.getaddrinfo("example.invalid", 80)
     return x
+
+
+def start_a_process(x):
+    with contextlib.suppress(OSError):
+        subprocess.run(["true"], check=False)
+    return x
+
+
+def no_negatives(tone, prompts, negatives):
+    if negatives is not None:
+        raise NotImplementedError("negative prompts")
+    return Tone.encode_prompt(tone, prompts, None, None)
+
+
+def beside(tone, prompts):
+    condition = Tone.encode_prompt(tone, prompts, None, None)
+    return replace(condition, positive=condition.positive + len(prompts))
+
+
+def pooled_beside(tone, prompts):
+    condition = Tone.encode_prompt(tone, prompts, None, None)
+    return replace(condition, pooled=condition.pooled + len(prompts))
+
+
+def flow_levels(levels):
+    """Return other levels under the same times."""
+    return levels._replace(alpha=1 - levels.t / levels.t.max(), sigma=levels.t / levels.t.max())
 
 
 def longer_negative(tone, prompts):
@@ -102,7 +134,11 @@ def test_an_honest_backbone_passes():
         ("predict", lambda self, x, t, c, plan: x * t.mul_(2)[:, None, None], "the caller's audio times were written"),
         ("predict", lambda self, x, t, c, plan: x[:, :1], r"predict gives \(2, 1, 5\), not \(2, 2, 5\)"),
         ("predict", lambda self, x, t, c, plan: x / 0, "values that are not finite"),
-        ("predict", lambda self, x, t, c, plan: x + torch.randn_like(x), "two answers to one question"),
+        ("predict", lambda self, x, t, c, plan: drawn(x), "two answers to one question"),
+        ("predict", lambda self, x, t, c, plan: x + torch.randn_like(x), "global generator was drawn from"),
+        ("predict", lambda self, x, t, c, plan: torch.manual_seed(0) and x, "global generator was drawn from, or seed"),
+        ("predict", lambda self, x, t, c, plan: x.bfloat16(), r"predict gives torch\.bfloat16, not torch\.float32"),
+        ("predict", lambda self, x, t, c, plan: start_a_process(x), r"was asked for: subprocess\.Popen"),
         ("predict", lambda self, x, t, c, plan: x * t[0], "sample 1 is predicted otherwise alone"),
         ("predict", lambda self, x, t, c, plan: x * torch.ones((), requires_grad=True), "builds a graph"),
         ("predict", lambda self, x, t, c, plan: x + c.zero_()[:, :, None], "the caller's audio condition were written"),
@@ -112,7 +148,16 @@ def test_an_honest_backbone_passes():
             lambda self, x, t, c, plan: x * (1 + (len(x) > 2)),
             "classifier-free guidance are predicted otherwise",
         ),
-        ("predict", lambda self, x, t, c, plan: ask_the_network(x), "the network was asked for: .*example.invalid"),
+        ("predict", lambda self, x, t, c, plan: ask_the_network(x), "was asked for: .*example.invalid"),
+        ("encode_prompt", lambda self, p, n, plan: no_negatives(self, p, n), "fails where negative prompts are given"),
+        ("encode_prompt", lambda self, p, n, plan: beside(self, p), "prompt 0 steers otherwise alone"),
+        ("encode_prompt", lambda self, p, n, plan: pooled_beside(self, p), "prompt 0 is pooled otherwise alone"),
+        ("levels_at", lambda self, u, plan: cosine().levels_at(u)._replace(t=0 * u), "levels_at: t names two levels"),
+        ("grid", lambda self, n, plan: flow_levels(cosine().grid(n)), "grid and levels_at differ in alpha"),
+        ("decode", lambda self, latent, plan: 255 * Tone.decode(self, latent, plan), r"far outside of \[-1, 1\]"),
+        ("decode", lambda self, latent, plan: Tone.decode(self, latent / latent.abs().max(), plan), "decoded other"),
+        ("encode", lambda self, media, plan: Tone.encode(self, media + media.mean(), plan), "encoded otherwise alone"),
+        ("encode", lambda self, media, plan: Tone.encode(self, media, plan).double(), "encode gives torch.float64"),
         ("encode_prompt", lambda self, p, n, plan: longer_negative(self, p), "negative condition cannot be stacked"),
         ("decode", lambda self, latent, plan: latent, r"decode gives \(2, 2, 5\), not \(2, 1, 10\)"),
         (

@@ -16,6 +16,7 @@ from mmdisco_cli.testing.contract import (
     check_media,
     check_own_guidance,
     check_predictions,
+    check_prompts,
 )
 from mmdisco_cli.testing.network import no_network
 from mmdisco_cli.testing.sampling import check_cfg, check_sampling
@@ -35,10 +36,11 @@ def check_backbone(
 ) -> None:
     """Check every promise of the contract on one sample for each prompt, with the network out of reach.
 
-    They are: shapes and layouts; levels that only ever get cleaner; predictions that depend on a sample's own x, t and
-    condition alone, under CFG or guidance of the model's own too; samples fixed by their seed, and untouched by a
-    guidance of weight 0; media and latents that become one another, the same each time; draws of the model's own that
-    follow a sample's key; nothing of the caller's written to; nothing fetched.
+    They are: shapes, layouts and float32; levels that only ever get cleaner, by one law in grid and training;
+    predictions that depend on a sample's own x, t and prompt alone, under CFG or guidance of the model's own too;
+    samples fixed by their seed, and untouched by a guidance of weight 0; media and latents made of one another, the
+    same each time and in any batch; draws of the model's own that follow a sample's key; nothing of the caller's
+    written to, nor torch's global generator; nothing fetched, nor any other process started.
 
     Raises:
         AssertionError: naming the first promise that is broken.
@@ -49,8 +51,9 @@ def check_backbone(
         check_description(base, request, len(prompts))
         check_levels(base, steps)
         check_predictions(base, len(prompts), tolerance)
+        check_prompts(base, prompts, tolerance)
         check_cfg(base, len(prompts), tolerance)
         check_own_guidance(base, len(prompts), tolerance)
         check_sampling(base, len(prompts), steps)
-        check_media(base, len(prompts))
+        check_media(base, len(prompts), tolerance)
         check_keys(base, len(prompts), tolerance)

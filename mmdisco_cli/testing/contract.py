@@ -1,6 +1,6 @@
 """What a backbone says of itself, its noise levels, its predictions, and its way to media and back."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 
 import torch
 
@@ -26,6 +26,7 @@ from mmdisco_cli.testing.expecting import (
     row_of,
     tensors_of,
     unchanged,
+    undrawn,
 )
 
 _AXES = {"audio": ((2,), (2, 3)), "video": ((4,), (4,))}
@@ -33,6 +34,10 @@ _AXES = {"audio": ((2,), (2, 3)), "video": ((4,), (4,))}
 Payloads = Mapping[str, Payload]
 SCALE = 3.0
 """The CFG scale that guidance is tried at."""
+DENSE, SLACK = 1025, 0.01
+"""Levels between which those of a grid must lie, and by how much they may miss."""
+LOUDEST = 16.0
+"""What no media in [-1, 1] reach, not even those of noise: they are pixels of 0 to 255, or whole numbers."""
 
 
 def check_description(base: Base, request: Request, batch: int) -> None:
@@ -65,6 +70,26 @@ def _check_layout(name: str, plan: ModalityPlan) -> None:
         expect(gap <= 1, f"{name}: {plan.media_shape[1]} steps at {plan.rate:g} Hz are not {plan.seconds:g} s")
 
 
+def check_prompts(base: Base, prompts: Sequence[str], tolerance: float) -> None:
+    """Expect a prompt to steer its own sample alone, whatever stands beside it, and negative ones to be taken."""
+    negatives = [f"no {prompt}" for prompt in prompts]
+    try:
+        base.backbone.encode_prompt(prompts, negatives, base.plan)
+    except Exception as error:
+        raise AssertionError(f"encode_prompt fails where negative prompts are given ({error})") from error
+    x, t = _question(base, len(prompts))
+    together = base.backbone.predict(x, t, {name: c.positive for name, c in base.conditions.items()}, base.plan)
+    for i, prompt in enumerate(prompts):
+        alone = base.backbone.encode_prompt([prompt], None, base.plan)
+        payloads = {name: condition.positive for name, condition in alone.items()}
+        found = base.backbone.predict(row(x, i), row(t, i), payloads, base.plan)
+        expect_close(found, row(together, i), tolerance, f"prompt {i} steers otherwise alone")
+        shown = {name: c.pooled for name, c in alone.items() if c.pooled is not None}
+        beside = {name: base.conditions[name].pooled for name in shown}
+        pooled = {name: value[i : i + 1] for name, value in beside.items() if value is not None}
+        expect_close(shown, pooled, tolerance, f"prompt {i} is pooled otherwise alone")
+
+
 def check_levels(base: Base, steps: int) -> None:
     """Expect levels that only ever get cleaner from u = 1 to u = 0, each sample's own."""
     u = torch.linspace(1, 0, steps + 1)
@@ -72,16 +97,33 @@ def check_levels(base: Base, steps: int) -> None:
     for name, grid in base.backbone.grid(steps, base.plan).items():
         _check_walk(grid, steps + 1, f"{name}: grid")
         _check_walk(drawn[name], steps + 1, f"{name}: levels_at")
+        _check_agreement(grid, base.backbone.levels_at(torch.linspace(1, 0, DENSE), base.plan)[name], name)
         for i in range(steps + 1):
             alone = base.backbone.levels_at(u[i : i + 1], base.plan)[name]
             same = all(torch.equal(one, many[i : i + 1]) for one, many in zip(alone, drawn[name], strict=True))
             expect(same, f"{name}: levels_at depends on the rest of the batch")
 
 
+def _check_agreement(grid: Levels, drawn: Levels, name: str) -> None:
+    """Expect one law of noise by native time, in the grid and in what training draws; the clean end may be added."""
+    order = drawn.t.argsort()
+    times = drawn.t[order]
+    for field in ("alpha", "sigma"):
+        law, walked = getattr(drawn, field)[order], getattr(grid, field)[:-1]
+        above = torch.searchsorted(times, grid.t[:-1].contiguous()).clamp(1, len(times) - 1)
+        low, high = law[above - 1], law[above]
+        inside = (grid.t[:-1] >= times[0]) & (grid.t[:-1] <= times[-1])
+        beyond = torch.maximum(torch.minimum(low, high) - walked, walked - torch.maximum(low, high))
+        worst = float(beyond[inside].max()) if bool(inside.any()) else 0.0
+        expect(worst <= SLACK, f"{name}: grid and levels_at differ in {field} at one native time (by {worst:.2g})")
+
+
 def _check_walk(levels: Levels, length: int, where: str) -> None:
     for field, value in levels._asdict().items():
         expect(value.shape == (length,), f"{where}: {field} is {tuple(value.shape)}, not ({length},)")
         expect(bool(value.isfinite().all()), f"{where}: {field} is not finite")
+    named = levels.t[:-1]  # a clean end may have the name of the level before it
+    expect(len(named.unique()) == len(named), f"{where}: t names two levels alike")
     expect(bool((levels.alpha.diff() >= 0).all()), f"{where}: alpha falls on the way from noise to data")
     expect(bool((levels.sigma.diff() <= 0).all()), f"{where}: sigma rises on the way from noise to data")
     rising = log_snr(levels.alpha, levels.sigma).diff() >= 0
@@ -133,7 +175,7 @@ def _check_answers(
     told = tuple(steering.values())
     out = unchanged(lambda: call(x, t, *told), tensors)
     expect_state(out, x, call.__name__)
-    expect_close(call(x, t, *told), out, 0.0, f"{call.__name__} gives two answers to one question")
+    expect_close(undrawn(lambda: call(x, t, *told)), out, 0.0, f"{call.__name__} gives two answers to one question")
     for i in range(len(next(iter(x.values())))):
         alone = call(row(x, i), row(t, i), *({m: row_of(p, i) for m, p in payloads.items()} for payloads in told))
         expect_close(alone, row(out, i), tolerance, f"sample {i} is {done} otherwise alone: each has its own t")
@@ -151,17 +193,27 @@ def _without_condition(base: Base, x: State, t: State) -> State:
         raise AssertionError(f"predict fails without a condition, as training asks ({error})") from error
 
 
-def check_media(base: Base, batch: int) -> None:
+def check_media(base: Base, batch: int, tolerance: float) -> None:
     """Expect latents to become media of the planned shape, and the reverse."""
     latents = noise({name: plan.latent_shape for name, plan in base.plan.modalities.items()}, batch)
     media = noise({name: plan.media_shape for name, plan in base.plan.modalities.items()}, batch)
     media = {name: value.clamp(-1, 1) for name, value in media.items()}
     shown = unchanged(lambda: base.backbone.decode(latents, base.plan), latents)
     expect_state(shown, media, "decode")
-    expect_close(base.backbone.decode(latents, base.plan), shown, 0.0, "decode gives two answers to one question")
+    for name, value in shown.items():
+        loudest = float(value.abs().max())
+        expect(name not in _AXES or loudest <= LOUDEST, f"{name}: decode gives {loudest:.3g}, far outside of [-1, 1]")
+    again = undrawn(lambda: base.backbone.decode(latents, base.plan))
+    expect_close(again, shown, 0.0, "decode gives two answers to one question")
     found = unchanged(lambda: base.backbone.encode(media, base.plan), media)
     expect_state(found, latents, "encode")
-    expect_close(base.backbone.encode(media, base.plan), found, 0.0, "encode gives two answers to one question")
+    again = undrawn(lambda: base.backbone.encode(media, base.plan))
+    expect_close(again, found, 0.0, "encode gives two answers to one question")
+    for i in range(batch if not isinstance(inner(base.backbone), Keyed) else 0):  # what draws is tried with its keys
+        alone = base.backbone.decode(row(latents, i), base.plan)
+        expect_close(alone, row(shown, i), tolerance, f"sample {i} is decoded otherwise alone")
+        own = base.backbone.encode(row(media, i), base.plan)
+        expect_close(own, row(found, i), tolerance, f"sample {i} is encoded otherwise alone")
 
 
 def check_keys(base: Base, batch: int, tolerance: float) -> None:

@@ -16,11 +16,12 @@ def expect(condition: bool, otherwise: str) -> None:
 
 
 def expect_state(state: State, like: Mapping[str, Tensor], call: str) -> None:
-    """Expect finite tensors without a graph, of the very modalities and shapes of `like`."""
+    """Expect finite float32 tensors without a graph, of the very modalities and shapes of `like`."""
     expect(set(state) == set(like), f"{call} gives {sorted(state)}, not {sorted(like)}")
     for name, value in state.items():
         expected = tuple(like[name].shape)
         expect(tuple(value.shape) == expected, f"{name}: {call} gives {tuple(value.shape)}, not {expected}")
+        expect(value.dtype == torch.float32, f"{name}: {call} gives {value.dtype}, not torch.float32")
         expect(bool(value.isfinite().all()), f"{name}: {call} gives values that are not finite")
         expect(not value.requires_grad, f"{name}: {call} builds a graph: run it under torch.no_grad()")
 
@@ -63,4 +64,14 @@ def unchanged(call: Callable[[], State], tensors: Mapping[str, Tensor]) -> State
     result = call()
     for name, tensor in tensors.items():
         expect(torch.equal(before[name], tensor), f"the caller's {name} were written to")
+    return result
+
+
+def undrawn(call: Callable[[], State]) -> State:
+    """Return what a call gives, and expect it not to touch torch's global generator; not for the first, which loads."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(283)  # in a state that nobody would set
+        before = torch.get_rng_state()
+        result = call()
+        expect(torch.equal(torch.get_rng_state(), before), "torch's global generator was drawn from, or seeded")
     return result

@@ -6,6 +6,8 @@ from contextlib import contextmanager
 from typing import Any
 
 _CALLS = ("socket.connect", "socket.sendto", "socket.sendmsg", "socket.getaddrinfo", "socket.gethostbyname")
+_PROCESSES = ("subprocess.Popen", "os.system", "os.posix_spawn", "os.exec")
+"""What would run where nobody listens."""
 _attempts: list[str] = []
 _guarding = [0]
 
@@ -25,7 +27,7 @@ def no_network() -> Iterator[None]:
     finally:
         _guarding[0] -= 1
     if _attempts:
-        raise AssertionError(f"the network was asked for: {_attempts[0]}")
+        raise AssertionError(f"the network, or another process, was asked for: {_attempts[0]}")
 
 
 def _install(done: list[bool] = []) -> None:  # noqa: B006 - it remembers: an audit hook can never be removed
@@ -35,6 +37,9 @@ def _install(done: list[bool] = []) -> None:  # noqa: B006 - it remembers: an au
 
 
 def _hear(event: str, arguments: tuple[Any, ...]) -> None:
+    if _guarding[0] and event in _PROCESSES:
+        _attempts.append(f"{event} {arguments[0]}")
+        raise PermissionError("no other process within a conformance check")
     if not _guarding[0] or event not in _CALLS or _is_local(event, arguments):
         return
     _attempts.append(f"{event} {arguments[-1] if event in _CALLS[:3] else arguments[0]}")
