@@ -1,7 +1,11 @@
 """Keep what was measured of a clip under the hash of its bytes, so that nothing is ever measured twice."""
 
+import lzma
 import os
+import struct
+import tokenize
 import zipfile
+import zlib
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -14,6 +18,11 @@ from mmdisco_cli.errors import DataError
 
 DEFAULT = Path("runs") / "cache"
 Arrays = dict[str, npt.NDArray[Any]]
+UNREADABLE = (
+    OSError, ValueError, TypeError, KeyError, AttributeError, EOFError, MemoryError, OverflowError, RuntimeError,
+    SyntaxError, struct.error, zipfile.BadZipFile, zlib.error, lzma.LZMAError, tokenize.TokenError,
+)  # fmt: skip
+"""What NumPy, the zip archive and its codecs raise at bytes of others' making."""
 
 
 @dataclass(frozen=True)
@@ -27,9 +36,9 @@ class Cache:
         if self.folder is None:
             return None
         try:
-            with np.load(self._path(digest, name), allow_pickle=False) as kept:
-                return dict(kept)
-        except (OSError, ValueError, EOFError, zipfile.BadZipFile):
+            with self._path(digest, name).open("rb") as stream:
+                return dict(np.load(stream, allow_pickle=False))
+        except UNREADABLE:
             return None
 
     def put(self, digest: str, name: str, arrays: Arrays) -> None:

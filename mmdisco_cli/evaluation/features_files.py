@@ -1,11 +1,11 @@
 """Distances between features that somebody else has extracted: `mmdisco eval --features real.npz fake.npz`."""
 
-import zipfile
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import torch
 from torch import Tensor
 
@@ -13,6 +13,7 @@ from mmdisco_cli.commands.options import EvalOptions
 from mmdisco_cli.errors import DataError, UsageError
 from mmdisco_cli.evaluation import kernel
 from mmdisco_cli.evaluation.bootstrap import finite
+from mmdisco_cli.evaluation.cache import UNREADABLE
 from mmdisco_cli.evaluation.compat import numerics
 from mmdisco_cli.evaluation.distances import frechet_record, size_of, warn_of_few
 from mmdisco_cli.evaluation.frechet import HALVES, SIZES, Gaussian, distance, fitted, from_moments, in_order
@@ -21,6 +22,8 @@ from mmdisco_cli.evaluation.tabulate import tabulate
 from mmdisco_cli.evaluation.watching import digest_of
 
 METRICS = ("fd", "kd")
+HUGE = 1e50
+"""Beyond it the third powers of the kernel exceed float64."""
 MOMENTS = (("mu", "sigma"), ("mean", "cov"))
 
 
@@ -75,10 +78,12 @@ def load_features(path: Path) -> Loaded:
     for names in MOMENTS:
         if all(name in arrays for name in names):
             mean, covariance = (_checked(path, arrays[name]) for name in names)
-            if mean.ndim != 1 or covariance.shape != (len(mean), len(mean)):
+            if mean.ndim != 1 or covariance.shape != (*mean.shape, *mean.shape) or not len(mean):
                 raise DataError(f"{path}: {names[0]} and {names[1]} must be (D,) and (D, D)")
-            count = int(arrays["n"]) if "n" in arrays else None
-            return Loaded(None, from_moments(mean, covariance, count))
+            try:
+                return Loaded(None, from_moments(mean, covariance, _count(path, arrays)))
+            except ValueError as error:
+                raise DataError(f"{path}: {names[1]} is no covariance: {error}") from error
     candidates = [name for name, array in arrays.items() if array.ndim == 2]
     chosen = "features" if "features" in candidates else candidates[0] if len(candidates) == 1 else None
     if chosen is None:
@@ -87,24 +92,41 @@ def load_features(path: Path) -> Loaded:
     features = _checked(path, arrays[chosen])
     if len(features) < 2:
         raise DataError(f"{path}: a distance takes at least two clips")
+    if not features.shape[1]:
+        raise DataError(f"{path}: its features have no dimensions")
     return Loaded(in_order(features), None)
 
 
-def _arrays(path: Path) -> dict[str, Any]:
+def _arrays(path: Path) -> dict[str, npt.NDArray[Any]]:
     try:
-        found = np.load(path, allow_pickle=False)
-        return {"features": found} if isinstance(found, np.ndarray) else dict(found)
-    except (OSError, ValueError, EOFError, zipfile.BadZipFile) as error:
+        with path.open("rb") as stream:
+            found = np.load(stream, allow_pickle=False)
+            if isinstance(found, np.ndarray):
+                return {"features": found}
+            # What is no array in a .npz is read as bytes.
+            return {name: array for name in found.files if isinstance(array := found[name], np.ndarray)}
+    except UNREADABLE as error:
         reason = error.strerror if isinstance(error, OSError) and error.strerror else "no NumPy file without pickles"
         raise DataError(f"{path}: {reason}") from error
 
 
-def _checked(path: Path, array: Any) -> Tensor:
+def _count(path: Path, arrays: dict[str, npt.NDArray[Any]]) -> int | None:
+    """Return of how many clips a file says that its moments are."""
+    if "n" not in arrays:
+        return None
+    found = _checked(path, arrays["n"])
+    if found.numel() != 1 or float(found) < 1 or float(found) % 1:
+        raise DataError(f"{path}: n must be one whole number, that of clips")
+    return int(found)
+
+
+def _checked(path: Path, array: npt.NDArray[Any]) -> Tensor:
     if array.dtype.kind not in "fiu":
         raise DataError(f"{path}: holds {array.dtype}, not numbers")
-    values = torch.from_numpy(array.astype(np.float64))
-    if not bool(values.isfinite().all()):
-        raise DataError(f"{path}: not all of its numbers are finite")
+    with np.errstate(all="ignore"):  # what no float64 can hold is told of next
+        values = torch.from_numpy(array.astype(np.float64))
+    if not bool((values.abs() < HUGE).all()):
+        raise DataError(f"{path}: not all of its numbers are finite, or some exceed 1e50")
     return values
 
 

@@ -12,11 +12,14 @@ clips than dimensions, and is zero for a set and itself.
 from collections.abc import Callable
 from dataclasses import dataclass
 
+import numpy as np
 import torch
 from torch import Tensor
 
 SIZES = 15
 HALVES = 20
+ROUNDING = 1e-3
+"""Share of the largest by which entries of a covariance may differ across its diagonal, or an eigenvalue be below 0."""
 
 
 @dataclass(frozen=True)
@@ -49,8 +52,17 @@ def fitted(features: Tensor) -> Gaussian:
 
 
 def from_moments(mean: Tensor, covariance: Tensor, count: int | None = None) -> Gaussian:
-    """Return the Gaussian of a mean (D,) and a covariance (D, D) that somebody else has computed."""
-    values, vectors = torch.linalg.eigh(covariance.double())
+    """Return the Gaussian of a mean (D,) and a covariance (D, D) that somebody else has computed.
+
+    Raises:
+        ValueError: no distribution has that covariance.
+    """
+    covariance = covariance.double() / 2
+    if (covariance - covariance.T).abs().max() > ROUNDING * covariance.abs().max():
+        raise ValueError("a covariance is symmetric")
+    values, vectors = torch.linalg.eigh(covariance + covariance.T)
+    if values[0] < -ROUNDING * values.abs().max():
+        raise ValueError(f"a covariance has no eigenvalue below 0, as {float(values[0]):.3g} is")
     return Gaussian(mean.double(), values.clamp_min(0).sqrt()[:, None] * vectors.T, count)
 
 
@@ -90,11 +102,18 @@ def frechet(x: Tensor, y: Tensor, seed: int = 0) -> Frechet:
 def in_order(features: Tensor) -> Tensor:
     """Return the rows of (N, D) in float64, sorted, so that nothing drawn from them hangs on the order of files."""
     rows = features.double()
-    order = torch.arange(len(rows))
-    # The first columns tell clips apart; ties of all eight are equal clips for every purpose here.
+    # The first columns tell most clips apart; where all eight tie, the bytes of the whole row decide.
+    order = _by_bytes(rows)
     for column in reversed(range(min(8, rows.shape[1]))):
         order = order[rows[order, column].argsort(stable=True)]
     return rows[order]
+
+
+def _by_bytes(rows: Tensor) -> Tensor:
+    whole = np.ascontiguousarray(rows.numpy())
+    if not whole.size:
+        return torch.arange(len(rows))
+    return torch.from_numpy(whole.view(f"V{whole.itemsize * whole.shape[1]}")[:, 0].argsort())
 
 
 def _draws(seed: int) -> Callable[[Tensor, float], Tensor]:

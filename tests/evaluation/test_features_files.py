@@ -2,13 +2,18 @@
 
 import csv
 import json
+import random
+from contextlib import suppress
 from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 
 from mmdisco_cli.app import run as mmdisco
-from mmdisco_cli.errors import ExitCode
+from mmdisco_cli.errors import DataError, ExitCode
+from mmdisco_cli.evaluation.features_files import load_features
+from mmdisco_cli.evaluation.frechet import distance, fitted
 from mmdisco_cli.evaluation.tabulate import write_rows
 
 pytestmark = pytest.mark.usefixtures("in_empty_folder")
@@ -91,6 +96,91 @@ def test_what_cannot_be_compared_is_said_in_a_line(capsys):
         assert mmdisco(["eval", "--features", "a.npz", name]) == ExitCode.DATA
         assert text in capsys.readouterr().err, name
     assert mmdisco(["eval", "--features", "a.npz", "a.npz", "--samples", "x"]) == ExitCode.USAGE
+
+
+def test_bytes_of_any_kind_are_no_features_and_never_a_traceback():
+    draws = random.Random(0)
+    np.savez_compressed("packed.npz", features=draw(12, 4, 0))
+    np.savez("moments.npz", mu=np.zeros(2), sigma=np.eye(2), n=9)
+    np.save("plain.npy", draw(12, 4, 0))
+    read = 0
+    for name in ("packed.npz", "moments.npz", "plain.npy"):
+        whole = Path(name).read_bytes()
+        for k in range(300):
+            part = bytearray(whole[: draws.randrange(len(whole))] if k % 3 == 0 else whole)
+            for place in (draws.randrange(len(part) or 1) for _ in range(k % 3)):
+                part[place] = draws.randrange(256)
+            Path("broken").write_bytes(part)
+            # Anything else that is raised fails the test.
+            with suppress(DataError):
+                load_features(Path("broken"))
+                read += 1
+    assert read < 300
+
+
+def test_a_damaged_stream_of_compressed_numbers_is_bad_data(capsys):
+    np.savez_compressed("a.npz", features=draw(20, 4, 0))
+    damaged = bytearray(Path("a.npz").read_bytes())
+    damaged[60:200] = bytes(140)
+    Path("damaged.npz").write_bytes(damaged)
+    assert mmdisco(["eval", "--features", "a.npz", "damaged.npz"]) == ExitCode.DATA
+    assert "damaged.npz: no NumPy file" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("change", "text"),
+    [
+        ({"sigma": -np.eye(2)}, "no eigenvalue below 0, as -1 is"),
+        ({"sigma": np.array([[1.0, 2.0], [2.0, 1.0]])}, "no eigenvalue below 0, as -1 is"),
+        ({"sigma": np.array([[1.0, 5.0], [0.0, 1.0]])}, "a covariance is symmetric"),
+        ({"sigma": np.eye(3)}, "must be"),
+        ({"mu": np.zeros(0), "sigma": np.zeros((0, 0))}, "must be"),
+        ({"n": np.arange(3)}, "n must be one whole number"),
+        ({"n": -4}, "n must be one whole number"),
+        ({"n": "many"}, "not numbers"),
+    ],
+)
+def test_moments_of_no_set_are_refused(change, text, capsys):
+    whole = {"mu": np.zeros(2), "sigma": np.eye(2), "n": 9}
+    np.savez("good.npz", **whole)
+    np.savez("bad.npz", **whole | change)
+    assert mmdisco(["eval", "--features", "good.npz", "bad.npz"]) == ExitCode.DATA
+    error = capsys.readouterr().err
+    assert text in error
+    assert "bad.npz: " in error
+
+
+def test_moments_that_single_precision_has_rounded_are_taken():
+    # Of fewer clips than dimensions: half of the eigenvalues are 0, or what rounding makes of that.
+    x = (draw(20, 40, 6) + 30).astype(np.float32)
+    covariance = np.cov(x, rowvar=False, dtype=np.float32)
+    assert np.linalg.eigvalsh(covariance)[0] < 0
+    covariance[0, 1] *= 1 + 1e-6
+    np.savez("rounded.npz", mu=x.mean(0), sigma=covariance)
+    loaded = load_features(Path("rounded.npz")).gaussian
+    assert distance(loaded, fitted(torch.from_numpy(x))) == pytest.approx(0, abs=1e-3)
+
+
+def test_what_has_no_dimensions_or_no_size_is_refused(capsys):
+    np.save("a.npy", draw(20, 4, 0))
+    for name, array, text in (
+        ("flat", np.zeros((9, 0)), "no dimensions"),
+        ("huge", draw(9, 4, 0) * 1e120, "exceed 1e50"),
+        ("objects", np.array([[1, None]]), "no NumPy file without pickles"),
+    ):
+        np.save(name, array, allow_pickle=True)
+        assert mmdisco(["eval", "--features", "a.npy", f"{name}.npy"]) == ExitCode.DATA
+        assert text in capsys.readouterr().err
+
+
+def test_no_figure_hangs_on_the_order_of_clips_that_begin_alike(capsys):
+    x, y = np.maximum(draw(60, 24, 7), 0), np.maximum(draw(50, 24, 8), 0)
+    x[:, :10] = y[:, :10] = 0
+    np.save("x.npy", x)
+    np.save("y.npy", y)
+    np.save("other.npy", x[np.random.default_rng(9).permutation(60)])
+    found = [compared(capsys, "--features", name, "y.npy")["metrics"] for name in ("x.npy", "other.npy")]
+    assert found[0] == found[1]
 
 
 def run_of(folder, row, values):

@@ -73,6 +73,14 @@ def test_nothing_depends_on_the_order_of_clips():
     assert (a.value, a.spread, a.infinite) == pytest.approx((b.value, b.spread, b.infinite), rel=1e-9)
 
 
+def test_nor_do_draws_where_clips_begin_alike():
+    x, y = normal(60, 24, 4).relu(), normal(50, 24, 5).relu()
+    x[:, :12] = y[:, :12] = 0
+    turned = torch.randperm(60, generator=torch.Generator().manual_seed(0))
+    assert in_order(x[turned]).equal(in_order(x))
+    assert frechet(x[turned], y.flip(0)) == frechet(x, y)
+
+
 def test_the_limit_takes_out_most_of_the_bias():
     truth = 0.25 * 8
     found = [frechet(normal(200, 8, k), normal(200, 8, 100 + k) + 0.5, seed=k) for k in range(12)]
