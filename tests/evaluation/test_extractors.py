@@ -248,6 +248,11 @@ def test_a_recipes_films_are_embedded_row_by_row(make_plugin, models, in_empty_f
     assert "protocol bounce or clips" in capsys.readouterr().err
 
 
+def test_effnet_has_no_presets_to_mistake():
+    with pytest.raises(UsageError, match="--extractor effnet:foo: unknown preset"):
+        open_extractor("effnet:foo")
+
+
 @pytest.mark.slow
 def test_effnet_sees_time_in_one_of_its_two_numbers():
     pytest.importorskip("efficientnet_lite_pytorch", reason="the extra eval-nets is not installed")

