@@ -18,7 +18,7 @@ from mmdisco_cli.testing.contract import (
     check_predictions,
     check_prompts,
 )
-from mmdisco_cli.testing.network import no_network
+from mmdisco_cli.testing.network import no_network, no_other_process
 from mmdisco_cli.testing.sampling import check_cfg, check_sampling
 
 __all__ = ["check_backbone", "no_network"]
@@ -46,7 +46,7 @@ def check_backbone(
         AssertionError: naming the first promise that is broken.
     """
     joint = as_joint(backbone)
-    with no_network():
+    with no_network(), no_other_process():
         base = Base(joint, joint.plan(request), joint.encode_prompt(prompts, None, joint.plan(request)))
         check_description(base, request, len(prompts))
         check_levels(base, steps)

@@ -14,12 +14,13 @@ from mmdisco_cli.weights_file import save_pickled
 
 @dataclass
 class TrainState:
-    """A network, its optimiser and its averaged weights at a step."""
+    """A network, its optimiser and its averaged weights at a step, and the figures since the log's last line."""
 
     module: nn.Module
     optimizer: torch.optim.Optimizer
     step: int
     average: dict[str, Tensor] = field(default_factory=dict)
+    window: dict[str, float] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         """Begin the average at the network's own weights."""
@@ -48,6 +49,7 @@ def save_state(path: Path, state: TrainState, fingerprint: str) -> None:
     content = {
         "fingerprint": fingerprint,
         "step": state.step,
+        "window": state.window,
         "module": state.module.state_dict(),
         "average": state.average,
         "optimizer": state.optimizer.state_dict(),
@@ -79,6 +81,7 @@ def load_state(path: Path, state: TrainState, fingerprint: str) -> bool:
         # Read onto the CPU; the average has to live where the network does.
         state.average = {name: content["average"][name].to(p.device) for name, p in state.module.named_parameters()}
         state.step = content["step"]
+        state.window = dict(content.get("window", {}))  # older files have none
     except (KeyError, RuntimeError, ValueError, TypeError) as error:
         raise DataError(
             f"{path}: not a state of this network ({_first_line(error)}); begin again with --fresh"

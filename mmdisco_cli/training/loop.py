@@ -58,7 +58,7 @@ def fit(
     state = TrainState(module, _optimizer(module, config), step=0)
     path = directory / "state.pt"
     load_state(path, state, fingerprint)
-    log.rewind(state.step)
+    log.rewind(state.step, state.window)
     module.train()
     while state.step < steps:
         figures = _step(state, loss, config, steps, ranks)
@@ -69,6 +69,7 @@ def fit(
         if stopping or state.step % config.checkpoint_every == 0 or state.step == steps:
             # Figures are those before the update, so they say nothing of what is kept.
             _refuse(_not_finite_weight(state), state.step, path)
+            state.window = log.window
             if ranks.first:
                 save_state(path, state, fingerprint)
         if stopping and state.step < steps:

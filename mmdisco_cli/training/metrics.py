@@ -35,8 +35,15 @@ class MetricsLog:
         self._sums: dict[str, float] = {}
         self._count = 0
 
-    def rewind(self, step: int) -> None:
-        """Drop lines of this stage written after `step`: a killed run had gone further than its last checkpoint."""
+    @property
+    def window(self) -> dict[str, float]:
+        """Return the sums of the figures since the last line, and under "" how many steps they are of."""
+        return {**self._sums, "": self._count} if self._count else {}
+
+    def rewind(self, step: int, window: Mapping[str, float]) -> None:
+        """Go back to `step`, whose `window` was kept: a killed run had gone further than its last checkpoint."""
+        self._sums = {name: total for name, total in window.items() if name}
+        self._count = int(window.get("", 0))
         if not self._enabled or not self._path.exists():
             return
         kept = [row for row in read_rows(self._path) if row["stage"] != self._stage or row["step"] <= step]

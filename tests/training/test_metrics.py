@@ -13,5 +13,5 @@ def test_lines_that_are_not_ours_are_left_out(tmp_path: Path) -> None:
     path = tmp_path / "metrics.jsonl"
     path.write_bytes(b"\n".join([GOOD.encode(), *FOREIGN, LATER.encode(), b'{"stage": "disc']))
     assert [row["step"] for row in read_rows(path)] == [5, 10]
-    MetricsLog(path, "discriminator", 5).rewind(5)
+    MetricsLog(path, "discriminator", 5).rewind(5, {})
     assert path.read_text() == GOOD + "\n"
