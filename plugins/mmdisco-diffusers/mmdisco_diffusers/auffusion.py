@@ -18,6 +18,7 @@ from mmdisco_diffusers.finding import find_model
 from mmdisco_diffusers.hifigan import read_hifigan
 from mmdisco_diffusers.levels import prediction_of, schedule_of
 from mmdisco_diffusers.mel import log_mel, mel_format, to_peak
+from mmdisco_diffusers.mel_codec import cells_of, to_length
 from mmdisco_diffusers.opening import open_parts
 from mmdisco_diffusers.options import AuffusionOptions
 from mmdisco_diffusers.parts import Parts, Roles
@@ -62,8 +63,7 @@ class Auffusion:
         made = min(asked, longest) if self.options.padded else asked
         notes.snap("seconds", asked, made, "the most that this model was trained on")
         samples = max(round(made * rate), FORM.hop)
-        cells = math.ceil(samples // FORM.hop / self.factor)
-        latent = (self.info.latent_channels, cells, FORM.mels // self.factor)
+        latent = (self.info.latent_channels, cells_of(samples, FORM.hop, self.factor), FORM.mels // self.factor)
         return ModalityPlan(latent, (1, samples), rate, samples / rate, tuple(notes.lines))
 
     def text(self, prompt: str, negative: str | None, plan: ModalityPlan, device: torch.device) -> tuple[Row, Row]:
@@ -84,7 +84,7 @@ class Auffusion:
         """Return the mean latents of sound (B, 1, samples)."""
         sound = to_peak(media[:, 0], PEAK) if self.options.normalise else media[:, 0]
         whole = plan.latent_shape[1] * self.factor * FORM.hop
-        return self._painted(F.pad(sound, (0, max(whole - sound.shape[1], 0)))[:, :whole])
+        return self._painted(F.pad(sound, (0, max(whole - sound.shape[1], 0))))
 
     def decode(self, latent: Tensor, plan: ModalityPlan) -> Tensor:
         """Return sound (B, 1, samples)."""
@@ -93,7 +93,7 @@ class Auffusion:
         grey = (picture / 2 + 0.5).clamp(0, 1).mean(1)  # (B, mels, frames), high tones first
         mel = grey.flip(1) * (HIGH - LOW) + LOW
         sound: Tensor = self.parts.get("vocoder")(mel.transpose(1, 2))
-        return sound.reshape(len(latent), 1, -1)[..., : plan.media_shape[1]]
+        return to_length(sound.reshape(len(latent), 1, -1), plan.media_shape[1])
 
     def _painted(self, sound: Tensor) -> Tensor:
         mel = log_mel(sound, FORM).transpose(1, 2)

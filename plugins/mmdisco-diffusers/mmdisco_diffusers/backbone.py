@@ -16,7 +16,7 @@ from mmdisco_cli.diffusion.schedules import Levels, Schedule
 from mmdisco_diffusers.levels import ended_clean
 from mmdisco_diffusers.options import ModelOptions
 from mmdisco_diffusers.parts import Parts, Roles
-from mmdisco_diffusers.prompts import Prompts, Row, cast, pooled, repeated
+from mmdisco_diffusers.prompts import Prompts, Row, cast, repeated
 from mmdisco_diffusers.stage import Stage
 
 
@@ -109,13 +109,15 @@ class DiffusersBackbone:
 
     def encode_prompt(self, prompts: Sequence[str], negatives: Sequence[str] | None, plan: ModalityPlan) -> Condition:
         """Return the condition of a batch of prompts; each is encoded once, by itself, whatever its batch."""
-        wanted, unwanted = self.prompts.encoded(
-            prompts, negatives, plan.seconds, lambda text, other, device: self.family.text(text, other, plan, device)
-        )
+
+        def encode(text: str, other: str | None, device: torch.device) -> tuple[Row, Row]:
+            return self.family.text(text, other, plan, device)
+
+        wanted, unwanted = self.prompts.encoded(prompts, negatives, plan.seconds, encode)
         if not self.options.pooled:
             return Condition(wanted, unwanted)
-        entry = self.family.pooled
-        return Condition(wanted, unwanted, pooled(wanted[entry]), pooled(unwanted[entry]))
+        vectors = self.prompts.pooled(prompts, negatives, plan.seconds, encode, self.family.pooled)
+        return Condition(wanted, unwanted, *vectors)
 
     @torch.no_grad()
     def predict(self, x: Tensor, t: Tensor, condition: Payload, plan: ModalityPlan) -> Tensor:

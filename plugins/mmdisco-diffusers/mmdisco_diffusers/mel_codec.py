@@ -40,18 +40,17 @@ class MelCodec:
         return self.form.sample_rate
 
     def plan(self, request: Request, channels: int) -> ModalityPlan:
-        """Return the shapes for a length: whole latent cells are made, and the sound is cut to the sample."""
+        """Return the shapes for a length: as many latent cells as the pipeline makes, the sound to the sample."""
         rate, hop = self.form.sample_rate, self.form.hop
         samples = max(round(seconds_of(request, self.default_frames * self.factor * hop / rate) * rate), hop)
-        cells = math.ceil(samples // hop / self.factor)
-        latent = (channels, cells, self.form.mels // self.factor)
+        latent = (channels, cells_of(samples, hop, self.factor), self.form.mels // self.factor)
         return ModalityPlan(latent, (1, samples), rate, samples / rate)
 
     def encode(self, media: Tensor, plan: ModalityPlan) -> Tensor:
         """Return the mean latents of sound (B, 1, samples); what the last cell lacks is silence."""
         sound = to_peak(media[:, 0]) if self.normalise else media[:, 0]
         whole = plan.latent_shape[1] * self.factor * self.form.hop
-        picture = log_mel(F.pad(sound, (0, max(whole - sound.shape[1], 0)))[:, :whole], self.form)
+        picture = log_mel(F.pad(sound, (0, max(whole - sound.shape[1], 0))), self.form)
         vae = self.parts.get("vae")
         latent: Tensor = vae.encode(picture[:, None]).latent_dist.mode() * vae.config.scaling_factor
         return latent
@@ -61,4 +60,14 @@ class MelCodec:
         vae = self.parts.get("vae")
         picture = vae.decode(latent / vae.config.scaling_factor).sample[:, 0]
         sound: Tensor = self.parts.get("vocoder")(picture)
-        return sound.reshape(len(latent), 1, -1)[..., : plan.media_shape[1]]
+        return to_length(sound.reshape(len(latent), 1, -1), plan.media_shape[1])
+
+
+def cells_of(samples: int, hop: int, factor: int) -> int:
+    """Return how many latent cells hold the whole mel frames of samples, as the pipelines count them."""
+    return math.ceil(samples // hop / factor)
+
+
+def to_length(sound: Tensor, samples: int) -> Tensor:
+    """Return sound (..., samples): cut, or with silence for what is left of a last mel frame."""
+    return F.pad(sound, (0, samples - sound.shape[-1]))

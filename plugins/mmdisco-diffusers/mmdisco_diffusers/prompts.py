@@ -26,6 +26,24 @@ class Prompts:
         self, prompts: Sequence[str], negatives: Sequence[str] | None, seconds: float, encode: Encode
     ) -> tuple[Row, Row]:
         """Return the batches (B, ...) of prompts and of their negatives, for a sample of this length in seconds."""
+        rows = self._rows_of(prompts, negatives, seconds, encode)
+        both = _stacked([row for row, _ in rows] + [row for _, row in rows], self.stage.device)
+        wanted, unwanted = (
+            {key: value[part] for key, value in both.items()} for part in (slice(len(rows)), slice(len(rows), None))
+        )
+        return wanted, unwanted
+
+    def pooled(
+        self, prompts: Sequence[str], negatives: Sequence[str] | None, seconds: float, encode: Encode, entry: str
+    ) -> tuple[Tensor, Tensor]:
+        """Return one vector for each prompt and each negative (B, D), of its own tokens and not of what fills it up."""
+        rows = self._rows_of(prompts, negatives, seconds, encode)
+        wanted, unwanted = (torch.stack([_mean(pair[i][entry]) for pair in rows]) for i in (0, 1))
+        return wanted.to(self.stage.device), unwanted.to(self.stage.device)
+
+    def _rows_of(
+        self, prompts: Sequence[str], negatives: Sequence[str] | None, seconds: float, encode: Encode
+    ) -> list[tuple[Row, Row]]:
         others: Sequence[str | None] = negatives or [None] * len(prompts)
         pairs = [(p, n, seconds) for p, n in zip(prompts, others, strict=True)]
         missing = [pair for pair in dict.fromkeys(pairs) if pair not in self._rows]
@@ -34,12 +52,7 @@ class Prompts:
                 for prompt, negative, _ in missing:
                     made = encode(prompt, negative, self.stage.at("text"))
                     self._rows[prompt, negative, seconds] = _on_cpu(made[0]), _on_cpu(made[1])
-        rows = [self._rows[pair] for pair in pairs]
-        both = _stacked([row for row, _ in rows] + [row for _, row in rows], self.stage.device)
-        wanted, unwanted = (
-            {key: value[part] for key, value in both.items()} for part in (slice(len(pairs)), slice(len(pairs), None))
-        )
-        return wanted, unwanted
+        return [self._rows[pair] for pair in pairs]
 
 
 def repeated(payload: Payload, count: int) -> Row:
@@ -58,6 +71,10 @@ def cast(rows: Mapping[str, Tensor], device: torch.device, dtype: torch.dtype) -
     return {
         key: value.to(device, dtype) if value.is_floating_point() else value.to(device) for key, value in rows.items()
     }
+
+
+def _mean(value: Tensor) -> Tensor:
+    return value.float() if value.ndim == 1 else value.float().mean(0)
 
 
 def _stacked(rows: Sequence[Row], device: torch.device) -> Row:

@@ -24,12 +24,20 @@ def test_a_short_stable_audio_conforms_too(backbone):
     check_backbone(backbone("stable-audio", full=False), Request(seconds=0.5), steps=2)
 
 
-def test_a_prompt_gives_the_same_whatever_its_batch(backbone):
-    model = backbone("audioldm2")
-    plan = model.plan(Request(seconds=0.32))
-    together = model.encode_prompt(["a dog", "heavy rain on a roof"], None, plan).positive
-    alone = model.encode_prompt(["a dog"], None, plan).positive
-    x, t = torch.randn(1, *plan.latent_shape), torch.tensor([500.0])
-    first = {key: value[:1] for key, value in together.items()}
-    assert together["tokens"].shape[1] > alone["tokens"].shape[1]
-    assert (model.predict(x, t, first, plan) - model.predict(x, t, alone, plan)).abs().max() < 1e-5
+@pytest.mark.parametrize("family", BUILDERS)
+def test_a_prompt_gives_the_same_whatever_its_batch(family, backbone):
+    model = backbone(family, pooled=True)
+    plan = model.plan(request_of(family))
+    together = model.encode_prompt(["a dog", "heavy rain on a roof"], None, plan)
+    alone = model.encode_prompt(["a dog"], None, plan)
+    generator = torch.Generator().manual_seed(0)
+    x, t = torch.randn(1, *plan.latent_shape, generator=generator), torch.tensor([500.0])
+    if family in ("longcat", "audioldm2"):
+        assert together.positive["tokens"].shape[1] > alone.positive["tokens"].shape[1]
+    for side in ("positive", "negative"):
+        beside, by_itself = getattr(together, side), getattr(alone, side)
+        first = {key: value[:1] for key, value in beside.items()}
+        assert (model.predict(x, t, first, plan) - model.predict(x, t, by_itself, plan)).abs().max() < 1e-5
+    assert (together.pooled[:1] - alone.pooled).abs().max() < 1e-6
+    assert (together.pooled_negative[:1] - alone.pooled_negative).abs().max() < 1e-6
+    assert (together.pooled[0] - together.pooled[1]).abs().max() > 1e-4

@@ -102,6 +102,17 @@ def test_a_sound_comes_back_through_the_codec(seconds):
     assert log_mel_distance(codec.decode(codec.encode(wave, plan), plan), wave, FORM) < 2.5
 
 
+def test_what_no_whole_mel_frame_holds_is_heard_by_the_last_one_and_is_silent_again():
+    codec = MelCodec(OnlyMel(), normalise=False, default_frames=25)
+    plan = codec.plan(Request(frames=1, fps=8), 16)
+    assert (plan.latent_shape[1] * 640, plan.media_shape[1]) == (1920, 2000)
+    wave = sound(0.125)
+    latent = codec.encode(wave, plan)
+    assert torch.equal(codec.decode(latent, plan)[..., 1920:], torch.zeros(1, 1, 80))
+    picture = codec.parts.decode(latent / 0.5 * 0.5).sample[:, 0]
+    assert torch.allclose(picture / 0.5, log_mel(wave[:, 0], FORM))
+
+
 def test_a_mel_upside_down_is_noticed():
     codec = MelCodec(OnlyMel(transposed=True), normalise=False, default_frames=25)
     plan = codec.plan(Request(seconds=1.0), 16)

@@ -174,6 +174,17 @@ def test_auffusion_predicts_and_ends_as_its_stable_diffusion(painter):
     assert (found - end).abs().max() <= 1e-4 * max(1, float(end.abs().max()))
 
 
+def test_auffusion_decodes_any_length_as_it_is_planned(painter):
+    model = build_auffusion("audio", AuffusionOptions(path=str(painter), padded=False), Request())
+    check_backbone(model, Request(frames=9, fps=8), steps=2)  # 18000 samples: 112.5 mel frames
+    for request in [Request(frames=n, fps=24) for n in (1, 2, 13, 49)] + [Request(seconds=0.001)]:
+        plan = model.plan(request)
+        sound = model.decode(torch.randn(1, *plan.latent_shape), plan)
+        assert sound.shape == (1, *plan.media_shape)
+        assert model.encode(sound, plan).shape == (1, *plan.latent_shape)
+        assert plan.latent_shape[1] == -(-(plan.media_shape[1] // 160) // 8)
+
+
 def test_auffusion_hears_silence_after_a_short_sound(painter):
     plain, padded = (
         build_auffusion("audio", AuffusionOptions(path=str(painter), padded=flag), Request()) for flag in (False, True)

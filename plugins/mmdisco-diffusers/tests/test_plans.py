@@ -9,6 +9,7 @@ from mmdisco_cli.diffusion.backbone import Base, Request, as_joint
 from mmdisco_cli.diffusion.coupling import coupled_grid
 from mmdisco_cli.diffusion.schedules import log_snr
 from mmdisco_cli.errors import UsageError
+from mmdisco_cli.testing import check_backbone
 from mmdisco_diffusers.levels import prediction_of, schedule_of
 from mmdisco_diffusers.memory import memory_lines
 from mmdisco_diffusers.options import ModelOptions
@@ -71,6 +72,20 @@ def test_each_family_plans_by_its_own_rules(backbone):
     assert shapes("text-to-video-sd", frames=3, height=16, width=16)[0] == (4, 3, 4, 4)
     assert shapes("cogvideox", frames=13, height=16, width=32)[:2] == ((4, 5, 2, 4), (3, 17, 16, 32))
     assert shapes("wan", frames=13, height=16, width=32)[:2] == ((4, 4, 2, 4), (3, 13, 16, 32))
+
+
+@pytest.mark.parametrize("family", ["audioldm", "audioldm2"])
+def test_sound_of_any_length_is_decoded_as_long_as_it_is_planned(family, backbone):
+    model = backbone(family)
+    check_backbone(model, Request(frames=49, fps=8), steps=2)  # 98000 samples: 612.5 mel frames
+    lengths = [Request(frames=n, fps=fps) for fps in (8, 24) for n in (1, 2, 9, 13, 17, 25)]
+    for request in [*lengths, Request(seconds=0.001), Request(seconds=0.33), Request(seconds=0.6407)]:
+        plan = model.plan(request)
+        sound = model.decode(torch.randn(1, *plan.latent_shape), plan)
+        assert sound.shape == (1, *plan.media_shape)
+        assert model.encode(sound, plan).shape == (1, *plan.latent_shape)
+        # Pipelines cut what no whole mel frame holds, and then fill up to whole cells.
+        assert plan.latent_shape[1] == -(-(plan.media_shape[1] // 160) // 4)
 
 
 def on_disk(scheduler, folder):
