@@ -93,10 +93,14 @@ class Assembly:
         }
         return replace(self, backbones=backbones)
 
-    def bases(self, prompts: Sequence[str] = ()) -> list[Base]:
-        """Return the models conditioned on prompts, one a sample; without any, unconditioned."""
+    def bases(self, prompts: Sequence[str] = (), negative: str = "") -> list[Base]:
+        """Return the models conditioned on prompts, one a sample; without any, unconditioned.
+
+        `negative` is what all are guided away from in place of the models' own, which mostly is the empty text.
+        """
+        negatives = [negative] * len(prompts) if negative else None
         return [
-            Base(b, self.plans[label], b.encode_prompt(prompts, None, self.plans[label]) if prompts else {})
+            Base(b, self.plans[label], b.encode_prompt(prompts, negatives, self.plans[label]) if prompts else {})
             for label, b in self.backbones.items()
         ]
 

@@ -95,6 +95,7 @@ class SampleConfig:
     guidance: Mapping[str, float] = option({}, "weight w of Eq. (3); 1 where not given", by_modality=True)
     window: tuple[float, float] = option((-4.5, 4.0), "log-SNR between which guidance acts")
     cfg: Mapping[str, float] = option({}, "classifier-free guidance scale", minimum=0, by_modality=True)
+    negative_prompt: str = option("", "what it guides away from, where the models take prompts")
     batch_size: int = option(8, "samples denoised together", minimum=1)
     dtype: str = option("float32", "of the networks", choices=("float32", "bfloat16"))
     weights: str | None = option(None, "path or packaged name of the discriminator's weights")
@@ -135,6 +136,7 @@ class SampleConfig:
             "gibbs": anew,
             "gibbs_steps": anew,
             "threshold": self.threshold > 0,
+            "negative_prompt": bool(self.negative_prompt),
         }
         return ("sampler", "steps", "cfg", *(key for key, is_used in used.items() if is_used))
 

@@ -303,7 +303,7 @@ def test_a_given_modality_changes_what_the_recipe_says_it_does(write):
         load(write(MINIMAL + "sample: {given: {guidance: {smell: 2.0}}}\n"))
 
 
-@pytest.mark.parametrize("key", ["joint_steps: 2", "threshold: 0.995"])
+@pytest.mark.parametrize("key", ["joint_steps: 2", "threshold: 0.995", "negative_prompt: noise"])
 def test_what_changes_generated_fakes_changes_the_training_and_nothing_else_does(write, key):
     from mmdisco_cli.training.identity import training_fingerprint
 

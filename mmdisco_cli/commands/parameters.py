@@ -7,11 +7,10 @@ from typing import Annotated
 import typer
 
 
-def _allow_downloads(chosen: bool) -> bool:
+def allow_downloads(chosen: bool) -> None:
     """Tell plugins, in this process and those that it starts, that what is missing may be fetched."""
     if chosen:
         os.environ["MMDISCO_DOWNLOAD"] = "1"
-    return chosen
 
 
 RecipeOption = Annotated[
@@ -25,7 +24,5 @@ OutOption = Annotated[
     Path | None, typer.Option("--out", metavar="DIR", help="Where to write; runs/RECIPE/... by default.")
 ]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON on stdout, one object a line.")]
-DownloadOption = Annotated[
-    bool, typer.Option("--download", callback=_allow_downloads, help="Fetch models that are not on this machine.")
-]
+DownloadOption = Annotated[bool, typer.Option("--download", help="Fetch models that are not on this machine.")]
 DryRunOption = Annotated[bool, typer.Option("--dry-run", help="Say what would be done, and do nothing.")]

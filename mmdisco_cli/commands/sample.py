@@ -15,6 +15,7 @@ from mmdisco_cli.commands.parameters import (
     JsonOption,
     OutOption,
     SetOption,
+    allow_downloads,
 )
 from mmdisco_cli.errors import DataError, UsageError, did_you_mean
 
@@ -66,6 +67,7 @@ def command(
     json: JsonOption = False,
 ) -> None:
     """Draw joint samples and write each as one .mp4."""
+    allow_downloads(download and not dry_run)
     options = SampleOptions(
         n=n,
         seed=seed,

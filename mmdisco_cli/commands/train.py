@@ -12,6 +12,7 @@ from mmdisco_cli.commands.parameters import (
     OutOption,
     RecipeOption,
     SetOption,
+    allow_downloads,
 )
 
 
@@ -28,6 +29,7 @@ def command(
 
     The same command again resumes.
     """
+    allow_downloads(download and not dry_run)
     from mmdisco_cli.recipe import load
 
     loaded = load(recipe, settings or ())

@@ -53,7 +53,7 @@ def draw(
     if runs_whole(assembly.backbones.values()):
         run = Run(texts, config.steps, config.cfg, guidance, on_step or (lambda step: None))
         return Drawn(*run_whole(assembly.backbones, assembly.plans, run))
-    solver = _Solver(assembly, assembly.bases(texts), config, guidance, seed, indices)
+    solver = _Solver(assembly, assembly.bases(texts, config.negative_prompt), config, guidance, seed, indices)
     drawn = solver.solve(config.steps, given or {}, on_step=on_step)
     for number, modality in enumerate(made_anew(config, assembly.shapes, given or {})):
         rest = {m: x for m, x in drawn.latents.items() if m != modality}

@@ -76,13 +76,14 @@ def plan_job(recipe: Recipe, options: SampleOptions) -> Job:
         raise UsageError(f"--n {options.n}: must be at least 1")
     config = _config(recipe, options)
     assembly, notes = _assembly(recipe, options, config)
-    notes += _unread_prompts(assembly, options.prompts)
+    notes += _unread_prompts(assembly, options.prompts or ((config.negative_prompt,) if config.negative_prompt else ()))
     makes_film(assembly.modalities)
     sources = find_sources(options.given, assembly.modalities)
     for asked, purpose in (
         (sources, "sampled beside a given modality"),
         (config.gibbs, "sampled once more given all others"),
         (config.keep_latents, "asked for its latents"),
+        (config.negative_prompt, "guided away from a negative prompt"),
     ):
         if asked:
             require_predictions(assembly.backbones, purpose)
@@ -125,11 +126,10 @@ def _assembly(recipe: Recipe, options: SampleOptions, config: SampleConfig) -> t
     if config.weights is None:
         return alone, []
     try:
-        weights = find_weights(config.weights)
-    except DataError as error:
-        # Base models are sampled alone before there is any discriminator; only the logits need one.
+        return join(alone, find_weights(config.weights)), []
+    except (DataError, PluginError) as error:
+        # Base models are sampled alone without any discriminator that fits; only the logits need one.
         return alone, [f"no logits: {error}"]
-    return join(alone, weights), []
 
 
 def _outlined(recipe: Recipe, options: SampleOptions) -> Assembly:

@@ -1,4 +1,4 @@
-"""Let the tests of sampling import the small models that stand beside them, and make those once."""
+"""Let the tests of sampling import the small models that stand beside and near them, and make those once."""
 
 import sys
 from pathlib import Path
@@ -6,7 +6,8 @@ from pathlib import Path
 import pytest
 
 sys.path.insert(0, str(Path(__file__).parent))
-sys.path.insert(0, str(Path(__file__).parent.parent / "released"))
+for folder in ("released", "diffusion"):
+    sys.path.insert(0, str(Path(__file__).parent.parent / folder))
 
 
 @pytest.fixture(scope="session")

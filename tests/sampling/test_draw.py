@@ -1,7 +1,7 @@
 """A sample is the same in any batch; guidance, its absence and given modalities do what they say."""
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -10,10 +10,12 @@ import pytest
 import torch
 from tiny_models import CPU
 from torch import Tensor, nn
+from toy_backbones import Toy
 
 from mmdisco_cli import recipe as recipes
 from mmdisco_cli.assembly import Assembly, LoadedDiscriminator, assemble
 from mmdisco_cli.data.gaussians import Gaussians
+from mmdisco_cli.diffusion.backbone import Condition, Request, as_joint
 from mmdisco_cli.diffusion.coupling import coupled_grid
 from mmdisco_cli.diffusion.guidance import logit
 from mmdisco_cli.diffusion.noise import initial_noise
@@ -52,6 +54,26 @@ def test_a_sample_is_the_same_in_any_batch(joint: Assembly, sampler: str) -> Non
         assert together.logit is not None
         assert alone.logit is not None
         assert float(alone.logit[at]) == pytest.approx(float(together.logit[place]), abs=1e-3)
+
+
+def test_all_samples_are_guided_away_from_a_negative_prompt() -> None:
+    """The toy's output is tanh(x + t) plus the length of its text, so what is guided can be told in closed form."""
+    told: list[tuple[Sequence[str], Sequence[str] | None]] = []
+
+    class Listening(Toy):
+        def encode_prompt(self, prompts: Sequence[str], negatives: Sequence[str] | None, plan: Any) -> Condition:
+            told.append((prompts, negatives))
+            return super().encode_prompt(prompts, negatives, plan)
+
+    toy = as_joint(Listening())
+    alone = Assembly({"audio": toy}, {"audio": toy.plan(Request())}, "index", CPU)
+    found = {
+        text: draw(alone, SampleConfig(steps=2, negative_prompt=text), 0, [0, 1], prompts=("a", "bc")).latents["audio"]
+        for text in ("", "dull", "else")
+    }
+    assert told == [(("a", "bc"), None), (("a", "bc"), ["dull"] * 2), (("a", "bc"), ["else"] * 2)]
+    assert not torch.equal(found[""], found["dull"])
+    assert torch.equal(found["dull"], found["else"])  # of one length, which is all that the toy reads
 
 
 @pytest.mark.parametrize("sampler", SAMPLERS)

@@ -259,6 +259,25 @@ def test_independent_needs_no_discriminator_and_says_that_logits_are_missing(
     assert "note: no logits: no weights 'absent.safetensors'" in captured.err
 
 
+def test_independent_needs_no_discriminator_that_fits(tiny: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    arguments = ["sample", "--recipe", str(tiny), "--n", "1", "--set", "coupling=logsnr"]
+    assert mmdisco(arguments) == ExitCode.DATA
+    capsys.readouterr()
+    assert mmdisco([*arguments, "--independent", "--json"]) == ExitCode.OK
+    captured = capsys.readouterr()
+    assert json.loads(captured.out)["logit"] is None
+    assert "trained with coupling index, but the recipe has logsnr" in captured.err
+
+
+def test_a_dry_run_downloads_nothing(tiny: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("MMDISCO_DOWNLOAD", "")  # so that it is taken away again
+    arguments = ["sample", "--recipe", str(tiny), "--n", "1", "--download"]
+    assert mmdisco([*arguments, "--dry-run"]) == ExitCode.OK
+    assert not os.environ["MMDISCO_DOWNLOAD"]
+    assert mmdisco(arguments) == ExitCode.OK
+    assert os.environ["MMDISCO_DOWNLOAD"] == "1"
+
+
 def test_given_video_is_written_as_it_is_and_the_sound_is_made(tiny: Path) -> None:
     make(tiny, "source", "sample.scale=2", n=3)
     Path("source/.hidden.mp4").write_bytes(b"")
