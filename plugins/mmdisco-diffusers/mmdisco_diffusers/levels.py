@@ -6,6 +6,7 @@ and sigma of x_u = alpha * x_0 + sigma * epsilon, EDM through x / sqrt(1 + sigma
 
 import math
 from collections.abc import Mapping
+from dataclasses import replace
 from types import MappingProxyType
 from typing import Any, cast
 
@@ -18,6 +19,7 @@ from mmdisco_cli.errors import UsageError
 from mmdisco_diffusers.parts import Parts
 
 _NOTHING: Mapping[str, Any] = MappingProxyType({})
+_UNEVEN = ("use_karras_sigmas", "use_exponential_sigmas", "use_beta_sigmas", "use_lu_lambdas")
 _PREDICTIONS = {
     "epsilon": "epsilon",
     "sample": "sample",
@@ -29,7 +31,11 @@ _PREDICTIONS = {
 def schedule_of(parts: Parts, changed: Mapping[str, Any] = _NOTHING) -> Schedule:
     """Return the noise levels of a pipeline's scheduler, with some keys of its configuration changed.
 
-    Its grid is what `set_timesteps` would give the pipeline.
+    Its grid is what `set_timesteps` gives the pipeline, or the even steps of its `timestep_spacing` where the solver
+    asks otherwise than once a step.
+
+    Raises:
+        UsageError: the levels are not known, or (by `grid`) steps that can be walked in neither way.
     """
     name, config = parts.class_name("scheduler"), {**parts.config("scheduler"), **changed}
     if is_flow(name, config):
@@ -40,9 +46,50 @@ def schedule_of(parts: Parts, changed: Mapping[str, Any] = _NOTHING) -> Schedule
     if not hasattr(scheduler, "alphas_cumprod"):
         raise UsageError(f"{name}: the noise levels of this scheduler are not known")
     spacing = cast(Spacing, config.get("timestep_spacing", "leading"))
-    # Schedulers in sigma (Euler, DPM-Solver) end at 0 of themselves; the others say so.
+    # Schedulers in sigma (Euler, DPM-Solver) say where they end by their sigmas; the others say so.
     end_at_zero = bool(config.get("set_alpha_to_one", True))
-    return discrete_vp(_betas(scheduler), spacing, int(config.get("steps_offset", 0)), end_at_zero)
+    even = discrete_vp(_betas(scheduler), spacing, int(config.get("steps_offset", 0)), end_at_zero)
+    return replace(even, grid=lambda steps: _walked(type(scheduler).from_config(config), even, steps))
+
+
+def _walked(scheduler: Any, even: Schedule, steps: int) -> Levels:
+    """Return the levels that a fresh scheduler walks, with the times that its model is asked about.
+
+    The even steps where it asks about other times than `steps` falling ones of training, or about the clean end alone.
+    """
+    times, sigmas = _set(scheduler, steps)
+    last = len(scheduler.alphas_cumprod) - 1
+    known = len(times) == steps and bool((times.diff() <= 0).all()) and 0 < times[0] <= last and bool(times[-1] >= 0)
+    if sigmas is not None:
+        known = known and len(sigmas) == steps + 1 and bool((sigmas.diff() <= 0).all())
+    if not known:
+        _require_even(scheduler)
+        return even.grid(steps)
+    if sigmas is not None:
+        norm = (1 + sigmas.square()).sqrt()
+        return _float(torch.cat([times, times.new_zeros(1)]), 1 / norm, sigmas / norm)
+    end = even.grid(1)
+    return Levels(*(torch.cat([one, two[-1:]]) for one, two in zip(even.levels_at(times / last), end, strict=True)))
+
+
+def _set(scheduler: Any, steps: int) -> tuple[Tensor, Tensor | None]:
+    """Return the times and, where it counts in them, the sigmas / alphas of a scheduler told its steps."""
+    name = type(scheduler).__name__
+    try:
+        scheduler.set_timesteps(steps)
+    except (ValueError, TypeError, ZeroDivisionError) as error:
+        raise UsageError(f"{name}: cannot walk {steps} steps ({' '.join(str(error).split())})") from error
+    sigmas = getattr(scheduler, "sigmas", None)
+    return scheduler.timesteps.double().cpu(), None if sigmas is None else sigmas.double().cpu()
+
+
+def _require_even(scheduler: Any) -> None:
+    """Raise UsageError for an option whose steps even ones do not stand for."""
+    config, plain = scheduler.config, {"interpolation_type": "linear", "timestep_type": "discrete"}
+    odd = [key for key in _UNEVEN if config.get(key)]
+    odd += [key for key, value in plain.items() if config.get(key, value) != value]
+    if odd:
+        raise UsageError(f"{type(scheduler).__name__}: steps by its option {odd[0]}={config[odd[0]]} are not known")
 
 
 def ended_clean(schedule: Schedule) -> Schedule:
@@ -93,9 +140,9 @@ def _flow(scheduler: Any) -> Schedule:
         return _float(s * train_steps, 1 - s, s)
 
     def grid(steps: int) -> Levels:
-        fresh = type(scheduler).from_config(config)
-        fresh.set_timesteps(steps)
-        times, sigmas = fresh.timesteps.double().cpu(), fresh.sigmas.double().cpu()
+        times, sigmas = _set(type(scheduler).from_config(config), steps)
+        if sigmas is None:
+            raise UsageError(f"{type(scheduler).__name__}: the noise levels of this scheduler are not known")
         return _float(torch.cat([times, times.new_zeros(1)]), 1 - sigmas, sigmas)
 
     return Schedule("flow", levels_at, grid)

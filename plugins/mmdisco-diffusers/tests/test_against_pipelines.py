@@ -1,5 +1,6 @@
 """Every family predicts what its pipeline hands to its scheduler, and ends where its pipeline ends."""
 
+import diffusers
 import pytest
 import torch
 from oracles import PROMPTS, SECONDS, STEPS, call, to_canonical, to_pipeline
@@ -8,7 +9,9 @@ from tiny import BUILDERS
 from mmdisco_cli.diffusion.backbone import Base, Request, as_joint
 from mmdisco_cli.diffusion.denoise import make_denoiser
 from mmdisco_cli.diffusion.guidance import cfg_combine
-from mmdisco_cli.diffusion.samplers import ddim
+from mmdisco_cli.diffusion.samplers import ddim, dpmpp_2m
+from mmdisco_diffusers.animatediff import build
+from mmdisco_diffusers.options import AnimateDiffOptions
 
 REQUESTS = {
     "stable-audio": Request(seconds=1.2),
@@ -75,3 +78,38 @@ def test_samples_end_where_the_pipeline_ends(family, backbone, walks):
     end = ddim(denoise, {modality: noise}, joint.grid(STEPS, plan))[modality]
     expected = to_canonical(family, walk.end)
     assert (end - expected).abs().max() <= 1e-4 * max(1, float(expected.abs().max()))
+
+
+@pytest.mark.parametrize(
+    ("solver", "options"),
+    [
+        ("EulerDiscreteScheduler", {"timestep_spacing": "leading", "steps_offset": 1}),
+        ("EulerDiscreteScheduler", {"use_karras_sigmas": True}),
+        ("DPMSolverMultistepScheduler", {"solver_order": 1}),
+        (
+            "DPMSolverMultistepScheduler",
+            {"solver_order": 1, "use_karras_sigmas": True, "final_sigmas_type": "sigma_min"},
+        ),
+        ("DPMSolverMultistepScheduler", {"solver_order": 2}),
+    ],
+    ids=str,
+)
+def test_samples_end_where_another_solver_ends(solver, options, models, tmp_path):
+    betas = {"beta_start": 0.00085, "beta_end": 0.012, "beta_schedule": "linear"}
+    scheduler = getattr(diffusers, solver)(**betas, **options)
+    folder = models("animatediff")
+    pipeline = diffusers.DiffusionPipeline.from_pretrained(folder, local_files_only=True, scheduler=scheduler)
+    pipeline.save_pretrained(tmp_path)
+    model = build("video", AnimateDiffOptions(path=str(tmp_path)), Request())
+    joint = as_joint(model)
+    plan = joint.plan(VIDEO)
+    shape = plan.modalities["video"].latent_shape
+    noise = torch.randn(len(PROMPTS), *shape, generator=torch.Generator().manual_seed(5))
+    walk = call(tmp_path, "animatediff", noise, SCALE)
+    base = Base(joint, plan, joint.encode_prompt(PROMPTS, None, plan))
+    grid = joint.grid(STEPS, plan)
+    first = walk.steps[0][1]  # Euler's keeps x / alpha
+    start = first * grid["video"].alpha[0] if solver.startswith("Euler") else first
+    sampler = dpmpp_2m if options.get("solver_order") == 2 else ddim
+    end = sampler(make_denoiser([base], cfg={"video": SCALE}), {"video": start}, grid)["video"]
+    assert (end - walk.end).abs().max() <= 1e-4 * max(1, float(end.abs().max()))

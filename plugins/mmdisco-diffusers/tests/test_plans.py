@@ -96,21 +96,86 @@ def on_disk(scheduler, folder):
 
 @pytest.mark.parametrize("steps", [1, 4, 7, 30])
 @pytest.mark.parametrize("spacing", ["leading", "trailing", "linspace"])
-@pytest.mark.parametrize("cls", ["DDIMScheduler", "CogVideoXDDIMScheduler", "EulerDiscreteScheduler"])
+@pytest.mark.parametrize(
+    "cls", ["DDIMScheduler", "DDPMScheduler", "PNDMScheduler", "LCMScheduler", "CogVideoXDDIMScheduler"]
+)
 def test_variance_preserving_grids_are_the_schedulers_own(cls, spacing, steps, tmp_path):
-    changed = {"rescale_betas_zero_snr": True, "snr_shift_scale": 3.0} if cls.startswith("Cog") else {}
+    changed = {"CogVideoXDDIMScheduler": {"rescale_betas_zero_snr": True, "snr_shift_scale": 3.0}}.get(cls, {})
+    changed |= {"PNDMScheduler": {"skip_prk_steps": True, "set_alpha_to_one": True}}.get(cls, {})
     made = getattr(diffusers, cls)(beta_schedule="scaled_linear", timestep_spacing=spacing, steps_offset=1, **changed)
     grid = schedule_of(on_disk(made, tmp_path)).grid(steps)
-    if cls == "DDIMScheduler" and spacing == "linspace" and steps == 1:
-        return  # it starts from the clean end there, which is no use to anyone
     made.set_timesteps(steps)
-    if not (spacing == "linspace" and steps == 1):
-        expected = made.timesteps.float().clamp(max=999)  # an offset of 1 leads one step off the table
-        assert (grid.t[:-1] - expected).abs().max() <= 0.5  # Euler's lie between whole times
+    expected = made.timesteps.unique().flip(0).float()  # PNDM asks about some times twice
+    if spacing == "linspace" and steps == 1 and cls != "LCMScheduler":
+        assert expected.tolist() == [0]  # it starts from the clean end there, which is no use to anyone
+        expected = torch.tensor([999.0])
+    assert torch.equal(grid.t[:-1], expected)
     kept = made.alphas_cumprod[grid.t[:-1].long()].float()
     torch.testing.assert_close(grid.alpha[:-1], kept.sqrt(), rtol=1e-5, atol=1e-6)
     torch.testing.assert_close(grid.sigma[:-1], (1 - kept).sqrt(), rtol=1e-4, atol=1e-5)
     assert (grid.alpha[-1], grid.sigma[-1]) == (1, 0)
+
+
+IN_SIGMA = [
+    *(
+        (cls, options)
+        for cls in ("DPMSolverMultistep", "UniPCMultistep", "DEISMultistep", "EulerDiscrete", "EulerAncestralDiscrete")
+        for options in ({}, *({"timestep_spacing": s, "steps_offset": 1} for s in ("leading", "trailing", "linspace")))
+    ),
+    *(
+        (cls, {f"use_{law}_sigmas": True})
+        for cls in ("DPMSolverMultistep", "UniPCMultistep", "DEISMultistep", "EulerDiscrete")
+        for law in ("karras", "exponential")
+    ),
+    *((cls, {"final_sigmas_type": "sigma_min"}) for cls in ("DPMSolverMultistep", "UniPCMultistep", "EulerDiscrete")),
+]
+
+
+@pytest.mark.parametrize("steps", [1, 5, 30])
+@pytest.mark.parametrize(("cls", "options"), IN_SIGMA, ids=str)
+def test_grids_in_sigma_are_the_schedulers_own(cls, options, steps, tmp_path):
+    kind = getattr(diffusers, f"{cls}Scheduler")
+    made = kind(beta_schedule="scaled_linear", **options)
+    schedule = schedule_of(on_disk(made, tmp_path))
+    made.set_timesteps(steps)
+    if made.timesteps[0] == 0:  # Euler's of one step start from the clean end
+        if "use_karras_sigmas" in options or "use_exponential_sigmas" in options:
+            with pytest.raises(UsageError, match=r"by its option use_.*_sigmas=True are not known"):
+                schedule.grid(steps)
+        else:
+            assert schedule.grid(steps).t.tolist() == [999, 0]
+        return
+    grid = schedule.grid(steps)
+    assert torch.equal(grid.t[:-1], made.timesteps.float())
+    torch.testing.assert_close(grid.sigma / grid.alpha, made.sigmas, rtol=1e-5, atol=1e-7)
+    torch.testing.assert_close(grid.alpha.square() + grid.sigma.square(), torch.ones(steps + 1))
+
+
+@pytest.mark.parametrize(
+    ("cls", "options", "message"),
+    [
+        ("HeunDiscrete", {"use_karras_sigmas": True}, "HeunDiscreteScheduler: steps by its option use_karras_sigmas="),
+        ("EulerDiscrete", {"interpolation_type": "log_linear"}, "option interpolation_type=log_linear are not known"),
+        (
+            "EulerDiscrete",
+            {"timestep_type": "continuous", "prediction_type": "v_prediction"},
+            "option timestep_type=continuous are not known",
+        ),
+        ("LCM", {}, "LCMScheduler: cannot walk 60 steps"),
+        ("FlowMatchEulerDiscrete", {"use_dynamic_shifting": True}, r"Scheduler: cannot walk 60 steps \(.*mu"),
+    ],
+)
+def test_steps_that_are_not_known_are_refused_in_one_line(cls, options, message, tmp_path):
+    schedule = schedule_of(on_disk(getattr(diffusers, f"{cls}Scheduler")(**options), tmp_path))
+    with pytest.raises(UsageError, match=message) as caught:
+        schedule.grid(60)
+    assert len(str(caught.value).splitlines()) == 1
+
+
+def test_a_solver_that_asks_twice_a_step_is_walked_in_even_steps(tmp_path):
+    made = diffusers.HeunDiscreteScheduler(beta_schedule="scaled_linear", timestep_spacing="trailing")
+    made.set_timesteps(5)
+    assert schedule_of(on_disk(made, tmp_path)).grid(5).t[:-1].tolist() == made.timesteps.unique().flip(0).tolist()
 
 
 @pytest.mark.parametrize("steps", [1, 4, 30])
@@ -264,13 +329,6 @@ def test_every_way_to_save_memory_gives_the_same(family, backbone, models):
     once, again = plain.decode(latent, plan), thrifty.decode(latent, plan)
     assert (once - again).abs().max() < 1e-4
     assert (plain.encode(once, plan) - thrifty.encode(once, plan)).abs().max() < 1e-3
-
-
-def test_what_a_codec_cannot_do_is_said(backbone):
-    model = backbone("stable-audio-3", slicing=True)
-    plan = model.plan(Request(seconds=0.1))
-    with pytest.raises(UsageError, match="slicing: a AutoencoderSAME cannot do that"):
-        model.decode(torch.zeros(1, *plan.latent_shape), plan)
 
 
 def test_half_the_bytes_give_nearly_the_same(backbone):
