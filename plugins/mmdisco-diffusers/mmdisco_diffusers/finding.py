@@ -44,6 +44,8 @@ def find_model(name: str, key: str, *, whole: bool = False) -> Path:
     folder = Path(name).expanduser()
     if folder.is_dir():
         return folder
+    if folder.is_file():
+        raise DataError(f"{key}: {name}: a single file, which is not read; name a folder as diffusers saves a pipeline")
     if not _is_hub_name(name):
         raise DataError(f"{key}: {name}: no such folder")
     return _fetched(name, key, whole) if os.environ.get(DOWNLOAD) == "1" else _cached(name, key)
@@ -58,12 +60,23 @@ def pipeline_class(folder: Path, expected: Collection[str], key: str) -> str:
     index = read_json(folder / "model_index.json")
     if index is None:
         what = "a single model" if (folder / "config.json").is_file() else "no pipeline of diffusers"
-        raise DataError(f"{key}: {folder}: holds {what}: it has no model_index.json")
+        raise DataError(f"{key}: {folder}: holds {what}: it has no model_index.json{how_to_fetch(folder)}")
     found = str(index.get("_class_name"))
     if found not in expected:
-        reader = f"the backbone {NATIVE[found]} reads it" if found in NATIVE else "the backbone lockstep runs it"
-        raise DataError(f"{key}: {folder}: holds the pipeline {found}, not {' or '.join(expected)}; {reader}")
+        raise DataError(f"{key}: {folder}: holds the pipeline {found}, not {' or '.join(expected)}; {_reader(found)}")
     return found
+
+
+def how_to_fetch(place: Path, *, anew: bool = False) -> str:
+    """Return how a sentence ends on what lacks in a model from the cache: with the command that fetches it.
+
+    It is empty for a folder elsewhere; `anew` replaces files that are there.
+    """
+    for home in place.parents:
+        if home.name == "snapshots" and home.parent.name.startswith("models--"):
+            name = home.parent.name.removeprefix("models--").replace("--", "/")
+            return f"; fetch it with `hf download {name}{' --force-download' if anew else ''}`"
+    return ""
 
 
 def read_json(path: Path) -> dict[str, Any] | None:
@@ -75,6 +88,15 @@ def read_json(path: Path) -> dict[str, Any] | None:
     except ValueError as error:
         raise DataError(f"{path}: damaged ({error})") from error
     return content
+
+
+def _reader(pipeline: str) -> str:
+    """Say which backbone reads a pipeline."""
+    if pipeline in NATIVE:
+        return f"the backbone {NATIVE[pipeline]} reads it"
+    if pipeline == "StableDiffusionPipeline":
+        return "the backbone animatediff reads it with a motion adapter, auffusion where it paints mel pictures"
+    return "the backbone lockstep runs pipelines that make a film or sound of a prompt alone"
 
 
 def _is_hub_name(name: str) -> bool:

@@ -15,7 +15,11 @@ _TEXT = {
 def memory_lines(parts: Parts, roles: Roles, options: ModelOptions) -> tuple[str, ...]:
     """Return a line for each group of parts: its weights in bytes and where they lie."""
     streamed, visits = options.offload == "group", options.offload != "none"
-    sizes = {role: _size(parts, getattr(roles, role)) for role in ("denoiser", "codec", "text")}
+    named = {role: getattr(roles, role) for role in ("denoiser", "codec", "text")}
+    sizes = {role: _size(parts, names) for role, names in named.items()}
+    # What a pipeline's folder does not have and no role names is built into the denoiser, in its number format.
+    beside = [name for name in parts.elsewhere if name not in roles.all]
+    sizes["denoiser"] += parts.count(beside) * parts.dtype(roles.denoiser[0]).itemsize
     place = {role: options.devices.get(role, "the device") for role in sizes}
     stays = {"denoiser": not streamed, "codec": not visits, "text": options.text == "keep"}
     passing = {
@@ -24,7 +28,8 @@ def memory_lines(parts: Parts, roles: Roles, options: ModelOptions) -> tuple[str
         "text": _TEXT[options.text],
     }
     told = {role: ("stays on {}" if stays[role] else passing[role]).format(place[role]) for role in sizes}
-    names = {role: " and ".join(name for name in getattr(roles, role) if parts.has(name)) for role in sizes}
+    named["denoiser"] = (*named["denoiser"], *beside)
+    names = {role: " and ".join(name for name in named[role] if parts.has(name)) for role in named}
     return (
         f"{names['denoiser']}: {_gb(sizes['denoiser'])} in {options.dtype}, {told['denoiser']}",
         f"{names['codec']}: {_gb(sizes['codec'])} in float32, {told['codec']}{_tricks(options)}",

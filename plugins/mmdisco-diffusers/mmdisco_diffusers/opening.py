@@ -20,15 +20,17 @@ def open_parts(
     readers: Mapping[str, Callable[[Path], Any]] | None = None,
     left: Mapping[str, str] | None = None,
 ) -> Parts:
-    """Return the parts of the pipeline that a recipe names; nothing is loaded yet.
+    """Return the parts of the pipeline that a recipe names; their files are there, and nothing is loaded yet.
 
     The codec stays in float32, for sound and colour; the rest takes the recipe's number format.
 
     Raises:
-        UsageError, DataError: nothing is named, it cannot be found, or it is another pipeline.
+        UsageError, DataError: nothing is named, it cannot be found, is another pipeline, or lacks files.
     """
     key = f"backbones.{label}.path"
     folder = find_model(options.path, key)
     pipeline_class(folder, expected, key)
     dtypes = dict.fromkeys((*roles.denoiser, *roles.text), DTYPES[options.dtype])
-    return Parts(folder, classes=classes, folders=folders, dtypes=dtypes, made=made, readers=readers, left=left)
+    parts = Parts(folder, classes=classes, folders=folders, dtypes=dtypes, made=made, readers=readers, left=left)
+    parts.require_files(roles.all)
+    return parts

@@ -11,8 +11,8 @@ import torch
 from torch import nn
 
 from mmdisco_cli.errors import DataError
-from mmdisco_diffusers.finding import read_json
-from mmdisco_diffusers.weights_on_disk import count_weights
+from mmdisco_diffusers.finding import how_to_fetch, read_json
+from mmdisco_diffusers.weights_on_disk import count_weights, require_weights
 
 DENOISERS = ("unet", "transformer", "transformer_2")
 Make = Callable[["Parts", Any], Any]
@@ -87,7 +87,7 @@ class Parts:
             file = "scheduler_config.json" if name == "scheduler" else "config.json"
             written = read_json(self.place(name) / file)
             if written is None:
-                raise DataError(f"{self.place(name)}: has no {file}")
+                raise DataError(f"{self.place(name)}: has no {file}{how_to_fetch(self.place(name))}")
             self._configs[name] = {**_defaults(self._class(name)), **written}
         return self._configs[name]
 
@@ -102,6 +102,24 @@ class Parts:
             part = self._made[name](self, part) if name in self._made else part
             self._loaded[name] = part.eval().requires_grad_(False) if isinstance(part, nn.Module) else part
         return self._loaded[name]
+
+    def empty(self, name: str) -> Any:
+        """Return a part of diffusers as its config.json has it, on no device and with no values."""
+        with torch.device("meta"):
+            return self._class(name).from_config(dict(self.config(name)))
+
+    def require_files(self, names: Iterable[str]) -> None:
+        """Make sure, without loading anything, that parts with weights have them, and tokenizers their files.
+
+        Raises:
+            DataError: files are missing or cut short.
+        """
+        for name in dict.fromkeys((*names, *self.elsewhere)):
+            if self.has(name):
+                require_weights(self.place(name))
+        for name in self._index:
+            if name.startswith("tokenizer") and self.has(name) and not any(self.place(name).glob("*")):
+                raise DataError(f"{self.place(name)}: has no files of a tokenizer{how_to_fetch(self.place(name))}")
 
     def is_loaded(self, name: str) -> bool:
         """Return whether a part is in memory."""

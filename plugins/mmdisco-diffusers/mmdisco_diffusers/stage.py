@@ -4,12 +4,14 @@ import hashlib
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import fields
+from functools import cached_property
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from mmdisco_cli.errors import UsageError, did_you_mean
+from mmdisco_cli.devices import choose_device
+from mmdisco_cli.errors import DeviceError, UsageError, did_you_mean
 from mmdisco_diffusers.memory import memory_lines
 from mmdisco_diffusers.options import ModelOptions
 from mmdisco_diffusers.parts import Parts, Roles
@@ -19,7 +21,7 @@ ROLES = ("denoiser", "codec", "text")
 """What may have a device of its own, as `Roles` has them."""
 PREDICTING = ("betas", "told_fps", "told_scale", "mismatch", "padded", "normalise")
 """Options that change what a model says, its levels or its latents: nothing trained under others fits."""
-SAMPLING = ("clean_end", "full", "dtype", "modality_scale", "stg_blocks", "stg_scale", "rescale")
+SAMPLING = ("clean_end", "full", "dtype", "tiling", "modality_scale", "stg_blocks", "stg_scale", "rescale")
 """Options that change a sample all the same."""
 
 
@@ -31,22 +33,31 @@ class Stage:
         self.device = torch.device("cpu")
         self._own = {role: _device(role, name) for role, name in options.devices.items()}
         self._ready: set[str] = set()
+        if options.tiling or options.slicing:
+            # Tried on one without weights: what it cannot do would be known only after all steps.
+            _cut_up(parts.empty(roles.codec[0]), options)
 
     def fingerprint(self) -> str:
         """Return what names the weights and options that predictions, latents and levels depend on."""
         beside = (name for name in self.parts.elsewhere if name not in self.roles.all)
         places = (self.parts.place(name) for name in (*self.roles.named, *beside))
-        weights = name_weights(place for place in places if place.is_dir())
+        weights = name_weights((place for place in places if place.is_dir()), self.parts.folder / "model_index.json")
         told = _chosen(self.options, PREDICTING)
         return hashlib.sha256(f"{weights}: {told}".encode()).hexdigest()[:16] if told else weights
 
     def variant(self) -> str:
-        """Name the options besides that a sample depends on."""
-        return _chosen(self.options, SAMPLING)
+        """Name the options and the weights besides that a sample depends on."""
+        return ", ".join(told for told in (_chosen(self.options, SAMPLING), self._waking) if told)
+
+    @cached_property
+    def _waking(self) -> str:
+        """Name the weights that wake latents to media and are in no fingerprint: those of a vocoder."""
+        names = (name for name in self.roles.codec if name not in self.roles.named and self.parts.has(name))
+        return ", ".join(f"{name} {name_weights([self.parts.place(name)])}" for name in names)
 
     def parameters(self) -> int:
         """Return how many weights the model has, read from its files."""
-        return self.parts.count(self.roles.all)
+        return self.parts.count(dict.fromkeys((*self.roles.all, *self.parts.elsewhere)))
 
     def memory(self) -> tuple[str, ...]:
         """Say what will lie where, read from the files."""
@@ -107,14 +118,18 @@ class Stage:
         name = self.roles.codec[0]
         if name in self._ready:
             return
-        codec: Any = self.parts.get(name)
-        for trick in ("tiling", "slicing"):
-            if getattr(self.options, trick):
-                try:
-                    getattr(codec, f"enable_{trick}")()
-                except (AttributeError, NotImplementedError) as error:
-                    raise UsageError(f"{trick}: a {type(codec).__name__} cannot do that") from error
+        _cut_up(self.parts.get(name), self.options)
         self._ready.add(name)
+
+
+def _cut_up(codec: Any, options: ModelOptions) -> None:
+    """Have a codec work in the pieces that a recipe wants; raise UsageError where it cannot."""
+    for trick in ("tiling", "slicing"):
+        if getattr(options, trick):
+            try:
+                getattr(codec, f"enable_{trick}")()
+            except (AttributeError, NotImplementedError) as error:
+                raise UsageError(f"{trick}: a {type(codec).__name__} cannot do that") from error
 
 
 def _chosen(options: ModelOptions, names: Sequence[str]) -> str:
@@ -124,10 +139,15 @@ def _chosen(options: ModelOptions, names: Sequence[str]) -> str:
 
 
 def _device(role: str, name: str) -> torch.device:
-    """Return the device that a recipe gives to a role; raise UsageError where it knows no such role or device."""
+    """Return the device that a recipe gives to a role.
+
+    Raises:
+        UsageError: there is no such role or device.
+        DeviceError: this machine has no such device.
+    """
     if role not in ROLES:
         raise UsageError(f"devices: unknown {role!r}{did_you_mean(role, ROLES)}")
     try:
-        return torch.device(name)
-    except RuntimeError as error:
-        raise UsageError(f"devices.{role}: unknown device {name!r}") from error
+        return choose_device(name)
+    except (UsageError, DeviceError) as error:
+        raise type(error)(f"devices.{role}: {error}") from error

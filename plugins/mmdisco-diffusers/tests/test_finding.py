@@ -15,7 +15,7 @@ from mmdisco_diffusers import mmdisco_backbones
 from mmdisco_diffusers.finding import NATIVE
 from mmdisco_diffusers.options import AnimateDiffOptions, ModelOptions
 from mmdisco_diffusers.parts import Parts
-from mmdisco_diffusers.weights_on_disk import count_weights, name_weights
+from mmdisco_diffusers.weights_on_disk import count_weights, name_weights, weight_files
 
 SPECS = {spec.name: spec for spec in mmdisco_backbones()}
 
@@ -62,11 +62,16 @@ def test_a_missing_model_comes_with_the_command_that_fetches_it(empty_cache):
     )
 
 
-def test_a_model_in_the_cache_is_found_by_its_name(empty_cache, models):
-    home = empty_cache / "models--someone--tiny"
-    shutil.copytree(models("wan"), home / "snapshots" / "0123abcd")
-    (home / "refs").mkdir()
+def cached(folder, cache):
+    """Put a pipeline into the cache as someone/tiny, and return where it lies there."""
+    home = cache / "models--someone--tiny"
+    (home / "refs").mkdir(parents=True)
     (home / "refs" / "main").write_text("0123abcd")
+    return shutil.copytree(folder, home / "snapshots" / "0123abcd")
+
+
+def test_a_model_in_the_cache_is_found_by_its_name(empty_cache, models):
+    cached(models("wan"), empty_cache)
     assert build("wan", "someone/tiny").fingerprint == build("wan", models("wan")).fingerprint
 
 
@@ -119,10 +124,16 @@ def test_another_pipeline_is_named_as_what_it_is(models, tmp_path):
     with pytest.raises(DataError, match="Pipeline, not WanPipeline; the backbone stable-audio reads it"):
         build("wan", models("stable-audio"))
     (tmp_path / "model_index.json").write_text('{"_class_name": "AllegroPipeline"}')
-    with pytest.raises(DataError, match="AllegroPipeline, not WanPipeline; the backbone lockstep runs"):
+    with pytest.raises(DataError, match="AllegroPipeline, not WanPipeline; the backbone lockstep runs pipelines that"):
         build("wan", tmp_path)
     with pytest.raises(DataError, match=r"holds the pipeline WanPipeline, not AnimateDiffPipeline or Stable"):
         build("animatediff", models("wan"))
+    (tmp_path / "model_index.json").write_text('{"_class_name": "StableDiffusionPipeline"}')
+    with pytest.raises(DataError, match="Pipeline, not WanPipeline; the backbone animatediff reads it with a motion"):
+        build("wan", tmp_path)
+    (tmp_path / "wan.safetensors").write_bytes(b"")
+    with pytest.raises(DataError, match=r"wan\.safetensors: a single file, which is not read; name a folder"):
+        build("wan", tmp_path / "wan.safetensors")
     with pytest.raises(DataError, match=r"holds a single model: it has no model_index\.json"):
         build("wan", models("wan") / "transformer")
     with pytest.raises(DataError, match="holds no pipeline of diffusers"):
@@ -139,12 +150,121 @@ def test_damage_is_named(models, tmp_path):
     model = build("wan", folder)
     with pytest.raises(DataError, match=r"transformer: lacks \d+ weights of a WanTransformer3DModel, \S+ first"):
         model.predict(torch.zeros(1, 4, 2, 2, 2), torch.tensor([500.0]), None, model.plan(Request(frames=5)))
-    (folder / "transformer" / "diffusion_pytorch_model.safetensors").write_bytes(b"no such thing")
-    with pytest.raises(DataError, match="transformer: cannot be loaded"):
-        build("wan", folder).predict(torch.zeros(1, 4, 2, 2, 2), torch.tensor([500.0]), None, model.plan(Request()))
     (folder / "vae" / "config.json").unlink()
-    with pytest.raises(DataError, match=r"vae: has no config.json"):
+    with pytest.raises(DataError, match=r"vae: has no config.json$"):
         build("wan", folder).plan(Request(frames=5))
+
+
+def header(text, more=b""):
+    return len(text).to_bytes(8, "little") + text + more
+
+
+ENTRY = b'{"a": {"dtype": "F32", "shape": [2], "data_offsets": [0, 8]}}'
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (b"", r"damaged: it is empty$"),
+        (b"\x08", r"damaged: it ends within its header$"),
+        (header(ENTRY)[:-1], r"damaged: it ends within its header$"),
+        (header(ENTRY, bytes(7)), r"damaged: 76 bytes, where its header tells of 77$"),
+        (header(ENTRY, bytes(9)), r"damaged: 78 bytes, where its header tells of 77$"),
+        (header(b"no JSON"), r"damaged: its header is not one of safetensors$"),
+        (header(b'{"a": [1]}'), r"damaged: its header is not one of safetensors$"),
+        (
+            b"version https://git-lfs.github.com/spec/v1\noid sha256:0\nsize 9\n",
+            "a pointer of git-LFS, not the weights; `git lfs pull` fetches them$",
+        ),
+        (None, r"transformer: has no weights$"),
+    ],
+    ids=("empty", "stub", "half a header", "short", "long", "no JSON", "no tensors", "pointer", "missing"),
+)
+def test_weights_that_cannot_be_whole_are_named_before_anything_is_loaded(content, message, models, tmp_path):
+    folder = shutil.copytree(models("wan"), tmp_path / "wan")
+    path = folder / "transformer" / "diffusion_pytorch_model.safetensors"
+    path.unlink() if content is None else path.write_bytes(content)
+    with pytest.raises(DataError, match=message) as error:
+        build("wan", folder)
+    assert str(error.value).startswith(str(path.parent if content is None else path))
+    assert "\n" not in str(error.value)
+
+
+def test_half_a_file_of_torch_is_named(models, tmp_path):
+    from safetensors.torch import load_file
+
+    folder = shutil.copytree(models("wan"), tmp_path / "wan")
+    path = folder / "transformer" / "diffusion_pytorch_model.safetensors"
+    torch.save(load_file(path), path.with_suffix(".bin"))
+    path.unlink()
+    path = path.with_suffix(".bin")
+    build("wan", folder)
+    path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
+    with pytest.raises(DataError, match=r"model\.bin: damaged: it ends too early$"):
+        build("wan", folder)
+
+
+def test_variants_are_neither_counted_nor_enough(models, tmp_path):
+    folder = shutil.copytree(models("wan"), tmp_path / "wan")
+    path = folder / "transformer" / "diffusion_pytorch_model.safetensors"
+    plain = build("wan", folder)
+    others = [
+        path.with_name(f"diffusion_pytorch_model.{name}.safetensors")
+        for name in ("fp16", "fp16-00001-of-00002", "fp16-00002-of-00002", "bf16", "non_ema")
+    ]
+    others.append(path.with_name("diffusion_pytorch_model-00001-of-00002.fp16.safetensors"))
+    for other in others:
+        shutil.copy(path, other)
+    assert weight_files(path.parent) == [path]
+    both = build("wan", folder)
+    assert (both.fingerprint, both.parameters) == (plain.fingerprint, plain.parameters)
+    path.unlink()
+    with pytest.raises(DataError, match=r"transformer: has only those of a variant, which are not read \(\S+fp16"):
+        build("wan", folder)
+
+
+def test_a_shard_that_lacks_is_named(models, tmp_path):
+    import diffusers
+
+    folder = shutil.copytree(models("wan"), tmp_path / "wan")
+    place = folder / "transformer"
+    plain = build("wan", folder).parameters
+    whole = diffusers.WanTransformer3DModel.from_pretrained(place)
+    (place / "diffusion_pytorch_model.safetensors").unlink()
+    whole.save_pretrained(place, max_shard_size="5KB")
+    first, *others = sorted(place.glob("*.safetensors"))
+    assert others
+    assert build("wan", folder).parameters == plain
+    first.unlink()
+    with pytest.raises(DataError, match=f"transformer: lacks {first.name}, which diffusion_pytorch_model.safetensors"):
+        build("wan", folder)
+
+
+@pytest.mark.parametrize(
+    ("lost", "what"),
+    [
+        ("model_index.json", "holds no pipeline of diffusers: it has no model_index.json"),
+        ("transformer", "transformer: has no weights"),
+        ("transformer/diffusion_pytorch_model.safetensors", "transformer: has no weights"),
+        ("transformer/config.json", "transformer: has no config.json"),
+        ("scheduler/scheduler_config.json", "scheduler: has no scheduler_config.json"),
+        ("tokenizer", "tokenizer: has no files of a tokenizer"),
+    ],
+)
+def test_what_lacks_in_the_cache_comes_with_the_command_that_fetches_it(lost, what, empty_cache, models):
+    folder = cached(models("wan"), empty_cache)
+    place = folder / lost
+    shutil.rmtree(place) if place.is_dir() else place.unlink()
+    with pytest.raises(DataError) as error:
+        assert build("wan", "someone/tiny").info
+    assert str(error.value).endswith(f"{what}; fetch it with `hf download someone/tiny`")
+
+
+def test_half_a_file_in_the_cache_is_to_be_replaced(empty_cache, models):
+    path = cached(models("wan"), empty_cache) / "vae" / "diffusion_pytorch_model.safetensors"
+    path.write_bytes(path.read_bytes()[:-5])
+    with pytest.raises(DataError, match=r"; fetch it with `hf download someone/tiny --force-download`$"):
+        build("wan", "someone/tiny")
 
 
 def test_weights_that_would_be_left_out_are_named(models, tmp_path):
@@ -172,6 +292,61 @@ def test_a_fingerprint_follows_the_weights_and_not_their_place(models, tmp_path)
     assert build("wan", folder).fingerprint != first
 
 
+def rewritten(path, **changed):
+    path.write_text(json.dumps({**json.loads(path.read_text()), **changed}))
+
+
+@pytest.mark.parametrize(
+    ("family", "file", "changed"),
+    [
+        ("wan", "scheduler/scheduler_config.json", {"shift": 8.0}),
+        ("wan", "model_index.json", {"boundary_ratio": 0.875}),
+        ("wan", "model_index.json", {"expand_timesteps": True}),
+        ("wan", "model_index.json", {"scheduler": ["diffusers", "UniPCMultistepScheduler"]}),
+        ("wan", "vae/config.json", {"latents_mean": [0.0, -0.2, 0.3, 0.0]}),
+        ("mochi", "model_index.json", {"force_zeros_for_empty_prompt": True}),
+        ("audioldm", "scheduler/scheduler_config.json", {"prediction_type": "v_prediction"}),
+    ],
+)
+def test_a_fingerprint_follows_the_scheduler_and_what_models_read(family, file, changed, models, tmp_path):
+    folder = shutil.copytree(models(family), tmp_path / "model")
+    first = build(family, folder).fingerprint
+    rewritten(folder / file, **changed)
+    assert build(family, folder).fingerprint != first
+
+
+@pytest.mark.parametrize(
+    ("file", "changed"),
+    [
+        ("scheduler/scheduler_config.json", {"_diffusers_version": "0.1"}),
+        ("transformer/config.json", {"_diffusers_version": "0.1", "_name_or_path": "elsewhere"}),
+        ("text_encoder/config.json", {"transformers_version": "0.1"}),
+        ("model_index.json", {"_diffusers_version": "0.1", "_name_or_path": "elsewhere"}),
+        ("model_index.json", {"boundary_ratio": None, "expand_timesteps": False}),
+    ],
+)
+def test_a_fingerprint_does_not_follow_versions_and_defaults(file, changed, models, tmp_path):
+    folder = shutil.copytree(models("wan"), tmp_path / "model")
+    first = build("wan", folder).fingerprint
+    rewritten(folder / file, **changed)
+    assert build("wan", folder).fingerprint == first
+
+
+@pytest.mark.parametrize("family", ["audioldm", "audioldm2"])
+def test_a_vocoder_is_in_the_variant_and_in_no_fingerprint(family, models, tmp_path):
+    from safetensors.torch import load_file, save_file
+
+    plain = build(family, models(family))
+    folder = shutil.copytree(models(family), tmp_path / "model")
+    assert build(family, folder).variant == plain.variant
+    path = folder / "vocoder" / "model.safetensors"
+    save_file({name: weight + 1e-3 for name, weight in load_file(path).items()}, path, {"format": "pt"})
+    other = build(family, folder)
+    assert other.fingerprint == plain.fingerprint
+    assert other.variant != plain.variant
+    assert other.variant.startswith("vocoder ")
+
+
 def test_a_fingerprint_follows_what_changes_predictions_and_a_variant_the_rest(models):
     def told(family, **options):
         model = build(family, models(family), **options)
@@ -179,7 +354,8 @@ def test_a_fingerprint_follows_what_changes_predictions_and_a_variant_the_rest(m
 
     plain = told("hunyuan-video")
     assert plain[1] == ""
-    assert told("hunyuan-video", told_scale=6.0, chunk=2, tiling=True, text="free", offload="codec") == plain
+    assert told("hunyuan-video", told_scale=6.0, chunk=2, slicing=True, text="free", offload="codec") == plain
+    assert told("hunyuan-video", tiling=True) == (plain[0], "tiling True")
     assert told("hunyuan-video", told_scale=3.0)[0] != plain[0]
     assert told("hunyuan-video", clean_end=True) == (plain[0], "clean_end True")
     assert told("audioldm")[0] != told("audioldm", normalise=False)[0]
@@ -240,11 +416,17 @@ def test_an_adapter_gives_motion_to_a_stable_diffusion(models, tmp_path, backbon
         build("animatediff", tmp_path / "still")
     model = build("animatediff", tmp_path / "still", adapter=str(tmp_path / "motion"))
     adapter.save_pretrained(tmp_path / "more")
-    config = tmp_path / "more" / "config.json"
-    config.write_text(config.read_text() + " ")
+    other = build("animatediff", tmp_path / "still", adapter=str(tmp_path / "more"))
+    assert other.fingerprint == model.fingerprint
+    rewritten(tmp_path / "more" / "config.json", motion_max_seq_length=4)
     other = build("animatediff", tmp_path / "still", adapter=str(tmp_path / "more"))
     assert other.fingerprint != model.fingerprint
     expected = diffusers.UNetMotionModel.from_unet2d(still, adapter).eval()
+    size = sum(t.numel() for t in expected.state_dict().values())
+    assert model.parameters == size + model.parts.count(["vae", "text_encoder"])
+    half = build("animatediff", tmp_path / "still", adapter=str(tmp_path / "motion"), dtype="bfloat16")
+    assert model.memory[0].startswith(f"unet and motion_adapter: {size * 4 / 1e6:.2f} MB in float32, stays")
+    assert half.memory[0].startswith(f"unet and motion_adapter: {size * 2 / 1e6:.2f} MB in bfloat16, stays")
     plan = model.plan(Request(frames=3, height=16, width=16))
     condition = model.encode_prompt(["a dog"], None, plan).positive
     x, t = torch.randn(1, *plan.latent_shape), torch.tensor([400.0])

@@ -9,7 +9,7 @@ from test_finding import build
 from tiny import BUILDERS
 
 from mmdisco_cli.diffusion.backbone import Request
-from mmdisco_cli.errors import UsageError
+from mmdisco_cli.errors import DeviceError, UsageError
 from mmdisco_diffusers.memory import memory_lines
 from mmdisco_diffusers.options import ModelOptions
 from mmdisco_diffusers.parts import Parts, Roles
@@ -39,6 +39,11 @@ class Told:
             self.moves.append((name, f"{device} by block from {waiting}"))
 
         return SimpleNamespace(to=to, enable_group_offload=stream)
+
+
+def gpus(monkeypatch, count):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: count > 0)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: count)
 
 
 def moves(**options):
@@ -71,7 +76,8 @@ def moves(**options):
         ),
     ],
 )
-def test_parts_are_where_the_recipe_wants_them(options, expected):
+def test_parts_are_where_the_recipe_wants_them(options, expected, monkeypatch):
+    gpus(monkeypatch, 2)
     assert moves(**options) == expected
 
 
@@ -161,6 +167,26 @@ def test_a_device_is_known_or_named():
         Stage(Told(), ROLES, ModelOptions(devices={"codex": "cpu"}))
     with pytest.raises(UsageError, match=r"devices.text: unknown device 'gpu'"):
         Stage(Told(), ROLES, ModelOptions(devices={"text": "gpu"}))
+
+
+@pytest.mark.parametrize(("count", "found"), [(0, "no CUDA device at all"), (1, "only cuda:0 to cuda:0")])
+def test_a_device_that_is_not_there_is_named_before_anything_runs(count, found, monkeypatch):
+    gpus(monkeypatch, count)
+    with pytest.raises(DeviceError, match=f"devices.denoiser: no device cuda:1 on this machine: torch finds {found}"):
+        Stage(Told(), ROLES, ModelOptions(devices={"denoiser": "cuda:1"}))
+
+
+@pytest.mark.parametrize("family", [*BUILDERS, "ltx2"])
+def test_what_a_codec_cannot_do_is_said_before_anything_is_loaded(family, models):
+    for trick in ("tiling", "slicing"):
+        if family in ("longcat", "stable-audio-3"):
+            with pytest.raises(UsageError, match=f"^{trick}: a (LongCatAudioDiTVae|AutoencoderSAME) cannot do that$"):
+                build(family, models(family), **{trick: True})
+        else:
+            model = build(family, models(family), **{trick: True})
+            assert not any(model.parts.is_loaded(name) for name in model.stage.roles.all)
+            model.stage._prepare_codec()
+            assert getattr(model.parts.get("vae"), f"use_{trick}")
 
 
 def test_the_memory_plan_names_each_device(models):
