@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from mmdisco_cli.assembly import Assembly
-from mmdisco_cli.diffusion.backbone import count_parameters
+from mmdisco_cli.diffusion.backbone import count_parameters, memory_lines
 from mmdisco_cli.diffusion.guidance import reads_x0
 
 MEGABYTE = 10**6
@@ -16,8 +16,12 @@ WIDTH = 4
 
 
 def memory_mb(assembly: Assembly, batch: int) -> dict[str, int]:
-    """Return megabytes of all weights, and of what guidance keeps of a batch for its backward pass, in float32."""
-    parameters = [count_parameters(backbone) or 0 for backbone in assembly.backbones.values()]
+    """Return megabytes of weights, and of what guidance keeps of a batch for its backward pass, in float32.
+
+    The weights of backbones that tell of their own memory are left out: they know their number format.
+    """
+    silent = (backbone for backbone in assembly.backbones.values() if not memory_lines(backbone))
+    parameters = [count_parameters(backbone) or 0 for backbone in silent]
     loaded = assembly.discriminator
     if loaded is None:
         return {"weights": sum(parameters) * WIDTH // MEGABYTE, "guidance": 0}

@@ -84,8 +84,10 @@ def overview(plan: Mapping[str, Any]) -> Iterator[str]:
     if plan["gibbs"]:
         yield f"then {', '.join(plan['gibbs'])} anew given all others, {plan['gibbs_steps']} steps each"
     yield f"guidance: {_guidance(plan)}"
-    memory = plan["memory_mb"]
-    yield f"memory: about {memory['weights']} MB of weights, {memory['guidance']} MB to guide a batch, in float32"
+    memory, told = plan["memory_mb"], any(backbone["memory"] for backbone in plan["backbones"].values())
+    if not told or any(memory.values()):
+        what = f"{memory['weights']} MB of {'further ' if told else ''}weights"
+        yield f"memory: about {what}, {memory['guidance']} MB to guide a batch, in float32"
     yield from (f"missing: {line}" for line in plan["missing"])
 
 

@@ -1,6 +1,7 @@
 """One weights file is enough to sample with, and weights that are missing are told with where to get them."""
 
 import json
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -183,6 +184,20 @@ def test_training_names_the_missing_base_model_alone(plugin, capsys):
     assert [line.partition(": no ")[0] for line in lines] == ["error: backbones.film.weights"]
 
 
+def _shown(plan):
+    from mmdisco_cli.sampling.overview import overview
+
+    return "\n".join(overview(plan))
+
+
+def test_what_backbones_tell_of_their_own_memory_is_not_told_again():
+    from mmdisco_cli.sampling.memory import memory_mb
+
+    telling = SimpleNamespace(parameters=3_000_000, memory=("unet: 6 MB in bfloat16",))
+    backbones = {"audio": telling, "video": SimpleNamespace(parameters=2_000_000)}
+    assert memory_mb(SimpleNamespace(backbones=backbones, discriminator=None), 1) == {"weights": 8, "guidance": 0}
+
+
 def test_a_dry_run_plans_around_what_is_missing(plugin, capsys):
     assert app.run(["sample", "--recipe", "landscape", "--dry-run", "--json"]) == 0
     plan = json.loads(capsys.readouterr().out)
@@ -192,6 +207,11 @@ def test_a_dry_run_plans_around_what_is_missing(plugin, capsys):
     assert plan["memory_mb"]["weights"] == 12_682_241 * 4 // 10**6
     assert plan["memory_mb"]["guidance"] > 0
     assert [line.partition(": ")[0] for line in plan["missing"]] == ["backbones.film.weights", "sample.weights"]
+    assert f"memory: about 50 MB of weights, {plan['memory_mb']['guidance']} MB to guide a batch" in _shown(plan)
+    plan["backbones"]["film"]["memory"] = ["unet: 6 MB in bfloat16"]
+    assert "memory: about 50 MB of further weights, " in _shown(plan)
+    plan["memory_mb"] = {"weights": 0, "guidance": 0}
+    assert "memory: about" not in _shown(plan)
     assert app.run(["sample", "--recipe", "landscape", "--dry-run"]) == 0
     shown = capsys.readouterr().out
     assert "missing: sample.weights: no weights/mmdisco-landscape.safetensors" in shown

@@ -48,6 +48,7 @@ def test_a_plan_needs_no_discriminator(registry, models, tmp_path, capsys, monke
     out, err = capsys.readouterr()
     assert code == 0, err
     assert "memory audio: unet: " in out
+    assert "MB of weights" not in out
     assert "missing: sample.weights: no weights/audioldm-animatediff.safetensors" in out
     assert "mmdisco convert audioldm_animediff_vggsound.pt" in out
 
