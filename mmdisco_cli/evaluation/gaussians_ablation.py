@@ -39,7 +39,7 @@ class Variant:
     def of(self, recipe: Recipe) -> Recipe:
         """Return the recipe with this row's settings; raise UsageError where its discriminator is not `mlp`."""
         component = recipe.discriminator
-        if component is None or component.name != "mlp":
+        if component is None or component.spec.name != "mlp":
             raise UsageError("discriminator: gaussians-ablation varies the options of mlp")
         train = replace(recipe.train, lambda_disc=self.disc, lambda_denoise=self.denoise)
         options = replace(component.options, **self.options)

@@ -71,7 +71,7 @@ def embed_sets(sets: Mapping[str, ClipSet], extractor: Extractor, cache: Cache, 
 
 
 def _embed_row(row: str, found: ClipSet, extractor: Extractor, cache: Cache, ranks: Ranks) -> Embedded:
-    clips = sorted(found.clips, key=lambda one: one.path.name) if row in PAIRED else found.clips
+    clips = sorted(found.clips, key=lambda one: one.name) if row in PAIRED else found.clips
     own = range(ranks.rank, len(clips), ranks.world)
     outcome: dict[int, Vectors | str] = {}
     with progress(f"{extractor.name} of {row}", len(own), enabled=ranks.first) as advance:
