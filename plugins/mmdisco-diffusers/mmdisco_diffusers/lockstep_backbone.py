@@ -48,7 +48,7 @@ class Lockstep:
         return find_class("diffusers", str((read_json(self.folder / "model_index.json") or {})["_class_name"]))
 
     def check(self) -> None:
-        """Raise DataError for a pipeline that is not known, UsageError for arguments that it does not take."""
+        """Raise DataError for a pipeline that is not known, UsageError for arguments or axes that do not fit."""
         known = self._parameters
         for name in self.options.arguments:
             if name not in known:
@@ -56,6 +56,10 @@ class Lockstep:
                     f"backbones.{self.modality}.arguments: a {self.pipeline_class.__name__} takes no {name}"
                     f"{did_you_mean(name, known)}"
                 )
+        axes, count = self.options.axes, len(self.options.latent)
+        if axes and sorted(axes) != list(range(count)):
+            every = f"must name each of 0 to {count - 1} once" if count else "need a latent to lead to"
+            raise UsageError(f"backbones.{self.modality}.axes: {list(axes)} {every}")
 
     @cached_property
     def info(self) -> ModalityInfo:

@@ -2,23 +2,33 @@
 
     python -m mmdisco_diffusers.reconstruction audioldm FOLDER CLIP [--seconds 5]
 
+It takes the whole clip, or its first 30 seconds, where no length is given.
+
 A published AudioLDM is expected within a few decibels; tens of them mean a mel that is laid out otherwise.
 """
 
 import argparse
+import sys
 from collections.abc import Sequence
+from fractions import Fraction
 from pathlib import Path
 
 import torch
 from torch import Tensor
 from torchaudio.functional import resample
 
+from mmdisco_cli import console
+from mmdisco_cli.data.media import probe, read_audio
 from mmdisco_cli.diffusion.backbone import Request, as_joint
-from mmdisco_cli.sampling.given import read_media
+from mmdisco_cli.errors import DataError, ExitCode, MMDiscoError, describe, exit_code_of
+from mmdisco_cli.hookspecs import BackboneSpec
 from mmdisco_diffusers import mmdisco_backbones
 from mmdisco_diffusers.mel import MelFormat, log_mel, mel_format
 
 FORM = mel_format(16000, 160, 64)
+MOST, LEAST = 30.0, 0.1
+"""Seconds of a clip that are measured where no length is given, and that can be."""
+ROUNDING = Fraction(1, 100)
 DECIBELS = 8.685889638065037  # in one unit of the natural logarithm of a magnitude
 
 
@@ -39,25 +49,53 @@ def reconstruction(sound: Tensor, again: Tensor, rate: int) -> float:
     return log_mel_distance(both[0] * loudness[1] / loudness[0], both[1])
 
 
-def main(arguments: Sequence[str] | None = None) -> None:
-    """Measure a model on disk and print the distance."""
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Measure a model on disk, print the distance, and return the exit code; an error is one line."""
     specs = {spec.name: spec for spec in mmdisco_backbones() if "audio" in spec.modalities}
     parser = argparse.ArgumentParser(prog="python -m mmdisco_diffusers.reconstruction", description="Test a codec.")
     parser.add_argument("backbone", choices=sorted(specs))
     parser.add_argument("path", help="folder of the model, or its name on the hub")
     parser.add_argument("clip", type=Path, help="a file with sound")
-    parser.add_argument("--seconds", type=float, default=5.0)
+    parser.add_argument("--seconds", type=_seconds, help=f"of the clip; all of it, at most {MOST}, if not given")
     chosen = parser.parse_args(arguments)
-    spec, request = specs[chosen.backbone], Request(seconds=chosen.seconds)
-    model = as_joint(spec.factory()("audio", spec.options(path=chosen.path), request))
-    whole = model.plan(request)
+    try:
+        distance, seconds = measure(specs[chosen.backbone], chosen.path, chosen.clip, chosen.seconds)
+        console.result(f"log-mel distance {distance:.2f} dB over {seconds:g} s of {chosen.clip}")
+    except (MMDiscoError, OSError) as error:
+        console.fail(describe(error))
+        return exit_code_of(error)
+    return ExitCode.OK
+
+
+def measure(spec: BackboneSpec, path: str, clip: Path, seconds: float | None) -> tuple[float, float]:
+    """Return the distance in dB between a clip and what a model's latents of it become, and over how many seconds.
+
+    Raises:
+        DataError: no such model, or a clip that is unusable, shorter than asked for, or too short to tell.
+    """
+    info = probe(clip)
+    span = info.span(("audio",))
+    asked = min(float(span.stop - span.start), MOST) if seconds is None else seconds
+    if asked < LEAST:
+        raise DataError(f"{clip}: {asked:g} s of sound are too few to measure: take {LEAST:g} s or more")
+    model = as_joint(spec.factory()("audio", spec.options(path=path), Request(seconds=asked)))
+    whole = model.plan(Request(seconds=asked))
     plan = whole.modalities["audio"]
-    sound = read_media(chosen.clip, "audio", plan)[None]
+    (channels, samples), rate = plan.media_shape, round(plan.rate or 0)
+    # A model may make more than there is: it is silence, which the distance leaves out.
+    beyond = max(Fraction(plan.seconds) - Fraction(asked), Fraction(0)) + ROUNDING
+    sound = read_audio(clip, None, Fraction(samples, rate), rate, channels, info=info, slack=beyond)[None]
     with torch.no_grad():
-        latent = model.encode({"audio": sound}, whole)
-        distance = reconstruction(sound, model.decode(latent, whole)["audio"], round(plan.rate or 0))
-    print(f"log-mel distance {distance:.2f} dB over {plan.seconds:g} s of {chosen.clip}")
+        again = model.decode(model.encode({"audio": sound}, whole), whole)["audio"]
+    return reconstruction(sound, again, rate), plan.seconds
+
+
+def _seconds(text: str) -> float:
+    value = float(text)
+    if not 0 < value < float("inf"):
+        raise ValueError
+    return value
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())

@@ -12,7 +12,7 @@ from mmdisco_cli.diffusion.backbone import Request
 from mmdisco_cli.errors import UsageError
 from mmdisco_diffusers.mel import log_mel, mel_format, to_peak
 from mmdisco_diffusers.mel_codec import MelCodec
-from mmdisco_diffusers.reconstruction import log_mel_distance, reconstruction
+from mmdisco_diffusers.reconstruction import log_mel_distance, main, reconstruction
 
 FORM = mel_format(16000, 160, 64)
 
@@ -124,16 +124,50 @@ def test_the_distance_is_in_decibels():
     assert log_mel_distance(sound(), sound() / 10, FORM) == pytest.approx(20.0, abs=0.5)
 
 
-@pytest.mark.parametrize("family", ["audioldm", "audioldm2", "stable-audio", "longcat", "ltx2"])
-def test_a_model_on_disk_is_measured_on_a_clip(family, models, tmp_path, capsys):
+@pytest.fixture
+def clip(tmp_path):
+    """Write a clip of one second."""
     from mmdisco_cli.data.media import write_mp4
-    from mmdisco_diffusers.reconstruction import main
 
-    clip = write_mp4(tmp_path / "clip.mp4", torch.zeros(3, 8, 16, 16), sound()[0], 8, 16000)
-    main([family, str(models(family)), str(clip), "--seconds", "0.5"])
+    return write_mp4(tmp_path / "clip.mp4", torch.zeros(3, 8, 16, 16), sound()[0], 8, 16000)
+
+
+@pytest.mark.parametrize("family", ["audioldm", "audioldm2", "stable-audio", "longcat", "ltx2"])
+def test_a_model_on_disk_is_measured_on_a_clip(family, models, clip, capsys):
+    assert main([family, str(models(family)), str(clip), "--seconds", "0.5"]) == 0
     said = capsys.readouterr().out
     assert said.startswith("log-mel distance ")
     assert float(said.split()[2]) > 3  # random weights reconstruct nothing
+
+
+@pytest.mark.parametrize("family", ["audioldm", "ltx2"])
+def test_without_a_length_the_whole_clip_is_measured(family, models, clip, capsys):
+    assert main([family, str(models(family)), str(clip)]) == 0
+    assert 0.9 < float(capsys.readouterr().out.split()[5]) < 1.1
+
+
+def test_what_cannot_be_measured_is_said_in_one_line(models, clip, tmp_path, capsys):
+    def said(family, path, clip, *options):
+        code = main([family, str(path), str(clip), *options])
+        out, err = capsys.readouterr()
+        assert not out
+        assert len(err.splitlines()) == 1
+        return code, err
+
+    model = models("audioldm")
+    code, err = said("audioldm", model, clip, "--seconds", "5")
+    assert (code, "audio covers 0.000-1.0" in err) == (4, True)
+    code, err = said("audioldm", model, clip, "--seconds", "0.01")
+    assert (code, "0.01 s of sound are too few to measure" in err) == (4, True)
+    code, err = said("audioldm", model, tmp_path / "none.mp4")
+    assert (code, "none.mp4" in err) == (4, True)
+    code, err = said("audioldm", tmp_path / "nowhere" / "at" / "all", clip)
+    assert (code, "no such folder" in err) == (4, True)
+    code, err = said("audioldm", models("wan"), clip)
+    assert (code, "WanPipeline" in err) == (4, True)
+    with pytest.raises(SystemExit) as left:
+        main(["audioldm", str(model), str(clip), "--seconds", "-1"])
+    assert left.value.code == 2
 
 
 def test_reconstruction_is_what_the_distance_says():
