@@ -19,6 +19,7 @@ from torchaudio.functional import resample
 
 from mmdisco_cli import console
 from mmdisco_cli.data.media import probe, read_audio
+from mmdisco_cli.data.sound import MARGIN
 from mmdisco_cli.diffusion.backbone import Request, as_joint
 from mmdisco_cli.errors import DataError, ExitCode, MMDiscoError, describe, exit_code_of
 from mmdisco_cli.hookspecs import BackboneSpec
@@ -28,7 +29,6 @@ from mmdisco_diffusers.mel import MelFormat, log_mel, mel_format
 FORM = mel_format(16000, 160, 64)
 MOST, LEAST = 30.0, 0.1
 """Seconds of a clip that are measured where no length is given, and that can be."""
-ROUNDING = Fraction(1, 100)
 DECIBELS = 8.685889638065037  # in one unit of the natural logarithm of a magnitude
 
 
@@ -83,7 +83,7 @@ def measure(spec: BackboneSpec, path: str, clip: Path, seconds: float | None) ->
     plan = whole.modalities["audio"]
     (channels, samples), rate = plan.media_shape, round(plan.rate or 0)
     # A model may make more than there is: it is silence, which the distance leaves out.
-    beyond = max(Fraction(plan.seconds) - Fraction(asked), Fraction(0)) + ROUNDING
+    beyond = max(Fraction(plan.seconds) - Fraction(asked), Fraction(0)) + MARGIN
     sound = read_audio(clip, None, Fraction(samples, rate), rate, channels, info=info, slack=beyond)[None]
     with torch.no_grad():
         again = model.decode(model.encode({"audio": sound}, whole), whole)["audio"]
