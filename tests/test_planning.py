@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from mmdisco_cli.assembly import plan_together
-from mmdisco_cli.commands.parameters import _allow_downloads
+from mmdisco_cli.commands.parameters import allow_downloads
 from mmdisco_cli.diffusion.backbone import (
     ModalityInfo,
     ModalityPlan,
@@ -84,5 +84,5 @@ def test_optional_members_speak_of_weights_that_are_not_loaded():
 def test_downloads_are_allowed_by_the_option_alone(monkeypatch, chosen, found):
     monkeypatch.setenv("MMDISCO_DOWNLOAD", "")
     monkeypatch.delenv("MMDISCO_DOWNLOAD")
-    assert _allow_downloads(chosen) is chosen
+    allow_downloads(chosen)
     assert os.environ.get("MMDISCO_DOWNLOAD") == found
