@@ -76,7 +76,7 @@ class Lockstep:
     @cached_property
     def fingerprint(self) -> str:
         """Name the exact weights, or those that the recipe says they stand for."""
-        return self.options.stands_for or name_weights(self._parts)
+        return self.options.stands_for or name_weights(self._parts, self.folder / "model_index.json")
 
     @cached_property
     def parameters(self) -> int:
