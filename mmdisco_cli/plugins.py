@@ -127,7 +127,9 @@ def _owner(point: EntryPoint) -> str:
 
 def _load(owner: str, version: str, load: Callable[[], Any]) -> Plugin:
     try:
-        return Plugin(owner, version, "loaded", tuple(_aside(lambda: _collect(load()))()))
+        with redirect_stdout(sys.stderr):
+            specs = tuple(_collect(load()))
+        return Plugin(owner, version, "loaded", specs)
     except KeyboardInterrupt:  # most likely true, but a plugin that hangs should be known by name
         note(f"interrupted while plugin {owner} {version} was loading")
         raise

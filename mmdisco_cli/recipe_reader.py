@@ -13,13 +13,11 @@ from yaml.nodes import MappingNode, Node, ScalarNode, SequenceNode
 from mmdisco_cli.errors import PluginError, UsageError, did_you_mean
 from mmdisco_cli.plugins import Registry
 from mmdisco_cli.recipe_schema import Component, Recipe, modalities_of
-from mmdisco_cli.schema import Bounds
+from mmdisco_cli.schema import WIDEST, Bounds
 from mmdisco_cli.yaml_nodes import is_null, lookup, one_line, place
 
 _NAMES = {int: "a whole number", float: "a number", bool: "true or false", str: "text"}
 _TAGS = {int: ("int",), float: ("float", "int"), bool: ("bool",), str: ("str",)}
-_WIDEST = (-(2**63), 2**63 - 1)
-"""What tensors and random generators hold: the bounds of a whole number that has none of its own."""
 _NO_TEXT = re.compile("[\0\ud800-\udfff]")
 """What YAML may spell as an escape, and no path and no other program takes."""
 
@@ -216,7 +214,7 @@ def _wrong_text(text: str, bounds: Bounds) -> str:
 
 
 def _wrong_size(number: float, bounds: Bounds) -> str:
-    lowest, highest = _WIDEST if isinstance(number, int) else (-math.inf, math.inf)
+    lowest, highest = WIDEST if isinstance(number, int) else (-math.inf, math.inf)
     lowest = lowest if bounds.minimum is None else bounds.minimum
     highest = highest if bounds.maximum is None else bounds.maximum
     if number < lowest:

@@ -5,6 +5,8 @@ from dataclasses import dataclass, field
 from typing import Any, TypeVar, cast
 
 T = TypeVar("T")
+WIDEST = (-(2**63), 2**63 - 1)
+"""What tensors and random generators hold: the bounds of a whole number that has none of its own."""
 
 
 @dataclass(frozen=True)

@@ -18,13 +18,12 @@ from mmdisco_cli.commands.parameters import (
     allow_downloads,
 )
 from mmdisco_cli.errors import DataError, UsageError, did_you_mean
+from mmdisco_cli.schema import WIDEST
 
 if TYPE_CHECKING:
     from mmdisco_cli.recipe_schema import Recipe
 
 _DTYPES = ("float32", "bfloat16")
-_MOST = 2**63 - 1
-"""As of whole numbers in a recipe."""
 
 
 def command(
@@ -36,13 +35,13 @@ def command(
         Path | None,
         typer.Option("--checkpoint", metavar="FILE", help="Weights that say themselves what they belong to."),
     ] = None,
-    n: Annotated[int, typer.Option("--n", metavar="N", min=1, max=_MOST, help="How many samples.")] = 16,
+    n: Annotated[int, typer.Option("--n", metavar="N", min=1, max=WIDEST[1], help="How many samples.")] = 16,
     seed: Annotated[
-        int, typer.Option("--seed", metavar="S", min=0, max=_MOST, help="Fixes the noise of every sample.")
+        int, typer.Option("--seed", metavar="S", min=0, max=WIDEST[1], help="Fixes the noise of every sample.")
     ] = 0,
     out: OutOption = None,
     batch_size: Annotated[
-        int | None, typer.Option("--batch-size", metavar="B", min=1, max=_MOST, help="Samples denoised together.")
+        int | None, typer.Option("--batch-size", metavar="B", min=1, max=WIDEST[1], help="Samples denoised together.")
     ] = None,
     prompt: Annotated[list[str] | None, typer.Option("--prompt", metavar="TEXT", help="A prompt; repeatable.")] = None,
     prompts: Annotated[

@@ -10,7 +10,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save
 from torch import Tensor
 
-from mmdisco_cli.data.media import replacing
+from mmdisco_cli.data.media import make_directory, replacing
 from mmdisco_cli.errors import DataError
 
 SHARD = 512
@@ -82,10 +82,7 @@ def read_shard(path: Path) -> dict[str, Tensor]:
 
 def write_shard(path: Path, tensors: Mapping[str, Tensor]) -> None:
     """Write tensors to `path`, whole or not at all; raise DataError where that is impossible."""
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise DataError(f"{path.parent}: cannot write ({error.strerror})") from error
+    make_directory(path.parent)
     # Not save_file: that writes a file of its own first, which a kill leaves under a name that nobody knows.
     data = save({name: tensor.contiguous() for name, tensor in tensors.items()})
     with replacing(path) as part:

@@ -3,13 +3,15 @@
 from mmdisco_cli.data.probing import MediaInfo, Span, probe
 from mmdisco_cli.data.reading import Clip, read_clip, read_pictures, read_video, shown_at, walk_pictures
 from mmdisco_cli.data.sound import read_audio, read_whole_sound
-from mmdisco_cli.data.writing import as_fps, replacing, write_mp4
+from mmdisco_cli.data.writing import ESCAPED, as_fps, make_directory, replacing, write_mp4, write_text
 
 __all__ = [
+    "ESCAPED",
     "Clip",
     "MediaInfo",
     "Span",
     "as_fps",
+    "make_directory",
     "probe",
     "read_audio",
     "read_clip",
@@ -20,4 +22,5 @@ __all__ = [
     "shown_at",
     "walk_pictures",
     "write_mp4",
+    "write_text",
 ]

@@ -23,6 +23,8 @@ from mmdisco_cli.data import partial
 from mmdisco_cli.data.resampling import resample
 from mmdisco_cli.errors import DataError
 
+ESCAPED = "backslashreplace"
+"""Writes the bytes of a name that is no UTF-8, surrogates in Python, as JSON has it: read back they are the same."""
 AAC_RATES = (8000, 11025, 12000, 16000, 22050, 24000, 32000, 44100, 48000, 64000, 88200, 96000)
 BT709 = 1  # the same number for primaries, transfer and matrix (ITU-T H.273)
 LIMITED_RANGE = 1
@@ -83,6 +85,20 @@ def replacing(target: Path) -> Iterator[Path]:
         raise DataError(f"{target}: cannot write ({error.strerror or error})") from error
     finally:
         partial.end(part)
+
+
+def write_text(target: Path, text: str) -> None:
+    """Write UTF-8 text, whole or not at all; bytes of a name that are none are escaped."""
+    with replacing(target) as part:
+        part.write_text(text, encoding="utf-8", errors=ESCAPED)
+
+
+def make_directory(directory: Path) -> None:
+    """Make a directory and those above it; raise DataError where that is impossible."""
+    try:
+        directory.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise DataError(f"{directory}: cannot write ({error.strerror})") from error
 
 
 # bitexact drops the library version, so that the bytes depend on the clip alone.

@@ -14,7 +14,7 @@ for one whose makers guide it by more than CFG; and `run_whole` for one that can
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Protocol, runtime_checkable
+from typing import Any, Protocol, cast, runtime_checkable
 
 import torch
 from torch import Tensor
@@ -250,19 +250,6 @@ class _OneModality:
         name = self.name
         return {name: self.inner.predict(x[name], t[name], condition.get(name), plan.modalities[name])}
 
-    def encode(self, media: Mapping[str, Tensor], plan: Plan) -> State:
-        return {self.name: self.inner.encode(media[self.name], plan.modalities[self.name])}
-
-    def decode(self, latent: Mapping[str, Tensor], plan: Plan) -> State:
-        return {self.name: self.inner.decode(latent[self.name], plan.modalities[self.name])}
-
-
-@dataclass(frozen=True)
-class _OneGuided:
-    """Show the own guidance of a `Backbone` as that of a `JointBackbone`."""
-
-    model: Any
-
     def guided(
         self,
         x: Mapping[str, Tensor],
@@ -272,8 +259,14 @@ class _OneGuided:
         scales: Mapping[str, float],
         plan: Plan,
     ) -> State:
-        (m,) = x
-        return {m: self.model.guided(x[m], t[m], positive[m], negative[m], scales[m], plan.modalities[m])}
+        m, model = self.name, cast(Any, self.inner)
+        return {m: model.guided(x[m], t[m], positive[m], negative[m], scales[m], plan.modalities[m])}
+
+    def encode(self, media: Mapping[str, Tensor], plan: Plan) -> State:
+        return {self.name: self.inner.encode(media[self.name], plan.modalities[self.name])}
+
+    def decode(self, latent: Mapping[str, Tensor], plan: Plan) -> State:
+        return {self.name: self.inner.decode(latent[self.name], plan.modalities[self.name])}
 
 
 def as_joint(backbone: Backbone | JointBackbone) -> JointBackbone:
@@ -307,10 +300,9 @@ def keyed(backbone: JointBackbone, keys: Tensor) -> JointBackbone:
 
 def own_guidance(base: Base) -> OwnGuidance | None:
     """Return a model's own guidance with mappings from modality, None where CFG is all that it has."""
-    model = inner(base.backbone)
-    if not isinstance(model, OwnGuidance):
-        return None
-    return _OneGuided(model) if isinstance(base.backbone, _OneModality) else model
+    # One modality's model is asked too: what shows it as a joint one has the member whatever stands behind it.
+    joint = base.backbone
+    return joint if isinstance(joint, OwnGuidance) and isinstance(inner(joint), OwnGuidance) else None
 
 
 def count_parameters(backbone: JointBackbone) -> int | None:

@@ -113,8 +113,8 @@ def require_alike(a: Path, b: Path, columns: Collection[str]) -> None:
     versions = [one["protocol"].get("versions") or {}, other["protocol"].get("versions") or {}]
     newer = [name for name in versions[0] if versions[1].get(name, versions[0][name]) != versions[0][name]]
     if newer:
-        told = ", ".join(f"{name} {versions[0][name]} and {versions[1][name]}" for name in newer)
-        console.warn(f"{a} and {b} were measured by different versions: {told}")
+        listed = ", ".join(f"{name} {versions[0][name]} and {versions[1][name]}" for name in newer)
+        console.warn(f"{a} and {b} were measured by different versions: {listed}")
 
 
 def _measured(run: Path) -> Mapping[str, Any] | None:

@@ -6,7 +6,7 @@ from html import escape
 from pathlib import Path
 from typing import Any
 
-from mmdisco_cli.data.media import replacing
+from mmdisco_cli.data.media import write_text
 from mmdisco_cli.errors import DataError
 from mmdisco_cli.evaluation.distances import source_of
 from mmdisco_cli.evaluation.health import FLAGS
@@ -18,7 +18,6 @@ from mmdisco_cli.page.charts import NONE, curve_panel, dots_panel, figure_html, 
 from mmdisco_cli.page.embedding import embedded
 from mmdisco_cli.page.naming import heading, spelt
 from mmdisco_cli.page.shell import document
-from mmdisco_cli.sampling.manifest import ESCAPED
 
 REPORT_FILE = "report.html"
 DIGITS = 16
@@ -62,9 +61,7 @@ def write_report(path: Path, content: Mapping[str, Any], report: Report) -> Path
         clips_html(cards, clips),
         f"<details><summary>How this was measured</summary><pre>{escape(_json(content['protocol']))}</pre></details>\n",
     )
-    with replacing(path) as part:
-        page = document(title, "".join(sections), alone=True)
-        part.write_text(page, encoding="utf-8", errors=ESCAPED)
+    write_text(path, document(title, "".join(sections), alone=True))
     return path
 
 

@@ -13,11 +13,10 @@ from typing import Protocol
 from torch import Tensor
 
 from mmdisco_cli.data.clips import ClipsDataset, open_clips
-from mmdisco_cli.data.media import replacing, write_mp4
+from mmdisco_cli.data.media import make_directory, replacing, write_mp4
 from mmdisco_cli.errors import DataError
 from mmdisco_cli.evaluation.features import SAMPLE_RATE
 from mmdisco_cli.evaluation.films import MAY_FAIL, Film, Frame, report_failures
-from mmdisco_cli.evaluation.report import make_directory
 from mmdisco_cli.progress import progress
 from mmdisco_cli.training.distribution import Ranks, wait_for_all
 

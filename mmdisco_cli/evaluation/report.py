@@ -13,9 +13,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from mmdisco_cli.data.media import replacing
-from mmdisco_cli.errors import DataError
-from mmdisco_cli.sampling.manifest import ESCAPED
+from mmdisco_cli.data.media import write_text
 
 if TYPE_CHECKING:
     from mmdisco_cli.evaluation.scoring import ScoredClip
@@ -57,17 +55,7 @@ def number(value: float, digits: int = 4) -> str:
     return f"{value:.{digits}f}" if value == value else "-"
 
 
-def make_directory(directory: Path) -> None:
-    """Make the directory of a report; raise DataError where it cannot be made."""
-    try:
-        directory.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise DataError(f"{directory}: cannot write ({error.strerror})") from error
-
-
 def write_json(path: Path, content: Mapping[str, Any]) -> Path:
     """Write an object as JSON, whole or not at all."""
-    text = json.dumps(content, indent=1, ensure_ascii=False) + "\n"
-    with replacing(path) as part:
-        part.write_text(text, encoding="utf-8", errors=ESCAPED)
+    write_text(path, json.dumps(content, indent=1, ensure_ascii=False) + "\n")
     return path

@@ -11,9 +11,10 @@ import torch
 
 from mmdisco_cli import console
 from mmdisco_cli.commands.options import EvalOptions
+from mmdisco_cli.data.media import make_directory
 from mmdisco_cli.errors import UsageError, did_you_mean
 from mmdisco_cli.evaluation.html_report import REPORT_FILE, write_report
-from mmdisco_cli.evaluation.report import METRICS_FILE, Report, make_directory, write_json
+from mmdisco_cli.evaluation.report import METRICS_FILE, Report, write_json
 from mmdisco_cli.recipe_schema import Recipe
 from mmdisco_cli.training.distribution import Ranks, joined_ranks
 
@@ -51,7 +52,7 @@ def evaluate(recipe: Recipe | None, options: EvalOptions) -> None:
     module = import_module(PROTOCOLS[name])
     _require_known(options.metrics, module.METRICS)
     directory = options.out or (Path("runs") / recipe.name / "eval" if recipe else Path("runs") / ALONE[name])
-    if any(_same(directory, run) for run in options.compare or ()):
+    if directory.resolve() in {run.resolve() for run in options.compare or ()}:
         raise UsageError(f"--out {directory}: is one of the runs that are compared, whose figures would be lost")
     make_directory(directory)
     if options.rows == "parquet" and find_spec("pyarrow") is None:
@@ -107,10 +108,6 @@ def as_json(recipe: Recipe | None, name: str, report: Report, only: Iterable[str
     metrics = {key: value for key, value in report.metrics.items() if key in chosen or key not in always}
     protocol = {"name": name, **report.protocol}
     return {"recipe": recipe.name if recipe else None, "n": report.n, "metrics": metrics, "protocol": protocol}
-
-
-def _same(one: Path, other: Path) -> bool:
-    return one.resolve() == other.resolve()
 
 
 def _require_known(asked: Iterable[str], known: Iterable[str]) -> None:

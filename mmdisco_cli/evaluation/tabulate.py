@@ -8,10 +8,9 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
-from mmdisco_cli.data.media import replacing
+from mmdisco_cli.data.media import ESCAPED, replacing, write_text
 from mmdisco_cli.errors import DataError, UsageError
 from mmdisco_cli.evaluation.report import align
-from mmdisco_cli.sampling.manifest import ESCAPED
 
 NONE = "-"
 
@@ -35,9 +34,7 @@ def tabulate(
 
 def write_lines(path: Path, rows: Iterable[Mapping[str, Any]]) -> Path:
     """Write objects as JSON, one a line, whole or not at all."""
-    text = "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows)
-    with replacing(path) as part:
-        part.write_text(text, encoding="utf-8", errors=ESCAPED)
+    write_text(path, "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows))
     return path
 
 

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
-from mmdisco_cli.data.media import replacing
+from mmdisco_cli.data.media import write_text
 from mmdisco_cli.errors import DataError
 from mmdisco_cli.evaluation.alignment import peaks_of
 from mmdisco_cli.evaluation.av_align import DEFAULT_RULE, RULES, Peaks, av_align
@@ -35,8 +35,7 @@ def write_gallery(
     shown = list(rows)[:most]
     page = _page(title, recipe, len(rows), [_card(folder, row) for row in shown])
     target = folder / "index.html"
-    with replacing(target) as part:
-        part.write_text(page, encoding="utf-8", errors="backslashreplace")  # a name may be no UTF-8
+    write_text(target, page)
     return target
 
 

@@ -10,13 +10,11 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from mmdisco_cli.data.media import replacing
+from mmdisco_cli.data.media import ESCAPED, make_directory, write_text
 from mmdisco_cli.errors import DataError
 
 MANIFEST = "manifest.jsonl"
 SETTINGS = "settings.json"
-ESCAPED = "backslashreplace"
-"""Writes the bytes of a name that is no UTF-8, surrogates in Python, as JSON has it: read back they are the same."""
 
 Row = dict[str, Any]
 """One sample: "path" relative to the directory, "index", "seed", "prompt", "logit", "settings" (a fingerprint)."""
@@ -65,13 +63,8 @@ def read_settings(directory: Path) -> dict[str, Any] | None:
 
 def write_settings(directory: Path, settings: Mapping[str, Any]) -> None:
     """Make the directory and write settings.json, whole or not at all."""
-    path = directory / SETTINGS
-    try:
-        directory.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise DataError(f"{directory}: cannot write ({error.strerror})") from error
-    with replacing(path) as part:
-        part.write_text(json.dumps(settings, indent=1, ensure_ascii=False) + "\n", encoding="utf-8", errors=ESCAPED)
+    make_directory(directory)
+    write_text(directory / SETTINGS, json.dumps(settings, indent=1, ensure_ascii=False) + "\n")
 
 
 def _line_break(descriptor: int) -> bytes:
@@ -87,10 +80,11 @@ def _lines(path: Path) -> list[Any]:
         return []
     except OSError as error:
         raise DataError(f"{path}: {error.strerror}") from error
-    return [_parsed(line) for line in text.split("\n")]
+    return [parse_line(line) for line in text.split("\n")]
 
 
-def _parsed(line: str) -> Any:
+def parse_line(line: str) -> Any:
+    """Return what a line of JSON holds, None for one that is torn or no JSON."""
     try:
         return json.loads(line)
     except ValueError:

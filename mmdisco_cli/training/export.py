@@ -1,6 +1,5 @@
 """Trained weights as files that say what they are, without any optimiser's state."""
 
-import math
 from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
@@ -15,6 +14,7 @@ from mmdisco_cli.environment import versions
 from mmdisco_cli.errors import DataError, UsageError
 from mmdisco_cli.recipe_schema import Recipe, to_plain
 from mmdisco_cli.training.identity import training_fingerprint
+from mmdisco_cli.training.metrics import not_finite
 from mmdisco_cli.weights_file import save_weights
 
 
@@ -82,13 +82,3 @@ def _provenance(recipe: Recipe, results: Mapping[str, Any]) -> dict[str, Any]:
         "results": dict(results),
         "versions": versions(),
     }
-
-
-def not_finite(figures: Mapping[str, Any]) -> str:
-    """Return the dotted name of the first figure, however deep, that is no finite number; empty where all are."""
-    for name, value in figures.items():
-        if isinstance(value, Mapping) and (inner := not_finite(value)):
-            return f"{name}.{inner}"
-        if isinstance(value, float) and not math.isfinite(value):
-            return name
-    return ""

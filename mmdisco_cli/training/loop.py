@@ -6,7 +6,7 @@ ends in the same weights, bit for bit on the CPU, without any generator's state 
 
 import hashlib
 import math
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 import torch
@@ -16,7 +16,7 @@ from mmdisco_cli.errors import DataError
 from mmdisco_cli.recipe_schema import TrainConfig
 from mmdisco_cli.training.checkpoint import TrainState, load_state, save_state
 from mmdisco_cli.training.distribution import Ranks, average_gradients
-from mmdisco_cli.training.metrics import MetricsLog
+from mmdisco_cli.training.metrics import MetricsLog, not_finite
 from mmdisco_cli.training.signals import StopFlag
 
 Loss = Callable[[torch.Generator], tuple[Tensor, Mapping[str, float]]]
@@ -62,7 +62,7 @@ def fit(
     module.train()
     while state.step < steps:
         figures = _step(state, loss, config, steps, ranks)
-        _refuse(_not_finite(figures.items()), state.step + 1, path)
+        _refuse(not_finite(figures), state.step + 1, path)
         state.step += 1
         log.write(state.step, steps, figures)
         stopping = stop.agreed(ranks)
@@ -111,7 +111,3 @@ def _refuse(bad: str, step: int, path: Path) -> None:
 def _not_finite_weight(state: TrainState) -> str:
     weights = (*state.module.named_parameters(), *state.average.items())
     return next((name for name, weight in weights if not bool(weight.isfinite().all())), "")
-
-
-def _not_finite(figures: Iterable[tuple[str, float]]) -> str:
-    return next((name for name, value in figures if not math.isfinite(value)), "")

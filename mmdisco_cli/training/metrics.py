@@ -1,10 +1,13 @@
 """metrics.jsonl: one JSON object every few steps, and what the progress line shows."""
 
 import json
+import math
 import os
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
+
+from mmdisco_cli.sampling.manifest import parse_line
 
 Show = Callable[[int, int, Mapping[str, float]], None]
 """Called with (step, steps, figures) at every step; decides for itself what to show."""
@@ -13,14 +16,17 @@ Show = Callable[[int, int, Mapping[str, float]], None]
 def read_rows(path: Path) -> list[dict[str, Any]]:
     """Return the lines of metrics.jsonl; torn or foreign ones are left out, and a missing file is empty."""
     lines = path.read_text(encoding="utf-8", errors="replace").splitlines() if path.exists() else ()
-    return [row for row in map(_parsed, lines) if _is_row(row)]
+    return [row for row in map(parse_line, lines) if _is_row(row)]
 
 
-def _parsed(line: str) -> Any:
-    try:
-        return json.loads(line)
-    except ValueError:
-        return None
+def not_finite(figures: Mapping[str, Any]) -> str:
+    """Return the dotted name of the first figure, however deep, that is no finite number; empty where all are."""
+    for name, value in figures.items():
+        if isinstance(value, Mapping) and (inner := not_finite(value)):
+            return f"{name}.{inner}"
+        if isinstance(value, float) and not math.isfinite(value):
+            return name
+    return ""
 
 
 def _is_row(row: Any) -> bool:

@@ -10,9 +10,8 @@ import torch
 from tiny_runs import load, run
 
 from mmdisco_cli.errors import DataError, ExitCode
-from mmdisco_cli.training.export import not_finite
 from mmdisco_cli.training.loop import Loss
-from mmdisco_cli.training.metrics import read_rows
+from mmdisco_cli.training.metrics import not_finite, read_rows
 
 
 def test_a_diverging_training_stops_and_names_the_step(tmp_path: Path) -> None:

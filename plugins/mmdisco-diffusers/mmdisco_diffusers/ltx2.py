@@ -20,6 +20,7 @@ from mmdisco_cli.diffusion.backbone import (
     Request,
     State,
 )
+from mmdisco_cli.diffusion.guidance import cfg_combine
 from mmdisco_cli.diffusion.prediction import per_sample
 from mmdisco_cli.diffusion.schedules import Levels, Schedule
 from mmdisco_cli.errors import UsageError
@@ -135,7 +136,7 @@ class LTX2:
         Eq. (16)). Times x (B, ...), t (B,) as for `predict`.
         """
         plain, other = self._output(x, t, positive, plan), self._output(x, t, negative, plan)
-        whole = {m: plain[m] + (scales[m] - 1) * (plain[m] - other[m]) for m in MODALITIES}
+        whole = {m: cfg_combine(plain[m], other[m], scales[m]) for m in MODALITIES}
         for weight, weaker in self._weaker(x, t, positive, plan):
             whole = {m: whole[m] + weight * (plain[m] - weaker[m]) for m in MODALITIES}
         if not self.options.rescale:
