@@ -12,7 +12,7 @@ from mmdisco_cli.discriminators.options import (
     PaperMelOptions,
     PaperWaveformOptions,
 )
-from mmdisco_cli.evaluation.extractors.options import ExtractorOptions
+from mmdisco_cli.extractors.options import ExtractorOptions
 from mmdisco_cli.hookspecs import BackboneSpec, DatasetSpec, DiscriminatorSpec, ExtractorSpec, hookimpl, lazy
 
 
@@ -66,7 +66,7 @@ def mmdisco_datasets() -> Iterable[DatasetSpec]:
 @hookimpl
 def mmdisco_extractors() -> Iterable[ExtractorSpec]:
     """Describe the built-in networks for evaluation."""
-    home = "mmdisco_cli.evaluation.extractors"
+    home = "mmdisco_cli.extractors"
     known = (
         ("effnet", "EfficientNet-Lite0, from packages", "effnet"),
         ("musicnn", "taggers of music, from the files of the package musicnn", "musicnn"),

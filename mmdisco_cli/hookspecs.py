@@ -68,7 +68,7 @@ class DatasetSpec(Spec):
 class ExtractorSpec(Spec):
     """Describe a network whose features `mmdisco eval --extractor` compares.
 
-    Its options are `mmdisco_cli.evaluation.extractors.options.ExtractorOptions`, its factory gives an `Extractor`.
+    Its options are `mmdisco_cli.extractors.options.ExtractorOptions`, its factory gives an `Extractor`.
     """
 
 

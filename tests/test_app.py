@@ -11,7 +11,11 @@ from pathlib import Path
 
 import pytest
 
-from mmdisco_cli import app, console, progress
+from mmdisco_cli import app
+
+from mmdisco_cli.run import console
+
+from mmdisco_cli.run import progress
 from mmdisco_cli.errors import (
     EXIT_MEANINGS,
     DataError,
@@ -137,7 +141,7 @@ def test_a_traceback_only_when_asked(capsys, monkeypatch, debug):
     def fail(*_):
         raise RuntimeError("something broke")
 
-    monkeypatch.setattr("mmdisco_cli.recipe.load", fail)
+    monkeypatch.setattr("mmdisco_cli.recipes.recipe.load", fail)
     assert app.run([*(["--debug"] if debug else []), "train", "--recipe", "gaussians"]) == 1
     shown = capsys.readouterr().err
     assert shown.endswith("error: RuntimeError: something broke\n")
@@ -148,7 +152,7 @@ def test_ctrl_c(monkeypatch, capsys):
     def interrupt(*_):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("mmdisco_cli.recipe.load", interrupt)
+    monkeypatch.setattr("mmdisco_cli.recipes.recipe.load", interrupt)
     assert app.run(["train", "--recipe", "gaussians"]) == 130
     assert capsys.readouterr().err == "error: interrupted; the same command goes on from what it has saved\n"
 
@@ -171,8 +175,8 @@ def test_results_have_no_numbers_that_json_lacks(capsys):
 
 
 BESIDE_A_BAR = """
-from mmdisco_cli import console
-from mmdisco_cli.progress import progress
+from mmdisco_cli.run import console
+from mmdisco_cli.run.progress import progress
 with progress("work", 2) as advance:
     console.result("x" * 200)
     advance(1, {})

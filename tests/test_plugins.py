@@ -7,8 +7,8 @@ import pytest
 
 from mmdisco_cli import app
 from mmdisco_cli.errors import PluginError
-from mmdisco_cli.plugins import Plugin, load_registry
-from mmdisco_cli.recipe import load
+from mmdisco_cli.registry import Plugin, load_registry
+from mmdisco_cli.recipes.recipe import load
 
 GOOD = """
 from dataclasses import dataclass

@@ -14,7 +14,7 @@ import pytest
 
 from mmdisco_cli import hookspecs
 from mmdisco_cli.errors import ExitCode
-from mmdisco_cli.recipe_schema import Recipe
+from mmdisco_cli.recipes.schema import Recipe
 
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text()

@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from mmdisco_cli.commands.options import ConvertOptions
+from mmdisco_cli.run.options import ConvertOptions
 
 
 def command(

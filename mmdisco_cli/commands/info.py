@@ -1,13 +1,13 @@
 """`mmdisco info`."""
 
 from mmdisco_cli.commands.parameters import JsonOption
-from mmdisco_cli.console import record, result
+from mmdisco_cli.run.console import record, result
 
 
 def command(json: JsonOption = False) -> None:
     """Print versions, devices, plugins and paths."""
-    from mmdisco_cli.environment import devices, environment, paths
-    from mmdisco_cli.plugins import load_registry
+    from mmdisco_cli.run.environment import devices, environment, paths
+    from mmdisco_cli.registry import load_registry
 
     found = {**environment(load_registry()), "devices": devices(), "paths": paths()}
     if json:

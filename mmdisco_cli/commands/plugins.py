@@ -1,12 +1,12 @@
 """`mmdisco plugins`."""
 
 from mmdisco_cli.commands.parameters import JsonOption
-from mmdisco_cli.console import record, result
+from mmdisco_cli.run.console import record, result
 
 
 def command(json: JsonOption = False) -> None:
     """List what is installed, and why a plugin does not load."""
-    from mmdisco_cli.plugins import load_registry
+    from mmdisco_cli.registry import load_registry
 
     for plugin in load_registry().plugins:
         entries = [

@@ -6,7 +6,7 @@ from typing import Annotated
 import typer
 
 from mmdisco_cli.commands.parameters import JsonOption
-from mmdisco_cli.console import record, result
+from mmdisco_cli.run.console import record, result
 from mmdisco_cli.errors import UsageError
 
 app = typer.Typer(rich_markup_mode=None, help="List, show and copy the packaged recipes.")
@@ -17,8 +17,8 @@ NameArgument = Annotated[str, typer.Argument(metavar="NAME", help="A packaged re
 @app.command("ls")
 def ls(json: JsonOption = False) -> None:
     """List the packaged recipes."""
-    from mmdisco_cli.recipe import packaged
-    from mmdisco_cli.yaml_nodes import lookup, read_tree
+    from mmdisco_cli.recipes.recipe import packaged
+    from mmdisco_cli.recipes.yaml_nodes import lookup, read_tree
 
     found = packaged()
     width = max(map(len, found)) + 2
@@ -34,8 +34,8 @@ def ls(json: JsonOption = False) -> None:
 @app.command("cat")
 def cat(name: NameArgument) -> None:
     """Print a recipe as it is written."""
-    from mmdisco_cli.recipe import find
-    from mmdisco_cli.yaml_nodes import read_text
+    from mmdisco_cli.recipes.recipe import find
+    from mmdisco_cli.recipes.yaml_nodes import read_text
 
     result(read_text(find(name)).rstrip("\n"))
 
@@ -49,7 +49,7 @@ def copy(
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace what is there.")] = False,
 ) -> None:
     """Copy a recipe to edit it, and print where it went."""
-    from mmdisco_cli.recipe import find
+    from mmdisco_cli.recipes.recipe import find
 
     source = find(name)
     target = destination or Path()

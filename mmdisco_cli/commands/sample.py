@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from mmdisco_cli.commands.options import SampleOptions
+from mmdisco_cli.run.options import SampleOptions
 from mmdisco_cli.commands.parameters import (
     DownloadOption,
     DryRunOption,
@@ -21,7 +21,7 @@ from mmdisco_cli.errors import DataError, UsageError, did_you_mean
 from mmdisco_cli.schema import WIDEST
 
 if TYPE_CHECKING:
-    from mmdisco_cli.recipe_schema import Recipe
+    from mmdisco_cli.recipes.schema import Recipe
 
 _DTYPES = ("float32", "bfloat16")
 
@@ -100,10 +100,10 @@ def _load(recipe: str | None, checkpoint: Path | None, settings: Sequence[str]) 
             "--recipe and --checkpoint: give one of them" if recipe else "Missing option '--recipe' (or '--checkpoint')"
         )
     if checkpoint is not None:
-        from mmdisco_cli.checkpoint_recipe import recipe_of
+        from mmdisco_cli.recipes.from_checkpoint import recipe_of
 
         return recipe_of(checkpoint, settings)
-    from mmdisco_cli.recipe import load
+    from mmdisco_cli.recipes.recipe import load
 
     return load(str(recipe), settings), True
 

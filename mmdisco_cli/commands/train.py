@@ -4,7 +4,7 @@ from typing import Annotated
 
 import typer
 
-from mmdisco_cli.commands.options import TrainOptions
+from mmdisco_cli.run.options import TrainOptions
 from mmdisco_cli.commands.parameters import (
     DownloadOption,
     DryRunOption,
@@ -30,7 +30,7 @@ def command(
     The same command again resumes.
     """
     allow_downloads(download and not dry_run)
-    from mmdisco_cli.recipe import load
+    from mmdisco_cli.recipes.recipe import load
 
     loaded = load(recipe, settings or ())
     from mmdisco_cli.training.run import train

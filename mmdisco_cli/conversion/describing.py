@@ -4,7 +4,7 @@ from dataclasses import asdict
 from typing import Any
 
 from mmdisco_cli.conversion.kinds import Candidate, options_of
-from mmdisco_cli.discriminators.paper_configs import Released
+from mmdisco_cli.paper.configs import Released
 
 BETAS: dict[str, dict[str, Any]] = {
     "vp-linear": {"betas": "linear", "start": 1e-4, "end": 0.02, "train_steps": 1000},

@@ -3,8 +3,8 @@
 from pathlib import Path
 from typing import Any
 
-from mmdisco_cli import console
-from mmdisco_cli.commands.options import ConvertOptions
+from mmdisco_cli.run import console
+from mmdisco_cli.run.options import ConvertOptions
 from mmdisco_cli.conversion.describing import about
 from mmdisco_cli.conversion.export import export
 from mmdisco_cli.conversion.kinds import Candidate, describe_misfits, nearest

@@ -10,7 +10,7 @@ from torch import Tensor
 from mmdisco_cli.data.bank import Dataset
 from mmdisco_cli.diffusion.backbone import ModalityPlan, Request
 from mmdisco_cli.errors import PluginError, UsageError
-from mmdisco_cli.recipe_schema import Recipe
+from mmdisco_cli.recipes.schema import Recipe
 
 
 class SplitDataset(Dataset, Protocol):

@@ -7,7 +7,7 @@ from typing import Any
 
 from mmdisco_cli.assembly import Assembly
 from mmdisco_cli.diffusion.backbone import count_parameters
-from mmdisco_cli.recipe_schema import SampleConfig
+from mmdisco_cli.recipes.schema import SampleConfig
 from mmdisco_cli.sampling.draw import draw
 
 ROUNDS = 3

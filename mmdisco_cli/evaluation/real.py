@@ -15,10 +15,10 @@ from torch import Tensor
 from mmdisco_cli.data.clips import ClipsDataset, open_clips
 from mmdisco_cli.data.media import make_directory, replacing, write_mp4
 from mmdisco_cli.errors import DataError
-from mmdisco_cli.evaluation.features import SAMPLE_RATE
+from mmdisco_cli.measures.features import SAMPLE_RATE
 from mmdisco_cli.evaluation.films import MAY_FAIL, Film, Frame, report_failures
-from mmdisco_cli.progress import progress
-from mmdisco_cli.training.distribution import Ranks, wait_for_all
+from mmdisco_cli.run.progress import progress
+from mmdisco_cli.run.ranks import Ranks, wait_for_all
 
 MARK = "real.json"
 _OURS = re.compile(r"\d{7}\.mp4")

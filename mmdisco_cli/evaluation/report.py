@@ -16,7 +16,7 @@ from rich.text import Text
 from mmdisco_cli.data.media import write_text
 
 if TYPE_CHECKING:
-    from mmdisco_cli.evaluation.scoring import ScoredClip
+    from mmdisco_cli.measures.scoring import ScoredClip
 
 METRICS_FILE = "metrics.json"
 

@@ -9,22 +9,22 @@ from typing import Any
 
 import torch
 
-from mmdisco_cli import console
-from mmdisco_cli.commands.options import EvalOptions
+from mmdisco_cli.run import console
+from mmdisco_cli.run.options import EvalOptions
 from mmdisco_cli.data.media import make_directory
 from mmdisco_cli.errors import UsageError, did_you_mean
 from mmdisco_cli.evaluation.html_report import REPORT_FILE, write_report
 from mmdisco_cli.evaluation.report import METRICS_FILE, Report, write_json
-from mmdisco_cli.recipe_schema import Recipe
-from mmdisco_cli.training.distribution import Ranks, joined_ranks
+from mmdisco_cli.recipes.schema import Recipe
+from mmdisco_cli.run.ranks import Ranks, joined_ranks
 
 PROTOCOLS = {
-    "bounce": "mmdisco_cli.evaluation.bounce",
+    "bounce": "mmdisco_cli.toys.bounce.protocol",
     "clips": "mmdisco_cli.evaluation.clips",
     "compare": "mmdisco_cli.evaluation.compare",
     "features": "mmdisco_cli.evaluation.features_files",
-    "gaussians": "mmdisco_cli.evaluation.gaussians",
-    "gaussians-ablation": "mmdisco_cli.evaluation.gaussians_ablation",
+    "gaussians": "mmdisco_cli.toys.gaussians.protocol",
+    "gaussians-ablation": "mmdisco_cli.toys.gaussians.ablation",
 }
 """Modules that have METRICS, the names of what they measure, and evaluate(recipe, options) -> Report.
 

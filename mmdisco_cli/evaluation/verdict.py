@@ -4,9 +4,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from mmdisco_cli.evaluation.bootstrap import LEAST
+from mmdisco_cli.measures.bootstrap import LEAST
 from mmdisco_cli.evaluation.compare import figures, told
-from mmdisco_cli.evaluation.scoring import ScoredClip
+from mmdisco_cli.measures.scoring import ScoredClip
 from mmdisco_cli.evaluation.tabulate import cell
 
 LEADING = {

@@ -17,7 +17,7 @@ from mmdisco_cli.diffusion.prediction import add_noise
 from mmdisco_cli.diffusion.samplers import Grid, StepCallback, sampler_of
 from mmdisco_cli.diffusion.schedules import log_snr
 from mmdisco_cli.diffusion.whole import Run, run_whole, runs_whole
-from mmdisco_cli.recipe_schema import SampleConfig
+from mmdisco_cli.recipes.schema import SampleConfig
 
 
 @dataclass(frozen=True)

@@ -4,7 +4,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from mmdisco_cli.diffusion.backbone import count_parameters, memory_lines
-from mmdisco_cli.missing import missing_files
+from mmdisco_cli.recipes.missing import missing_files
 from mmdisco_cli.sampling.draw import made_anew
 from mmdisco_cli.sampling.job import Job
 from mmdisco_cli.sampling.memory import memory_mb

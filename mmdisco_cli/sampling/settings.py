@@ -8,7 +8,7 @@ from typing import Any
 
 from mmdisco_cli.assembly import Assembly, fingerprints
 from mmdisco_cli.errors import UsageError
-from mmdisco_cli.recipe_schema import Recipe, to_plain
+from mmdisco_cli.recipes.schema import Recipe, to_plain
 from mmdisco_cli.sampling.manifest import read_rows, read_settings, write_settings
 
 Settings = dict[str, Any]

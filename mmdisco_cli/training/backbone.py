@@ -9,7 +9,7 @@ from mmdisco_cli.backbones.denoiser import TokenDenoiser
 from mmdisco_cli.backbones.token import Codec
 from mmdisco_cli.data.bank import Dataset
 from mmdisco_cli.diffusion.schedules import Levels, cosine, log_snr
-from mmdisco_cli.recipe_schema import TrainConfig
+from mmdisco_cli.recipes.schema import TrainConfig
 from mmdisco_cli.training.loop import Loss
 from mmdisco_cli.training.time_law import draw_progress
 

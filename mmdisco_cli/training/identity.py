@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from typing import Any
 
-from mmdisco_cli.recipe_schema import Recipe, differences
+from mmdisco_cli.recipes.schema import Recipe, differences
 
 _EVERY = (
     "target", "steps", "batch_size", "learning_rate", "warmup", "weight_decay", "clip", "ema", "seed", "dtype", "bank",

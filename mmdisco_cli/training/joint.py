@@ -15,7 +15,7 @@ from mmdisco_cli.diffusion.denoise import Prediction
 from mmdisco_cli.diffusion.guidance import Window, guided_epsilon, logit, logit_and_gradient, reads_x0
 from mmdisco_cli.diffusion.prediction import per_sample
 from mmdisco_cli.diffusion.schedules import Levels, log_snr
-from mmdisco_cli.recipe_schema import TrainConfig
+from mmdisco_cli.recipes.schema import TrainConfig
 
 BasePrediction = Callable[[State, Mapping[str, Levels]], Prediction]
 """What the base models alone make of noisy states (B, ...) at levels (B,)."""

@@ -12,7 +12,7 @@ from mmdisco_cli.backbones.token import TokenBackbone
 from mmdisco_cli.data.bank import Dataset
 from mmdisco_cli.diffusion.denoise import verdict
 from mmdisco_cli.discriminators.interaction import interaction, strangers
-from mmdisco_cli.recipe_schema import TrainConfig
+from mmdisco_cli.recipes.schema import TrainConfig
 from mmdisco_cli.training.discriminator_run import Draw, Pairing
 from mmdisco_cli.training.joint import noised
 from mmdisco_cli.training.loop import Loss, step_generator

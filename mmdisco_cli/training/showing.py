@@ -4,7 +4,7 @@ from collections.abc import Callable, Mapping
 from contextlib import ExitStack
 from types import TracebackType
 
-from mmdisco_cli.progress import Advance, progress
+from mmdisco_cli.run.progress import Advance, progress
 from mmdisco_cli.training.metrics import Show
 
 HIDDEN = ("grad_norm", "learning_rate")

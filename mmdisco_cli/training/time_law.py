@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from mmdisco_cli.diffusion.schedules import Levels, log_snr
-from mmdisco_cli.recipe_schema import TimeLawConfig
+from mmdisco_cli.recipes.schema import TimeLawConfig
 
 Law = Callable[[Tensor], Levels]
 

@@ -20,7 +20,7 @@ from pathlib import Path
 
 def make_clips(folder: Path, count: int) -> None:
     """Write real clips of bounce, each different."""
-    from mmdisco_cli.data.bounce import Bounce
+    from mmdisco_cli.toys.bounce import Bounce
     from mmdisco_cli.data.media import write_mp4
     from mmdisco_cli.data.options import BounceOptions
 

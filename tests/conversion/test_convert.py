@@ -22,7 +22,7 @@ from mmdisco_cli.conversion.unet_shapes import (
     enlarger_shapes,
     sizes_of,
 )
-from mmdisco_cli.discriminators.paper_configs import RELEASED
+from mmdisco_cli.paper.configs import RELEASED
 from mmdisco_cli.weights_file import any_about, save_weights
 
 SMALL_COUPLED = UNetSizes(32, (1, 2), 1, (3, 1), frozenset({1}))

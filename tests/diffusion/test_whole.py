@@ -9,7 +9,7 @@ from mmdisco_cli.assembly import Assembly
 from mmdisco_cli.diffusion.backbone import ModalityInfo, ModalityPlan, Request, as_joint
 from mmdisco_cli.diffusion.whole import require_predictions
 from mmdisco_cli.errors import UsageError
-from mmdisco_cli.recipe_schema import SampleConfig
+from mmdisco_cli.recipes.schema import SampleConfig
 from mmdisco_cli.sampling.draw import draw
 
 

@@ -5,7 +5,7 @@ import math
 import pytest
 import torch
 
-from mmdisco_cli.evaluation.bootstrap import Measure, blocks, correlation, estimate, gap_closed, interval, mean_of
+from mmdisco_cli.measures.bootstrap import Measure, blocks, correlation, estimate, gap_closed, interval, mean_of
 
 
 def test_interval_of_a_mean_holds_the_truth_about_19_times_in_20():

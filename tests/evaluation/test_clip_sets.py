@@ -6,10 +6,10 @@ from pathlib import Path
 import pytest
 
 from mmdisco_cli.errors import DataError
-from mmdisco_cli.evaluation.cache import Cache
-from mmdisco_cli.evaluation.clip_sets import list_clips, watch_all
-from mmdisco_cli.evaluation.watching import Analysis
-from mmdisco_cli.training.distribution import Ranks
+from mmdisco_cli.measures.cache import Cache
+from mmdisco_cli.measures.clip_sets import list_clips, watch_all
+from mmdisco_cli.measures.watching import Analysis
+from mmdisco_cli.run.ranks import Ranks
 
 CLIP = Path(__file__).parent.parent / "assets" / "synth_sync_10.mp4"
 

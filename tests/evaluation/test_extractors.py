@@ -16,13 +16,13 @@ from torchvision.transforms.functional import resize
 
 from mmdisco_cli.app import run as mmdisco
 from mmdisco_cli.errors import DataError, ExitCode, UsageError
-from mmdisco_cli.evaluation.extractors.contract import Film, Pictures, Sound
-from mmdisco_cli.evaluation.extractors.extract import media_of, open_extractor
-from mmdisco_cli.evaluation.extractors.fvd import LEAST, PRESETS, legacy, letterboxed, red_first
-from mmdisco_cli.evaluation.extractors.i3d import I3D, pad_same
-from mmdisco_cli.evaluation.extractors.vggish import PRESETS as WINDOWS
-from mmdisco_cli.evaluation.extractors.vggish import VGGish, log_mel, patches_of
-from mmdisco_cli.evaluation.extractors.weights import fill, identify
+from mmdisco_cli.extractors.contract import Film, Pictures, Sound
+from mmdisco_cli.extractors.extract import media_of, open_extractor
+from mmdisco_cli.extractors.fvd import LEAST, PRESETS, legacy, letterboxed, red_first
+from mmdisco_cli.extractors.i3d import I3D, pad_same
+from mmdisco_cli.extractors.vggish import PRESETS as WINDOWS
+from mmdisco_cli.extractors.vggish import VGGish, log_mel, patches_of
+from mmdisco_cli.extractors.weights import fill, identify
 
 ASSETS = Path(__file__).parent.parent / "assets"
 FILM = ASSETS / "synth_sync_10.mp4"
@@ -178,9 +178,9 @@ def test_an_extractor_says_what_it_lacks():
 
 PLUGIN = """
 import torch
-from mmdisco_cli.evaluation.distances import Feature
-from mmdisco_cli.evaluation.extractors.contract import Extractor, Sound
-from mmdisco_cli.evaluation.extractors.options import ExtractorOptions
+from mmdisco_cli.measures.distances import Feature
+from mmdisco_cli.extractors.contract import Extractor, Sound
+from mmdisco_cli.extractors.options import ExtractorOptions
 from mmdisco_cli.hookspecs import ExtractorSpec, hookimpl
 
 def build(options):

@@ -6,8 +6,8 @@ from itertools import permutations
 import pytest
 import torch
 
-from mmdisco_cli.evaluation.distances import distances
-from mmdisco_cli.evaluation.kernel import distance_ratio, kernel_distance, left_out, standardised
+from mmdisco_cli.measures.distances import distances
+from mmdisco_cli.measures.kernel import distance_ratio, kernel_distance, left_out, standardised
 
 
 def normal(n, d, seed, shift=0.0):

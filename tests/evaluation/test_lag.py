@@ -3,8 +3,8 @@
 import numpy as np
 import pytest
 
-from mmdisco_cli.evaluation.lag import best_lag
-from mmdisco_cli.evaluation.onsets import HOP, ONSET_RATE
+from mmdisco_cli.measures.lag import best_lag
+from mmdisco_cli.measures.onsets import HOP, ONSET_RATE
 
 EVENTS = np.array([0.35, 0.9, 1.15, 1.9, 2.6])
 

@@ -11,8 +11,8 @@ import torch
 from by_rule import drawn
 
 from mmdisco_cli.errors import DataError, UsageError
-from mmdisco_cli.evaluation.extractors.extract import open_extractor
-from mmdisco_cli.evaluation.extractors.musicnn import (
+from mmdisco_cli.extractors.extract import open_extractor
+from mmdisco_cli.extractors.musicnn import (
     DATA,
     FRAMES,
     INDEX,
@@ -23,7 +23,7 @@ from mmdisco_cli.evaluation.extractors.musicnn import (
     log_mel,
     patches_of,
 )
-from mmdisco_cli.evaluation.extractors.tf_checkpoint import checksum, crc32c, read_tensors
+from mmdisco_cli.extractors.tf_checkpoint import checksum, crc32c, read_tensors
 
 PEER = json.loads((Path(__file__).parent / "peers.json").read_text())["musicnn"]
 SMALL = Path(__file__).parent / "checkpoint"

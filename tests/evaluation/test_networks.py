@@ -16,18 +16,18 @@ from by_rule import drawn, fill_by_rule, signal, weights
 from mmdisco_cli.app import run as mmdisco
 from mmdisco_cli.data.media import write_mp4
 from mmdisco_cli.errors import ExitCode
-from mmdisco_cli.evaluation.compat import mm_diffusion
-from mmdisco_cli.evaluation.extractors import desync, imagebind
-from mmdisco_cli.evaluation.extractors.audioclip import SoundHead, first_seconds, framed
-from mmdisco_cli.evaluation.extractors.desync import segments
-from mmdisco_cli.evaluation.extractors.extract import open_extractor
-from mmdisco_cli.evaluation.extractors.fvd import from_tensorflow
-from mmdisco_cli.evaluation.extractors.i3d import I3D
-from mmdisco_cli.evaluation.extractors.imagebind import ImageBind, Tower, towers
-from mmdisco_cli.evaluation.extractors.synchformer import Size, Synchformer, parts
-from mmdisco_cli.evaluation.extractors.tf_checkpoint import read_shapes
-from mmdisco_cli.evaluation.extractors.vggish import PRESETS, VGGish, patches_of
-from mmdisco_cli.evaluation.frechet import frechet
+from mmdisco_cli.measures.compat import mm_diffusion
+from mmdisco_cli.extractors import desync, imagebind
+from mmdisco_cli.extractors.audioclip import SoundHead, first_seconds, framed
+from mmdisco_cli.extractors.desync import segments
+from mmdisco_cli.extractors.extract import open_extractor
+from mmdisco_cli.extractors.fvd import from_tensorflow
+from mmdisco_cli.extractors.i3d import I3D
+from mmdisco_cli.extractors.imagebind import ImageBind, Tower, towers
+from mmdisco_cli.extractors.synchformer import Size, Synchformer, parts
+from mmdisco_cli.extractors.tf_checkpoint import read_shapes
+from mmdisco_cli.extractors.vggish import PRESETS, VGGish, patches_of
+from mmdisco_cli.measures.frechet import frechet
 
 ASSETS = Path(__file__).parent.parent / "assets"
 PEERS = json.loads((Path(__file__).parent / "peers.json").read_text())

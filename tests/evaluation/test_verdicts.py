@@ -6,10 +6,10 @@ import pytest
 import torch
 from small_models import write_recipe
 
-from mmdisco_cli import recipe as recipes
+from mmdisco_cli.recipes import recipe as recipes
 from mmdisco_cli.assembly import assemble
 from mmdisco_cli.evaluation.cost import parameters, sampling_cost
-from mmdisco_cli.evaluation.verdicts import LEVELS, Verdict, certainty, figures, in_chunks, summary, verdicts
+from mmdisco_cli.evaluation.discriminator_levels import LEVELS, Verdict, certainty, figures, in_chunks, summary, verdicts
 
 CPU = torch.device("cpu")
 
@@ -66,7 +66,7 @@ def test_verdicts_do_not_depend_on_chunks(assembly, monkeypatch):
               for base in assembly.bases() for m in base.modalities}  # fmt: skip
     ask = in_chunks(assembly.discriminator.module, assembly.bases(), levels)
     whole = ask(clean)
-    monkeypatch.setattr("mmdisco_cli.evaluation.verdicts.CHUNK", 3)
+    monkeypatch.setattr("mmdisco_cli.evaluation.discriminator_levels.CHUNK", 3)
     torch.testing.assert_close(ask(clean), whole, rtol=1e-5, atol=1e-5)
 
 

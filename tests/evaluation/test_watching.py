@@ -15,14 +15,14 @@ from media_recorder import flat, pulse, record
 from mmdisco_cli.app import run as mmdisco
 from mmdisco_cli.data.media import Span, write_mp4
 from mmdisco_cli.errors import DataError, ExitCode
-from mmdisco_cli.evaluation.alignment import peaks_of
-from mmdisco_cli.evaluation.av_align import matched
-from mmdisco_cli.evaluation.cache import Cache
-from mmdisco_cli.evaluation.clip_sets import list_clips, watch_all
-from mmdisco_cli.evaluation.health import flags_of, gap_of, health_of
-from mmdisco_cli.evaluation.picking import spaced
-from mmdisco_cli.evaluation.watching import Analysis, digest_of, pack, unpack, watch
-from mmdisco_cli.training.distribution import Ranks
+from mmdisco_cli.measures.alignment import peaks_of
+from mmdisco_cli.measures.av_align import matched
+from mmdisco_cli.measures.cache import Cache
+from mmdisco_cli.measures.clip_sets import list_clips, watch_all
+from mmdisco_cli.measures.health import flags_of, gap_of, health_of
+from mmdisco_cli.measures.picking import spaced
+from mmdisco_cli.measures.watching import Analysis, digest_of, pack, unpack, watch
+from mmdisco_cli.run.ranks import Ranks
 
 HERE = Path(__file__).parent
 ASSETS = HERE.parent / "assets"

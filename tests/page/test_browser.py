@@ -10,7 +10,7 @@ import torch
 from mmdisco_cli.app import run as mmdisco
 from mmdisco_cli.data.media import write_mp4
 from mmdisco_cli.errors import ExitCode
-from mmdisco_cli.sampling.gallery import write_gallery
+from mmdisco_cli.page.gallery import write_gallery
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
 pytestmark = [pytest.mark.browser, pytest.mark.slow, pytest.mark.skipif(CHROMIUM is None, reason="no Chromium")]

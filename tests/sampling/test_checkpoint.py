@@ -11,8 +11,8 @@ from mmdisco_cli import app
 from mmdisco_cli.conversion.kinds import discriminator_shapes
 from mmdisco_cli.conversion.unet_shapes import UNetSizes, coupled_shapes, enlarger_shapes
 from mmdisco_cli.data.probing import probe
-from mmdisco_cli.discriminators.paper_configs import RELEASED
-from mmdisco_cli.recipe import packaged
+from mmdisco_cli.paper.configs import RELEASED
+from mmdisco_cli.recipes.recipe import packaged
 
 PLUGIN = '''
 from dataclasses import dataclass

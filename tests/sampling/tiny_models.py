@@ -6,12 +6,12 @@ from typing import Any
 
 import torch
 
-from mmdisco_cli import recipe as recipes
+from mmdisco_cli.recipes import recipe as recipes
 from mmdisco_cli.assembly import assemble, build_discriminator, fingerprints
 from mmdisco_cli.backbones.options import TokenOptions
 from mmdisco_cli.backbones.token import TokenBackbone
 from mmdisco_cli.diffusion.backbone import Request
-from mmdisco_cli.recipe_schema import Recipe, to_plain
+from mmdisco_cli.recipes.schema import Recipe, to_plain
 from mmdisco_cli.weights_file import save_weights
 
 REQUEST = Request(seconds=0.4, frames=4, fps=10.0, height=32, width=32)

@@ -9,7 +9,7 @@ from torch import nn
 from mmdisco_cli.diffusion.denoise import Prediction
 from mmdisco_cli.diffusion.prediction import from_x0_eps
 from mmdisco_cli.diffusion.schedules import Levels
-from mmdisco_cli.recipe_schema import TrainConfig
+from mmdisco_cli.recipes.schema import TrainConfig
 from mmdisco_cli.training.joint import denoise_loss, disc_loss, joint_losses, noised, repaired, shuffled
 
 RHO, ALPHA = 0.8, 0.8

@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from mmdisco_cli.diffusion.schedules import log_snr, make_schedule
-from mmdisco_cli.recipe_schema import TimeLawConfig
+from mmdisco_cli.recipes.schema import TimeLawConfig
 from mmdisco_cli.training.time_law import draw_progress
 
 UNIFORM = TimeLawConfig()

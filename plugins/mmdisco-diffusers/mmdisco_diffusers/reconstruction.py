@@ -17,7 +17,7 @@ import torch
 from torch import Tensor
 from torchaudio.functional import resample
 
-from mmdisco_cli import console
+from mmdisco_cli.run import console
 from mmdisco_cli.data.media import probe, read_audio
 from mmdisco_cli.data.sound import MARGIN
 from mmdisco_cli.diffusion.backbone import Request, as_joint

@@ -9,9 +9,9 @@ import torch
 from test_pairs import assert_a_film_with_sound, clips, registry
 
 from mmdisco_cli import app
-from mmdisco_cli import recipe as recipes
+from mmdisco_cli.recipes import recipe as recipes
 from mmdisco_cli.assembly import assemble
-from mmdisco_cli.commands.options import TrainOptions
+from mmdisco_cli.run.options import TrainOptions
 from mmdisco_cli.diffusion.backbone import Request
 from mmdisco_cli.diffusion.noise import sample_keys
 from mmdisco_cli.errors import Stopped

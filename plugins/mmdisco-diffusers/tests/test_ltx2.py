@@ -9,8 +9,8 @@ from frozen import assert_frozen
 from oracles import PROMPTS, STEPS
 from safetensors.torch import load_file
 
-from mmdisco_cli import recipe as recipes
-from mmdisco_cli.commands.options import SampleOptions, TrainOptions
+from mmdisco_cli.recipes import recipe as recipes
+from mmdisco_cli.run.options import SampleOptions, TrainOptions
 from mmdisco_cli.data.media import write_mp4
 from mmdisco_cli.diffusion.backbone import Base, Request
 from mmdisco_cli.diffusion.denoise import make_denoiser

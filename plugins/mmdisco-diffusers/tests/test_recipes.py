@@ -3,7 +3,7 @@
 import pytest
 from test_pairs import registry
 
-from mmdisco_cli import recipe as recipes
+from mmdisco_cli.recipes import recipe as recipes
 from mmdisco_cli.diffusion.backbone import Request
 from mmdisco_cli.errors import DataError
 
@@ -58,7 +58,7 @@ def test_a_plan_needs_no_discriminator(registry, models, tmp_path, capsys, monke
     [("audioldm2-cogvideox", "audioldm2", "cogvideox"), ("stableaudio-wan", "stable-audio", "wan")],
 )
 def test_its_options_work_on_models_of_its_kind(name, audio, video, registry, models, tmp_path):
-    from mmdisco_cli.commands.options import SampleOptions
+    from mmdisco_cli.run.options import SampleOptions
     from mmdisco_cli.sampling.run import sample
 
     settings = [

@@ -13,7 +13,7 @@ from mmdisco_cli.assembly import Assembly
 from mmdisco_cli.diffusion.backbone import Base, Plan, Request, State, count_parameters
 from mmdisco_cli.diffusion.coupling import coupled_grid
 from mmdisco_cli.errors import DataError
-from mmdisco_cli.recipe_schema import SampleConfig
+from mmdisco_cli.recipes.schema import SampleConfig
 from mmdisco_cli.sampling.draw import draw
 from mmdisco_cli.testing import check_backbone
 from mmdisco_mmdiffusion.backbone import MMDiffusionBackbone, build

@@ -12,7 +12,7 @@ from small_networks import save_unet
 
 from mmdisco_cli.assembly import assemble
 from mmdisco_cli.errors import UsageError
-from mmdisco_cli.recipe import load
+from mmdisco_cli.recipes.recipe import load
 from mmdisco_cli.training.tuples import require_fakes_fit
 
 RECIPE = """

@@ -1,0 +1,71 @@
+"""What an extractor is: what it wants of a clip, and a function from that to feature vectors and scores."""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from fractions import Fraction
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+from torch import Tensor
+
+from mmdisco_cli.measures.distances import Feature
+
+Picture = npt.NDArray[np.uint8]
+
+
+@dataclass(frozen=True)
+class Pictures:
+    """Pictures at `fps` (None: every one of the file), at most `most` from the first on, and at least `least`.
+
+    `each` turns an upright picture (H, W, 3), blue first, into what is kept of it, such as (3, 224, 224). `moments`
+    takes instead what is shown at the seconds from the start that it returns for a length in seconds.
+    """
+
+    each: Callable[[Picture], Tensor]
+    fps: Fraction | None = None
+    most: int | None = None
+    least: int = 1
+    moments: Callable[[float], Sequence[float]] | None = None
+
+
+@dataclass(frozen=True)
+class Sound:
+    """All sound in mono at `rate`, at least `least` seconds; `left` takes the left channel instead of the mean."""
+
+    rate: int
+    least: float = 0.0
+    left: bool = False
+
+
+@dataclass(frozen=True)
+class Film:
+    """Pictures and sound of the stretch that both cover."""
+
+    pictures: Pictures
+    sound: Sound
+
+
+@dataclass(frozen=True)
+class Score:
+    """A number of each clip whose mean is reported, with what goes into the protocol about it."""
+
+    key: str
+    about: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Extractor:
+    """One network with one way to feed it.
+
+    `embed` maps one clip's pictures (T, ...) or sound (S,), or both, to vectors (K, D) by the key of each of `features`
+    and numbers (K,) by the key of each of `scores`; `name` tells its results from those of other weights and presets,
+    and `about` goes into the protocol.
+    """
+
+    name: str
+    wants: Pictures | Sound | Film
+    embed: Callable[..., Mapping[str, Tensor]]
+    features: Sequence[Feature] = ()
+    about: Mapping[str, Any] = field(default_factory=dict)
+    scores: Sequence[Score] = ()

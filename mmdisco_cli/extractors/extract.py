@@ -1,0 +1,149 @@
+"""Embed sets of clips with an extractor, by all ranks together, each clip once and kept by the hash of its bytes."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from fractions import Fraction
+from functools import cached_property
+from itertools import islice
+from pathlib import Path
+
+import torch
+import torch.distributed as dist
+from torch import Tensor
+
+from mmdisco_cli.run import console
+from mmdisco_cli.data.media import MediaInfo, Span, probe, read_whole_sound, shown_at, walk_pictures
+from mmdisco_cli.data.resampling import resample
+from mmdisco_cli.errors import DataError, UsageError
+from mmdisco_cli.measures.cache import Cache
+from mmdisco_cli.measures.clip_sets import LISTED, ClipSet, Seen
+from mmdisco_cli.extractors.contract import Extractor, Film, Pictures, Sound
+from mmdisco_cli.extractors.options import ExtractorOptions
+from mmdisco_cli.measures.picking import sampled
+from mmdisco_cli.registry import load_registry
+from mmdisco_cli.run.progress import progress
+from mmdisco_cli.run.ranks import Ranks
+
+PAIRED = ("guided", "independent")
+KIND = "extractor"
+VERSION = 2
+"""To be raised with every change of how clips are fed to networks: it names what is cached."""
+ROUNDING = 1e-3
+"""Seconds that time stamps may lose."""
+Vectors = Mapping[str, Tensor]
+
+
+@dataclass(frozen=True)
+class Embedded:
+    """The clips of a row that an extractor could take, with what it found in each."""
+
+    clips: Sequence[tuple[Path, Vectors]]
+
+    @cached_property
+    def vectors(self) -> Vectors:
+        """Return the vectors of all clips one below the other, (K, D), by key."""
+        return {key: torch.cat([one[key] for _, one in self.clips]) for key in self.clips[0][1]}
+
+
+def open_extractor(text: str) -> Extractor:
+    """Build what `--extractor NAME[:PRESET][=WEIGHTS]` names.
+
+    Raises:
+        PluginError: nobody provides it.
+        UsageError, DataError: as its factory does.
+    """
+    head, _, weights = text.partition("=")
+    name, _, preset = head.partition(":")
+    if not name:
+        raise UsageError(f"--extractor {text}: expected NAME[:PRESET][=WEIGHTS], as in fvd:mm-diffusion=i3d.pt")
+    build = load_registry().find(KIND, name).factory()
+    extractor: Extractor = build(ExtractorOptions(preset, weights or None))
+    return extractor
+
+
+def embed_sets(sets: Mapping[str, ClipSet], extractor: Extractor, cache: Cache, ranks: Ranks) -> dict[str, Embedded]:
+    """Return what is found by row; a clip that is too short is left out and named.
+
+    Raises:
+        DataError: a row has no clip that the extractor takes.
+    """
+    return {row: _embed_row(row, found, extractor, cache, ranks) for row, found in sets.items() if found.clips}
+
+
+def _embed_row(row: str, found: ClipSet, extractor: Extractor, cache: Cache, ranks: Ranks) -> Embedded:
+    clips = sorted(found.clips, key=lambda one: one.name) if row in PAIRED else found.clips
+    own = range(ranks.rank, len(clips), ranks.world)
+    outcome: dict[int, Vectors | str] = {}
+    with progress(f"{extractor.name} of {row}", len(own), enabled=ranks.first) as advance:
+        for index in own:
+            try:
+                outcome[index] = _embed(clips[index], extractor, cache)
+            except DataError as error:
+                outcome[index] = str(error)
+            advance(len(outcome), {})
+    parts = [outcome]
+    if ranks.world > 1:
+        parts = [{} for _ in range(ranks.world)]
+        dist.all_gather_object(parts, outcome)
+    whole = {index: one for part in parts for index, one in part.items()}
+    refused = [one for _, one in sorted(whole.items()) if isinstance(one, str)]
+    if len(refused) == len(clips):
+        raise DataError(f"{row}: {extractor.name} takes none of {len(clips)} clips: {refused[0]}")
+    for line in refused[:LISTED] if ranks.first else ():
+        console.warn(f"skipped: {line}")
+    if ranks.first and len(refused) > LISTED:
+        console.warn(f"and {len(refused) - LISTED} more of {row}")
+    return Embedded([(clips[k].path, one) for k in range(len(clips)) if not isinstance(one := whole[k], str)])
+
+
+def _embed(clip: Seen, extractor: Extractor, cache: Cache) -> Vectors:
+    name = f"{VERSION}-{extractor.name}"
+    kept = cache.get(clip.watched.digest, name)
+    if kept is not None:
+        return {key: torch.from_numpy(array) for key, array in kept.items()}
+    # One clip at a time: the result hangs on nothing but the clip.
+    found = {key: vectors.cpu() for key, vectors in extractor.embed(*media_of(clip.path, extractor.wants)).items()}
+    cache.put(clip.watched.digest, name, {key: vectors.numpy() for key, vectors in found.items()})
+    return found
+
+
+def media_of(path: Path, wants: Pictures | Sound | Film) -> tuple[Tensor, ...]:
+    """Return the pictures (T, ...) or the sound (S,) that an extractor wants, or both.
+
+    Raises:
+        DataError: the file cannot be decoded, or holds too little.
+    """
+    info = probe(path)
+    if isinstance(wants, Sound):
+        return (_sound(info, info.span(("audio",)), wants),)
+    if isinstance(wants, Pictures):
+        return (_pictures(info, info.span(("video",)), wants),)
+    span = info.span()
+    sound = _sound(info, span, wants.sound)
+    return _pictures(info, span, wants.pictures), sound
+
+
+def _sound(info: MediaInfo, span: Span, wants: Sound) -> Tensor:
+    seconds = float(span.stop - span.start)
+    if seconds < wants.least - ROUNDING:
+        raise DataError(f"{info.path}: {seconds:.2f} s of sound, the extractor takes {wants.least:.2f} s")
+    sound, rate = read_whole_sound(info, left=wants.left)
+    first = round((span.start - info.span(("audio",)).start) * rate)
+    return resample(sound[None, first : first + round((span.stop - span.start) * rate)], rate, wants.rate)[0]
+
+
+def _pictures(info: MediaInfo, span: Span, wants: Pictures) -> Tensor:
+    if wants.moments is not None:
+        return _shown_at(info, span, wants, wants.moments(float(span.stop - span.start)))
+    found = [wants.each(one) for _, one in islice(sampled(walk_pictures(info), span, wants.fps, []), wants.most)]
+    if len(found) < wants.least:
+        length = f" at {float(wants.fps):g} a second" if wants.fps else ""
+        raise DataError(f"{info.path}: {len(found)} pictures{length}, the extractor takes {wants.least}")
+    return torch.stack(found)
+
+
+def _shown_at(info: MediaInfo, span: Span, wants: Pictures, moments: Sequence[float]) -> Tensor:
+    order = sorted(set(moments))
+    pictures = shown_at(info, walk_pictures(info), [span.start + Fraction(time) for time in order])
+    kept = dict(zip(order, map(wants.each, pictures), strict=True))
+    return torch.stack([kept[time] for time in moments])

@@ -1,0 +1,44 @@
+"""What is odd about a clip as a film, whatever it shows: silence, a still picture, streams of different length."""
+
+from collections import Counter
+from collections.abc import Sequence
+from typing import Any
+
+from mmdisco_cli.measures.watching import Watched
+
+SILENT = 1e-4
+"""Peak at or below which sound counts as silence (-80 dB)."""
+STILL = 3
+"""Grey levels within which every pixel of an unmoving picture stays."""
+GAP = 0.1
+"""Seconds by which streams may begin or end apart."""
+CLIPPED = 1e-3
+FLAGS = ("silent", "still", "clipped", "gap", "uneven", "slow")
+
+
+def gap_of(watched: Watched) -> float:
+    """Return by how much the durations of the two streams differ, in seconds, positive where the sound is longer."""
+    video, audio = watched.facts["video"], watched.facts["audio"]
+    return float((audio[1] - audio[0]) - (video[1] - video[0]))
+
+
+def flags_of(watched: Watched) -> list[str]:
+    """Return those of `FLAGS` that hold: `uneven` pictures vary in rate, `slow` ones are fewer than are analysed."""
+    facts = watched.facts
+    ends = [abs(facts["audio"][k] - facts["video"][k]) for k in (0, 1)]
+    found = {
+        "silent": facts["peak"] <= SILENT,
+        "still": facts["range"] < STILL,
+        "clipped": facts["clipped"] > CLIPPED,
+        "gap": max(ends) > GAP,
+        "uneven": facts["varies"],
+        "slow": facts["slow"],
+    }
+    return [flag for flag in FLAGS if found[flag]]
+
+
+def health_of(clips: Sequence[Watched], bad: int) -> dict[str, Any]:
+    """Return how many clips of a set have each flag, how many are unusable, and the largest gap in seconds."""
+    counted = Counter(flag for one in clips for flag in flags_of(one))
+    worst = max((abs(gap_of(one)) for one in clips), default=0.0)
+    return {"n": len(clips), "unusable": bad, **{flag: counted[flag] for flag in FLAGS}, "largest_gap": round(worst, 4)}

@@ -1,0 +1,170 @@
+"""All that is measured of sets of clips without any network: alignment, distances to real clips, and their health."""
+
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+from torch import Tensor
+
+from mmdisco_cli import __version__
+from mmdisco_cli.run.options import EvalOptions
+from mmdisco_cli.errors import UsageError, did_you_mean
+from mmdisco_cli.evaluation import alignment, lag
+from mmdisco_cli.measures.alignment import Aligned, align_clips, alignment_metrics, peaks_of
+from mmdisco_cli.measures.av_align import MOST_PARTNERS, RULES, Peaks
+from mmdisco_cli.measures.clip_sets import ClipSet, Seen
+from mmdisco_cli.measures.distances import BUILT_IN, distances
+from mmdisco_cli.measures.features import stacked
+from mmdisco_cli.measures.frechet import HALVES, SIZES
+from mmdisco_cli.measures.health import flags_of, gap_of, health_of
+from mmdisco_cli.measures.watching import Analysis, Watched
+
+DISTANCES = tuple(name for feature in BUILT_IN for name in (feature.frechet, feature.kernel) if name)
+METRICS = (*alignment.METRICS, *DISTANCES, "health")
+PAIRED = ("guided", "independent")
+LAST = "flags"
+"""Of the columns that every clip has."""
+LEAST_HALVED = 8
+"""Real clips that it takes to compare one half of them with the other."""
+
+
+@dataclass(frozen=True)
+class ScoredClip:
+    """One clip of a row with all that is told of it; `values` are its columns in the file of clips."""
+
+    row: str
+    seen: Seen
+    peaks: Peaks
+    values: Mapping[str, Any]
+
+    @property
+    def path(self) -> Path:
+        """Return where it lies."""
+        return self.seen.path
+
+    @property
+    def name(self) -> str:
+        """Return what clips that belong together share, whatever their rows."""
+        return self.seen.name
+
+
+@dataclass(frozen=True)
+class Scores:
+    """What was measured of the rows, and of each of their clips."""
+
+    metrics: Mapping[str, Any]
+    clips: Sequence[ScoredClip]
+
+
+def added(clip: ScoredClip) -> list[str]:
+    """Return the columns of a clip that were found beyond those that every clip has."""
+    names = list(clip.values)
+    return names[names.index(LAST) + 1 :]
+
+
+def analysis_of(options: EvalOptions) -> Analysis:
+    """Return how clips are to be watched; raise UsageError for a rule of AV-Align that there is not."""
+    if options.rule not in RULES:
+        raise UsageError(f"--av-align-rule {options.rule}: unknown{did_you_mean(options.rule, RULES)}")
+    return Analysis(options.height, options.fps)
+
+
+def score_sets(
+    sets: Mapping[str, ClipSet],
+    against: Mapping[str, ClipSet],
+    reference: Sequence[Watched],
+    options: EvalOptions,
+    chosen: Collection[str],
+) -> Scores:
+    """Measure rows of clips; those of `against` are the ones compared with the reference."""
+    aligned = {row: align_clips([one.watched for one in found.clips], options.rule) for row, found in sets.items()}
+    metrics = alignment_metrics(aligned, options.seed, chosen)
+    if not chosen_distances(chosen).isdisjoint(DISTANCES) and reference:
+        rows = {row: features_of_row(row, found.clips) for row, found in against.items() if found.clips}
+        table = distances(rows, stacked([one.features for one in reference]), chosen, seed=options.seed)
+        if "real" not in rows and len(reference) >= LEAST_HALVED:
+            # Nothing but the reference is real: what its halves are apart is the distance that means none.
+            one, other = (stacked([clip.features for clip in reference[side::2]]) for side in (0, 1))
+            floor = distances({"real": one}, other, chosen, seed=options.seed)
+            table = {name: {**floor[name], **found} for name, found in table.items()}
+        metrics |= table
+    if "health" in chosen:
+        metrics["health"] = {
+            row: health_of([one.watched for one in found.clips], len(found.bad)) for row, found in sets.items()
+        }
+    clips = [
+        _scored(row, seen, one, options.rule)
+        for row, found in sets.items()
+        for seen, one in zip(found.clips, aligned[row], strict=True)
+    ]
+    return Scores(metrics, clips)
+
+
+def chosen_distances(chosen: Collection[str]) -> set[str]:
+    """Return those of the chosen metrics that compare with real clips."""
+    return {name for name in DISTANCES if name in chosen}
+
+
+def features_of_row(row: str, clips: Sequence[Seen]) -> dict[str, Tensor]:
+    """Return features (N, D); those of guided and independent samples by name, so that they pair up."""
+    ordered = sorted(clips, key=lambda one: one.name) if row in PAIRED else clips
+    return stacked([one.watched.features for one in ordered])
+
+
+def unusable(sets: Mapping[str, ClipSet]) -> list[dict[str, str]]:
+    """Return every clip that was left out, with its reason."""
+    return [{"row": row, "path": str(path), "reason": why} for row, found in sets.items() for path, why in found.bad]
+
+
+def how(options: EvalOptions) -> dict[str, Any]:
+    """Return how all of this was measured, for the protocol of a report."""
+    return {
+        "av_align": {
+            "rule": options.rule,
+            "shorter_side": options.height or "native",
+            "fps": float(options.fps) if options.fps else "native",
+            "pictures": (
+                "the file's own, evenly, those nearest to fps; flow per 1 / fps; a match lies within the longer of both"
+                if options.fps
+                else "all"
+            ),
+            "flow": "Farneback 0.5, 3, 15, 3, 5, 1.2",
+            "chance": f"pictures with up to {MOST_PARTNERS} other clips' sounds",
+            "undefined": "nothing heard and nothing moving, or fewer than three pictures: left out and counted",
+        },
+        "av_lag": lag.DEFINITION,
+        "frechet": (
+            f"float64, covariance of N - 1; error: {HALVES} halves of both sets; infinite: {SIZES} subsets of both"
+        ),
+        "features": {one.key: dict(one.about) for one in BUILT_IN},
+        "versions": {
+            "mmdisco": __version__,
+            **{name: version(name) for name in ("av", "numpy", "opencv-python-headless", "soxr", "torch")},
+        },
+    }
+
+
+def _scored(row: str, seen: Seen, aligned: Aligned, rule: str) -> ScoredClip:
+    watched, facts = seen.watched, seen.watched.facts
+    peaks = peaks_of(watched, rule)
+    values = {
+        "row": row,
+        "path": str(seen.path),
+        "name": seen.name,
+        "sha256": watched.digest[:16],
+        "seconds": round(watched.stop, 4),
+        "av_align": aligned.score,
+        "av_align_chance": aligned.chance,
+        "av_align_gain": aligned.gain,
+        "av_lag": aligned.lag,
+        "av_correlation": aligned.correlation,
+        "onsets": len(peaks.heard),
+        "motion_peaks": len(peaks.seen),
+        "motion": round(float(watched.motion.mean()), 4),
+        "rms_db": facts["rms_db"],
+        "length_gap": round(gap_of(watched), 4),
+        LAST: " ".join(flags_of(watched)),
+    }
+    return ScoredClip(row, seen, peaks, values)

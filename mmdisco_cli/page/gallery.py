@@ -1,0 +1,85 @@
+"""Write index.html: every sample of a run on one page that needs nothing but the .mp4 files beside it."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping, Sequence
+from html import escape
+from pathlib import Path
+from typing import Any
+from urllib.parse import quote
+
+from mmdisco_cli.data.media import write_text
+from mmdisco_cli.errors import DataError
+from mmdisco_cli.measures.alignment import peaks_of
+from mmdisco_cli.measures.av_align import DEFAULT_RULE, RULES, Peaks, av_align
+from mmdisco_cli.measures.watching import Analysis, digest_of, watch
+from mmdisco_cli.page.cards import Card, Player, card_html, sorting_html
+from mmdisco_cli.page.shell import document
+
+MOST = 256
+"""Samples shown; each takes some 20 kB of the page."""
+CAPTIONS = {"guided": "guided", "independent": "independent, same noise"}
+
+
+def write_gallery(
+    directory: str | Path, rows: Sequence[Mapping[str, Any]], *, title: str, recipe: str = "", most: int = MOST
+) -> Path:
+    """Write directory/index.html and return its path.
+
+    A row is a line of the manifest: "path" (absolute, or relative to the directory), "index", "seed", and if known
+    "logit", "prompt" and "independent", the path of the unguided sample with the same noise, shown beside it on
+    request. Raise DataError where the page cannot be written; a clip that cannot be read is shown without drawings.
+    """
+    folder = Path(directory)
+    shown = list(rows)[:most]
+    page = _page(title, recipe, len(rows), [_card(folder, row) for row in shown])
+    target = folder / "index.html"
+    write_text(target, page)
+    return target
+
+
+def _page(title: str, recipe: str, total: int, cards: Sequence[Card]) -> str:
+    count = f"{total} samples" if len(cards) == total else f"the first {len(cards)} of {total} samples"
+    subtitle = f"recipe {escape(recipe)} · {count}" if recipe else count
+    compare = '<label><input type="checkbox" id="compare"> beside independent</label>'
+    beside = compare if any(len(card.players) > 1 for card in cards) else ""
+    shown = "".join(card_html(card, index) for index, card in enumerate(cards))
+    body = f"""<header>
+<div><h1>{escape(title)}</h1><p>{subtitle}</p>
+<p class="key">marked<i class="seen"></i>motion peaks<i class="heard"></i>onsets</p></div>
+<form autocomplete="off">{sorting_html(cards, CAPTIONS)}{beside}</form>
+</header>
+<main class="gallery">
+{shown}</main>
+"""
+    return document(title, body, alone=False)
+
+
+def _card(folder: Path, row: Mapping[str, Any]) -> Card:
+    logit = row.get("logit")
+    players = [_player(folder, str(row["path"]), "guided", {"logit": None if logit is None else float(logit)})]
+    if row.get("independent"):
+        players.append(_player(folder, str(row["independent"]), "independent", {}))
+    facts = {"seed": str(row["seed"])} if row.get("seed") is not None else {}
+    return Card(f"sample {row.get('index', '')}", players, facts, str(row.get("prompt") or ""))
+
+
+def _player(folder: Path, path: str, row: str, values: Mapping[str, float | None]) -> Player:
+    file = folder / path
+    source = quote(os.fsencode(_relative(file, folder)))
+    try:
+        peaks = peaks_of(watch(file, Analysis(), digest_of(file)), DEFAULT_RULE)
+    except DataError:  # it says why in place of its drawings
+        return Player(row, CAPTIONS[row], file, source, values=values)
+    told = {**values, "av_align": av_align(peaks, RULES[DEFAULT_RULE]), **_counts(peaks)}
+    return Player(row, CAPTIONS[row], file, source, peaks.seen, peaks.heard, told)
+
+
+def _counts(peaks: Peaks) -> dict[str, float]:
+    return {"motion_peaks": len(peaks.seen), "onsets": len(peaks.heard)}
+
+
+def _relative(file: Path, folder: Path) -> str:
+    """Return the file as seen from the page: the two move together."""
+    return Path(os.path.relpath(file.resolve(), folder.resolve())).as_posix()

@@ -1,0 +1,50 @@
+"""The gallery of a run: its films, each beside the independent sample of the same noise where there is one."""
+
+import os
+from collections.abc import Sequence
+from pathlib import Path
+
+from mmdisco_cli.page.gallery import write_gallery
+from mmdisco_cli.sampling.job import Job
+from mmdisco_cli.sampling.manifest import MANIFEST, complete_rows, read_settings
+from mmdisco_cli.sampling.settings import is_control
+
+
+def write_page(job: Job, *, anew: bool = True) -> Path | None:
+    """Write index.html over all films of a job's directory, of every shard and seed; None where there are none.
+
+    `anew=False` leaves a page that is younger than all it shows. Whoever has made a sample must not rely on that: while
+    a page is drawn, another shard may have made one that it lacks.
+    """
+    page = job.directory / "index.html"
+    if not anew and _is_fresh(page, [job.directory / MANIFEST, _control(job) / MANIFEST]):
+        return page
+    rows = [row for row in complete_rows(job.directory) if str(row["path"]).endswith(".mp4")]
+    if not rows:
+        return None
+    controls = _controls(job)
+    shown = [row | ({"independent": controls[row["path"]]} if row["path"] in controls else {}) for row in rows]
+    return write_gallery(job.directory, shown, title=f"{job.recipe.name}: {job.directory.name}", recipe=job.recipe.name)
+
+
+def _controls(job: Job) -> dict[str, str]:
+    """Return, by name, the films of the neighbouring directory that differ from this one's by guidance alone."""
+    beside = _control(job)
+    settings = read_settings(beside)
+    if job.options.independent or settings is None or not is_control(settings, job.settings):
+        return {}
+    return {row["path"]: os.path.relpath(beside / row["path"], job.directory) for row in complete_rows(beside)}
+
+
+def _control(job: Job) -> Path:
+    """Return where the independent counterpart of a job's directory lies by default."""
+    name = job.directory.name
+    return job.directory.parent / ("independent" if name == "samples" else f"independent-{name}")
+
+
+def _is_fresh(page: Path, sources: Sequence[Path]) -> bool:
+    """Return whether the page is younger than what it shows; drawing 256 films takes half a minute."""
+    if not page.is_file():
+        return False
+    written = page.stat().st_mtime_ns
+    return all(source.stat().st_mtime_ns < written for source in sources if source.is_file())

@@ -1,0 +1,117 @@
+"""Find, read and override recipes: plain YAML into frozen dataclasses, every mistake with its line."""
+
+import errno
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import yaml
+from yaml.nodes import MappingNode, ScalarNode
+
+from mmdisco_cli.errors import UsageError, did_you_mean
+from mmdisco_cli.registry import Registry, load_registry
+from mmdisco_cli.recipes.validation import read_recipe
+from mmdisco_cli.recipes.schema import Component, Recipe, differences, to_plain
+from mmdisco_cli.recipes.yaml_nodes import assign, lookup, merge, one_line, parse_tree, place, read_override, read_tree, without
+
+__all__ = [
+    "Component",
+    "Recipe",
+    "differences",
+    "find",
+    "load",
+    "load_plain",
+    "packaged",
+    "packaged_folder",
+    "to_plain",
+]
+
+
+def packaged_folder() -> Path:
+    """Return where the packaged recipes lie: in the wheel, or beside the package in a source checkout."""
+    package = Path(__file__).parent
+    installed = package / "_recipes"
+    return installed if installed.is_dir() else package.parent / "recipes"
+
+
+def packaged() -> dict[str, Path]:
+    """Return the recipes that ship with mmdisco, by name."""
+    return {path.stem: path for path in sorted(packaged_folder().glob("*.yaml"))}
+
+
+def find(name: str) -> Path:
+    """Return the file of a recipe: a path first, then a packaged recipe with or without .yaml.
+
+    Raises:
+        UsageError: neither exists.
+    """
+    path = Path(name)
+    if _is_file(path):
+        return path
+    known = packaged()
+    if (found := known.get(name.removesuffix(".yaml"))) is not None:
+        return found
+    raise UsageError(f"no recipe {name!r}, neither a file nor a packaged one{did_you_mean(path.stem, known)}")
+
+
+def _is_file(path: Path) -> bool:
+    try:
+        return path.is_file()
+    except OSError as error:
+        if error.errno == errno.ENAMETOOLONG:  # it may still be anything but a file
+            return False
+        raise
+
+
+def load(name: str, overrides: Sequence[str] = (), registry: Registry | None = None) -> Recipe:
+    """Read the recipe called or stored at `name`, lay it over what it extends, and apply `key.path=value` overrides.
+
+    Raises:
+        UsageError: not found, or a line for each mistake in it.
+        PluginError: it names an entry that no plugin provides.
+    """
+    path = find(name)
+    tree = _with_base(read_tree(path), path)
+    if lookup(tree, "name") is None:
+        tree = assign(tree, ["name"], ScalarNode("tag:yaml.org,2002:str", path.stem, tree.start_mark))
+    return read_recipe(_overridden(tree, overrides), registry or load_registry())
+
+
+def load_plain(
+    plain: Mapping[str, Any], origin: str, overrides: Sequence[str] = (), registry: Registry | None = None
+) -> Recipe:
+    """Return a resolved recipe from the plain data that `origin` holds; overrides and errors as for `load`."""
+    tree = parse_tree(yaml.safe_dump(dict(plain), sort_keys=False, allow_unicode=True), origin)
+    return read_recipe(_overridden(tree, overrides), registry or load_registry())
+
+
+def _with_base(tree: MappingNode, path: Path) -> MappingNode:
+    node = lookup(tree, "extends")
+    if node is None:
+        return tree
+    if not isinstance(node, ScalarNode) or not node.value:
+        raise UsageError(f"{place(node)}: extends: expected the name or path of one recipe")
+    beside = path.parent / node.value
+    try:
+        base = read_tree(beside if _is_file(beside) else find(node.value))
+    except UsageError as error:
+        raise UsageError(f"{place(node)}: extends: {error}") from error
+    if (deeper := lookup(base, "extends")) is not None:
+        raise UsageError(f"{place(node)}: extends: only one level, but it extends again at {place(deeper)}")
+    return merge(without(base, "name", "summary"), without(tree, "extends"))
+
+
+def _overridden(tree: MappingNode, overrides: Iterable[str]) -> MappingNode:
+    for text in overrides:
+        keys, value = read_override(text)
+        backbones = lookup(tree, "backbones")
+        # The only open mapping of the schema: an override may change its entries but never add one.
+        if keys[0] == "backbones" and len(keys) > 1 and lookup(backbones or tree, keys[1]) is None:
+            known = [key.value for key, _ in backbones.value] if isinstance(backbones, MappingNode) else []
+            unknown = one_line(f"backbones.{keys[1]}")
+            raise UsageError(f"{place(value)}: {unknown}: unknown key{did_you_mean(keys[1], known)}")
+        try:
+            tree = assign(tree, keys, value)
+        except RecursionError as error:
+            raise UsageError(f"{place(value)}: no recipe is as deep as that") from error
+    return tree

@@ -1,0 +1,232 @@
+"""Read a YAML tree into frozen dataclasses, and report everything that is wrong at once."""
+
+import math
+import re
+import types
+from collections.abc import Mapping
+from dataclasses import MISSING, Field, fields, is_dataclass
+from typing import Any, Union, cast, get_args, get_origin, get_type_hints
+
+import yaml
+from yaml.nodes import MappingNode, Node, ScalarNode, SequenceNode
+
+from mmdisco_cli.errors import PluginError, UsageError, did_you_mean
+from mmdisco_cli.registry import Registry
+from mmdisco_cli.recipes.schema import Component, Recipe, modalities_of
+from mmdisco_cli.schema import WIDEST, Bounds
+from mmdisco_cli.recipes.yaml_nodes import is_null, lookup, one_line, place
+
+_NAMES = {int: "a whole number", float: "a number", bool: "true or false", str: "text"}
+_TAGS = {int: ("int",), float: ("float", "int"), bool: ("bool",), str: ("str",)}
+_NO_TEXT = re.compile("[\0\ud800-\udfff]")
+"""What YAML may spell as an escape, and no path and no other program takes."""
+
+
+def read_recipe(tree: MappingNode, registry: Registry) -> Recipe:
+    """Return the recipe that a tree describes.
+
+    Raises:
+        UsageError: a line for each wrong key, type or value.
+        PluginError: the same, where all that is wrong is names that no plugin provides.
+    """
+    reader = _Reader(registry)
+    recipe = reader.dataclass(tree, Recipe, "", Bounds())
+    if reader.problems:
+        usage = any(kind is UsageError for kind, _ in reader.problems)
+        raise (UsageError if usage else PluginError)("\n".join(text for _, text in reader.problems))
+    return cast(Recipe, recipe)
+
+
+class _Reader:
+    """Reads by type. A method that finds a problem notes it and returns None, and reading goes on."""
+
+    def __init__(self, registry: Registry) -> None:
+        self.registry = registry
+        self.problems: list[tuple[type[UsageError | PluginError], str]] = []
+        self.modalities: tuple[str, ...] | None = None  # known once the backbones are read
+
+    def problem(self, node: Node, path: str, text: str, kind: type[UsageError | PluginError] = UsageError) -> None:
+        """Note a problem."""
+        self.problems.append((kind, one_line(f"{place(node)}: {path}: {text}" if path else f"{place(node)}: {text}")))
+
+    def read(self, node: Node, hint: Any, path: str, bounds: Bounds) -> Any:
+        origin, arguments = get_origin(hint), get_args(hint)
+        if origin in (Union, types.UnionType) and len(arguments) == 2 and type(None) in arguments:
+            inner = next(argument for argument in arguments if argument is not type(None))
+            return None if is_null(node) else self.read(node, inner, path, bounds)
+        if origin is tuple:
+            return self.sequence(node, arguments, path, bounds)
+        if origin is not None and issubclass(origin, Mapping):
+            return self.mapping(node, arguments[1], path, bounds)
+        if hint in _NAMES:
+            return self.scalar(node, hint, path, bounds)
+        if is_dataclass(hint):
+            return self.dataclass(node, cast(type, hint), path, bounds)
+        raise PluginError(f"{path}: an option of type {hint} cannot be read from a recipe")
+
+    def pairs(self, node: Node, path: str) -> list[tuple[str, Node, Node]] | None:
+        """Return (key, key node, value) of a mapping; an empty section is an empty mapping."""
+        if is_null(node):
+            return []
+        if not isinstance(node, MappingNode):
+            self.problem(node, path, "expected a mapping")
+            return None
+        return [(key.value, key, value) for key, value in node.value]
+
+    def dataclass(self, node: Node, cls: type, path: str, bounds: Bounds, *, ignore: str = "") -> Any:
+        before = len(self.problems)
+        pairs = self.pairs(node, path)
+        if pairs is None:
+            return None
+        schema, hints = {f.name: f for f in fields(cls) if f.init}, get_type_hints(cls)
+        for key, at, _ in pairs:
+            if key not in schema and key != ignore:
+                self.problem(at, _join(path, key), f"unknown key{did_you_mean(key, schema)}")
+        given = {key: value for key, _, value in pairs}
+        values = {
+            name: self.field(given[name], f, hints[name], _join(path, name))
+            for name, f in schema.items()
+            if name in given
+        }
+        for name, f in schema.items():
+            if name not in given and f.default is MISSING and f.default_factory is MISSING:
+                self.problem(node, _join(path, name), "is missing")
+        return self.build(node, cls, values, path) if len(self.problems) == before else None
+
+    def build(self, node: Node, cls: type, values: dict[str, Any], path: str) -> Any:
+        try:
+            return cls(**values)
+        except ValueError as error:  # a __post_init__ that checks fields against each other
+            self.problem(node, path, str(error))
+            return None
+
+    def field(self, node: Node, f: "Field[Any]", hint: Any, path: str) -> Any:
+        bounds = f.metadata.get("bounds", Bounds())
+        kind = f.metadata.get("registry")
+        if kind is None:
+            return self.read(node, hint, path, bounds)
+        if get_origin(hint) is not Mapping:
+            return None if is_null(node) else self.component(node, kind, path)
+        return self.components(node, kind, path)
+
+    def components(self, node: Node, kind: str, path: str) -> dict[str, Component] | None:
+        pairs = self.pairs(node, path)
+        if pairs is None:
+            return None
+        for key, at, _ in pairs:
+            if not re.fullmatch(r"[\w-]+", key):  # it becomes a part of dotted paths
+                self.problem(at, _join(path, key), "a name must be of letters, digits, _ and -")
+        found = {key: self.component(value, kind, _join(path, key)) for key, _, value in pairs}
+        known = {key: component for key, component in found.items() if component is not None}
+        if len(known) < len(found):
+            return None
+        modalities = modalities_of(known)
+        self.modalities = modalities or None
+        for modality in sorted({m for m in modalities if modalities.count(m) > 1}):
+            self.problem(node, path, f"several of them make {modality!r}")
+        return known
+
+    def component(self, node: Node, kind: str, path: str) -> Component | None:
+        name_node = lookup(node, "name")
+        if not isinstance(node, MappingNode) or name_node is None:
+            self.problem(node, path, "expected a mapping with a name")
+            return None
+        name = self.scalar(name_node, str, _join(path, "name"), Bounds())
+        if name is None:
+            return None
+        try:
+            spec = self.registry.find(kind, name)
+        except PluginError as error:
+            self.problem(name_node, _join(path, "name"), str(error), PluginError)
+            return None
+        options = self.dataclass(node, spec.options, path, Bounds(), ignore="name")
+        return None if options is None else Component(name, options, spec)
+
+    def mapping(self, node: Node, hint: Any, path: str, bounds: Bounds) -> dict[str, Any] | None:
+        pairs = self.pairs(node, path)
+        if pairs is None:
+            return None
+        for key, at, _ in pairs:
+            self.modality(at, key, _join(path, key), bounds)
+        return {key: self.read(value, hint, _join(path, key), bounds) for key, _, value in pairs}
+
+    def sequence(self, node: Node, arguments: tuple[Any, ...], path: str, bounds: Bounds) -> tuple[Any, ...] | None:
+        if not isinstance(node, SequenceNode):
+            self.problem(node, path, "expected a list")
+            return None
+        items = list(node.value)
+        hints = (arguments[0],) * len(items) if arguments[-1] is Ellipsis else arguments
+        if len(items) != len(hints):
+            self.problem(node, path, f"expected {len(hints)} values, got {len(items)}")
+            return None
+        for i, item in enumerate(items):
+            if isinstance(item, ScalarNode):  # what is none has its own problem, when it is read
+                self.modality(item, item.value, f"{path}[{i}]", bounds)
+        return tuple(
+            self.read(item, hint, f"{path}[{i}]", bounds)
+            for i, (item, hint) in enumerate(zip(items, hints, strict=True))
+        )
+
+    def modality(self, node: Node, name: str, path: str, bounds: Bounds) -> None:
+        """Note a name that should be a modality's and is none of this recipe's."""
+        if bounds.by_modality and self.modalities is not None and name not in self.modalities:
+            self.problem(node, path, f"unknown modality{did_you_mean(name, self.modalities)}")
+
+    def scalar(self, node: Node, hint: type, path: str, bounds: Bounds) -> Any:
+        value = _parse(node, hint) if isinstance(node, ScalarNode) else None
+        if value is None:
+            found = f"{node.value!r}" if isinstance(node, ScalarNode) else "a list or mapping"
+            quote = " (quote it)" if hint is str and isinstance(node, ScalarNode) and node.value else ""
+            self.problem(node, path, f"expected {_NAMES[hint]}, got {found}{quote}")
+            return None
+        if complaint := _complaint(value, bounds):
+            self.problem(node, path, complaint)
+        return value
+
+
+def _parse(node: ScalarNode, hint: type) -> Any:
+    """Return the node's value as `hint`, or None; 1e-4, which YAML 1.1 takes for text, is a float."""
+    tag = node.tag.removeprefix("tag:yaml.org,2002:")
+    plain_text_as_float = hint is float and tag == "str" and node.style is None
+    if tag not in _TAGS[hint] and not plain_text_as_float:
+        return None
+    try:
+        value = float(node.value) if plain_text_as_float else hint(yaml.SafeLoader("").construct_object(node))
+    except (ValueError, LookupError, OverflowError):
+        return None
+    return None if isinstance(value, float) and not math.isfinite(value) else value
+
+
+def _complaint(value: Any, bounds: Bounds) -> str:
+    if bounds.choices and value not in bounds.choices:
+        return f"unknown value {value!r}{did_you_mean(str(value), map(str, bounds.choices))}"
+    return _wrong_text(value, bounds) if isinstance(value, str) else _wrong_size(value, bounds)
+
+
+def _wrong_text(text: str, bounds: Bounds) -> str:
+    if _NO_TEXT.search(text):
+        return f"holds what is no text, got {text!r}"
+    if bounds.folder and (
+        text in {"", ".", ".."} or not text.isprintable() or set(text) & {"/", "\\"} or len(text.encode()) > 255
+    ):
+        return f"must do as the name of one folder, got {text!r}"
+    return ""
+
+
+def _wrong_size(number: float, bounds: Bounds) -> str:
+    lowest, highest = WIDEST if isinstance(number, int) else (-math.inf, math.inf)
+    lowest = lowest if bounds.minimum is None else bounds.minimum
+    highest = highest if bounds.maximum is None else bounds.maximum
+    if number < lowest:
+        return f"must be at least {_shown(lowest)}, got {_shown(number)}"
+    if number > highest:
+        return f"must be at most {_shown(highest)}, got {_shown(number)}"
+    return ""
+
+
+def _shown(number: float) -> str:
+    return str(number) if isinstance(number, int) else f"{number:g}"
+
+
+def _join(path: str, key: str) -> str:
+    return f"{path}.{key}" if path else key

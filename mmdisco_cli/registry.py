@@ -1,0 +1,194 @@
+"""Find what plugins provide; one that is broken, blocked or old never takes another down."""
+
+import os
+import re
+import sys
+from collections.abc import Callable
+from contextlib import redirect_stdout
+from dataclasses import dataclass, is_dataclass, replace
+from functools import wraps
+from importlib.metadata import EntryPoint, entry_points
+from typing import Any, ParamSpec, TypeVar, get_type_hints
+
+import pluggy
+
+from mmdisco_cli import __version__, builtin, hookspecs
+from mmdisco_cli.run.console import note
+from mmdisco_cli.errors import PluginError, did_you_mean
+from mmdisco_cli.hookspecs import (
+    API_VERSION,
+    OLDEST_API_VERSION,
+    BackboneSpec,
+    DatasetSpec,
+    DiscriminatorSpec,
+    ExtractorSpec,
+    Factory,
+    Spec,
+)
+
+P = ParamSpec("P")
+T = TypeVar("T")
+
+GROUP = "mmdisco"
+HOST = "mmdisco-cli"
+VARIABLE = "MMDISCO_PLUGINS"
+_DIFFUSERS = (
+    "audioldm", "audioldm2", "stable-audio", "stable-audio-3", "longcat", "auffusion",
+    "animatediff", "text-to-video-sd", "cogvideox", "hunyuan-video", "ltx", "mochi", "videocrafter2", "wan",
+    "ltx2", "lockstep",
+)  # fmt: skip
+OURS = {"mmdiffusion": "mmdisco-mmdiffusion", **dict.fromkeys(_DIFFUSERS, "mmdisco-diffusers")}
+"""Plugins of this project by what they provide, for whoever has not installed them."""
+KINDS: dict[str, type[Spec]] = {
+    "backbone": BackboneSpec,
+    "discriminator": DiscriminatorSpec,
+    "dataset": DatasetSpec,
+    "extractor": ExtractorSpec,
+}
+
+
+@dataclass(frozen=True)
+class Plugin:
+    """One entry point and what became of it: `status` is loaded, failed, blocked or missing."""
+
+    distribution: str
+    version: str
+    status: str
+    entries: tuple[tuple[str, Spec], ...] = ()  # (kind, description)
+    cause: str = ""
+
+    def trouble(self) -> str:
+        """Say in a clause why it provides nothing; empty when it does."""
+        reasons = {
+            "failed": f"plugin {self.distribution} {self.version} failed: {self.cause}",
+            "blocked": f"plugin {self.distribution} is left out by {VARIABLE}",
+            "missing": f"plugin {self.distribution}, named by {VARIABLE}, is not installed",
+        }
+        return reasons.get(self.status, "")
+
+
+@dataclass(frozen=True)
+class Registry:
+    """All that is installed, by kind and name."""
+
+    plugins: tuple[Plugin, ...]
+
+    def entries(self, kind: str) -> list[tuple[str, Spec]]:
+        """Return (distribution, description) of every entry of a kind."""
+        return [(plugin.distribution, spec) for plugin in self.plugins for k, spec in plugin.entries if k == kind]
+
+    def find(self, kind: str, name: str) -> Spec:
+        """Return the one entry called `name`, or `distribution:name`.
+
+        Raises:
+            PluginError: nobody provides it, or several distributions do.
+        """
+        distribution, colon, short = name.rpartition(":")
+        entries = self.entries(kind)
+        found = [(d, s) for d, s in entries if s.name == short and (not colon or d == normalised(distribution))]
+        if len(found) == 1:
+            return found[0][1]
+        if found:
+            owners = sorted(d for d, _ in found)
+            choices = " or ".join(f"{owner}:{short}" for owner in owners)
+            raise PluginError(f"{kind} {name!r} is provided by {' and '.join(owners)}: write {choices}")
+        absent = OURS.get(short) not in {None, *(plugin.distribution for plugin in self.plugins)}
+        hint = f": pip install {OURS[short]}" if absent else did_you_mean(short, (spec.name for _, spec in entries))
+        troubles = "".join(f"; {plugin.trouble()}" for plugin in self.plugins if plugin.trouble())
+        raise PluginError(f"unknown {kind} {name!r}{hint}{troubles}")
+
+
+def load_registry() -> Registry:
+    """Load the built-ins and every plugin that MMDISCO_PLUGINS allows, each on its own."""
+    allowed = _allowed()
+    found = sorted(entry_points(group=GROUP), key=lambda point: (_owner(point), point.name))
+    plugins = [_load(HOST, __version__, lambda: builtin)]
+    for point in found:
+        owner, version = _owner(point), point.dist.version if point.dist else "?"
+        blocked = allowed is not None and owner not in allowed
+        plugins.append(Plugin(owner, version, "blocked") if blocked else _load(owner, version, point.load))
+    missing = (allowed or set()) - {plugin.distribution for plugin in plugins}
+    return Registry((*plugins, *(Plugin(name, "?", "missing") for name in sorted(missing))))
+
+
+def normalised(distribution: str) -> str:
+    """Return a distribution's name as package indexes compare it (PEP 503)."""
+    return re.sub(r"[-_.]+", "-", distribution).lower()
+
+
+def _allowed() -> set[str] | None:
+    value = os.environ.get(VARIABLE)
+    return None if value is None else {normalised(name.strip()) for name in value.split(",") if name.strip()}
+
+
+def _owner(point: EntryPoint) -> str:
+    return normalised(point.dist.name) if point.dist else point.name
+
+
+def _load(owner: str, version: str, load: Callable[[], Any]) -> Plugin:
+    try:
+        with redirect_stdout(sys.stderr):
+            specs = tuple(_collect(load()))
+        return Plugin(owner, version, "loaded", specs)
+    except KeyboardInterrupt:  # most likely true, but a plugin that hangs should be known by name
+        note(f"interrupted while plugin {owner} {version} was loading")
+        raise
+    except BaseException as error:  # whatever a plugin does, the others and --help go on
+        return Plugin(owner, version, "failed", cause=" ".join(f"{type(error).__name__}: {error}".split()))
+
+
+def _collect(plugin: object) -> list[tuple[str, Spec]]:
+    """Ask a plugin for its descriptions through a manager of its own, and check them."""
+    manager = pluggy.PluginManager(GROUP)
+    manager.add_hookspecs(hookspecs)
+    manager.register(plugin)
+    manager.check_pending()  # a misspelled hook would otherwise never be called
+    entries = [
+        (kind, _checked(kind, spec))
+        for kind in KINDS
+        for specs in getattr(manager.hook, f"mmdisco_{kind}s")()
+        for spec in specs
+    ]
+    names = [(kind, spec.name) for kind, spec in entries]
+    twice = next((name for name in names if names.count(name) > 1), None)
+    if twice:
+        raise PluginError(f"it describes the {twice[0]} {twice[1]!r} twice")
+    return entries
+
+
+def _checked(kind: str, spec: Any) -> Spec:
+    expected = KINDS[kind]
+    if not isinstance(spec, expected):
+        raise PluginError(f"mmdisco_{kind}s must give {expected.__name__}, not {type(spec).__name__}")
+    if not OLDEST_API_VERSION <= spec.api_version <= API_VERSION:
+        old = "the plugin" if spec.api_version < OLDEST_API_VERSION else f"{HOST} {__version__}"
+        window = f"{OLDEST_API_VERSION} to {API_VERSION}"
+        raise PluginError(f"{spec.name!r} speaks plugin API {spec.api_version}, this host {window}: {old} is too old")
+    if not spec.name or ":" in spec.name:
+        raise PluginError(f"{spec.name!r} cannot be a name")
+    if not is_dataclass(spec.options):
+        raise PluginError(f"the options of {spec.name!r} must be a dataclass")
+    get_type_hints(spec.options)  # an annotation that does not resolve is the plugin's error, not the recipe's
+    return _discreet(spec)
+
+
+def _discreet(spec: Spec) -> Spec:
+    """Return the description with functions that print nothing among the results."""
+    if isinstance(spec, BackboneSpec) and spec.outline is not None:
+        spec = replace(spec, outline=_discreet_loader(spec.outline))
+    return replace(spec, factory=_discreet_loader(spec.factory))
+
+
+def _discreet_loader(load: Callable[[], Factory]) -> Callable[[], Factory]:
+    return _aside(lambda: _aside(load()))
+
+
+def _aside(function: Callable[P, T]) -> Callable[P, T]:
+    """Return the same function, with what it prints on stderr: stdout is for results."""
+
+    @wraps(function)
+    def call(*arguments: P.args, **keywords: P.kwargs) -> T:
+        with redirect_stdout(sys.stderr):
+            return function(*arguments, **keywords)
+
+    return call

@@ -1,0 +1,79 @@
+"""What a run was made with: versions, plugins, commit, devices and paths."""
+
+import platform
+import subprocess
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+from mmdisco_cli import __version__
+from mmdisco_cli.registry import Registry
+from mmdisco_cli.recipes.recipe import packaged_folder
+
+_DISTRIBUTIONS = (
+    "torch",
+    "torchvision",
+    "torchaudio",
+    "numpy",
+    "av",
+    "safetensors",
+    "typer",
+    "rich",
+    "pluggy",
+    "pyyaml",
+)
+
+
+def versions() -> dict[str, str]:
+    """Return the versions of everything that a result depends on, without importing any of it."""
+    return {
+        "mmdisco": __version__,
+        "python": platform.python_version(),
+        **{name: _version(name) for name in _DISTRIBUTIONS},
+    }
+
+
+def environment(registry: Registry) -> dict[str, Any]:
+    """Return what a run directory keeps beside its recipe, as plain data."""
+    plugins = {f"{p.distribution} {p.version}": p.trouble() or p.status for p in registry.plugins}
+    return {"platform": platform.platform(), "versions": versions(), "plugins": plugins, "commit": commit()}
+
+
+def commit() -> str | None:
+    """Return the commit of a source checkout; None for an installed package."""
+    root = Path(__file__).parent.parent
+    if not (root / ".git").exists():
+        return None
+    try:
+        found = subprocess.run(
+            ["git", "-C", str(root), "rev-parse", "HEAD"], capture_output=True, text=True, check=True
+        )
+    except (OSError, subprocess.CalledProcessError):
+        return None
+    return found.stdout.strip()
+
+
+def devices() -> list[str]:
+    """Return every device that torch can use, the one that mmdisco takes by itself first; importing torch is slow."""
+    import torch
+
+    found = [f"cuda:{i} {torch.cuda.get_device_name(i)}" for i in range(torch.cuda.device_count())]
+    return [*found, f"cpu with {torch.get_num_threads()} threads"]
+
+
+def paths() -> dict[str, str]:
+    """Return where the package, its recipes, its weights and new runs lie."""
+    package = Path(__file__).parent
+    return {
+        "package": str(package),
+        "recipes": str(packaged_folder()),
+        "weights": str(package / "weights"),
+        "runs": str(Path("runs").absolute()),
+    }
+
+
+def _version(distribution: str) -> str:
+    try:
+        return version(distribution)
+    except PackageNotFoundError:
+        return "not installed"

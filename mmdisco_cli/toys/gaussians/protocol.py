@@ -1,0 +1,179 @@
+"""Protocol `gaussians`: a discriminator and the samples it guides against the truth, which is known in closed form."""
+
+import math
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors.torch import load_file
+from torch import Tensor
+
+from mmdisco_cli.run import console
+from mmdisco_cli.assembly import Assembly, assemble
+from mmdisco_cli.run.options import EvalOptions
+from mmdisco_cli.toys.gaussians.data import Gaussians
+from mmdisco_cli.devices import choose_device
+from mmdisco_cli.diffusion.coupling import coupled_grid
+from mmdisco_cli.diffusion.denoise import Prediction
+from mmdisco_cli.diffusion.noise import StepNoise, initial_state
+from mmdisco_cli.diffusion.samplers import SAMPLERS
+from mmdisco_cli.diffusion.schedules import Levels
+from mmdisco_cli.discriminators.interaction import ADDITIVE
+from mmdisco_cli.errors import DataError, UsageError
+from mmdisco_cli.toys.gaussians.plot import plot
+from mmdisco_cli.toys.gaussians.score import LevelErrors, columns, join, level_table, score_errors, split
+from mmdisco_cli.evaluation.report import Report, align, number
+from mmdisco_cli.evaluation.discriminator_levels import summary, verdicts
+from mmdisco_cli.toys.gaussians.mixture import Mixture
+from mmdisco_cli.run.progress import progress
+from mmdisco_cli.recipes.schema import EvalConfig, Recipe, SampleConfig
+from mmdisco_cli.sampling.draw import draw
+from mmdisco_cli.sampling.manifest import complete_rows
+
+SCORES, LAWS = ("residual_error", "joint_error", "by_level"), ("mass_on_modes", "sliced_wasserstein")
+METRICS = (*SCORES, *LAWS, "interaction", "accuracy")
+DIRECTIONS = 128
+JUDGED = 1024
+"""Points on which interaction and accuracy are measured."""
+Show = Callable[[int, Mapping[str, float]], None]
+
+
+def evaluate(recipe: Recipe, options: EvalOptions) -> Report:
+    """Measure the recipe's discriminator and the samples it guides, beside independent and exact ones.
+
+    Raises:
+        UsageError: the recipe's data are not gaussians, or --reference is given.
+        DataError: no samples of these modalities in --samples.
+    """
+    if options.reference is not None:
+        raise UsageError("--reference: the law of gaussians is known, nothing is compared with files")
+    points, config = points_of(recipe), recipe.sample
+    assembly = assemble(recipe, choose_device())
+    errors = score_errors(assembly, points.mixture, config, recipe.eval.seed)
+    rows = sample_rows(assembly, points.mixture, config, recipe.eval)
+    if options.samples is not None:
+        rows["samples"] = read_samples(options.samples, points.modalities)
+    metrics = {**errors.metrics(), **laws(rows, points), **judgement(assembly, points, recipe)}
+    chart = plot((options.out or Path()) / "scatter.png", rows, points.modalities, errors.log_snr, errors.metrics())
+    loaded = assembly.discriminator
+    protocol = {
+        "seed": recipe.eval.seed,
+        **config.solver(),
+        "window": list(config.window),
+        "guidance": dict(config.guidance),
+        "weights": str(loaded.path) if loaded else None,
+    }
+    return Report(recipe.eval.n, metrics, protocol, _table(errors, metrics), [chart])
+
+
+def points_of(recipe: Recipe) -> Gaussians:
+    """Return the recipe's data; raise UsageError where they are not gaussians of its modalities."""
+    if recipe.data is None or recipe.data.name != "gaussians":
+        raise UsageError(f"eval.protocol: {recipe.eval.protocol} needs the data set gaussians")
+    points = Gaussians(recipe.data.options)
+    if recipe.modalities != points.modalities:
+        want, have = (", ".join(names) for names in (points.modalities, recipe.modalities))
+        raise UsageError(f"backbones: the data have {want}, in this order, not {have}")
+    return points
+
+
+def sample_rows(assembly: Assembly, mixture: Mixture, config: SampleConfig, asked: EvalConfig) -> dict[str, Tensor]:
+    """Return n samples (n, M) of the bases alone, guided, and by the exact joint score, all from the same noise."""
+    with progress("sampling", 3 * asked.n) as advance:
+        return {
+            "independent": drawn(assembly, config, asked, independent=True, show=advance),
+            "guided": drawn(assembly, config, asked, show=lambda done, f: advance(asked.n + done, f)),
+            "exact": exact_samples(assembly, mixture, config, asked, lambda done, f: advance(2 * asked.n + done, f)),
+        }
+
+
+def drawn(
+    assembly: Assembly, config: SampleConfig, asked: EvalConfig, *, independent: bool = False, show: Show | None = None
+) -> Tensor:
+    """Return samples (n, M) as `mmdisco sample` draws them."""
+
+    def one(indices: Sequence[int]) -> Tensor:
+        return join(draw(assembly, config, asked.seed, indices, independent=independent).latents, assembly.shapes)
+
+    return _in_batches(one, asked.n, config.batch_size, show)
+
+
+def exact_samples(
+    assembly: Assembly, mixture: Mixture, config: SampleConfig, asked: EvalConfig, show: Show | None = None
+) -> Tensor:
+    """Return samples (n, M) of the same sampler and the same noise under the exact joint score."""
+    grid = coupled_grid(assembly.bases(), config.steps, assembly.coupling)
+    first = {m: levels.at(0) for m, levels in grid.items()}
+
+    def denoise(state: Mapping[str, Tensor], levels: Mapping[str, Levels]) -> Prediction:
+        x = join(state, levels)
+        x0, epsilon = mixture.denoise(x, *columns(levels, x))
+        return Prediction(split(x0, tuple(levels)), split(epsilon, tuple(levels)))
+
+    def one(indices: Sequence[int]) -> Tensor:
+        state = initial_state(asked.seed, indices, assembly.shapes, first, assembly.device)
+        return join(SAMPLERS[config.sampler](denoise, state, grid, StepNoise(asked.seed, indices)), grid)
+
+    return _in_batches(one, asked.n, config.batch_size, show)
+
+
+def read_samples(folder: Path, modalities: Sequence[str]) -> Tensor:
+    """Return the samples (n, M) that `mmdisco sample` left in a folder."""
+    files = [folder / str(row["path"]) for row in complete_rows(folder)]
+    tensors = [load_file(file) for file in files if file.suffix == ".safetensors"]
+    if not tensors or any(m not in tensor for tensor in tensors for m in modalities):
+        raise DataError(f"{folder}: holds no samples of {', '.join(modalities)}")
+    return torch.stack([torch.cat([tensor[m] for m in modalities]) for tensor in tensors])
+
+
+def laws(rows: Mapping[str, Tensor], points: Gaussians) -> dict[str, dict[str, float]]:
+    """Return, for each row of samples and for fresh real ones, mass on the modes and distance to held-out real ones."""
+    count = max(map(len, rows.values()))
+    held_out = points.split("heldout").media(range(2 * count), points.modalities)
+    first, second = join(held_out, points.modalities).split(count)
+    rows = {**rows, "real": second}
+    return {
+        "mass_on_modes": {name: points.mixture.on_modes(x) for name, x in rows.items()},
+        "sliced_wasserstein": {name: sliced_wasserstein(x, first[: len(x)]) for name, x in rows.items()},
+    }
+
+
+def judgement(assembly: Assembly, points: Gaussians, recipe: Recipe) -> dict[str, float | None]:
+    """Return the discriminator's interaction and accuracy inside the window, None where its logit never changes."""
+    clean = points.split("heldout").media(range(JUDGED), points.modalities)
+    found = summary(verdicts(assembly, clean, recipe.eval.seed), recipe.sample.window)
+    interaction, accuracy = (value if math.isfinite(value) else None for value in found)
+    if interaction is not None and interaction < ADDITIVE:
+        console.warn(f"the discriminator is additive in effect (interaction {interaction:.1e}): it can align nothing")
+    return {"interaction": interaction, "accuracy": accuracy}
+
+
+def sliced_wasserstein(a: Tensor, b: Tensor, directions: int = DIRECTIONS, seed: int = 0) -> float:
+    """Return the sliced 2-Wasserstein distance of two samples (n, M): the root mean square over random directions."""
+    across = torch.randn(a.shape[1], directions, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
+    across = across / across.norm(dim=0)
+    gaps = (a.double() @ across).sort(0).values - (b.double() @ across).sort(0).values
+    return float(gaps.square().mean().sqrt())
+
+
+def _table(errors: LevelErrors, metrics: Mapping[str, Any]) -> list[str]:
+    shown = ", ".join(f"{name} {number(metrics[name] or 0)}" for name in ("interaction", "accuracy"))
+    return [*level_table(errors), "", *law_table(metrics), "", f"discriminator: {shown}"]
+
+
+def law_table(metrics: Mapping[str, Any]) -> list[str]:
+    """Return how close each row of samples comes to the true law."""
+    rows = [["samples", "mass on modes", "sliced Wasserstein"]]
+    mass, distance = metrics["mass_on_modes"], metrics["sliced_wasserstein"]
+    return align([*rows, *([name, number(mass[name]), number(distance[name])] for name in mass)])
+
+
+def _in_batches(one: Callable[[Sequence[int]], Tensor], n: int, size: int, show: Show | None) -> Tensor:
+    parts = []
+    for start in range(0, n, size):
+        indices = range(start, min(start + size, n))
+        parts.append(one(indices).cpu())
+        if show is not None:
+            show(indices.stop, {})
+    return torch.cat(parts)

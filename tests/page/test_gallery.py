@@ -1,0 +1,75 @@
+"""The gallery is one page that needs only the films beside it, and shows any text as text."""
+
+import os
+from pathlib import Path
+
+import pytest
+import torch
+
+from mmdisco_cli.data.media import write_mp4
+from mmdisco_cli.errors import DataError
+from mmdisco_cli.page.gallery import write_gallery
+
+
+def film(path: Path) -> Path:
+    path.parent.mkdir(exist_ok=True)
+    sound = torch.sin(torch.arange(25600) / 10)[None] * torch.linspace(0, 0.8, 25600)
+    video = torch.sin(torch.arange(3 * 16 * 32 * 32) / 500).reshape(3, 16, 32, 32)
+    return write_mp4(path, video, sound, 10, 16000, scale=2)
+
+
+def test_the_page_is_small_complete_and_escaped(tmp_path: Path) -> None:
+    film(tmp_path / "a b#1.mp4")
+    film(tmp_path / "independent" / "0.mp4")
+    (tmp_path / "broken.mp4").write_bytes(b"no film")
+    prompt = '<script>alert("x")</script> & more'
+    rows = [
+        {
+            "path": "a b#1.mp4",
+            "index": 0,
+            "seed": 7,
+            "logit": 1.25,
+            "prompt": prompt,
+            "independent": "independent/0.mp4",
+        },
+        {"path": str(tmp_path / "broken.mp4"), "index": 1, "seed": 7, "logit": None, "prompt": None},
+    ]
+    page = write_gallery(tmp_path, rows, title="<bounce>", recipe="bounce").read_text(encoding="utf-8")
+    assert "<title>&lt;bounce&gt;</title>" in page
+    assert "&lt;script&gt;alert(&quot;x&quot;)&lt;/script&gt; &amp; more" in page
+    assert prompt not in page
+    for source in ("a%20b%231.mp4", "independent/0.mp4", "broken.mp4"):
+        assert f'src="{source}"' in page
+    assert page.count("<article") == 2
+    assert "&quot;guided.logit&quot;: 1.25" in page
+    assert '<option value="guided.logit -1">' in page
+    assert 'id="compare"' in page
+    assert "http:" not in page
+    assert "https:" not in page
+    assert len(page) < 2 * 25_000 + 16_000
+
+
+def test_names_that_are_no_utf_8_are_linked_by_their_bytes(tmp_path: Path) -> None:
+    folder = tmp_path / os.fsdecode(b"\xff out")
+    names = [os.fsdecode(b"\xfe.mp4"), "\u00f6.mp4", os.fsdecode(b"broken \xfe.mp4")]
+    for name in names[:2]:
+        film(folder / name)
+    (folder / names[2]).touch()
+    rows = [{"path": name, "index": index, "seed": 0} for index, name in enumerate(names)]
+    page = write_gallery(folder, rows, title=folder.name).read_text(encoding="utf-8")
+    assert [f'src="{source}"' in page for source in ("%FE.mp4", "%C3%B6.mp4", "broken%20%FE.mp4")] == [True] * 3
+    assert " out</title>" in page
+
+
+def test_a_long_run_is_cut_and_says_so(tmp_path: Path) -> None:
+    film(tmp_path / "0.mp4")
+    rows = [{"path": "0.mp4", "index": index, "seed": 0} for index in range(3)]
+    page = write_gallery(tmp_path, rows, title="t", recipe="r", most=2).read_text(encoding="utf-8")
+    assert page.count("<article") == 2
+    assert "the first 2 of 3 samples" in page
+    assert 'id="compare"' not in page
+
+
+def test_a_folder_that_is_not_there_is_a_data_error(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match="cannot write"):
+        write_gallery(tmp_path / "absent", [], title="t")

@@ -1,0 +1,315 @@
+"""Recipes: every mistake at once and with its place, overrides that create nothing, one level of extends."""
+
+import json
+from dataclasses import dataclass, field
+from types import MappingProxyType
+
+import pytest
+
+from mmdisco_cli.errors import PluginError, UsageError
+from mmdisco_cli.hookspecs import DatasetSpec
+from mmdisco_cli.registry import Plugin, Registry, load_registry
+from mmdisco_cli.recipes.recipe import differences, find, load
+from mmdisco_cli.schema import option
+
+MINIMAL = """\
+summary: two scalars
+backbones:
+  x: {name: gaussian-mixture}
+  y: {name: gaussian-mixture}
+discriminator: {name: mlp, width: 64}
+train:
+  learning_rate: 1e-4
+"""
+
+
+@pytest.fixture
+def write(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+
+    def write(text, name="r.yaml"):
+        (tmp_path / name).write_text(text)
+        return name
+
+    return write
+
+
+def messages(*arguments, **keywords):
+    with pytest.raises(UsageError) as error:
+        load(*arguments, **keywords)
+    return str(error.value).splitlines()
+
+
+def test_values_types_and_defaults(write):
+    recipe = load(write(MINIMAL))
+    assert recipe.name == "r"
+    assert recipe.train.learning_rate == 1e-4
+    assert recipe.train.target == "discriminator"
+    assert recipe.discriminator.name == "mlp"
+    assert recipe.discriminator.options.width == 64
+    assert recipe.modalities == ("x", "y")
+
+
+def test_all_mistakes_at_once_each_with_its_place(write):
+    text = """\
+trian: {}
+backbones:
+  x: {name: gaussian-mixture, schedul: flow}
+train:
+  learning_rte: 1
+  steps: many
+  warmup: true
+  dtype: float23
+sample:
+  window: [1]
+  guidance: {smell: 1}
+"""
+    assert messages(write(text)) == [
+        "r.yaml:1:1: trian: unknown key (did you mean train?)",
+        "r.yaml:3:31: backbones.x.schedul: unknown key (did you mean schedule?)",
+        "r.yaml:5:3: train.learning_rte: unknown key (did you mean learning_rate?)",
+        "r.yaml:6:10: train.steps: expected a whole number, got 'many'",
+        "r.yaml:7:11: train.warmup: expected a whole number, got 'true'",
+        "r.yaml:8:10: train.dtype: unknown value 'float23' (did you mean float32 or bfloat16?)",
+        "r.yaml:10:11: sample.window: expected 2 values, got 1",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("override", "message"),
+    [
+        ("train.steps=0", "train.steps: must be at least 1, got 0"),
+        ("train.seed=1" + "0" * 30, f"train.seed: must be at most {2**63 - 1}, got 1{'0' * 30}"),
+        (f"sample.steps={2**63}", f"sample.steps: must be at most {2**63 - 1}, got {2**63}"),
+        ("eval.n=" + "9" * 5000, f"eval.n: expected a whole number, got '{'9' * 5000}'"),
+        ("train.steps=!!int ''", "train.steps: expected a whole number, got ''"),
+        ("train.clip=!!float ''", "train.clip: expected a number, got ''"),
+        ("train.clip=-.inf", "train.clip: expected a number, got '-.inf'"),
+        ("summary=2020-01-01", "summary: expected text, got '2020-01-01' (quote it)"),
+        ("summary=!!binary aGk=", "summary: expected text, got 'aGk=' (quote it)"),
+        ('sample.weights="a\\0"', r"sample.weights: holds what is no text, got 'a\x00'"),
+        ('sample.weights="\\ud800"', r"sample.weights: holds what is no text, got '\ud800'"),
+        ('summary="\\UFFFFFFFF"', "not readable as YAML: Python int too large to convert to C int"),
+        ("name=", "name: expected text, got ''"),
+        ("name=''", "name: must do as the name of one folder, got ''"),
+        ("name=..", "name: must do as the name of one folder, got '..'"),
+        ("name=../../../tmp/x", "name: must do as the name of one folder, got '../../../tmp/x'"),
+        (r"name=a\b", r"name: must do as the name of one folder, got 'a\\b'"),
+        ("name=" + "é" * 128, f"name: must do as the name of one folder, got '{'é' * 128}'"),
+        ('name="a\\nb"', r"name: must do as the name of one folder, got 'a\nb'"),
+        ("train.steps=1.5", "train.steps: expected a whole number, got '1.5'"),
+        ("train.steps=", "train.steps: expected a whole number, got ''"),
+        ("train.steps=[1]", "train.steps: expected a whole number, got a list or mapping"),
+        ("train.ema=1.5", "train.ema: must be at most 1, got 1.5"),
+        ("train.clip=.nan", "train.clip: expected a number, got '.nan'"),
+        ("train.clip=!!python/object:os.system x", "train.clip: expected a number, got 'x'"),
+        ("train.clip='1e-4'", "train.clip: expected a number, got '1e-4'"),
+        ("sample.keep_latents=1", "sample.keep_latents: expected true or false, got '1'"),
+        ("sample.weights=12", "sample.weights: expected text, got '12' (quote it)"),
+        ("sample.window=[3, 1]", "sample: window must rise, got [3.0, 1.0]"),
+        ("sample.window=3", "sample.window: expected a list"),
+        ("sample.guidance.smell=1", "sample.guidance.smell: unknown modality (known: x, y)"),
+        ("sample.guidance=1", "sample.guidance: expected a mapping"),
+        ("sample.gibbs=[x, smell]", "sample.gibbs[1]: unknown modality (known: x, y)"),
+        ("sample.gibbs=x", "sample.gibbs: expected a list"),
+        ("sample.gibbs=[[x]]", "sample.gibbs[0]: expected text, got a list or mapping"),
+        ("train.stepz=1", "train.stepz: unknown key (did you mean steps?)"),
+        ("trian.steps=1", "trian: unknown key (did you mean train?)"),
+        ("discriminator.heigth=1", "discriminator.heigth: unknown key (known: depth, frequencies, width)"),
+        ("discriminator=3", "discriminator: expected a mapping with a name"),
+        ("backbones.z.name=token", "backbones.z: unknown key (known: x, y)"),
+        ("train.steps", "expected KEY=VALUE, as in sample.steps=20"),
+        ("=1", "expected KEY=VALUE, as in sample.steps=20"),
+        ("train..steps=1", "expected KEY=VALUE, as in sample.steps=20"),
+        ("a." * 3000 + "a=1", "no recipe is as deep as that"),
+    ],
+)
+def test_a_wrong_override_is_named(write, override, message):
+    assert messages(write(MINIMAL), [override]) == [f"--set {override}: {message}"]
+
+
+def test_an_override_of_two_lines_is_one_line_of_complaint(write):
+    for override in ("train.st\neps=1", "backbones.z\n.name=x", "a\nb"):
+        (line,) = messages(write(MINIMAL), [override])
+        assert line.startswith("--set " + override.replace("\n", r"\n") + ": ")
+
+
+def test_a_discriminator_with_no_loss_learns_nothing(write):
+    nothing = ["train.lambda_denoise=0.0", "train.lambda_disc=0"]
+    assert messages(write(MINIMAL), nothing) == [
+        "r.yaml:7:3: train: lambda_disc and lambda_denoise are both 0, which leaves no loss"
+    ]
+    assert load(write(MINIMAL), nothing[:1]).train.lambda_denoise == 0
+    assert load(write(MINIMAL), [*nothing, "train.target=backbone"]).train.lambda_disc == 0
+
+
+def test_overrides(write):
+    overrides = ["sample.guidance.x=2", "train.clip=1e-4", "summary='a=b: c'", "sample.window=[-1, 2]", "eval={n: 3}"]
+    recipe = load(write(MINIMAL), overrides)
+    assert recipe.sample.guidance == {"x": 2.0}
+    assert recipe.train.clip == 1e-4
+    assert recipe.summary == "a=b: c"
+    assert recipe.sample.window == (-1.0, 2.0)
+    assert recipe.eval.n == 3
+
+
+def test_another_name_drops_the_options_of_the_old_entry(write):
+    recipe = load(write(MINIMAL), ["discriminator.name=energy"])
+    assert recipe.discriminator.options.width == load_registry().find("discriminator", "energy").options().width
+    write(MINIMAL, "base.yaml")
+    assert load(write("extends: base.yaml\ndiscriminator: {name: energy}")).discriminator == recipe.discriminator
+
+
+def test_an_override_of_one_alias_leaves_the_other(write):
+    recipe = load(write("backbones: {x: &base {name: gaussian-mixture}, y: *base}"), ["backbones.x.schedule=flow"])
+    assert recipe.backbones["x"].options.schedule == "flow"
+    assert recipe.backbones["y"].options.schedule == "cosine"
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("", "r.yaml: expected a mapping of sections, found nothing"),
+        ("[1]", "r.yaml: expected a mapping of sections, found something else"),
+        ("a: [1", "r.yaml:1:6: expected ',' or ']', but got '<stream end>'"),
+        ("summary: x\nsummary: y", "r.yaml:2:1: key 'summary' is given twice"),
+        ("? [a]\n: 1", "r.yaml:1:3: a key must be text"),
+        ("a: 1\n---\nb: 1", "r.yaml:2:1: but found another document"),
+        ("a: \x00", "r.yaml: not readable as YAML: unacceptable character #x0000: special characters are not allowed"),
+        ("train: &a {time_law: *a}", "r.yaml:1:8: a value holds itself"),
+        ("train: &a [*a]", "r.yaml:1:8: a value holds itself"),
+        ("train: &a {steps: 1}\neval: {<<: *a}", "r.yaml:2:8: eval.<<: unknown key (known: given, n, protocol, seed)"),
+        ("train:\n\tsteps: 1", r"r.yaml:2:1: found character '\t' that cannot start any token"),
+        ('? "a\\nb"\n: 1', r"r.yaml:1:3: a\nb: unknown key"),
+        ("backbones: {a.b: {name: gaussian-mixture}}", "r.yaml:1:13: backbones.a.b: a name must be of letters"),
+        ("name: a/b", "r.yaml:1:7: name: must do as the name of one folder, got 'a/b'"),
+        ("extends: " + "x" * 300, "r.yaml:1:10: extends: no recipe 'xxx"),
+        ("data: {path: x}", "r.yaml:1:7: data: expected a mapping with a name"),
+        ("extends: [a]", "r.yaml:1:10: extends: expected the name or path of one recipe"),
+        ("a: " + "[" * 5000, "r.yaml: not readable as YAML: maximum recursion depth exceeded"),
+    ],
+)
+def test_text_that_is_no_recipe(write, text, message):
+    (line,) = messages(write(text))
+    assert line.startswith(message)
+
+
+def test_extends_one_level(write):
+    write(MINIMAL, "base.yaml")
+    recipe = load(write("extends: base.yaml\ntrain: {steps: 7}\n"))
+    assert (recipe.name, recipe.summary, recipe.train.steps, recipe.train.learning_rate) == ("r", "", 7, 1e-4)
+    assert messages(write("extends: r.yaml\n", "deep.yaml")) == [
+        "deep.yaml:1:10: extends: only one level, but it extends again at r.yaml:1:10"
+    ]
+    assert "deeper.yaml:1:10: extends: no recipe 'gone'" in messages(write("extends: gone", "deeper.yaml"))[0]
+
+
+def test_a_value_that_holds_itself_on_both_sides(write):
+    write("train: &a\n  a: *a\n", "base.yaml")
+    assert messages(write("extends: base.yaml\ntrain: &b {a: *b}\n")) == ["r.yaml:2:8: a value holds itself"]
+
+
+def test_an_error_in_the_base_names_the_base(write):
+    write("train: {stepz: 1}", "base.yaml")
+    assert messages(write("extends: base.yaml\n")) == ["base.yaml:1:9: train.stepz: unknown key (did you mean steps?)"]
+
+
+def test_resolved_recipe_loads_to_the_same(write):
+    recipe = load(write(MINIMAL), ["train.ema=1e-7"])
+    assert load(write(recipe.to_yaml(), "resolved.yaml")) == recipe
+    assert json.loads(recipe.to_json()) == recipe.to_dict()
+
+
+def test_fingerprint_sees_its_sections_only(write):
+    one, two = load(write(MINIMAL)), load(write(MINIMAL), ["train.steps=3", "sample.steps=4"])
+    assert one.fingerprint(["backbones", "train.seed"]) == two.fingerprint(["backbones", "train.seed"])
+    assert one.fingerprint(["train"]) != two.fingerprint(["train"])
+    assert one.fingerprint() != two.fingerprint()
+    assert len(one.fingerprint()) == 16
+    assert differences(one.to_dict(), two.to_dict()) == ["train.steps", "sample.steps"]
+
+
+def test_unknown_names_alone_are_a_plugin_error(write):
+    with pytest.raises(PluginError, match=r"r\.yaml:1:23: discriminator\.name: unknown discriminator 'mpl' \(did you"):
+        load(write("discriminator: {name: mpl}"))
+    assert len(messages(write("discriminator: {name: mpl}\ntrain: {steps: 0}"))) == 2
+
+
+def test_two_backbones_of_one_modality(write):
+    registry = load_registry()
+    (line,) = messages(write("backbones: {a: {name: tone}, b: {name: tone}}"), registry=_with_tone(registry))
+    assert line.endswith("backbones: several of them make 'audio'")
+
+
+def _with_tone(registry):
+    from mmdisco_cli.hookspecs import BackboneSpec
+
+    spec = BackboneSpec("tone", "", _Empty, lambda: dict, 1, ("audio",))
+    return Registry((*registry.plugins, Plugin("d", "1", "loaded", (("backbone", spec),))))
+
+
+@dataclass(frozen=True)
+class _Empty:
+    pass
+
+
+@dataclass(frozen=True)
+class _Inner:
+    scale: float
+    sizes: tuple[int, ...] = option((1, 2), minimum=1)
+
+
+@dataclass(frozen=True)
+class _Rich:
+    inner: _Inner
+    label: str | None = None
+    weights: MappingProxyType | None = field(default=None, init=False)
+
+
+def test_nested_options_and_required_keys(write):
+    spec = DatasetSpec("rich", "", _Rich, lambda: dict, 1)
+    registry = Registry((Plugin("d", "1", "loaded", (("dataset", spec),)),))
+    recipe = load(write("data: {name: rich, label: null, inner: {scale: 1, sizes: [3]}}"), registry=registry)
+    assert recipe.data.options == _Rich(_Inner(1.0, (3,)))
+    text = "data:\n  name: rich\n  inner:\n    sizes: [3, 0]\n"
+    assert messages(write(text), registry=registry) == [
+        "r.yaml:4:16: data.inner.sizes[1]: must be at least 1, got 0",
+        "r.yaml:4:5: data.inner.scale: is missing",
+    ]
+
+
+def test_find_prefers_a_path_then_the_packaged(write, tmp_path):
+    assert find("gaussians") == find("gaussians.yaml")
+    assert find("gaussians").is_absolute()
+    write(MINIMAL, "gaussians.yaml")
+    assert str(find("gaussians.yaml")) == "gaussians.yaml"
+    with pytest.raises(UsageError, match=r"no recipe 'xxx"):
+        find("x" * 300)
+    with pytest.raises(UsageError, match=r"no recipe 'gausians'.*\(did you mean gaussians"):
+        find("gausians")
+
+
+def test_a_given_modality_changes_what_the_recipe_says_it_does(write):
+    text = MINIMAL + "sample: {guidance: {x: 2.0, y: 3.0}, steps: 7, given: {guidance: {y: 5.0}, joint_steps: 4}}\n"
+    whole = load(write(text)).sample
+    beside = whole.beside_given()
+    assert (beside.guidance, beside.joint_steps, beside.steps) == ({"x": 2.0, "y": 5.0}, 4, 7)
+    assert (whole.guidance, whole.joint_steps) == ({"x": 2.0, "y": 3.0}, 1)
+    plain = load(write(MINIMAL + "sample: {joint_steps: 3, guidance: {x: 2.0}}\n")).sample
+    assert plain.beside_given() == plain
+    with pytest.raises(UsageError, match="joint_steps above 1 takes the sampler ddpm or ddim"):
+        load(write(MINIMAL + "sample: {sampler: dpmpp_2m, given: {joint_steps: 2}}\n"))
+    with pytest.raises(UsageError, match=r"sample\.given\.guidance\.smell: unknown modality"):
+        load(write(MINIMAL + "sample: {given: {guidance: {smell: 2.0}}}\n"))
+
+
+@pytest.mark.parametrize("key", ["joint_steps: 2", "threshold: 0.995", "negative_prompt: noise"])
+def test_what_changes_generated_fakes_changes_the_training_and_nothing_else_does(write, key):
+    from mmdisco_cli.training.identity import training_fingerprint
+
+    def fingerprint(fakes, extra):
+        sample = f"sample: {{sampler: ddpm{extra}}}\n"
+        return training_fingerprint(load(write(f"{MINIMAL}  fakes: {fakes}\n{sample}")))
+
+    assert fingerprint("generated", "") != fingerprint("generated", f", {key}")
+    assert fingerprint("shuffled", "") == fingerprint("shuffled", f", {key}")
