@@ -8,10 +8,9 @@ from typing import Annotated
 import typer
 
 from mmdisco_cli import __version__
-
-from mmdisco_cli.run import console
 from mmdisco_cli.commands import convert, evaluate, info, plugins, recipes, sample, train
 from mmdisco_cli.errors import EXIT_MEANINGS, ExitCode, Unread, describe, exit_code_of
+from mmdisco_cli.run import console
 
 ENVIRONMENT = {
     "MMDISCO_PLUGINS": "which plugins load: unset all, empty none, a,b only those distributions",

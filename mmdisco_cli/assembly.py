@@ -27,8 +27,8 @@ from mmdisco_cli.diffusion.noise import sample_keys
 from mmdisco_cli.errors import DataError, PluginError, UsageError, describe
 from mmdisco_cli.hookspecs import BackboneSpec, Spec
 from mmdisco_cli.recipes.missing import require_files
-from mmdisco_cli.registry import load_registry
 from mmdisco_cli.recipes.schema import Component, Recipe
+from mmdisco_cli.registry import load_registry
 from mmdisco_cli.weights_file import find_weights, load_weights, read_about
 
 _FORM: dict[str, type] = {"name": str, "options": dict, "coupling": str, "shapes": dict, "backbones": dict}

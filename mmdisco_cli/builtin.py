@@ -2,18 +2,14 @@
 
 from collections.abc import Iterable
 
-from mmdisco_cli.backbones.options import GaussianMixtureOptions, TokenOptions
-from mmdisco_cli.data.options import BounceOptions, ClipsOptions, GaussiansOptions
-from mmdisco_cli.discriminators.options import (
-    AdditiveOptions,
-    AlignedOptions,
-    EnergyOptions,
-    MLPOptions,
-    PaperMelOptions,
-    PaperWaveformOptions,
-)
+from mmdisco_cli.backbones.options import TokenOptions
+from mmdisco_cli.data.options import ClipsOptions
+from mmdisco_cli.discriminators.options import AdditiveOptions, AlignedOptions, EnergyOptions, MLPOptions
 from mmdisco_cli.extractors.options import ExtractorOptions
 from mmdisco_cli.hookspecs import BackboneSpec, DatasetSpec, DiscriminatorSpec, ExtractorSpec, hookimpl, lazy
+from mmdisco_cli.paper.options import PaperMelOptions, PaperWaveformOptions
+from mmdisco_cli.toys.bounce.options import BounceOptions
+from mmdisco_cli.toys.gaussians.options import GaussianMixtureOptions, GaussiansOptions
 
 
 @hookimpl
@@ -26,7 +22,7 @@ def mmdisco_backbones() -> Iterable[BackboneSpec]:
             "gaussian-mixture",
             "exact denoiser of a Gaussian mixture's marginal",
             GaussianMixtureOptions,
-            lazy(f"{home}.gaussian_mixture:build"),
+            lazy("mmdisco_cli.toys.gaussians.backbone:build"),
             1,
         ),
     )
@@ -44,10 +40,10 @@ def mmdisco_discriminators() -> Iterable[DiscriminatorSpec]:
         DiscriminatorSpec("additive", "pooled features, added", AdditiveOptions, lazy(f"{home}.additive:build"), 1),
         DiscriminatorSpec("mlp", "plain network for vectors", MLPOptions, lazy(f"{home}.mlp:build"), 1),
         DiscriminatorSpec(
-            "paper-waveform", "the paper's, pixels and waveform", PaperWaveformOptions, lazy(f"{home}.paper:build"), 1
+            "paper-waveform", "the paper's, pixels and waveform", PaperWaveformOptions, lazy("mmdisco_cli.paper.discriminator:build"), 1
         ),
         DiscriminatorSpec(
-            "paper-mel", "the paper's, video and mel latents", PaperMelOptions, lazy(f"{home}.paper:build"), 1
+            "paper-mel", "the paper's, video and mel latents", PaperMelOptions, lazy("mmdisco_cli.paper.discriminator:build"), 1
         ),
     )
 
@@ -57,9 +53,9 @@ def mmdisco_datasets() -> Iterable[DatasetSpec]:
     """Describe the built-in data sets."""
     home = "mmdisco_cli.data"
     return (
-        DatasetSpec("bounce", "moving objects whose impacts are heard", BounceOptions, lazy(f"{home}.bounce:build"), 1),
+        DatasetSpec("bounce", "moving objects whose impacts are heard", BounceOptions, lazy("mmdisco_cli.toys.bounce.dataset:build"), 1),
         DatasetSpec("clips", "a folder of video files", ClipsOptions, lazy(f"{home}.clips:build"), 1),
-        DatasetSpec("gaussians", "a mixture over scalars", GaussiansOptions, lazy(f"{home}.gaussians:build"), 1),
+        DatasetSpec("gaussians", "a mixture over scalars", GaussiansOptions, lazy("mmdisco_cli.toys.gaussians.data:build"), 1),
     )
 
 

@@ -13,7 +13,6 @@ from typing import Any, ParamSpec, TypeVar, get_type_hints
 import pluggy
 
 from mmdisco_cli import __version__, builtin, hookspecs
-from mmdisco_cli.run.console import note
 from mmdisco_cli.errors import PluginError, did_you_mean
 from mmdisco_cli.hookspecs import (
     API_VERSION,
@@ -25,6 +24,7 @@ from mmdisco_cli.hookspecs import (
     Factory,
     Spec,
 )
+from mmdisco_cli.run.console import note
 
 P = ParamSpec("P")
 T = TypeVar("T")

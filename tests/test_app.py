@@ -12,10 +12,6 @@ from pathlib import Path
 import pytest
 
 from mmdisco_cli import app
-
-from mmdisco_cli.run import console
-
-from mmdisco_cli.run import progress
 from mmdisco_cli.errors import (
     EXIT_MEANINGS,
     DataError,
@@ -28,6 +24,7 @@ from mmdisco_cli.errors import (
     describe,
     exit_code_of,
 )
+from mmdisco_cli.run import console, progress
 
 HEAVY = {"torch", "numpy", "av", "matplotlib", "click"}
 

@@ -8,11 +8,11 @@ from typing import Any
 import pytest
 import torch
 
-from mmdisco_cli.recipes import recipe as recipes
 from mmdisco_cli.assembly import assemble, build_backbones, build_discriminator, fingerprints
 from mmdisco_cli.backbones.token import TokenBackbone
 from mmdisco_cli.diffusion.backbone import as_joint, count_parameters, move
 from mmdisco_cli.errors import DataError, DeviceError, ExitCode, UsageError
+from mmdisco_cli.recipes import recipe as recipes
 from mmdisco_cli.recipes.schema import Recipe
 
 sys.path.insert(0, str(Path(__file__).parent / "sampling"))

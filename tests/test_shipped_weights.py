@@ -2,8 +2,8 @@
 
 import torch
 
-from mmdisco_cli.recipes import recipe as recipes
 from mmdisco_cli.assembly import assemble, fingerprints
+from mmdisco_cli.recipes import recipe as recipes
 from mmdisco_cli.training.identity import training_fingerprint
 from mmdisco_cli.weights_file import PACKAGED, read_about
 

@@ -16,13 +16,3 @@ class TokenOptions:
     width: int = option(192, "features of a token", minimum=1)
     depth: int = option(6, "number of blocks", minimum=1)
     heads: int = option(4, "attention heads", minimum=1)
-
-
-@dataclass(frozen=True)
-class GaussianMixtureOptions:
-    """The exact denoiser of one modality of the `gaussians` data; give it the `levels` and `spread` of the data."""
-
-    levels: int = option(4, "values on the grid", minimum=2)
-    spread: float = option(0.15, "standard deviation around each", minimum=1e-3, maximum=1)
-    schedule: str = option("cosine", "noise schedule", choices=("cosine", "flow", "vp-linear", "vp-cosine"))
-    prediction: str = option("epsilon", "native output", choices=("epsilon", "sample", "v", "flow"))

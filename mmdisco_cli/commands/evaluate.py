@@ -7,9 +7,9 @@ from typing import Annotated
 
 import typer
 
-from mmdisco_cli.run.options import EvalOptions
 from mmdisco_cli.commands.parameters import JsonOption, OutOption, SetOption
 from mmdisco_cli.errors import UsageError, did_you_mean
+from mmdisco_cli.run.options import EvalOptions
 
 _NATIVE = "native"
 _ROWS = ("csv", "parquet")

@@ -6,8 +6,8 @@ from mmdisco_cli.run.console import record, result
 
 def command(json: JsonOption = False) -> None:
     """Print versions, devices, plugins and paths."""
-    from mmdisco_cli.run.environment import devices, environment, paths
     from mmdisco_cli.registry import load_registry
+    from mmdisco_cli.run.environment import devices, environment, paths
 
     found = {**environment(load_registry()), "devices": devices(), "paths": paths()}
     if json:

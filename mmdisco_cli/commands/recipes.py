@@ -6,8 +6,8 @@ from typing import Annotated
 import typer
 
 from mmdisco_cli.commands.parameters import JsonOption
-from mmdisco_cli.run.console import record, result
 from mmdisco_cli.errors import UsageError
+from mmdisco_cli.run.console import record, result
 
 app = typer.Typer(rich_markup_mode=None, help="List, show and copy the packaged recipes.")
 

@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from mmdisco_cli.run.options import SampleOptions
 from mmdisco_cli.commands.parameters import (
     DownloadOption,
     DryRunOption,
@@ -18,6 +17,7 @@ from mmdisco_cli.commands.parameters import (
     allow_downloads,
 )
 from mmdisco_cli.errors import DataError, UsageError, did_you_mean
+from mmdisco_cli.run.options import SampleOptions
 from mmdisco_cli.schema import WIDEST
 
 if TYPE_CHECKING:

@@ -4,7 +4,6 @@ from typing import Annotated
 
 import typer
 
-from mmdisco_cli.run.options import TrainOptions
 from mmdisco_cli.commands.parameters import (
     DownloadOption,
     DryRunOption,
@@ -14,6 +13,7 @@ from mmdisco_cli.commands.parameters import (
     SetOption,
     allow_downloads,
 )
+from mmdisco_cli.run.options import TrainOptions
 
 
 def command(

@@ -16,8 +16,8 @@ from mmdisco_cli.conversion.unet_shapes import (
     enlarger_shapes,
     sizes_of,
 )
-from mmdisco_cli.paper.discriminator import PaperDiscriminator
 from mmdisco_cli.paper.configs import RELEASED, Released
+from mmdisco_cli.paper.discriminator import PaperDiscriminator
 
 SHOWN = 3
 """Misfits that a message names."""

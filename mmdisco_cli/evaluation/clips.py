@@ -8,28 +8,28 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from mmdisco_cli.run import console
 from mmdisco_cli.assembly import request_of
-from mmdisco_cli.run.options import EvalOptions
 from mmdisco_cli.data.clips import ClipsDataset, build
 from mmdisco_cli.data.options import ClipsOptions
 from mmdisco_cli.errors import UsageError
-from mmdisco_cli.measures.cache import Cache
-from mmdisco_cli.measures.clip_sets import ClipSet, list_clips, watch_all
-from mmdisco_cli.measures.distances import sources
-from mmdisco_cli.extractors.networks import measure_networks, open_extractors, with_networks
-from mmdisco_cli.measures.features import SAMPLE_RATE
-from mmdisco_cli.evaluation.films import MAY_FAIL, Film, Frame, frame_of, require_film
-from mmdisco_cli.evaluation.films_plot import plot_clips
 from mmdisco_cli.evaluation.discriminator import METRICS as JUDGING
 from mmdisco_cli.evaluation.discriminator import judge_discriminator
+from mmdisco_cli.evaluation.films import MAY_FAIL, Film, Frame, frame_of, require_film
+from mmdisco_cli.evaluation.films_plot import plot_clips
 from mmdisco_cli.evaluation.real import halves, open_reference, scanning, write_real
 from mmdisco_cli.evaluation.report import Report
 from mmdisco_cli.evaluation.sampled import found_films, how_sampled, sampled_rows
+from mmdisco_cli.evaluation.tabulate import tabulate, write_rows
+from mmdisco_cli.extractors.networks import measure_networks, open_extractors, with_networks
+from mmdisco_cli.measures.cache import Cache
+from mmdisco_cli.measures.clip_sets import ClipSet, list_clips, watch_all
+from mmdisco_cli.measures.distances import sources
+from mmdisco_cli.measures.features import SAMPLE_RATE
 from mmdisco_cli.measures.scoring import DISTANCES, Scores, analysis_of, how, score_sets, unusable
 from mmdisco_cli.measures.scoring import METRICS as SCORING
-from mmdisco_cli.evaluation.tabulate import tabulate, write_rows
 from mmdisco_cli.recipes.schema import Recipe
+from mmdisco_cli.run import console
+from mmdisco_cli.run.options import EvalOptions
 from mmdisco_cli.run.ranks import Ranks
 
 METRICS = (*SCORING, *JUDGING)

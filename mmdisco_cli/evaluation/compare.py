@@ -7,12 +7,12 @@ from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from mmdisco_cli.run import console
-from mmdisco_cli.run.options import EvalOptions
 from mmdisco_cli.errors import DataError, UsageError
-from mmdisco_cli.measures.bootstrap import LEAST, estimate, mean_of
 from mmdisco_cli.evaluation.report import METRICS_FILE, Report, align
 from mmdisco_cli.evaluation.tabulate import cell, read_parquet
+from mmdisco_cli.measures.bootstrap import LEAST, estimate, mean_of
+from mmdisco_cli.run import console
+from mmdisco_cli.run.options import EvalOptions
 
 METRICS: tuple[str, ...] = ()
 ROWS = ("guided", "samples", "independent")

@@ -7,17 +7,17 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from mmdisco_cli.run import console
 from mmdisco_cli.assembly import Assembly, assemble
 from mmdisco_cli.devices import choose_device
 from mmdisco_cli.discriminators.interaction import ADDITIVE
 from mmdisco_cli.errors import DataError
-from mmdisco_cli.measures.bootstrap import finite
 from mmdisco_cli.evaluation.cost import parameters, sampling_cost
+from mmdisco_cli.evaluation.discriminator_levels import LEAST, Verdict, summary, verdicts
 from mmdisco_cli.evaluation.films import Film
 from mmdisco_cli.evaluation.report import align, number
-from mmdisco_cli.evaluation.discriminator_levels import LEAST, Verdict, summary, verdicts
+from mmdisco_cli.measures.bootstrap import finite
 from mmdisco_cli.recipes.schema import Recipe
+from mmdisco_cli.run import console
 from mmdisco_cli.sampling.given import read_media
 
 PAIRED = ("interaction", "accuracy", "logit", "calibration")

@@ -9,17 +9,17 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from mmdisco_cli.run.options import EvalOptions
 from mmdisco_cli.errors import DataError, UsageError
 from mmdisco_cli.evaluation import kernel
+from mmdisco_cli.evaluation.report import Report
+from mmdisco_cli.evaluation.tabulate import tabulate
 from mmdisco_cli.measures.bootstrap import finite
 from mmdisco_cli.measures.cache import UNREADABLE
 from mmdisco_cli.measures.compat import numerics
 from mmdisco_cli.measures.distances import frechet_record, size_of, warn_of_few
 from mmdisco_cli.measures.frechet import HALVES, SIZES, Gaussian, distance, fitted, from_moments, in_order
-from mmdisco_cli.evaluation.report import Report
-from mmdisco_cli.evaluation.tabulate import tabulate
 from mmdisco_cli.measures.watching import digest_of
+from mmdisco_cli.run.options import EvalOptions
 
 METRICS = ("fd", "kd")
 HUGE = 1e50

@@ -6,12 +6,12 @@ from fractions import Fraction
 from pathlib import Path
 from typing import TypeVar
 
-from mmdisco_cli.run import console
 from mmdisco_cli.data.media import Clip, as_fps, read_audio, read_clip, read_video
 from mmdisco_cli.errors import DataError, UsageError
 from mmdisco_cli.measures.features import SAMPLE_RATE
-from mmdisco_cli.run.progress import progress
 from mmdisco_cli.recipes.schema import Recipe, RequestConfig
+from mmdisco_cli.run import console
+from mmdisco_cli.run.progress import progress
 
 MAY_FAIL = 0.05
 """Share of real films that may be unreadable; of samples none may."""

@@ -8,8 +8,8 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from mmdisco_cli.data.media import replacing
-from mmdisco_cli.toys.bounce.events import Match
 from mmdisco_cli.measures.features import NAMES
+from mmdisco_cli.toys.bounce.events import Match
 
 COLOURS = {
     "real": "#6b6b6b",

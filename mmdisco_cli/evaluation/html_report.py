@@ -8,11 +8,11 @@ from typing import Any
 
 from mmdisco_cli.data.media import write_text
 from mmdisco_cli.errors import DataError
+from mmdisco_cli.evaluation.report import Report
+from mmdisco_cli.evaluation.verdict import LEADING, Verdict, verdict_of
 from mmdisco_cli.measures.distances import source_of
 from mmdisco_cli.measures.health import FLAGS
-from mmdisco_cli.evaluation.report import Report
 from mmdisco_cli.measures.scoring import ScoredClip, added
-from mmdisco_cli.evaluation.verdict import LEADING, Verdict, verdict_of
 from mmdisco_cli.page.cards import Card, Player, card_html, sorting_html
 from mmdisco_cli.page.charts import NONE, curve_panel, dots_panel, figure_html, interval_panel, short
 from mmdisco_cli.page.embedding import embedded

@@ -4,10 +4,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from mmdisco_cli.measures.bootstrap import LEAST
 from mmdisco_cli.evaluation.compare import figures, told
-from mmdisco_cli.measures.scoring import ScoredClip
 from mmdisco_cli.evaluation.tabulate import cell
+from mmdisco_cli.measures.bootstrap import LEAST
+from mmdisco_cli.measures.scoring import ScoredClip
 
 LEADING = {
     "event_iou": ("events seen and heard together", "event_iou"),

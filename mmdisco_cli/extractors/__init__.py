@@ -1,1 +1,1 @@
-"""Networks whose features are compared: of packages that ship weights, or of a file that the user gives."""
+"""Networks with weights whose features or scores `mmdisco eval` compares."""

@@ -16,10 +16,10 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torchvision.models import resnext50_32x4d
 
-from mmdisco_cli.measures.distances import Feature
 from mmdisco_cli.extractors.contract import Extractor, Sound
 from mmdisco_cli.extractors.options import ExtractorOptions
 from mmdisco_cli.extractors.weights import choose_preset, fill, identify, require_file
+from mmdisco_cli.measures.distances import Feature
 
 RATE, SECONDS = 44100, 1.6
 N_FFT, WINDOW, HOP = 2048, 1654, 561

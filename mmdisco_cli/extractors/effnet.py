@@ -14,10 +14,10 @@ import torch
 from torch import Tensor
 
 from mmdisco_cli.errors import UsageError
-from mmdisco_cli.measures.distances import Feature
 from mmdisco_cli.extractors.contract import Extractor, Picture, Pictures
 from mmdisco_cli.extractors.options import ExtractorOptions
 from mmdisco_cli.extractors.weights import choose_preset, digest
+from mmdisco_cli.measures.distances import Feature
 
 PRESETS = ("imagenet",)
 SIDE = 224

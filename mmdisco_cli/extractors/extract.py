@@ -11,16 +11,16 @@ import torch
 import torch.distributed as dist
 from torch import Tensor
 
-from mmdisco_cli.run import console
 from mmdisco_cli.data.media import MediaInfo, Span, probe, read_whole_sound, shown_at, walk_pictures
 from mmdisco_cli.data.resampling import resample
 from mmdisco_cli.errors import DataError, UsageError
-from mmdisco_cli.measures.cache import Cache
-from mmdisco_cli.measures.clip_sets import LISTED, ClipSet, Seen
 from mmdisco_cli.extractors.contract import Extractor, Film, Pictures, Sound
 from mmdisco_cli.extractors.options import ExtractorOptions
+from mmdisco_cli.measures.cache import Cache
+from mmdisco_cli.measures.clip_sets import LISTED, ClipSet, Seen
 from mmdisco_cli.measures.picking import sampled
 from mmdisco_cli.registry import load_registry
+from mmdisco_cli.run import console
 from mmdisco_cli.run.progress import progress
 from mmdisco_cli.run.ranks import Ranks
 

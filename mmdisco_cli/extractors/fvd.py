@@ -19,12 +19,12 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from mmdisco_cli.errors import DataError
-from mmdisco_cli.measures.distances import Feature
 from mmdisco_cli.extractors.contract import Extractor, Picture, Pictures
 from mmdisco_cli.extractors.i3d import I3D
 from mmdisco_cli.extractors.options import ExtractorOptions
 from mmdisco_cli.extractors.tf_checkpoint import DATA, INDEX, read_tensors
 from mmdisco_cli.extractors.weights import choose_preset, fill, fill_from, identify, require_file
+from mmdisco_cli.measures.distances import Feature
 
 SIDE = 224
 LEAST = 9

@@ -19,13 +19,13 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torchaudio import functional as AF
 
-from mmdisco_cli.run import console
 from mmdisco_cli.errors import DataError, UsageError
-from mmdisco_cli.measures.distances import Feature
 from mmdisco_cli.extractors.contract import Extractor, Sound
 from mmdisco_cli.extractors.options import ExtractorOptions
 from mmdisco_cli.extractors.tf_checkpoint import DATA, INDEX, read_tensors
 from mmdisco_cli.extractors.weights import choose_preset
+from mmdisco_cli.measures.distances import Feature
+from mmdisco_cli.run import console
 
 RATE, N_FFT, HOP, MELS = 16000, 512, 256, 96
 FRAMES = 187

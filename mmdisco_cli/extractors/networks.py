@@ -8,16 +8,16 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from mmdisco_cli.run.options import EvalOptions
 from mmdisco_cli.errors import UsageError
+from mmdisco_cli.extractors.contract import Extractor
+from mmdisco_cli.extractors.extract import Embedded, embed_sets, open_extractor
 from mmdisco_cli.measures.bootstrap import estimate, mean_of
 from mmdisco_cli.measures.cache import Cache
 from mmdisco_cli.measures.clip_sets import ClipSet
 from mmdisco_cli.measures.compat import numerics
 from mmdisco_cli.measures.distances import Feature, distances, size_of
-from mmdisco_cli.extractors.contract import Extractor
-from mmdisco_cli.extractors.extract import Embedded, embed_sets, open_extractor
 from mmdisco_cli.measures.scoring import LEAST_HALVED, Scores
+from mmdisco_cli.run.options import EvalOptions
 from mmdisco_cli.run.ranks import Ranks
 
 ClipValues = Mapping[tuple[str, Path], Mapping[str, float]]

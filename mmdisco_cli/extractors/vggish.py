@@ -10,10 +10,10 @@ from functools import lru_cache
 import torch
 from torch import Tensor, nn
 
-from mmdisco_cli.measures.distances import Feature
 from mmdisco_cli.extractors.contract import Extractor, Sound
 from mmdisco_cli.extractors.options import ExtractorOptions
 from mmdisco_cli.extractors.weights import choose_preset, fill, identify, require_file
+from mmdisco_cli.measures.distances import Feature
 
 RATE, WINDOW, HOP, N_FFT = 16000, 400, 160, 512
 MELS, LOW, HIGH, OFFSET = 64, 125.0, 7500.0, 0.01

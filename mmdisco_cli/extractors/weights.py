@@ -8,8 +8,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from mmdisco_cli.run import console
 from mmdisco_cli.errors import DataError, UsageError, did_you_mean
+from mmdisco_cli.run import console
 
 KNOWN = {
     "a867b87ac3a9097d200598b1d48a1b890d8ec744": "i3d_pretrained_400.pt",

@@ -6,7 +6,6 @@ from typing import Any
 
 from torch import Tensor
 
-from mmdisco_cli.run import console
 from mmdisco_cli.measures.bootstrap import finite
 from mmdisco_cli.measures.features import DEFINITIONS, NAMES
 from mmdisco_cli.measures.frechet import frechet
@@ -19,6 +18,7 @@ from mmdisco_cli.measures.kernel import (
     over_rms,
     standardised,
 )
+from mmdisco_cli.run import console
 
 Features = Mapping[str, Tensor]
 SCALES: Mapping[str, Scale] = {"reference": standardised, "rms": over_rms, "none": as_they_are}

@@ -9,7 +9,6 @@ from typing import Any
 from torch import Tensor
 
 from mmdisco_cli import __version__
-from mmdisco_cli.run.options import EvalOptions
 from mmdisco_cli.errors import UsageError, did_you_mean
 from mmdisco_cli.evaluation import alignment, lag
 from mmdisco_cli.measures.alignment import Aligned, align_clips, alignment_metrics, peaks_of
@@ -20,6 +19,7 @@ from mmdisco_cli.measures.features import stacked
 from mmdisco_cli.measures.frechet import HALVES, SIZES
 from mmdisco_cli.measures.health import flags_of, gap_of, health_of
 from mmdisco_cli.measures.watching import Analysis, Watched
+from mmdisco_cli.run.options import EvalOptions
 
 DISTANCES = tuple(name for feature in BUILT_IN for name in (feature.frechet, feature.kernel) if name)
 METRICS = (*alignment.METRICS, *DISTANCES, "health")

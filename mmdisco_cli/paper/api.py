@@ -25,10 +25,10 @@ from mmdisco_cli.diffusion.noise import GeneratorNoise
 from mmdisco_cli.diffusion.prediction import to_x0_eps
 from mmdisco_cli.diffusion.samplers import SAMPLERS, Noise, StepCallback, sampler_of
 from mmdisco_cli.diffusion.schedules import Levels, Schedule, Spacing, trained_schedule
-from mmdisco_cli.discriminators.options import PaperMelOptions, PaperWaveformOptions
-from mmdisco_cli.paper.discriminator import PaperDiscriminator, PaperOptions
-from mmdisco_cli.paper.configs import RELEASED, Released
 from mmdisco_cli.errors import DataError, UsageError, did_you_mean
+from mmdisco_cli.paper.configs import RELEASED, Released
+from mmdisco_cli.paper.discriminator import PaperDiscriminator, PaperOptions
+from mmdisco_cli.paper.options import PaperMelOptions, PaperWaveformOptions
 from mmdisco_cli.weights_file import load_weights, read_about
 
 Epsilon = Callable[[State, Mapping[str, Tensor]], Mapping[str, Tensor]]

@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from mmdisco_cli.discriminators.options import PaperMelOptions, PaperWaveformOptions
+from mmdisco_cli.paper.options import PaperMelOptions, PaperWaveformOptions
 
 
 @dataclass(frozen=True)

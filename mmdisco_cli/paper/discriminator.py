@@ -13,9 +13,9 @@ from torch import Tensor, nn
 from mmdisco_cli.diffusion.schedules import log_snr as log_snr_of
 from mmdisco_cli.diffusion.schedules import make_schedule
 from mmdisco_cli.discriminators import paper_lean
-from mmdisco_cli.discriminators.options import PaperMelOptions, PaperWaveformOptions
 from mmdisco_cli.paper.blocks import AUDIO_POOL, ResidualBlock, Stem, TimeEmbedding
 from mmdisco_cli.paper.fusion import MeanFusion, TransformerFusion
+from mmdisco_cli.paper.options import PaperMelOptions, PaperWaveformOptions
 
 MULTIPLIERS = (1, 2, 4)
 TIMES = 1000

@@ -5,8 +5,8 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from mmdisco_cli.conversion.published import DISCRIMINATOR, ENLARGER, PUBLISHED, UNET, Published, about_aist
-from mmdisco_cli.paper.configs import RELEASED
 from mmdisco_cli.errors import DataError
+from mmdisco_cli.paper.configs import RELEASED
 from mmdisco_cli.recipes.schema import Recipe
 
 ROLES = {("mmdiffusion", "weights"): UNET, ("mmdiffusion", "sr_weights"): ENLARGER}

@@ -9,10 +9,20 @@ import yaml
 from yaml.nodes import MappingNode, ScalarNode
 
 from mmdisco_cli.errors import UsageError, did_you_mean
-from mmdisco_cli.registry import Registry, load_registry
-from mmdisco_cli.recipes.validation import read_recipe
 from mmdisco_cli.recipes.schema import Component, Recipe, differences, to_plain
-from mmdisco_cli.recipes.yaml_nodes import assign, lookup, merge, one_line, parse_tree, place, read_override, read_tree, without
+from mmdisco_cli.recipes.validation import read_recipe
+from mmdisco_cli.recipes.yaml_nodes import (
+    assign,
+    lookup,
+    merge,
+    one_line,
+    parse_tree,
+    place,
+    read_override,
+    read_tree,
+    without,
+)
+from mmdisco_cli.registry import Registry, load_registry
 
 __all__ = [
     "Component",

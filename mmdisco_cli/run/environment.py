@@ -7,8 +7,8 @@ from pathlib import Path
 from typing import Any
 
 from mmdisco_cli import __version__
-from mmdisco_cli.registry import Registry
 from mmdisco_cli.recipes.recipe import packaged_folder
+from mmdisco_cli.registry import Registry
 
 _DISTRIBUTIONS = (
     "torch",

@@ -5,7 +5,6 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from mmdisco_cli.assembly import Assembly, assemble, join, outline
-from mmdisco_cli.run.options import SampleOptions
 from mmdisco_cli.devices import DTYPES, choose_device
 from mmdisco_cli.diffusion.backbone import takes_prompts
 from mmdisco_cli.diffusion.guidance import Timed
@@ -13,6 +12,7 @@ from mmdisco_cli.diffusion.whole import require_predictions
 from mmdisco_cli.errors import DataError, PluginError, UsageError
 from mmdisco_cli.recipes.missing import missing_files, require_files
 from mmdisco_cli.recipes.schema import Recipe, SampleConfig
+from mmdisco_cli.run.options import SampleOptions
 from mmdisco_cli.sampling.draw import count_steps
 from mmdisco_cli.sampling.given import Source, find_sources
 from mmdisco_cli.sampling.manifest import Row, read_rows

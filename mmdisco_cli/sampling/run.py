@@ -8,22 +8,21 @@ from functools import partial
 from torch import Tensor
 
 from mmdisco_cli import __version__
-
-from mmdisco_cli.run import console
-from mmdisco_cli.run.options import SampleOptions
 from mmdisco_cli.devices import keep_large_blocks
 from mmdisco_cli.diffusion.backbone import State
 from mmdisco_cli.errors import Stopped
-from mmdisco_cli.run.progress import Advance, progress
+from mmdisco_cli.page.run_gallery import write_page
 from mmdisco_cli.recipes.schema import Recipe
+from mmdisco_cli.run import console
+from mmdisco_cli.run.options import SampleOptions
+from mmdisco_cli.run.progress import Advance, progress
+from mmdisco_cli.run.signals import SignalFlag
 from mmdisco_cli.sampling.draw import Drawn, draw
 from mmdisco_cli.sampling.job import Job, plan_job
 from mmdisco_cli.sampling.manifest import Row, append_row
 from mmdisco_cli.sampling.outputs import require_finite, sample_stem, write_sample, write_tensors
 from mmdisco_cli.sampling.overview import describe, overview
-from mmdisco_cli.page.run_gallery import write_page
 from mmdisco_cli.sampling.settings import claim, require_agreement
-from mmdisco_cli.run.signals import SignalFlag
 
 Report = Callable[[Row], None]
 

@@ -9,10 +9,10 @@ from typing import Any
 import yaml
 
 from mmdisco_cli.data.media import replacing
-from mmdisco_cli.run.environment import environment
 from mmdisco_cli.errors import DataError
-from mmdisco_cli.registry import load_registry
 from mmdisco_cli.recipes.schema import Recipe, differences
+from mmdisco_cli.registry import load_registry
+from mmdisco_cli.run.environment import environment
 from mmdisco_cli.training.identity import changes
 
 RECIPE, INPUTS, ENVIRONMENT = "recipe.yaml", "inputs.json", "environment.json"

@@ -24,9 +24,9 @@ from mmdisco_cli.diffusion.whole import require_predictions
 from mmdisco_cli.discriminators.interaction import ADDITIVE
 from mmdisco_cli.errors import UsageError
 from mmdisco_cli.recipes.schema import Recipe
+from mmdisco_cli.run.ranks import Ranks, same_weights
 from mmdisco_cli.training.banks import Show
 from mmdisco_cli.training.discriminator_run import Draw, Pairing, discriminator_loss, train_discriminator
-from mmdisco_cli.run.ranks import Ranks, same_weights
 from mmdisco_cli.training.export import export_discriminator, round_to_file
 from mmdisco_cli.training.generated import DEFAULT_COUNT
 from mmdisco_cli.training.job import COPIES, Context, clips_of, heldout_of, step_memory

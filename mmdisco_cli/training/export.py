@@ -10,9 +10,9 @@ from torch import nn
 
 from mmdisco_cli.assembly import Assembly, fingerprints
 from mmdisco_cli.backbones.token import TokenBackbone, codec_fingerprint
-from mmdisco_cli.run.environment import versions
 from mmdisco_cli.errors import DataError, UsageError
 from mmdisco_cli.recipes.schema import Recipe, to_plain
+from mmdisco_cli.run.environment import versions
 from mmdisco_cli.training.identity import training_fingerprint
 from mmdisco_cli.training.metrics import not_finite
 from mmdisco_cli.weights_file import save_weights

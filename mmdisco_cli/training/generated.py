@@ -10,9 +10,9 @@ from mmdisco_cli.assembly import Assembly, fingerprints
 from mmdisco_cli.data.bank import read_shard, shard_ranges, write_shard
 from mmdisco_cli.diffusion.backbone import State
 from mmdisco_cli.recipes.schema import SampleConfig, to_plain
+from mmdisco_cli.run.ranks import Ranks
 from mmdisco_cli.sampling.draw import draw
 from mmdisco_cli.training.banks import Show, together
-from mmdisco_cli.run.ranks import Ranks
 from mmdisco_cli.training.signals import StopFlag
 
 DEFAULT_COUNT = 4096

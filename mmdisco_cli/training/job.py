@@ -6,12 +6,12 @@ from typing import Any, Protocol
 
 import torch
 
-from mmdisco_cli.run import console
 from mmdisco_cli.data.opening import SplitDataset
 from mmdisco_cli.errors import DataError
 from mmdisco_cli.recipes.schema import Recipe
-from mmdisco_cli.training.directory import RunDirectory
+from mmdisco_cli.run import console
 from mmdisco_cli.run.ranks import Ranks
+from mmdisco_cli.training.directory import RunDirectory
 from mmdisco_cli.training.loop import Loss, step_generator
 from mmdisco_cli.training.metrics import MetricsLog
 from mmdisco_cli.training.showing import Stages

@@ -7,8 +7,8 @@ from typing import NoReturn
 import torch
 
 from mmdisco_cli.errors import Stopped
-from mmdisco_cli.run.signals import SignalFlag
 from mmdisco_cli.run.ranks import Ranks, any_rank
+from mmdisco_cli.run.signals import SignalFlag
 
 
 class StopFlag:

@@ -11,9 +11,9 @@ from mmdisco_cli.data.bank import Dataset
 from mmdisco_cli.diffusion.backbone import JointBackbone, Plan, State
 from mmdisco_cli.errors import UsageError
 from mmdisco_cli.recipes.schema import Recipe
+from mmdisco_cli.run.ranks import Ranks
 from mmdisco_cli.training.banks import Show, shared_bank
 from mmdisco_cli.training.discriminator_run import Draw, from_banks
-from mmdisco_cli.run.ranks import Ranks
 from mmdisco_cli.training.generated import generated_bank
 from mmdisco_cli.training.joint import shuffled
 from mmdisco_cli.training.signals import StopFlag

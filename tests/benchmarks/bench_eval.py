@@ -20,9 +20,9 @@ from pathlib import Path
 
 def make_clips(folder: Path, count: int) -> None:
     """Write real clips of bounce, each different."""
-    from mmdisco_cli.toys.bounce import Bounce
     from mmdisco_cli.data.media import write_mp4
-    from mmdisco_cli.data.options import BounceOptions
+    from mmdisco_cli.toys.bounce.dataset import Bounce
+    from mmdisco_cli.toys.bounce.options import BounceOptions
 
     data = Bounce(BounceOptions()).split("heldout")
     folder.mkdir()

@@ -194,10 +194,10 @@ def make_weights(args: argparse.Namespace) -> dict[str, float]:
     prepare()
     from released_weights import weights
 
-    from mmdisco_cli.run.options import ConvertOptions
     from mmdisco_cli.conversion.kinds import discriminator_shapes
     from mmdisco_cli.conversion.run import convert
     from mmdisco_cli.paper.configs import RELEASED
+    from mmdisco_cli.run.options import ConvertOptions
 
     source = Path(args.out)
     torch.save(weights(discriminator_shapes(RELEASED[args.config]), args.weights), source)

@@ -4,11 +4,11 @@ from pathlib import Path
 
 import torch
 
-from mmdisco_cli.recipes import recipe as recipes
 from mmdisco_cli.assembly import assemble, build_discriminator, fingerprints
 from mmdisco_cli.backbones.options import TokenOptions
 from mmdisco_cli.backbones.token import TokenBackbone
 from mmdisco_cli.diffusion.backbone import Request
+from mmdisco_cli.recipes import recipe as recipes
 from mmdisco_cli.recipes.schema import to_plain
 from mmdisco_cli.weights_file import save_weights
 

@@ -16,7 +16,6 @@ from by_rule import drawn, fill_by_rule, signal, weights
 from mmdisco_cli.app import run as mmdisco
 from mmdisco_cli.data.media import write_mp4
 from mmdisco_cli.errors import ExitCode
-from mmdisco_cli.measures.compat import mm_diffusion
 from mmdisco_cli.extractors import desync, imagebind
 from mmdisco_cli.extractors.audioclip import SoundHead, first_seconds, framed
 from mmdisco_cli.extractors.desync import segments
@@ -27,6 +26,7 @@ from mmdisco_cli.extractors.imagebind import ImageBind, Tower, towers
 from mmdisco_cli.extractors.synchformer import Size, Synchformer, parts
 from mmdisco_cli.extractors.tf_checkpoint import read_shapes
 from mmdisco_cli.extractors.vggish import PRESETS, VGGish, patches_of
+from mmdisco_cli.measures.compat import mm_diffusion
 from mmdisco_cli.measures.frechet import frechet
 
 ASSETS = Path(__file__).parent.parent / "assets"

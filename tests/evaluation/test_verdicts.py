@@ -6,10 +6,18 @@ import pytest
 import torch
 from small_models import write_recipe
 
-from mmdisco_cli.recipes import recipe as recipes
 from mmdisco_cli.assembly import assemble
 from mmdisco_cli.evaluation.cost import parameters, sampling_cost
-from mmdisco_cli.evaluation.discriminator_levels import LEVELS, Verdict, certainty, figures, in_chunks, summary, verdicts
+from mmdisco_cli.evaluation.discriminator_levels import (
+    LEVELS,
+    Verdict,
+    certainty,
+    figures,
+    in_chunks,
+    summary,
+    verdicts,
+)
+from mmdisco_cli.recipes import recipe as recipes
 
 CPU = torch.device("cpu")
 

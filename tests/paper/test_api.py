@@ -9,8 +9,8 @@ from released_weights import distance, drawn, filled, ours, small, texts_of
 from mmdisco_cli import paper
 from mmdisco_cli.diffusion.guidance import clipped
 from mmdisco_cli.diffusion.schedules import betas_linear, betas_scaled_linear
-from mmdisco_cli.paper.configs import RELEASED
 from mmdisco_cli.errors import DataError, UsageError
+from mmdisco_cli.paper.configs import RELEASED
 
 SHAPES = {  # in the authors' order of axes
     "mmdiffusion_landscape": {"audio": (2, 1, 320), "video": (2, 4, 3, 8, 8)},

@@ -9,9 +9,9 @@ from released_weights import drawn, filled, small, texts_of
 from mmdisco_cli.diffusion.guidance import EVERYWHERE, Guidance, guide, logit_and_gradient
 from mmdisco_cli.diffusion.schedules import Levels, make_schedule
 from mmdisco_cli.discriminators.interaction import ADDITIVE, interaction
-from mmdisco_cli.discriminators.options import PaperMelOptions, PaperWaveformOptions
-from mmdisco_cli.paper.discriminator import build
 from mmdisco_cli.paper.configs import RELEASED
+from mmdisco_cli.paper.discriminator import build
+from mmdisco_cli.paper.options import PaperMelOptions, PaperWaveformOptions
 
 ADDITIVE_CONFIGS = ("mmdiffusion_landscape", "mmdiffusion_aist++", "audioldm_animediff_vggsound")
 MIXED = "auffusion_videocrafter2_vggsound"

@@ -10,8 +10,8 @@ import torch
 from safetensors.torch import load_file
 from torch import Tensor
 
-from mmdisco_cli.paper.discriminator import PaperDiscriminator
 from mmdisco_cli.paper.configs import RELEASED, Released
+from mmdisco_cli.paper.discriminator import PaperDiscriminator
 
 HERE = Path(__file__).parent
 CONFIGS = ("mmdiffusion_landscape", "audioldm_animediff_vggsound", "auffusion_videocrafter2_vggsound")

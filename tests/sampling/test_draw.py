@@ -12,17 +12,17 @@ from tiny_models import CPU
 from torch import Tensor, nn
 from toy_backbones import Toy
 
-from mmdisco_cli.recipes import recipe as recipes
 from mmdisco_cli.assembly import Assembly, LoadedDiscriminator, assemble
-from mmdisco_cli.toys.gaussians.data import Gaussians
 from mmdisco_cli.diffusion.backbone import Condition, Request, as_joint
 from mmdisco_cli.diffusion.coupling import coupled_grid
 from mmdisco_cli.diffusion.guidance import logit
 from mmdisco_cli.diffusion.noise import initial_noise
 from mmdisco_cli.diffusion.schedules import Levels, log_snr
-from mmdisco_cli.toys.gaussians.mixture import Mixture
+from mmdisco_cli.recipes import recipe as recipes
 from mmdisco_cli.recipes.schema import SampleConfig
 from mmdisco_cli.sampling.draw import count_steps, draw, last_inside, made_anew
+from mmdisco_cli.toys.gaussians.data import Gaussians
+from mmdisco_cli.toys.gaussians.mixture import Mixture
 
 SAMPLERS = ("ddim", "ddpm", "dpmpp_2m", "dpmpp_3s")
 

@@ -12,7 +12,6 @@ from tiny_models import CPU
 from torch import Tensor, nn
 
 from mmdisco_cli.assembly import Assembly, LoadedDiscriminator
-from mmdisco_cli.run.options import SampleOptions
 from mmdisco_cli.diffusion.backbone import (
     BackboneInfo,
     Condition,
@@ -29,6 +28,7 @@ from mmdisco_cli.diffusion.noise import sample_keys
 from mmdisco_cli.diffusion.schedules import Levels, make_schedule
 from mmdisco_cli.errors import UsageError
 from mmdisco_cli.recipes.schema import SampleConfig
+from mmdisco_cli.run.options import SampleOptions
 from mmdisco_cli.sampling.draw import draw
 from mmdisco_cli.sampling.job import _require_given
 from mmdisco_cli.sampling.run import _decode

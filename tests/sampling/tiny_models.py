@@ -6,11 +6,11 @@ from typing import Any
 
 import torch
 
-from mmdisco_cli.recipes import recipe as recipes
 from mmdisco_cli.assembly import assemble, build_discriminator, fingerprints
 from mmdisco_cli.backbones.options import TokenOptions
 from mmdisco_cli.backbones.token import TokenBackbone
 from mmdisco_cli.diffusion.backbone import Request
+from mmdisco_cli.recipes import recipe as recipes
 from mmdisco_cli.recipes.schema import Recipe, to_plain
 from mmdisco_cli.weights_file import save_weights
 

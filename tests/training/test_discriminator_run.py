@@ -5,11 +5,11 @@ import math
 import pytest
 import torch
 
-from mmdisco_cli.toys.gaussians.backbone import build
-from mmdisco_cli.backbones.options import GaussianMixtureOptions
 from mmdisco_cli.diffusion.backbone import Base, Request, as_joint
 from mmdisco_cli.diffusion.schedules import log_snr
 from mmdisco_cli.recipes.schema import TimeLawConfig, TrainConfig
+from mmdisco_cli.toys.gaussians.backbone import build
+from mmdisco_cli.toys.gaussians.options import GaussianMixtureOptions
 from mmdisco_cli.training.discriminator_run import Pairing, discriminator_loss, from_banks
 
 SCHEDULES = {"x": "cosine", "y": "flow"}

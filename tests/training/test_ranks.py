@@ -10,9 +10,9 @@ from tiny_runs import load, start, weights
 from torch import Tensor
 
 from mmdisco_cli.recipes.schema import Recipe
+from mmdisco_cli.run.ranks import Ranks
 from mmdisco_cli.training.discriminator_job import discriminator_job
 from mmdisco_cli.training.discriminator_run import discriminator_loss
-from mmdisco_cli.run.ranks import Ranks
 from mmdisco_cli.training.loop import fit, step_generator
 from mmdisco_cli.training.metrics import MetricsLog, read_rows
 from mmdisco_cli.training.signals import StopFlag

@@ -11,9 +11,9 @@ from tiny_runs import load, run, weights
 from mmdisco_cli.assembly import assemble
 from mmdisco_cli.backbones.options import TokenOptions
 from mmdisco_cli.backbones.token import TokenBackbone, build, codec_fingerprint
-from mmdisco_cli.run.options import TrainOptions
 from mmdisco_cli.diffusion.backbone import Request
 from mmdisco_cli.errors import DataError, UsageError
+from mmdisco_cli.run.options import TrainOptions
 from mmdisco_cli.training.identity import training_fingerprint
 from mmdisco_cli.training.metrics import read_rows
 from mmdisco_cli.training.run import train

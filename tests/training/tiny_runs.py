@@ -12,8 +12,8 @@ from torch import Tensor
 
 import mmdisco_cli
 from mmdisco_cli.recipes import recipe as recipes
-from mmdisco_cli.run.options import TrainOptions
 from mmdisco_cli.recipes.schema import Recipe
+from mmdisco_cli.run.options import TrainOptions
 from mmdisco_cli.training.run import train
 
 POINTS = """

@@ -13,37 +13,37 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from mmdisco_cli.run import console
 from mmdisco_cli.assembly import request_of
-from mmdisco_cli.run.options import EvalOptions
-from mmdisco_cli.toys.bounce import build
-from mmdisco_cli.toys.bounce.render import FPS, FRAMES
-from mmdisco_cli.toys.bounce.scene import SIZE
 from mmdisco_cli.data.media import Clip
-from mmdisco_cli.data.options import BounceOptions
 from mmdisco_cli.errors import UsageError
+from mmdisco_cli.evaluation.discriminator import METRICS as JUDGING
+from mmdisco_cli.evaluation.discriminator import judge_discriminator
+from mmdisco_cli.evaluation.films import MAY_FAIL, Film, Frame, measure_films, require_film
+from mmdisco_cli.evaluation.films_plot import plot_bounce
+from mmdisco_cli.evaluation.real import RealSet, halves, open_reference, write_real
+from mmdisco_cli.evaluation.report import Report
+from mmdisco_cli.evaluation.sampled import draw_given, found_films, how_sampled, sampled_rows
+from mmdisco_cli.evaluation.tabulate import tabulate, write_lines, write_rows
+from mmdisco_cli.extractors.networks import Networks, measure_networks, open_extractors, with_networks
 from mmdisco_cli.measures.alignment import METRICS as ALIGNMENT
 from mmdisco_cli.measures.bootstrap import Measure, correlation, estimate, gap_closed, mean_of, ratio
 from mmdisco_cli.measures.cache import Cache
 from mmdisco_cli.measures.clip_sets import ClipSet, watch_all
 from mmdisco_cli.measures.distances import distances, sources
-from mmdisco_cli.toys.bounce.events import TOLERANCE, Match, match_events
-from mmdisco_cli.extractors.networks import Networks, measure_networks, open_extractors, with_networks
 from mmdisco_cli.measures.features import DEFINITIONS, features_of, stacked
-from mmdisco_cli.evaluation.films import MAY_FAIL, Film, Frame, measure_films, require_film
-from mmdisco_cli.evaluation.films_plot import plot_bounce
-from mmdisco_cli.toys.bounce.heard import heard_strikes
-from mmdisco_cli.evaluation.discriminator import METRICS as JUDGING
-from mmdisco_cli.evaluation.discriminator import judge_discriminator
-from mmdisco_cli.evaluation.real import RealSet, halves, open_reference, write_real
-from mmdisco_cli.evaluation.report import Report
-from mmdisco_cli.evaluation.sampled import draw_given, found_films, how_sampled, sampled_rows
 from mmdisco_cli.measures.scoring import DISTANCES, ScoredClip, analysis_of, how, score_sets, unusable
 from mmdisco_cli.measures.scoring import METRICS as SCORING
-from mmdisco_cli.toys.bounce.seen import seen_impacts
-from mmdisco_cli.evaluation.tabulate import tabulate, write_lines, write_rows
 from mmdisco_cli.recipes.schema import Recipe
+from mmdisco_cli.run import console
+from mmdisco_cli.run.options import EvalOptions
 from mmdisco_cli.run.ranks import Ranks
+from mmdisco_cli.toys.bounce.dataset import build
+from mmdisco_cli.toys.bounce.events import TOLERANCE, Match, match_events
+from mmdisco_cli.toys.bounce.heard import heard_strikes
+from mmdisco_cli.toys.bounce.options import BounceOptions
+from mmdisco_cli.toys.bounce.render import FPS, FRAMES
+from mmdisco_cli.toys.bounce.scene import SIZE
+from mmdisco_cli.toys.bounce.seen import seen_impacts
 
 EVENTS = ("event_iou", "kind_correlation", "material_agreement", "events_seen", "events_heard")
 COMPARED = ("event_iou", "kind_correlation")

@@ -9,17 +9,17 @@ import torch
 from torch import nn
 
 from mmdisco_cli.assembly import Assembly, LoadedDiscriminator, assemble, build_discriminator
-from mmdisco_cli.run.options import EvalOptions
-from mmdisco_cli.toys.gaussians.data import Gaussians
 from mmdisco_cli.devices import choose_device
 from mmdisco_cli.errors import UsageError
+from mmdisco_cli.evaluation.report import Report, align, number, write_json
+from mmdisco_cli.recipes.schema import Recipe
+from mmdisco_cli.run.options import EvalOptions
+from mmdisco_cli.run.progress import progress
+from mmdisco_cli.run.ranks import Ranks
+from mmdisco_cli.toys.gaussians.data import Gaussians
 from mmdisco_cli.toys.gaussians.protocol import drawn, laws, points_of
 from mmdisco_cli.toys.gaussians.score import score_errors, split
-from mmdisco_cli.evaluation.report import Report, align, number, write_json
-from mmdisco_cli.run.progress import progress
-from mmdisco_cli.recipes.schema import Recipe
 from mmdisco_cli.training.discriminator_run import Pairing, train_discriminator
-from mmdisco_cli.run.ranks import Ranks
 from mmdisco_cli.training.identity import training_fingerprint
 from mmdisco_cli.training.metrics import MetricsLog, Show
 from mmdisco_cli.training.signals import StopFlag

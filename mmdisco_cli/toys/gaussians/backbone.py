@@ -7,11 +7,11 @@ from typing import cast
 import torch
 from torch import Tensor
 
-from mmdisco_cli.backbones.options import GaussianMixtureOptions
 from mmdisco_cli.diffusion.backbone import Condition, ModalityInfo, ModalityPlan, Payload, Request
 from mmdisco_cli.diffusion.prediction import PredictionType, from_x0_eps, per_sample
 from mmdisco_cli.diffusion.schedules import Levels, make_schedule
 from mmdisco_cli.toys.gaussians.mixture import Mixture, grid_levels
+from mmdisco_cli.toys.gaussians.options import GaussianMixtureOptions
 
 TIMES = {"cosine": 1.0, "flow": 1000.0, "vp-linear": 999.0, "vp-cosine": 999.0}
 """Native time at u = 1 of each schedule; all run in proportion to u."""

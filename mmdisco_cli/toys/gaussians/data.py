@@ -10,9 +10,9 @@ from dataclasses import dataclass, field, replace
 import torch
 from torch import Tensor
 
-from mmdisco_cli.data.options import GaussiansOptions
 from mmdisco_cli.diffusion.backbone import Request
 from mmdisco_cli.toys.gaussians.mixture import Mixture, latin_mixture
+from mmdisco_cli.toys.gaussians.options import GaussiansOptions
 
 VERSION = 1
 """Raised whenever the same index would give another point."""

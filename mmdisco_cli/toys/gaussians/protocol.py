@@ -9,10 +9,7 @@ import torch
 from safetensors.torch import load_file
 from torch import Tensor
 
-from mmdisco_cli.run import console
 from mmdisco_cli.assembly import Assembly, assemble
-from mmdisco_cli.run.options import EvalOptions
-from mmdisco_cli.toys.gaussians.data import Gaussians
 from mmdisco_cli.devices import choose_device
 from mmdisco_cli.diffusion.coupling import coupled_grid
 from mmdisco_cli.diffusion.denoise import Prediction
@@ -21,15 +18,18 @@ from mmdisco_cli.diffusion.samplers import SAMPLERS
 from mmdisco_cli.diffusion.schedules import Levels
 from mmdisco_cli.discriminators.interaction import ADDITIVE
 from mmdisco_cli.errors import DataError, UsageError
-from mmdisco_cli.toys.gaussians.plot import plot
-from mmdisco_cli.toys.gaussians.score import LevelErrors, columns, join, level_table, score_errors, split
-from mmdisco_cli.evaluation.report import Report, align, number
 from mmdisco_cli.evaluation.discriminator_levels import summary, verdicts
-from mmdisco_cli.toys.gaussians.mixture import Mixture
-from mmdisco_cli.run.progress import progress
+from mmdisco_cli.evaluation.report import Report, align, number
 from mmdisco_cli.recipes.schema import EvalConfig, Recipe, SampleConfig
+from mmdisco_cli.run import console
+from mmdisco_cli.run.options import EvalOptions
+from mmdisco_cli.run.progress import progress
 from mmdisco_cli.sampling.draw import draw
 from mmdisco_cli.sampling.manifest import complete_rows
+from mmdisco_cli.toys.gaussians.data import Gaussians
+from mmdisco_cli.toys.gaussians.mixture import Mixture
+from mmdisco_cli.toys.gaussians.plot import plot
+from mmdisco_cli.toys.gaussians.score import LevelErrors, columns, join, level_table, score_errors, split
 
 SCORES, LAWS = ("residual_error", "joint_error", "by_level"), ("mass_on_modes", "sliced_wasserstein")
 METRICS = (*SCORES, *LAWS, "interaction", "accuracy")

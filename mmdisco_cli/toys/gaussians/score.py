@@ -22,8 +22,8 @@ from mmdisco_cli.diffusion.guidance import Discriminator, Window, logit_and_grad
 from mmdisco_cli.diffusion.schedules import Levels, log_snr
 from mmdisco_cli.errors import UsageError
 from mmdisco_cli.evaluation.report import align, number
-from mmdisco_cli.toys.gaussians.mixture import Mixture
 from mmdisco_cli.recipes.schema import SampleConfig
+from mmdisco_cli.toys.gaussians.mixture import Mixture
 
 POINTS = 4096
 """Points at each noise level."""

@@ -17,12 +17,12 @@ import torch
 from torch import Tensor
 from torchaudio.functional import resample
 
-from mmdisco_cli.run import console
 from mmdisco_cli.data.media import probe, read_audio
 from mmdisco_cli.data.sound import MARGIN
 from mmdisco_cli.diffusion.backbone import Request, as_joint
 from mmdisco_cli.errors import DataError, ExitCode, MMDiscoError, describe, exit_code_of
 from mmdisco_cli.hookspecs import BackboneSpec
+from mmdisco_cli.run import console
 from mmdisco_diffusers import mmdisco_backbones
 from mmdisco_diffusers.mel import MelFormat, log_mel, mel_format
 

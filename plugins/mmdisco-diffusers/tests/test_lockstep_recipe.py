@@ -9,12 +9,12 @@ import torch
 from test_pairs import assert_a_film_with_sound, clips, registry
 
 from mmdisco_cli import app
-from mmdisco_cli.recipes import recipe as recipes
 from mmdisco_cli.assembly import assemble
-from mmdisco_cli.run.options import TrainOptions
 from mmdisco_cli.diffusion.backbone import Request
 from mmdisco_cli.diffusion.noise import sample_keys
 from mmdisco_cli.errors import Stopped
+from mmdisco_cli.recipes import recipe as recipes
+from mmdisco_cli.run.options import TrainOptions
 from mmdisco_cli.sampling.draw import draw
 from mmdisco_cli.training.run import train
 from mmdisco_cli.weights_file import read_about

@@ -9,14 +9,14 @@ from frozen import assert_frozen
 from oracles import PROMPTS, STEPS
 from safetensors.torch import load_file
 
-from mmdisco_cli.recipes import recipe as recipes
-from mmdisco_cli.run.options import SampleOptions, TrainOptions
 from mmdisco_cli.data.media import write_mp4
 from mmdisco_cli.diffusion.backbone import Base, Request
 from mmdisco_cli.diffusion.denoise import make_denoiser
 from mmdisco_cli.diffusion.guidance import cfg_combine
 from mmdisco_cli.diffusion.samplers import ddim
 from mmdisco_cli.errors import UsageError
+from mmdisco_cli.recipes import recipe as recipes
+from mmdisco_cli.run.options import SampleOptions, TrainOptions
 from mmdisco_cli.sampling.run import sample
 from mmdisco_cli.testing import check_backbone
 from mmdisco_cli.training.run import train

@@ -3,9 +3,9 @@
 import pytest
 from test_pairs import registry
 
-from mmdisco_cli.recipes import recipe as recipes
 from mmdisco_cli.diffusion.backbone import Request
 from mmdisco_cli.errors import DataError
+from mmdisco_cli.recipes import recipe as recipes
 
 __all__ = ["registry"]  # a fixture
 NAMES = ("audioldm-animatediff", "audioldm2-cogvideox", "auffusion-videocrafter2", "stableaudio-wan")

@@ -12,12 +12,12 @@ import torch
 from small_networks import drawn_weights
 from torch import nn
 
-from mmdisco_cli.run.options import ConvertOptions
 from mmdisco_cli.conversion.run import convert
 from mmdisco_cli.data.media import Clip, read_clip
-from mmdisco_cli.paper.discriminator import PaperDiscriminator
 from mmdisco_cli.paper.configs import RELEASED
+from mmdisco_cli.paper.discriminator import PaperDiscriminator
 from mmdisco_cli.recipes.recipe import load
+from mmdisco_cli.run.options import ConvertOptions
 from mmdisco_cli.weights_file import read_about
 from mmdisco_mmdiffusion.enlarger import Enlarger, EnlargerConfig
 from mmdisco_mmdiffusion.loading import load_enlarger, load_unet

@@ -3,12 +3,12 @@
 import pytest
 import torch
 
-from mmdisco_cli.toys.gaussians.backbone import TIMES, build
-from mmdisco_cli.backbones.options import GaussianMixtureOptions
 from mmdisco_cli.diffusion.backbone import Base, Request, as_joint
 from mmdisco_cli.diffusion.denoise import predict_bases
-from mmdisco_cli.toys.gaussians.mixture import latin_mixture
 from mmdisco_cli.testing import check_backbone
+from mmdisco_cli.toys.gaussians.backbone import TIMES, build
+from mmdisco_cli.toys.gaussians.mixture import latin_mixture
+from mmdisco_cli.toys.gaussians.options import GaussianMixtureOptions
 
 
 @pytest.mark.parametrize("schedule", sorted(TIMES))

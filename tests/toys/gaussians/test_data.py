@@ -2,9 +2,9 @@
 
 import torch
 
-from mmdisco_cli.toys.gaussians.data import BLOCK, build
-from mmdisco_cli.data.options import GaussiansOptions
 from mmdisco_cli.diffusion.backbone import Request
+from mmdisco_cli.toys.gaussians.data import BLOCK, build
+from mmdisco_cli.toys.gaussians.options import GaussiansOptions
 
 
 def test_a_point_depends_on_its_index_alone():

@@ -1,0 +1,1 @@
+"""Measures: clips and arrays in, numbers out. No network with weights, no samples made."""

@@ -1,0 +1,1 @@
+"""Recipes: found, read, checked and overridden; plain YAML in, frozen dataclasses out."""

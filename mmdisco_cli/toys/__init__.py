@@ -1,0 +1,1 @@
+"""Small worlds whose truth is known, each with its data, models, detectors and evaluation protocol."""
