@@ -1,6 +1,5 @@
 """From a recipe to models: its backbones on a device, the discriminator that joins them, and whether they fit."""
 
-import hashlib
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
@@ -29,6 +28,7 @@ from mmdisco_cli.hookspecs import BackboneSpec, Spec
 from mmdisco_cli.recipes.missing import require_files
 from mmdisco_cli.recipes.schema import Component, Recipe
 from mmdisco_cli.registry import load_registry
+from mmdisco_cli.run.files import SHORT, sha256_of
 from mmdisco_cli.weights_file import find_weights, load_weights, read_about
 
 _FORM: dict[str, type] = {"name": str, "options": dict, "coupling": str, "shapes": dict, "backbones": dict}
@@ -239,7 +239,7 @@ def load_discriminator(path: Path, beside: Assembly) -> LoadedDiscriminator:
         raise DataError(f"{path}: its description is damaged: {describe(error)}") from error
     load_weights(path, module)
     module.eval().requires_grad_(False)
-    return LoadedDiscriminator(module, about, path, hashlib.sha256(path.read_bytes()).hexdigest()[:16])
+    return LoadedDiscriminator(module, about, path, sha256_of(path)[:SHORT])
 
 
 def _check(path: Path, about: Mapping[str, Any], beside: Assembly) -> None:

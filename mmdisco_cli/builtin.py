@@ -31,7 +31,7 @@ def mmdisco_backbones() -> Iterable[BackboneSpec]:
 @hookimpl
 def mmdisco_discriminators() -> Iterable[DiscriminatorSpec]:
     """Describe the built-in discriminators."""
-    home = "mmdisco_cli.discriminators"
+    home, paper = "mmdisco_cli.discriminators", lazy("mmdisco_cli.paper.discriminator:build")
     return (
         DiscriminatorSpec(
             "energy", "inner product with a joint network", EnergyOptions, lazy(f"{home}.energy:build"), 1
@@ -40,10 +40,18 @@ def mmdisco_discriminators() -> Iterable[DiscriminatorSpec]:
         DiscriminatorSpec("additive", "pooled features, added", AdditiveOptions, lazy(f"{home}.additive:build"), 1),
         DiscriminatorSpec("mlp", "plain network for vectors", MLPOptions, lazy(f"{home}.mlp:build"), 1),
         DiscriminatorSpec(
-            "paper-waveform", "the paper's, pixels and waveform", PaperWaveformOptions, lazy("mmdisco_cli.paper.discriminator:build"), 1
+            "paper-waveform",
+            "the paper's, pixels and waveform",
+            PaperWaveformOptions,
+            lazy("mmdisco_cli.paper.discriminator:build"),
+            1,
         ),
         DiscriminatorSpec(
-            "paper-mel", "the paper's, video and mel latents", PaperMelOptions, lazy("mmdisco_cli.paper.discriminator:build"), 1
+            "paper-mel",
+            "the paper's, video and mel latents",
+            PaperMelOptions,
+            lazy("mmdisco_cli.paper.discriminator:build"),
+            1,
         ),
     )
 
@@ -51,11 +59,17 @@ def mmdisco_discriminators() -> Iterable[DiscriminatorSpec]:
 @hookimpl
 def mmdisco_datasets() -> Iterable[DatasetSpec]:
     """Describe the built-in data sets."""
-    home = "mmdisco_cli.data"
+    toys = "mmdisco_cli.toys"
     return (
-        DatasetSpec("bounce", "moving objects whose impacts are heard", BounceOptions, lazy("mmdisco_cli.toys.bounce.dataset:build"), 1),
-        DatasetSpec("clips", "a folder of video files", ClipsOptions, lazy(f"{home}.clips:build"), 1),
-        DatasetSpec("gaussians", "a mixture over scalars", GaussiansOptions, lazy("mmdisco_cli.toys.gaussians.data:build"), 1),
+        DatasetSpec(
+            "bounce",
+            "moving objects whose impacts are heard",
+            BounceOptions,
+            lazy(f"{toys}.bounce.dataset:build"),
+            1,
+        ),
+        DatasetSpec("clips", "a folder of video files", ClipsOptions, lazy("mmdisco_cli.data.clips:build"), 1),
+        DatasetSpec("gaussians", "a mixture over scalars", GaussiansOptions, lazy(f"{toys}.gaussians.data:build"), 1),
     )
 
 

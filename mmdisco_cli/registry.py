@@ -7,12 +7,13 @@ from collections.abc import Callable
 from contextlib import redirect_stdout
 from dataclasses import dataclass, is_dataclass, replace
 from functools import wraps
+from importlib import import_module
 from importlib.metadata import EntryPoint, entry_points
 from typing import Any, ParamSpec, TypeVar, get_type_hints
 
 import pluggy
 
-from mmdisco_cli import __version__, builtin, hookspecs
+from mmdisco_cli import __version__, hookspecs
 from mmdisco_cli.errors import PluginError, did_you_mean
 from mmdisco_cli.hookspecs import (
     API_VERSION,
@@ -32,6 +33,8 @@ T = TypeVar("T")
 GROUP = "mmdisco"
 HOST = "mmdisco-cli"
 VARIABLE = "MMDISCO_PLUGINS"
+BUILTIN = "mmdisco_cli.builtin"
+"""What mmdisco provides itself, loaded like any plugin: by name, so that nothing here knows what it is."""
 _DIFFUSERS = (
     "audioldm", "audioldm2", "stable-audio", "stable-audio-3", "longcat", "auffusion",
     "animatediff", "text-to-video-sd", "cogvideox", "hunyuan-video", "ltx", "mochi", "videocrafter2", "wan",
@@ -73,6 +76,11 @@ class Registry:
 
     plugins: tuple[Plugin, ...]
 
+    @property
+    def statuses(self) -> dict[str, str]:
+        """Return what became of every plugin, by distribution and version."""
+        return {f"{p.distribution} {p.version}": p.trouble() or p.status for p in self.plugins}
+
     def entries(self, kind: str) -> list[tuple[str, Spec]]:
         """Return (distribution, description) of every entry of a kind."""
         return [(plugin.distribution, spec) for plugin in self.plugins for k, spec in plugin.entries if k == kind]
@@ -102,7 +110,7 @@ def load_registry() -> Registry:
     """Load the built-ins and every plugin that MMDISCO_PLUGINS allows, each on its own."""
     allowed = _allowed()
     found = sorted(entry_points(group=GROUP), key=lambda point: (_owner(point), point.name))
-    plugins = [_load(HOST, __version__, lambda: builtin)]
+    plugins = [_load(HOST, __version__, lambda: import_module(BUILTIN))]
     for point in found:
         owner, version = _owner(point), point.dist.version if point.dist else "?"
         blocked = allowed is not None and owner not in allowed

@@ -8,10 +8,11 @@ from typing import Any
 
 import torch
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
+from safetensors.torch import save
 from torch import Tensor
 
 from mmdisco_cli.errors import DataError, did_you_mean
+from mmdisco_cli.run.files import make_directory, replacing
 
 KEY = "mmdisco"
 PACKAGED = Path(__file__).parent / "weights"
@@ -23,24 +24,21 @@ def save_weights(path: Path, tensors: Mapping[str, Tensor], about: Mapping[str, 
     Raises:
         DataError: the file cannot be written.
     """
-    stored = {name: (tensor if exact else _halve(tensor)).contiguous().cpu() for name, tensor in tensors.items()}
-    partial = path.with_name(f".{path.name}.partial")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        save_file(stored, partial, metadata={KEY: json.dumps(about, sort_keys=True)})
-        allow_as_any_new_file(partial)
-        os.replace(partial, path)
-    except (SafetensorError, OSError) as error:
-        raise DataError(f"{path}: cannot be written ({error})") from error
-    finally:
-        partial.unlink(missing_ok=True)
+    stored = {name: tensor if exact else _halve(tensor) for name, tensor in tensors.items()}
+    write_tensors(path, stored, {KEY: json.dumps(about, sort_keys=True)})
 
 
-def allow_as_any_new_file(path: Path) -> None:
-    """Let others read what safetensors wrote for its owner alone, as far as the umask allows."""
-    mask = os.umask(0o077)  # which the system tells only to who sets it
-    os.umask(mask)
-    path.chmod(0o666 & ~mask)
+def write_tensors(path: Path, tensors: Mapping[str, Tensor], metadata: Mapping[str, str] | None = None) -> None:
+    """Write tensors as one safetensors file, whole or not at all; the same input gives the same bytes.
+
+    Raises:
+        DataError: the file cannot be written.
+    """
+    # Not save_file: that writes a temporary file of its own, which a kill leaves behind under an unknown name.
+    data = save({name: x.detach().cpu().contiguous() for name, x in tensors.items()}, dict(metadata or {}) or None)
+    make_directory(path.parent)
+    with replacing(path) as part:
+        part.write_bytes(data)
 
 
 def save_pickled(path: Path, content: Any) -> None:
@@ -49,22 +47,18 @@ def save_pickled(path: Path, content: Any) -> None:
     Raises:
         DataError: the file cannot be written.
     """
-    partial = path.with_name(f".{path.name}.partial")
+    make_directory(path.parent)
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        # Into a file of ours: given a path, torch hides a full disk, and writes the path into what it saves.
-        with partial.open("wb") as file:
+        # Into an open file: given a path, torch hides a full disk, and writes the path into what it saves.
+        with replacing(path) as part, part.open("wb") as file:
             torch.save(content, file)
             file.flush()
             os.fsync(file.fileno())
-        os.replace(partial, path)
-    except (OSError, RuntimeError) as error:
+    except RuntimeError as error:
         # Even so torch hides what the disk said behind a failed check of its own.
-        told = error if isinstance(error, OSError) else error.__context__
-        reason = (told.strerror if isinstance(told, OSError) else None) or str(error).split("\n", 1)[0]
-        raise DataError(f"{path}: cannot be written ({reason})") from error
-    finally:
-        partial.unlink(missing_ok=True)
+        cause = error.__context__
+        reason = (cause.strerror if isinstance(cause, OSError) else None) or str(error).split("\n", 1)[0]
+        raise DataError(f"{path}: cannot write ({reason})") from error
 
 
 def read_about(path: Path, kind: str) -> dict[str, Any]:

@@ -18,6 +18,7 @@ from mmdisco_cli.backbones.sound import SoundCodec
 from mmdisco_cli.diffusion.backbone import UNTRAINED, Condition, ModalityInfo, ModalityPlan, Payload, Request
 from mmdisco_cli.diffusion.schedules import Levels, cosine, log_snr
 from mmdisco_cli.errors import DataError, UsageError
+from mmdisco_cli.run.files import SHORT, sha256_of
 from mmdisco_cli.weights_file import find_weights, load_weights, read_about
 
 CODEC_BATCH = 16
@@ -106,7 +107,7 @@ def build(modality: str, options: TokenOptions, request: Request) -> TokenBackbo
     backbone = _described(path, read_about(path, "backbone"), modality)
     load_weights(path, backbone.module)
     backbone.module.eval().requires_grad_(False)
-    backbone.fingerprint = hashlib.sha256(path.read_bytes()).hexdigest()[:16]
+    backbone.fingerprint = sha256_of(path)[:SHORT]
     return backbone
 
 
@@ -135,4 +136,4 @@ def codec_fingerprint(backbone: TokenBackbone) -> str:
     digest = hashlib.sha256(f"{backbone.options.codec}:{backbone.plan(backbone.request)}".encode())
     for name, tensor in sorted(backbone.codec.state_dict().items()):
         digest.update(name.encode() + tensor.float().cpu().numpy().tobytes())
-    return digest.hexdigest()[:16]
+    return digest.hexdigest()[:SHORT]

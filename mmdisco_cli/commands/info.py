@@ -6,10 +6,12 @@ from mmdisco_cli.run.console import record, result
 
 def command(json: JsonOption = False) -> None:
     """Print versions, devices, plugins and paths."""
+    from mmdisco_cli.recipes.recipe import packaged_folder
     from mmdisco_cli.registry import load_registry
     from mmdisco_cli.run.environment import devices, environment, paths
 
-    found = {**environment(load_registry()), "devices": devices(), "paths": paths()}
+    statuses = load_registry().statuses
+    found = {**environment(statuses), "devices": devices(), "paths": paths(packaged_folder())}
     if json:
         record(found)
         return

@@ -90,7 +90,11 @@ def command(
 
     from mmdisco_cli.sampling.run import sample
 
-    sample(loaded, options)
+    job, made = sample(loaded, options)
+    if not dry_run:
+        from mmdisco_cli.commands.gallery import write_page
+
+        write_page(job, anew=bool(made))
 
 
 def _load(recipe: str | None, checkpoint: Path | None, settings: Sequence[str]) -> tuple["Recipe", bool]:

@@ -1,6 +1,5 @@
 """Checkpoints as their authors saved them: read without running anything that is in them."""
 
-import hashlib
 import pickle
 import warnings
 import zipfile
@@ -36,12 +35,6 @@ def is_safetensors(path: Path) -> bool:
     """Return whether a file begins as safetensors do: a length, then a JSON object."""
     with path.open("rb") as file:
         return file.read(9)[8:] == b"{"
-
-
-def sha256_of(path: Path) -> str:
-    """Return the SHA-256 of a file's bytes."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def _safetensors(path: Path) -> Tensors:

@@ -7,9 +7,10 @@ from mmdisco_cli.conversion.describing import about
 from mmdisco_cli.conversion.export import export
 from mmdisco_cli.conversion.kinds import Candidate, describe_misfits, nearest
 from mmdisco_cli.conversion.published import about_aist, formats
-from mmdisco_cli.conversion.reading import Tensors, is_safetensors, read_checkpoint, sha256_of
+from mmdisco_cli.conversion.reading import Tensors, is_safetensors, read_checkpoint
 from mmdisco_cli.errors import DataError, UsageError, did_you_mean
 from mmdisco_cli.run import console
+from mmdisco_cli.run.files import sha256_of
 from mmdisco_cli.run.options import ConvertOptions
 from mmdisco_cli.weights_file import has_about, save_weights
 

@@ -1,17 +1,17 @@
 """A bank of latents: clips encoded once, kept on disk as shards, used by every training that needs the same ones."""
 
-import hashlib
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Protocol
 
 import torch
 from safetensors import SafetensorError
-from safetensors.torch import load_file, save
+from safetensors.torch import load_file
 from torch import Tensor
 
-from mmdisco_cli.data.media import make_directory, replacing
 from mmdisco_cli.errors import DataError
+from mmdisco_cli.run.files import fingerprint
+from mmdisco_cli.weights_file import write_tensors
 
 SHARD = 512
 
@@ -82,11 +82,7 @@ def read_shard(path: Path) -> dict[str, Tensor]:
 
 def write_shard(path: Path, tensors: Mapping[str, Tensor]) -> None:
     """Write tensors to `path`, whole or not at all; raise DataError where that is impossible."""
-    make_directory(path.parent)
-    # Not save_file: that writes a file of its own first, which a kill leaves under a name that nobody knows.
-    data = save({name: tensor.contiguous() for name, tensor in tensors.items()})
-    with replacing(path) as part:
-        part.write_bytes(data)
+    write_tensors(path, tensors)
 
 
 def shard_ranges(count: int) -> list[range]:
@@ -95,7 +91,7 @@ def shard_ranges(count: int) -> list[range]:
 
 
 def _shards(dataset: Dataset, modality: str, count: int, codec: str, root: Path) -> list[tuple[range, Path]]:
-    key = hashlib.sha256(f"{dataset.fingerprint}:{modality}:{codec}".encode()).hexdigest()[:16]
+    key = fingerprint(f"{dataset.fingerprint}:{modality}:{codec}")
     count = min(count, dataset.length) if dataset.length is not None else count
     return [(r, root / key / f"{r.start:08d}-{len(r)}.safetensors") for r in shard_ranges(count)]
 

@@ -3,24 +3,20 @@
 from mmdisco_cli.data.probing import MediaInfo, Span, probe
 from mmdisco_cli.data.reading import Clip, read_clip, read_pictures, read_video, shown_at, walk_pictures
 from mmdisco_cli.data.sound import read_audio, read_whole_sound
-from mmdisco_cli.data.writing import ESCAPED, as_fps, make_directory, replacing, write_mp4, write_text
+from mmdisco_cli.data.writing import as_fps, write_mp4
 
 __all__ = [
-    "ESCAPED",
     "Clip",
     "MediaInfo",
     "Span",
     "as_fps",
-    "make_directory",
     "probe",
     "read_audio",
     "read_clip",
     "read_pictures",
     "read_video",
     "read_whole_sound",
-    "replacing",
     "shown_at",
     "walk_pictures",
     "write_mp4",
-    "write_text",
 ]

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
 from fractions import Fraction
 from pathlib import Path
 from typing import Any
@@ -19,12 +18,10 @@ from av.video.stream import VideoStream
 from torch import Tensor
 from torch.nn.functional import avg_pool2d, pad
 
-from mmdisco_cli.data import partial
 from mmdisco_cli.data.resampling import resample
 from mmdisco_cli.errors import DataError
+from mmdisco_cli.run.files import replacing
 
-ESCAPED = "backslashreplace"
-"""Writes the bytes of a name that is no UTF-8, surrogates in Python, as JSON has it: read back they are the same."""
 AAC_RATES = (8000, 11025, 12000, 16000, 22050, 24000, 32000, 44100, 48000, 64000, 88200, 96000)
 BT709 = 1  # the same number for primaries, transfer and matrix (ITU-T H.273)
 LIMITED_RANGE = 1
@@ -60,45 +57,18 @@ def write_mp4(
     target, rate = Path(path), as_fps(fps)
     pictures = _pictures(video, scale)
     sound, hertz = _sound(audio, sample_rate, Fraction(pictures.shape[0]) / rate)
-    with replacing(target) as part, av.open(str(part), "w", format="mp4", options=_MUXER) as container:
-        container.metadata.update(_tags(metadata or {}))
-        streams = container.add_stream("libx264", rate=rate), container.add_stream("aac", rate=hertz)
-        _set_up_video(streams[0], pictures, crf)
-        _set_up_audio(streams[1], sound, hertz)
-        packets = [*_encode_video(streams[0], pictures, rate), *_encode_audio(streams[1], sound, hertz)]
-        for packet in sorted(packets, key=_decoding_time):
-            container.mux(packet)
-    return target
-
-
-@contextmanager
-def replacing(target: Path) -> Iterator[Path]:
-    """Yield a temporary path beside `target` that takes its place on success and vanishes on failure.
-
-    What killed processes have left beside it vanishes too. Two that write one target do not meet: the last one counts.
-    """
-    part = partial.begin(target.parent)
     try:
-        yield part
-        part.replace(target)
-    except (av.FFmpegError, OSError) as error:
+        with replacing(target) as part, av.open(str(part), "w", format="mp4", options=_MUXER) as container:
+            container.metadata.update(_tags(metadata or {}))
+            streams = container.add_stream("libx264", rate=rate), container.add_stream("aac", rate=hertz)
+            _set_up_video(streams[0], pictures, crf)
+            _set_up_audio(streams[1], sound, hertz)
+            packets = [*_encode_video(streams[0], pictures, rate), *_encode_audio(streams[1], sound, hertz)]
+            for packet in sorted(packets, key=_decoding_time):
+                container.mux(packet)
+    except av.FFmpegError as error:
         raise DataError(f"{target}: cannot write ({error.strerror or error})") from error
-    finally:
-        partial.end(part)
-
-
-def write_text(target: Path, text: str) -> None:
-    """Write UTF-8 text, whole or not at all; bytes of a name that are none are escaped."""
-    with replacing(target) as part:
-        part.write_text(text, encoding="utf-8", errors=ESCAPED)
-
-
-def make_directory(directory: Path) -> None:
-    """Make a directory and those above it; raise DataError where that is impossible."""
-    try:
-        directory.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise DataError(f"{directory}: cannot write ({error.strerror})") from error
+    return target
 
 
 # bitexact drops the library version, so that the bytes depend on the clip alone.

@@ -10,9 +10,9 @@ import torch
 from torch import Tensor
 
 from mmdisco_cli.errors import DataError, UsageError
-from mmdisco_cli.evaluation import kernel
 from mmdisco_cli.evaluation.report import Report
 from mmdisco_cli.evaluation.tabulate import tabulate
+from mmdisco_cli.measures import kernel
 from mmdisco_cli.measures.bootstrap import finite
 from mmdisco_cli.measures.cache import UNREADABLE
 from mmdisco_cli.measures.compat import numerics

@@ -6,7 +6,6 @@ from html import escape
 from pathlib import Path
 from typing import Any
 
-from mmdisco_cli.data.media import write_text
 from mmdisco_cli.errors import DataError
 from mmdisco_cli.evaluation.report import Report
 from mmdisco_cli.evaluation.verdict import LEADING, Verdict, verdict_of
@@ -18,6 +17,7 @@ from mmdisco_cli.page.charts import NONE, curve_panel, dots_panel, figure_html, 
 from mmdisco_cli.page.embedding import embedded
 from mmdisco_cli.page.naming import heading, spelt
 from mmdisco_cli.page.shell import document
+from mmdisco_cli.run.files import write_text
 
 REPORT_FILE = "report.html"
 DIGITS = 16

@@ -13,10 +13,11 @@ from typing import Protocol
 from torch import Tensor
 
 from mmdisco_cli.data.clips import ClipsDataset, open_clips
-from mmdisco_cli.data.media import make_directory, replacing, write_mp4
+from mmdisco_cli.data.media import write_mp4
 from mmdisco_cli.errors import DataError
 from mmdisco_cli.evaluation.films import MAY_FAIL, Film, Frame, report_failures
 from mmdisco_cli.measures.features import SAMPLE_RATE
+from mmdisco_cli.run.files import make_directory, replacing
 from mmdisco_cli.run.progress import progress
 from mmdisco_cli.run.ranks import Ranks, wait_for_all
 

@@ -1,6 +1,5 @@
 """What every protocol hands back, and how it is shown: numbers as JSON, a table for people."""
 
-import json
 import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -12,8 +11,6 @@ from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
-
-from mmdisco_cli.data.media import write_text
 
 if TYPE_CHECKING:
     from mmdisco_cli.measures.scoring import ScoredClip
@@ -53,9 +50,3 @@ def align(rows: Sequence[Sequence[str]]) -> list[str]:
 def number(value: float, digits: int = 4) -> str:
     """Return a figure for a table, a dash where there is none."""
     return f"{value:.{digits}f}" if value == value else "-"
-
-
-def write_json(path: Path, content: Mapping[str, Any]) -> Path:
-    """Write an object as JSON, whole or not at all."""
-    write_text(path, json.dumps(content, indent=1, ensure_ascii=False) + "\n")
-    return path

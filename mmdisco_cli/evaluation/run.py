@@ -9,12 +9,12 @@ from typing import Any
 
 import torch
 
-from mmdisco_cli.data.media import make_directory
 from mmdisco_cli.errors import UsageError, did_you_mean
 from mmdisco_cli.evaluation.html_report import REPORT_FILE, write_report
-from mmdisco_cli.evaluation.report import METRICS_FILE, Report, write_json
+from mmdisco_cli.evaluation.report import METRICS_FILE, Report
 from mmdisco_cli.recipes.schema import Recipe
 from mmdisco_cli.run import console
+from mmdisco_cli.run.files import make_directory, write_json
 from mmdisco_cli.run.options import EvalOptions
 from mmdisco_cli.run.ranks import Ranks, joined_ranks
 

@@ -5,6 +5,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from mmdisco_cli.data.manifest import Row, complete_rows, read_settings
 from mmdisco_cli.errors import DataError, UsageError
 from mmdisco_cli.evaluation.films import Film
 from mmdisco_cli.recipes.schema import Recipe
@@ -12,7 +13,6 @@ from mmdisco_cli.run import console
 from mmdisco_cli.run.options import EvalOptions, SampleOptions
 from mmdisco_cli.run.ranks import Ranks, wait_for_all
 from mmdisco_cli.sampling.job import Job, plan_job
-from mmdisco_cli.sampling.manifest import Row, complete_rows, read_settings
 from mmdisco_cli.sampling.run import make_samples
 from mmdisco_cli.sampling.settings import disagreement, is_control
 
@@ -81,7 +81,7 @@ def _made(job: Job, title: str, ranks: Ranks | None) -> list[Row]:
     rows: list[Row] = []
     if ranks is None or ranks.first:
         console.note(title)
-    make_samples(job, rows.append, gallery=False)
+    make_samples(job, rows.append)
     if ranks is None or ranks.world == 1:
         return rows
     wait_for_all(ranks)

@@ -8,9 +8,9 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
-from mmdisco_cli.data.media import ESCAPED, replacing, write_text
 from mmdisco_cli.errors import DataError, UsageError
 from mmdisco_cli.evaluation.report import align
+from mmdisco_cli.run.files import ESCAPED, replacing, write_text
 
 NONE = "-"
 

@@ -13,8 +13,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from mmdisco_cli.data.media import replacing
 from mmdisco_cli.errors import DataError
+from mmdisco_cli.run.files import replacing
 
 DEFAULT = Path("runs") / "cache"
 Arrays = dict[str, npt.NDArray[Any]]

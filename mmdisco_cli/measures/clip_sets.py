@@ -10,13 +10,13 @@ from pathlib import Path
 import torch
 import torch.distributed as dist
 
+from mmdisco_cli.data.manifest import complete_rows, read_settings
 from mmdisco_cli.errors import DataError
 from mmdisco_cli.measures.cache import Cache
 from mmdisco_cli.measures.watching import Analysis, Watched, digest_of, pack, unpack, watch
 from mmdisco_cli.run import console
 from mmdisco_cli.run.progress import progress
 from mmdisco_cli.run.ranks import Ranks
-from mmdisco_cli.sampling.manifest import complete_rows, read_settings
 
 SUFFIXES = (".mp4", ".mkv", ".webm", ".mov", ".avi", ".m4v", ".gif", ".mpg", ".mpeg", ".ts", ".flv", ".wmv")
 LISTED = 20

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from mmdisco_cli import __version__
 from mmdisco_cli.errors import UsageError, did_you_mean
-from mmdisco_cli.evaluation import alignment, lag
+from mmdisco_cli.measures import alignment, lag
 from mmdisco_cli.measures.alignment import Aligned, align_clips, alignment_metrics, peaks_of
 from mmdisco_cli.measures.av_align import MOST_PARTNERS, RULES, Peaks
 from mmdisco_cli.measures.clip_sets import ClipSet, Seen

@@ -9,13 +9,13 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
-from mmdisco_cli.data.media import write_text
 from mmdisco_cli.errors import DataError
 from mmdisco_cli.measures.alignment import peaks_of
 from mmdisco_cli.measures.av_align import DEFAULT_RULE, RULES, Peaks, av_align
 from mmdisco_cli.measures.watching import Analysis, digest_of, watch
 from mmdisco_cli.page.cards import Card, Player, card_html, sorting_html
 from mmdisco_cli.page.shell import document
+from mmdisco_cli.run.files import write_text
 
 MOST = 256
 """Samples shown; each takes some 20 kB of the page."""

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from mmdisco_cli.diffusion.schedules import log_snr as log_snr_of
 from mmdisco_cli.diffusion.schedules import make_schedule
-from mmdisco_cli.discriminators import paper_lean
+from mmdisco_cli.paper import frozen_blocks
 from mmdisco_cli.paper.blocks import AUDIO_POOL, ResidualBlock, Stem, TimeEmbedding
 from mmdisco_cli.paper.fusion import MeanFusion, TransformerFusion
 from mmdisco_cli.paper.options import PaperMelOptions, PaperWaveformOptions
@@ -94,7 +94,7 @@ class PaperDiscriminator(nn.Module):
             text = text.mean(1) if text.ndim == 3 else text
             level = level + self.get_submodule(f"{m}_text_embed")(text.to(time.dtype))
         if lean:
-            return paper_lean.features(self.feature_extractor.blocks(), m, x, level, rough).to(time.dtype)
+            return frozen_blocks.features(self.feature_extractor.blocks(), m, x, level, rough).to(time.dtype)
         x = self.feature_extractor(m, x.to(self.last_linear.weight.dtype), level)
         return (x.flatten(3).mean(3) if x.ndim > 3 else x).transpose(1, 2)
 

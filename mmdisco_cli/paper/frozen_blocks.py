@@ -1,7 +1,7 @@
 """The residual blocks of the paper's discriminators for guidance alone: frozen weights, one gradient, by the states.
 
-The same sums as `paper_blocks`, arranged for speed and memory. Channels lie last, and every convolution sees its states
-as the planes in which it runs fastest (`paper_planes`). A block keeps what its two norms are of and nothing else, and
+The same sums as `blocks`, arranged for speed and memory. Channels lie last, and every convolution sees its states
+as the planes in which it runs fastest (`frozen_layers`). A block keeps what its two norms are of and nothing else, and
 its gradient is written out by hand, most of it in memory that was there already.
 
 Classifier-free guidance asks for one state twice, with and without its text. Then the second half of a batch is carried

@@ -39,7 +39,7 @@ __all__ = [
 
 def packaged_folder() -> Path:
     """Return where the packaged recipes lie: in the wheel, or beside the package in a source checkout."""
-    package = Path(__file__).parent
+    package = Path(__file__).parent.parent
     installed = package / "_recipes"
     return installed if installed.is_dir() else package.parent / "recipes"
 

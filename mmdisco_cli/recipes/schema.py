@@ -1,6 +1,5 @@
 """The shape of a recipe. Adding a key is adding a line here; README and `recipes cat` show the same names."""
 
-import hashlib
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, fields, is_dataclass, replace
@@ -9,6 +8,7 @@ from typing import Any
 import yaml
 
 from mmdisco_cli.hookspecs import BackboneSpec, Factory, Spec
+from mmdisco_cli.run.files import fingerprint
 from mmdisco_cli.schema import Bounds, option
 
 
@@ -192,7 +192,7 @@ class Recipe:
         """Return 16 hex digits that change with any value in the given dotted sections; without any, in all."""
         plain = self.to_dict()
         picked = {name: _lookup(plain, name) for name in sections} if sections else plain
-        return hashlib.sha256(_canonical(picked).encode()).hexdigest()[:16]
+        return fingerprint(_canonical(picked))
 
 
 def modalities_of(backbones: Mapping[str, Component]) -> tuple[str, ...]:

@@ -2,14 +2,14 @@
 
 import platform
 import subprocess
+from collections.abc import Mapping
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
 from mmdisco_cli import __version__
-from mmdisco_cli.recipes.recipe import packaged_folder
-from mmdisco_cli.registry import Registry
 
+PACKAGE = Path(__file__).parent.parent
 _DISTRIBUTIONS = (
     "torch",
     "torchvision",
@@ -33,15 +33,14 @@ def versions() -> dict[str, str]:
     }
 
 
-def environment(registry: Registry) -> dict[str, Any]:
-    """Return what a run directory keeps beside its recipe, as plain data."""
-    plugins = {f"{p.distribution} {p.version}": p.trouble() or p.status for p in registry.plugins}
-    return {"platform": platform.platform(), "versions": versions(), "plugins": plugins, "commit": commit()}
+def environment(plugins: Mapping[str, str]) -> dict[str, Any]:
+    """Return what a run directory keeps beside its recipe, as plain data; `plugins` says what became of each."""
+    return {"platform": platform.platform(), "versions": versions(), "plugins": dict(plugins), "commit": commit()}
 
 
 def commit() -> str | None:
     """Return the commit of a source checkout; None for an installed package."""
-    root = Path(__file__).parent.parent
+    root = PACKAGE.parent
     if not (root / ".git").exists():
         return None
     try:
@@ -61,13 +60,12 @@ def devices() -> list[str]:
     return [*found, f"cpu with {torch.get_num_threads()} threads"]
 
 
-def paths() -> dict[str, str]:
+def paths(recipes: Path) -> dict[str, str]:
     """Return where the package, its recipes, its weights and new runs lie."""
-    package = Path(__file__).parent
     return {
-        "package": str(package),
-        "recipes": str(packaged_folder()),
-        "weights": str(package / "weights"),
+        "package": str(PACKAGE),
+        "recipes": str(recipes),
+        "weights": str(PACKAGE / "weights"),
         "runs": str(Path("runs").absolute()),
     }
 

@@ -5,6 +5,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from mmdisco_cli.assembly import Assembly, assemble, join, outline
+from mmdisco_cli.data.manifest import Row, read_rows
 from mmdisco_cli.devices import DTYPES, choose_device
 from mmdisco_cli.diffusion.backbone import takes_prompts
 from mmdisco_cli.diffusion.guidance import Timed
@@ -15,7 +16,6 @@ from mmdisco_cli.recipes.schema import Recipe, SampleConfig
 from mmdisco_cli.run.options import SampleOptions
 from mmdisco_cli.sampling.draw import count_steps
 from mmdisco_cli.sampling.given import Source, find_sources
-from mmdisco_cli.sampling.manifest import Row, read_rows
 from mmdisco_cli.sampling.outputs import makes_film
 from mmdisco_cli.sampling.settings import Settings, settings_of
 from mmdisco_cli.sampling.shards import Shard, this_shard

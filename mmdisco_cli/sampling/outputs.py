@@ -4,13 +4,12 @@ import json
 from collections.abc import Mapping
 from pathlib import Path
 
-from safetensors.torch import save
 from torch import Tensor
 
-from mmdisco_cli.data.media import replacing, write_mp4
+from mmdisco_cli.data.media import write_mp4
 from mmdisco_cli.diffusion.backbone import ModalityPlan
 from mmdisco_cli.errors import DataError, UsageError
-from mmdisco_cli.weights_file import KEY
+from mmdisco_cli.weights_file import KEY, write_tensors
 
 FILM = ("audio", "video")
 LONGEST_GAP = 0.1
@@ -47,7 +46,7 @@ def write_sample(
         fps, rate = plans["video"].rate or 0.0, round(plans["audio"].rate or 0)
         written.append(write_mp4(folder / f"{stem}.mp4", video, audio, fps, rate, about, scale=scale))
     if rest:
-        written.append(write_tensors(folder / f"{stem}.safetensors", rest, about))
+        written.append(write_latents(folder / f"{stem}.safetensors", rest, about))
     return written
 
 
@@ -58,14 +57,8 @@ def require_finite(index: int, what: str, tensors: Mapping[str, Tensor]) -> None
             raise DataError(f"sample {index} is not written: the {modality} {what} holds values that are not finite")
 
 
-def write_tensors(path: Path, tensors: Mapping[str, Tensor], about: Mapping[str, str]) -> Path:
-    """Write tensors, one a modality in full precision, and what they are as JSON in the metadata; whole or not at all.
-
-    The same input gives the same bytes.
-    """
+def write_latents(path: Path, tensors: Mapping[str, Tensor], about: Mapping[str, str]) -> Path:
+    """Write tensors, one a modality in full precision, and what they are as JSON in the metadata."""
     # Under one key, because safetensors writes several in a random order.
-    metadata = {KEY: json.dumps({"kind": "sample", **about}, sort_keys=True)}
-    data = save({m: x.detach().cpu().contiguous() for m, x in tensors.items()}, metadata)
-    with replacing(path) as part:
-        part.write_bytes(data)
+    write_tensors(path, tensors, {KEY: json.dumps({"kind": "sample", **about}, sort_keys=True)})
     return path

@@ -8,10 +8,10 @@ from functools import partial
 from torch import Tensor
 
 from mmdisco_cli import __version__
+from mmdisco_cli.data.manifest import Row, append_row
 from mmdisco_cli.devices import keep_large_blocks
 from mmdisco_cli.diffusion.backbone import State
 from mmdisco_cli.errors import Stopped
-from mmdisco_cli.page.run_gallery import write_page
 from mmdisco_cli.recipes.schema import Recipe
 from mmdisco_cli.run import console
 from mmdisco_cli.run.options import SampleOptions
@@ -19,16 +19,15 @@ from mmdisco_cli.run.progress import Advance, progress
 from mmdisco_cli.run.signals import SignalFlag
 from mmdisco_cli.sampling.draw import Drawn, draw
 from mmdisco_cli.sampling.job import Job, plan_job
-from mmdisco_cli.sampling.manifest import Row, append_row
-from mmdisco_cli.sampling.outputs import require_finite, sample_stem, write_sample, write_tensors
+from mmdisco_cli.sampling.outputs import require_finite, sample_stem, write_latents, write_sample
 from mmdisco_cli.sampling.overview import describe, overview
 from mmdisco_cli.sampling.settings import claim, require_agreement
 
 Report = Callable[[Row], None]
 
 
-def sample(recipe: Recipe, options: SampleOptions) -> None:
-    """Make the samples that were asked for and print where each lies; the same call again makes what is missing.
+def sample(recipe: Recipe, options: SampleOptions) -> tuple[Job, int]:
+    """Make the samples that are missing, print where each lies, and return the job and how many it made.
 
     Raises:
         UsageError: options that do not fit, or a directory of samples made otherwise.
@@ -42,8 +41,8 @@ def sample(recipe: Recipe, options: SampleOptions) -> None:
         if not options.overwrite:
             require_agreement(job.directory, job.settings)
         _print_plan(job)
-        return
-    make_samples(job, lambda row: _print_row(job, row))
+        return job, 0
+    return job, make_samples(job, lambda row: _print_row(job, row))
 
 
 def _print_plan(job: Job) -> None:
@@ -64,8 +63,8 @@ def _print_row(job: Job, row: Row) -> None:
         console.result(path)
 
 
-def make_samples(job: Job, report: Report = lambda row: None, *, gallery: bool = True) -> None:
-    """Make what is missing of a job, report the line of every sample, those found first, and write the gallery.
+def make_samples(job: Job, report: Report = lambda row: None) -> int:
+    """Make what is missing of a job and return how many that were; report the line of every sample, those found first.
 
     A line is what the manifest holds, with its path relative to `job.directory`.
 
@@ -83,8 +82,7 @@ def make_samples(job: Job, report: Report = lambda row: None, *, gallery: bool =
         keep_large_blocks()
     with SignalFlag().listening() as stop:
         _make(job, pending, report, stop)
-    if gallery:
-        write_page(job, anew=bool(pending))
+    return len(pending)
 
 
 def _make(job: Job, pending: Sequence[int], report: Report, stop: SignalFlag) -> None:
@@ -183,7 +181,7 @@ def _write(job: Job, index: int, place: int, drawn: Drawn, media: State) -> Row:
         "settings": job.settings["fingerprint"],
     }
     if latents:
-        row["latents"] = write_tensors(job.directory / f"{stem}.latents.safetensors", latents, about).name
+        row["latents"] = write_latents(job.directory / f"{stem}.latents.safetensors", latents, about).name
     return row
 
 

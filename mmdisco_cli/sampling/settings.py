@@ -1,15 +1,15 @@
 """What fixes the samples of a directory, under the names that the recipe has for it; and whether two runs agree."""
 
-import hashlib
 import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from mmdisco_cli.assembly import Assembly, fingerprints
+from mmdisco_cli.data.manifest import read_rows, read_settings, write_settings
 from mmdisco_cli.errors import UsageError
 from mmdisco_cli.recipes.schema import Recipe, to_plain
-from mmdisco_cli.sampling.manifest import read_rows, read_settings, write_settings
+from mmdisco_cli.run.files import fingerprint
 
 Settings = dict[str, Any]
 
@@ -89,5 +89,4 @@ def _shown(value: Any) -> str:
 
 
 def _fingerprint(settings: Mapping[str, Any]) -> str:
-    text = json.dumps(settings, sort_keys=True, ensure_ascii=False)
-    return hashlib.sha256(text.encode()).hexdigest()[:16]
+    return fingerprint(json.dumps(settings, sort_keys=True, ensure_ascii=False))

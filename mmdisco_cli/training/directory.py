@@ -1,6 +1,5 @@
 """The directory of a training run: what it was asked for, what it used, and whether it may be resumed."""
 
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -8,11 +7,11 @@ from typing import Any
 
 import yaml
 
-from mmdisco_cli.data.media import replacing
 from mmdisco_cli.errors import DataError
 from mmdisco_cli.recipes.schema import Recipe, differences
 from mmdisco_cli.registry import load_registry
 from mmdisco_cli.run.environment import environment
+from mmdisco_cli.run.files import write_json, write_text
 from mmdisco_cli.training.identity import changes
 
 RECIPE, INPUTS, ENVIRONMENT = "recipe.yaml", "inputs.json", "environment.json"
@@ -63,9 +62,9 @@ class RunDirectory:
     def claim(self, inputs: Mapping[str, Any]) -> None:
         """Write down what this run is about to use."""
         self.path.mkdir(parents=True, exist_ok=True)
-        _write(self.path / RECIPE, self.recipe.to_yaml())
-        _write(self.path / INPUTS, _json(inputs))
-        _write(self.path / ENVIRONMENT, _json(environment(load_registry())))
+        write_text(self.path / RECIPE, self.recipe.to_yaml())
+        write_json(self.path / INPUTS, inputs)
+        write_json(self.path / ENVIRONMENT, environment(load_registry().statuses))
 
     def clear(self) -> None:
         """Delete what a run has written, and nothing else."""
@@ -75,15 +74,6 @@ class RunDirectory:
 
 def _listed(keys: list[str]) -> str:
     return f"{', '.join(keys)}: choose another --out, or begin again with --fresh"
-
-
-def _json(content: Mapping[str, Any]) -> str:
-    return json.dumps(content, indent=1, ensure_ascii=False) + "\n"
-
-
-def _write(path: Path, text: str) -> None:
-    with replacing(path) as part:
-        part.write_text(text, encoding="utf-8")
 
 
 def _read(path: Path) -> Any:

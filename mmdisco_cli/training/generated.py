@@ -1,6 +1,5 @@
 """Generated fakes: samples of the base models alone, made once, kept on disk as shards and reused."""
 
-import hashlib
 import json
 from pathlib import Path
 
@@ -10,6 +9,7 @@ from mmdisco_cli.assembly import Assembly, fingerprints
 from mmdisco_cli.data.bank import read_shard, shard_ranges, write_shard
 from mmdisco_cli.diffusion.backbone import State
 from mmdisco_cli.recipes.schema import SampleConfig, to_plain
+from mmdisco_cli.run.files import fingerprint
 from mmdisco_cli.run.ranks import Ranks
 from mmdisco_cli.sampling.draw import draw
 from mmdisco_cli.training.banks import Show, together
@@ -71,4 +71,4 @@ def _key(assembly: Assembly, config: SampleConfig, seed: int) -> str:
         "seed": seed,
         **{key: sample[key] for key in config.solver_keys},
     }
-    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:16]
+    return fingerprint(json.dumps(content, sort_keys=True))

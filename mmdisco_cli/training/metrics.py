@@ -2,12 +2,11 @@
 
 import json
 import math
-import os
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-from mmdisco_cli.sampling.manifest import parse_line
+from mmdisco_cli.run.files import read_lines, write_text
 
 Show = Callable[[int, int, Mapping[str, float]], None]
 """Called with (step, steps, figures) at every step; decides for itself what to show."""
@@ -15,8 +14,7 @@ Show = Callable[[int, int, Mapping[str, float]], None]
 
 def read_rows(path: Path) -> list[dict[str, Any]]:
     """Return the lines of metrics.jsonl; torn or foreign ones are left out, and a missing file is empty."""
-    lines = path.read_text(encoding="utf-8", errors="replace").splitlines() if path.exists() else ()
-    return [row for row in map(parse_line, lines) if _is_row(row)]
+    return [row for row in read_lines(path) if _is_row(row)]
 
 
 def not_finite(figures: Mapping[str, Any]) -> str:
@@ -53,9 +51,7 @@ class MetricsLog:
         if not self._enabled or not self._path.exists():
             return
         kept = [row for row in read_rows(self._path) if row["stage"] != self._stage or row["step"] <= step]
-        partial = self._path.with_name(f".{self._path.name}.partial")
-        partial.write_text("".join(json.dumps(row) + "\n" for row in kept), encoding="utf-8")
-        os.replace(partial, self._path)
+        write_text(self._path, "".join(json.dumps(row) + "\n" for row in kept))
 
     def write(self, step: int, steps: int, figures: Mapping[str, float]) -> None:
         """Take the figures of one step."""

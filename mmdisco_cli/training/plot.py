@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from mmdisco_cli.data.media import replacing
+from mmdisco_cli.run.files import replacing
 from mmdisco_cli.training.metrics import read_rows
 
 SHARES = ("accuracy", "gain")

@@ -6,9 +6,10 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from mmdisco_cli.data import bank, partial
+from mmdisco_cli.data import bank
 from mmdisco_cli.data.bank import latent_bank
 from mmdisco_cli.errors import DataError
+from mmdisco_cli.run import partial
 
 
 class Counted:

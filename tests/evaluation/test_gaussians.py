@@ -11,11 +11,12 @@ from torch import nn
 from mmdisco_cli.assembly import LoadedDiscriminator, assemble, fingerprints
 from mmdisco_cli.discriminators.mlp import build
 from mmdisco_cli.errors import DataError, UsageError
-from mmdisco_cli.evaluation import gaussians, gaussians_ablation
 from mmdisco_cli.evaluation.run import evaluate
 from mmdisco_cli.recipes.recipe import load
 from mmdisco_cli.run.options import EvalOptions, SampleOptions
 from mmdisco_cli.sampling.run import sample
+from mmdisco_cli.toys.gaussians import ablation as gaussians_ablation
+from mmdisco_cli.toys.gaussians import protocol as gaussians
 from mmdisco_cli.toys.gaussians.score import score_errors
 from mmdisco_cli.weights_file import save_weights
 

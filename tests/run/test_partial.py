@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from mmdisco_cli.data import partial
-from mmdisco_cli.data.media import replacing
+from mmdisco_cli.run import partial
+from mmdisco_cli.run.files import replacing
 
 WRITER = """
 import sys, time

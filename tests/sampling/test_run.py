@@ -20,13 +20,13 @@ from safetensors.torch import load_file
 from tiny_models import REQUEST, SOUND, save_base
 
 from mmdisco_cli.app import run as mmdisco
+from mmdisco_cli.data.manifest import complete_rows, read_rows
 from mmdisco_cli.data.media import probe, read_video
 from mmdisco_cli.errors import DataError, ExitCode, Stopped, UsageError
 from mmdisco_cli.recipes import recipe as recipes
 from mmdisco_cli.run.options import SampleOptions
 from mmdisco_cli.sampling import run
 from mmdisco_cli.sampling.job import plan_job
-from mmdisco_cli.sampling.manifest import complete_rows, read_rows
 from mmdisco_cli.weights_file import any_about, save_weights
 
 pytestmark = pytest.mark.usefixtures("in_empty_folder")

@@ -19,7 +19,6 @@ from mmdisco_cli.errors import UsageError
 from mmdisco_cli.evaluation.discriminator import METRICS as JUDGING
 from mmdisco_cli.evaluation.discriminator import judge_discriminator
 from mmdisco_cli.evaluation.films import MAY_FAIL, Film, Frame, measure_films, require_film
-from mmdisco_cli.evaluation.films_plot import plot_bounce
 from mmdisco_cli.evaluation.real import RealSet, halves, open_reference, write_real
 from mmdisco_cli.evaluation.report import Report
 from mmdisco_cli.evaluation.sampled import draw_given, found_films, how_sampled, sampled_rows
@@ -41,6 +40,7 @@ from mmdisco_cli.toys.bounce.dataset import build
 from mmdisco_cli.toys.bounce.events import TOLERANCE, Match, match_events
 from mmdisco_cli.toys.bounce.heard import heard_strikes
 from mmdisco_cli.toys.bounce.options import BounceOptions
+from mmdisco_cli.toys.bounce.plot import plot_bounce
 from mmdisco_cli.toys.bounce.render import FPS, FRAMES
 from mmdisco_cli.toys.bounce.scene import SIZE
 from mmdisco_cli.toys.bounce.seen import seen_impacts

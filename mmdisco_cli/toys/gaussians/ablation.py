@@ -11,8 +11,9 @@ from torch import nn
 from mmdisco_cli.assembly import Assembly, LoadedDiscriminator, assemble, build_discriminator
 from mmdisco_cli.devices import choose_device
 from mmdisco_cli.errors import UsageError
-from mmdisco_cli.evaluation.report import Report, align, number, write_json
+from mmdisco_cli.evaluation.report import Report, align, number
 from mmdisco_cli.recipes.schema import Recipe
+from mmdisco_cli.run.files import write_json
 from mmdisco_cli.run.options import EvalOptions
 from mmdisco_cli.run.progress import progress
 from mmdisco_cli.run.ranks import Ranks

@@ -1,6 +1,5 @@
 """The exact denoiser of one modality of the gaussians data: a base model without any error of its own."""
 
-import hashlib
 from collections.abc import Sequence
 from typing import cast
 
@@ -10,6 +9,7 @@ from torch import Tensor
 from mmdisco_cli.diffusion.backbone import Condition, ModalityInfo, ModalityPlan, Payload, Request
 from mmdisco_cli.diffusion.prediction import PredictionType, from_x0_eps, per_sample
 from mmdisco_cli.diffusion.schedules import Levels, make_schedule
+from mmdisco_cli.run.files import fingerprint
 from mmdisco_cli.toys.gaussians.mixture import Mixture, grid_levels
 from mmdisco_cli.toys.gaussians.options import GaussianMixtureOptions
 
@@ -33,7 +33,7 @@ class GaussianMixtureBackbone:
     @property
     def fingerprint(self) -> str:
         """Name the exact law and schedule."""
-        return hashlib.sha256(f"gaussian-mixture-1:{self.options}".encode()).hexdigest()[:16]
+        return fingerprint(f"gaussian-mixture-1:{self.options}")
 
     def to(self, device: torch.device) -> None:
         """Do nothing: the modes follow the states."""

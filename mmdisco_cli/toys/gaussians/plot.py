@@ -9,7 +9,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from torch import Tensor
 
-from mmdisco_cli.data.media import replacing
+from mmdisco_cli.run.files import replacing
 
 SHOWN = 2000
 """Points of each kind."""

@@ -10,6 +10,7 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 from mmdisco_cli.assembly import Assembly, assemble
+from mmdisco_cli.data.manifest import complete_rows
 from mmdisco_cli.devices import choose_device
 from mmdisco_cli.diffusion.coupling import coupled_grid
 from mmdisco_cli.diffusion.denoise import Prediction
@@ -25,7 +26,6 @@ from mmdisco_cli.run import console
 from mmdisco_cli.run.options import EvalOptions
 from mmdisco_cli.run.progress import progress
 from mmdisco_cli.sampling.draw import draw
-from mmdisco_cli.sampling.manifest import complete_rows
 from mmdisco_cli.toys.gaussians.data import Gaussians
 from mmdisco_cli.toys.gaussians.mixture import Mixture
 from mmdisco_cli.toys.gaussians.plot import plot

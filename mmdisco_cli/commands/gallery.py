@@ -4,9 +4,9 @@ import os
 from collections.abc import Sequence
 from pathlib import Path
 
+from mmdisco_cli.data.manifest import MANIFEST, complete_rows, read_settings
 from mmdisco_cli.page.gallery import write_gallery
 from mmdisco_cli.sampling.job import Job
-from mmdisco_cli.sampling.manifest import MANIFEST, complete_rows, read_settings
 from mmdisco_cli.sampling.settings import is_control
 
 

@@ -6,14 +6,14 @@ from pathlib import Path
 
 import pytest
 
-from mmdisco_cli.errors import DataError
-from mmdisco_cli.sampling.manifest import (
+from mmdisco_cli.data.manifest import (
     append_row,
     complete_rows,
     read_rows,
     read_settings,
     write_settings,
 )
+from mmdisco_cli.errors import DataError
 
 
 def row(folder: Path, index: int, **more: object) -> dict[str, object]:
