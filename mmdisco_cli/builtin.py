@@ -43,14 +43,14 @@ def mmdisco_discriminators() -> Iterable[DiscriminatorSpec]:
             "paper-waveform",
             "the paper's, pixels and waveform",
             PaperWaveformOptions,
-            lazy("mmdisco_cli.paper.discriminator:build"),
+            paper,
             1,
         ),
         DiscriminatorSpec(
             "paper-mel",
             "the paper's, video and mel latents",
             PaperMelOptions,
-            lazy("mmdisco_cli.paper.discriminator:build"),
+            paper,
             1,
         ),
     )

@@ -41,7 +41,8 @@ def test_a_clip_is_the_same_in_another_process_and_needs_none_before_it():
     here = clips(seed=3)
     later_first = {i: here.scene(i) for i in (5, 0, 17)}
     code = (
-        "from mmdisco_cli.toys.bounce.dataset import Bounce; from mmdisco_cli.data.options import BounceOptions\n"
+        "from mmdisco_cli.toys.bounce.dataset import Bounce\n"
+        "from mmdisco_cli.toys.bounce.options import BounceOptions\n"
         "b = Bounce(BounceOptions(seed=3), size=32)\n"
         "m = b.media([0, 5, 17], ('audio', 'video'))\n"
         "print([b.scene(i) for i in (0, 5, 17)], [float(m[k].double().sum()) for k in ('audio', 'video')])"
