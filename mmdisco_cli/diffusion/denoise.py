@@ -4,7 +4,9 @@ A denoiser is any function of the states and their levels; what changes one wrap
 """
 
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field, replace
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -17,7 +19,7 @@ from mmdisco_cli.diffusion.schedules import Levels
 
 @dataclass(frozen=True)
 class Prediction:
-    """Hold what is thought of the states: x_0 and epsilon of each, and the logit (B,) where it was asked for."""
+    """Hold what is predicted of the states: x_0 and epsilon (B, ...) of each, and the logit (B,) where it is known."""
 
     x0: State
     epsilon: State
@@ -33,43 +35,76 @@ class Given:
     """Hold what some modalities are known to be: clean states (B, ...) and the noise they are seen under.
 
     `levels` fixes the level at which a modality is seen; without one it follows the sampler's. Only a fixed clean level
-    samples the conditional law: under the sampler's own, two unit Gaussians of correlation 0.8 come out with 0.35. But
-    the discriminator must know that pair of levels from its training.
+    samples the conditional distribution: under the sampler's own, two unit Gaussians of correlation 0.8 come out with
+    0.35. But the discriminator must know that pair of levels from its training.
     """
 
     clean: State
     noise: State
     levels: Mapping[str, Levels] = field(default_factory=dict)
 
+    def beside(self, state: State, levels: Mapping[str, Levels]) -> tuple[State, dict[str, Levels]]:
+        """Return the states with the given ones among them, each as it is seen at its level, and all levels."""
+        seen = {**levels, **self.levels}
+        noisy = {m: add_noise(x, self.noise[m], seen[m].alpha, seen[m].sigma) for m, x in self.clean.items()}
+        return state | noisy, seen
+
+
+@dataclass(frozen=True)
+class JointDenoiser:
+    """The denoiser of several models together, guided or not, which also gives the discriminator's logit on request.
+
+    `cfg` overrides the models' own scales by modality. Models and discriminator run under autocast to `dtype`, or
+    under the caller's own autocast where that is None; all the rest runs in float32. Models all of whose modalities are
+    given are not evaluated. A `quantile` above 0 is that of `threshold`. The `discriminator` may guide, through
+    `guidance`, or be there for its logit alone.
+    """
+
+    bases: Sequence[Base]
+    guidance: Guidance | None = None
+    cfg: Mapping[str, float] = field(default_factory=dict)
+    dtype: torch.dtype | None = torch.float32
+    given: Given | None = None
+    quantile: float = 0.0
+    discriminator: Discriminator | None = None
+
+    def __call__(self, state: State, levels: Mapping[str, Levels]) -> Prediction:
+        """Return x_0 and epsilon of the states (B, ...) at levels () or (B,), and the logit (B,) where it guides."""
+        denoise = threshold(self._guided, self.quantile) if self.quantile else self._guided
+        return (denoise if self.given is None else hold(denoise, self.given))(state, levels)
+
+    def logit(self, state: State, levels: Mapping[str, Levels]) -> Tensor | None:
+        """Return the logit (B,) of the states, given modalities as they are held; None without a discriminator."""
+        discriminator = self.guidance.discriminator if self.guidance is not None else self.discriminator
+        if discriminator is None:
+            return None
+        if self.given is not None:
+            state, levels = self.given.beside(state, levels)
+        with _autocast(state, self.dtype):
+            return logit_of(discriminator, self.bases, state, levels, _pooled(self.bases)[0])
+
+    def _guided(self, state: State, levels: Mapping[str, Levels]) -> Prediction:
+        known = self.given.clean if self.given is not None else {}
+        free = [base for base in self.bases if not base.modalities.keys() <= known.keys()]
+        alone = without(predict_bases(free, state, levels, self.cfg, self.dtype), known)
+        if self.guidance is None:
+            return alone
+        pooled, negative = _pooled(self.bases)
+        guidance = replace(self.guidance, cfg={m: s for base in self.bases for m, s in _scales(base, self.cfg).items()})
+        with _autocast(state, self.dtype):
+            return Prediction(*guide(guidance, state, alone.x0, alone.epsilon, levels, pooled, known, negative))
+
 
 def make_denoiser(
     bases: Sequence[Base],
     guidance: Guidance | None = None,
     cfg: Mapping[str, float] | None = None,
-    dtype: torch.dtype = torch.float32,
+    dtype: torch.dtype | None = torch.float32,
     given: Given | None = None,
     quantile: float = 0.0,
-) -> Denoiser:
-    """Return the denoiser of these models together.
-
-    `cfg` overrides the models' own scales by modality. Models and discriminator run under autocast to `dtype`, all the
-    rest in float32. The models of given modalities are not asked. A `quantile` above 0 is that of `threshold`.
-    """
-    known = given.clean if given is not None else {}
-    asked = [base for base in bases if not base.modalities.keys() <= known.keys()]
-    pooled, negative = _pooled(bases)
-    if guidance is not None:
-        guidance = replace(guidance, cfg={m: s for base in bases for m, s in _scales(base, cfg or {}).items()})
-
-    def denoise(state: State, levels: Mapping[str, Levels]) -> Prediction:
-        base = without(predict_bases(asked, state, levels, cfg, dtype), known)
-        if guidance is None:
-            return base
-        with _autocast(state, dtype):
-            return Prediction(*guide(guidance, state, base.x0, base.epsilon, levels, pooled, known, negative))
-
-    bounded = threshold(denoise, quantile) if quantile else denoise
-    return bounded if given is None else hold(bounded, given)
+) -> JointDenoiser:
+    """Return the denoiser of these models together; see `JointDenoiser`."""
+    return JointDenoiser(bases, guidance, cfg or {}, dtype, given, quantile)
 
 
 @torch.no_grad()
@@ -78,9 +113,9 @@ def predict_bases(
     state: Mapping[str, Tensor],
     levels: Mapping[str, Levels],
     cfg: Mapping[str, float] | None = None,
-    dtype: torch.dtype = torch.float32,
+    dtype: torch.dtype | None = torch.float32,
 ) -> Prediction:
-    """Return what the models think of their own states, each alone: the independent prediction."""
+    """Return the prediction of every model for its own states, each alone: the independent prediction."""
     x0: State = {}
     epsilon: State = {}
     for base in bases:
@@ -93,20 +128,20 @@ def predict_bases(
 
 
 @torch.no_grad()
-def verdict(
+def logit_of(
     discriminator: Discriminator,
     bases: Sequence[Base],
     state: Mapping[str, Tensor],
     levels: Mapping[str, Levels],
     pooled: Mapping[str, Tensor] | None = None,
 ) -> Tensor:
-    """Return the logit (B,) of noisy states, asking the models first where the discriminator reads their x_0."""
+    """Return the logit (B,) of noisy states, evaluating the models first where the discriminator reads their x_0."""
     x0 = predict_bases(bases, state, levels, unguided(state)).x0 if reads_x0(discriminator) else None
     return logit(discriminator, state, levels, pooled, x0)
 
 
 def unguided(modalities: Iterable[str]) -> dict[str, float]:
-    """Return the CFG scales that leave every model as it is: the law that a discriminator corrects."""
+    """Return the CFG scales that leave every model as it is: the distribution that a discriminator corrects."""
     return dict.fromkeys(modalities, 1.0)
 
 
@@ -117,9 +152,7 @@ def hold(denoise: Denoiser, given: Given) -> Denoiser:
     """
 
     def held(state: State, levels: Mapping[str, Levels]) -> Prediction:
-        seen = {**levels, **given.levels}
-        noisy = {m: add_noise(x, given.noise[m], seen[m].alpha, seen[m].sigma) for m, x in given.clean.items()}
-        rest = denoise(state | noisy, seen)
+        rest = denoise(*given.beside(state, levels))
         return replace(rest, x0=rest.x0 | given.clean, epsilon=rest.epsilon | given.noise)
 
     return held
@@ -211,6 +244,8 @@ def _pooled(bases: Sequence[Base]) -> tuple[dict[str, Tensor] | None, dict[str, 
     return positive or None, negative or None
 
 
-def _autocast(state: Mapping[str, Tensor], dtype: torch.dtype) -> torch.autocast:
+def _autocast(state: Mapping[str, Tensor], dtype: torch.dtype | None) -> AbstractContextManager[Any]:
+    if dtype is None:
+        return nullcontext()
     device = next(iter(state.values())).device.type
     return torch.autocast(device, dtype, enabled=dtype != torch.float32)

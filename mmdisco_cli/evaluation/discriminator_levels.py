@@ -10,7 +10,7 @@ from torch import Tensor
 from mmdisco_cli.assembly import Assembly
 from mmdisco_cli.diffusion.backbone import Base, State
 from mmdisco_cli.diffusion.coupling import coupled_levels
-from mmdisco_cli.diffusion.denoise import verdict
+from mmdisco_cli.diffusion.denoise import logit_of
 from mmdisco_cli.diffusion.guidance import Discriminator, Window
 from mmdisco_cli.diffusion.noise import sample_noise
 from mmdisco_cli.diffusion.prediction import add_noise
@@ -82,7 +82,7 @@ def in_chunks(
     def ask(x: Mapping[str, Tensor]) -> Tensor:
         count = len(next(iter(x.values())))
         pieces = [{m: s[i : i + CHUNK] for m, s in x.items()} for i in range(0, count, CHUNK)]
-        return torch.cat([verdict(discriminator, bases, piece, levels) for piece in pieces]).cpu()
+        return torch.cat([logit_of(discriminator, bases, piece, levels) for piece in pieces]).cpu()
 
     return ask
 

@@ -17,23 +17,19 @@ import torch
 from safetensors import safe_open
 from torch import Tensor
 
-from mmdisco_cli.diffusion.backbone import State
-from mmdisco_cli.diffusion.denoise import Prediction
-from mmdisco_cli.diffusion.denoise import threshold as bounded
-from mmdisco_cli.diffusion.guidance import EVERYWHERE, Form, Guidance, Window, guide
+from mmdisco_cli.diffusion.backbone import Base, Condition, State
+from mmdisco_cli.diffusion.denoise import JointDenoiser
+from mmdisco_cli.diffusion.guidance import EVERYWHERE, Form, Guidance, Window
 from mmdisco_cli.diffusion.noise import GeneratorNoise
-from mmdisco_cli.diffusion.prediction import to_x0_eps
 from mmdisco_cli.diffusion.samplers import SAMPLERS, Noise, StepCallback, sampler_of
-from mmdisco_cli.diffusion.schedules import Levels, Schedule, Spacing, trained_schedule
+from mmdisco_cli.diffusion.schedules import Schedule, Spacing, trained_schedule
 from mmdisco_cli.errors import DataError, UsageError, did_you_mean
 from mmdisco_cli.paper.configs import RELEASED, Released
 from mmdisco_cli.paper.discriminator import PaperDiscriminator, PaperOptions
+from mmdisco_cli.paper.epsilon import ORDER, Epsilon, EpsilonBackbone, to_ours, to_theirs
 from mmdisco_cli.paper.options import PaperMelOptions, PaperWaveformOptions
 from mmdisco_cli.weights_file import load_weights, read_about
 
-Epsilon = Callable[[State, Mapping[str, Tensor]], Mapping[str, Tensor]]
-ORDER = ("audio", "video")
-"""In which the authors' code draws noise."""
 _OPTIONS: dict[str, Callable[[Mapping[str, Any]], PaperOptions]] = {
     "paper-waveform": lambda options: PaperWaveformOptions(**options),
     "paper-mel": lambda options: PaperMelOptions(**options),
@@ -123,25 +119,19 @@ def guided_sample(
     _require_known({name: value or () for name, value in {**named, "schedules": schedules}.items()}, ORDER)
     if texts and not negative_texts and any(scale != 1 for scale in (cfg or {}).values()):
         raise ValueError("cfg beside texts takes negative_texts: there is nothing to guide away from")
-    guidance = Guidance(discriminator, dict(weights or {}), dict.fromkeys(ORDER, window), form, dict(cfg or {}))
+    guidance = Guidance(discriminator, dict(weights or {}), dict.fromkeys(ORDER, window), form)
     grid = {m: (schedules or {}).get(m, _schedule(discriminator, m, sampler)).grid(steps) for m in ORDER}
 
-    def denoise(state: State, levels: Mapping[str, Levels]) -> Prediction:
-        times = {m: levels[m].t.long().to(x.device).expand(len(x)) for m, x in state.items()}
-        with torch.no_grad():
-            base = epsilon({m: _theirs(x, orders.get(m)) for m, x in state.items()}, times)
-        pairs = {
-            m: to_x0_eps(_ours(base[m], orders.get(m)), x, levels[m].alpha, levels[m].sigma, "epsilon")
-            for m, x in state.items()
-        }
-        x0, eps = ({m: pair[k] for m, pair in pairs.items()} for k in (0, 1))
-        return Prediction(*guide(guidance, state, x0, eps, levels, texts, negative=negative_texts))
-
+    conditions = {
+        m: Condition(None, (negative_texts or {}).get(m), (texts or {}).get(m), (negative_texts or {}).get(m))
+        for m in ORDER
+    }
+    base = Base(EpsilonBackbone(epsilon, orders), EpsilonBackbone.unplanned, conditions)
+    denoise = JointDenoiser([base], guidance, dict(cfg or {}), dtype=None, quantile=threshold)
     fresh: Noise | None = GeneratorNoise(generator, ORDER, orders) if generator is not None else None
-    state = {m: _ours(noise[m], orders.get(m)) for m in ORDER}
-    walk = sampler_of(sampler, joint_steps)
-    end = walk(bounded(denoise, threshold) if threshold else denoise, state, grid, fresh, callback)
-    return {m: _theirs(x, orders.get(m)) for m, x in end.items()}
+    state = {m: to_ours(noise[m], orders.get(m)) for m in ORDER}
+    end = sampler_of(sampler, joint_steps)(denoise, state, grid, fresh, callback)
+    return {m: to_theirs(x, orders.get(m)) for m, x in end.items()}
 
 
 def _require_known(asked: Mapping[str, Iterable[str]], known: Collection[str]) -> None:
@@ -158,11 +148,3 @@ def _schedule(discriminator: PaperDiscriminator, modality: str, sampler: str) ->
     name = options.audio_schedule if modality == "audio" else options.video_schedule
     spacing: Spacing = "logsnr" if sampler in ("dpmpp_3s", "dpm_3s") else "leading"
     return trained_schedule(name, spacing)
-
-
-def _ours(x: Tensor, order: Sequence[int] | None) -> Tensor:
-    return x if order is None else x.permute([list(order).index(axis) for axis in range(x.ndim)]).contiguous()
-
-
-def _theirs(x: Tensor, order: Sequence[int] | None) -> Tensor:
-    return x if order is None else x.permute(*order).contiguous()

@@ -8,12 +8,11 @@ import torch
 from torch import Tensor
 
 from mmdisco_cli.assembly import Assembly
-from mmdisco_cli.diffusion.backbone import Base, Condition, State
+from mmdisco_cli.diffusion.backbone import Base, State
 from mmdisco_cli.diffusion.coupling import coupled_grid, given_levels
-from mmdisco_cli.diffusion.denoise import Given, Prediction, make_denoiser, verdict
+from mmdisco_cli.diffusion.denoise import Given, JointDenoiser, Prediction
 from mmdisco_cli.diffusion.guidance import Form, Guidance, Window
 from mmdisco_cli.diffusion.noise import StepNoise, initial_noise, initial_state
-from mmdisco_cli.diffusion.prediction import add_noise
 from mmdisco_cli.diffusion.samplers import Grid, StepCallback, sampler_of
 from mmdisco_cli.diffusion.schedules import log_snr
 from mmdisco_cli.diffusion.whole import Run, run_whole, runs_whole
@@ -85,38 +84,6 @@ def last_inside(grid: Grid, window: Window) -> int | None:
     return int(steps[-1]) if len(steps) else None
 
 
-@dataclass
-class _Judge:
-    """Hear the logit at one step: what guidance has computed there anyway, or asked for once where nothing guides."""
-
-    assembly: Assembly
-    bases: Sequence[Base]
-    held: Given | None
-    step: int | None
-    grid: Grid
-    logit: Tensor | None = None
-
-    def __call__(self, step: int, state: State, prediction: Prediction) -> None:
-        if step == self.step:
-            self.logit = prediction.logit if prediction.logit is not None else self._ask(step, state)
-
-    def _ask(self, step: int, state: State) -> Tensor | None:
-        if self.assembly.discriminator is None:
-            return None
-        levels = {m: whole.at(step) for m, whole in self.grid.items()}
-        if self.held is not None:
-            levels |= self.held.levels
-            noise = self.held.noise
-            state = state | {
-                m: add_noise(x, noise[m], levels[m].alpha, levels[m].sigma) for m, x in self.held.clean.items()
-            }
-        conditions: dict[str, Condition] = {m: c for base in self.bases for m, c in base.conditions.items()}
-        pooled = {m: c.pooled for m, c in conditions.items() if c.pooled is not None}
-        dtype = self.assembly.dtype
-        with torch.no_grad(), torch.autocast(self.assembly.device.type, dtype, enabled=dtype != torch.float32):
-            return verdict(self.assembly.discriminator.module, self.bases, state, levels, pooled or None)
-
-
 @dataclass(frozen=True)
 class _Solver:
     """What every run of a batch shares."""
@@ -140,14 +107,23 @@ class _Solver:
         assembly, config = self.assembly, self.config
         grid = coupled_grid(self.bases, steps, assembly.coupling)
         held = self._held(given, run) if given else None
-        denoise = make_denoiser(self.bases, self.guidance, config.cfg, assembly.dtype, held, config.threshold)
-        judge = _Judge(assembly, self.bases, held, last_inside(grid, config.window), grid)
+        loaded = assembly.discriminator
+        denoise = JointDenoiser(
+            self.bases,
+            self.guidance,
+            config.cfg,
+            assembly.dtype,
+            held,
+            config.threshold,
+            loaded.module if loaded else None,
+        )
+        last = LastLogit(denoise, grid, last_inside(grid, config.window))
         first = {m: levels.at(0) for m, levels in grid.items()}
         state = initial_state(self.seed, self.indices, assembly.shapes, first, assembly.device, run)
         sampler = sampler_of(config.sampler, config.joint_steps, config.joint_window)
         noise = StepNoise(self.seed, self.indices, run)
-        latents = sampler(denoise, state, grid, noise, _callbacks(judge, on_step, done))
-        return Drawn(latents | dict(held.clean if held else {}), judge.logit)
+        latents = sampler(denoise, state, grid, noise, _callbacks(last, on_step, done))
+        return Drawn(latents | dict(held.clean if held else {}), last.logit)
 
     def _held(self, given: Mapping[str, Tensor], run: str) -> Given:
         """Hold latents under the very noise that their samples would have begun with.
@@ -174,9 +150,25 @@ def _guidance(assembly: Assembly, config: SampleConfig, independent: bool) -> Gu
     return Guidance(assembly.discriminator.module, config.guidance, windows, cast(Form, config.guidance_form))
 
 
-def _callbacks(judge: StepCallback, on_step: Callable[[int], None] | None, done: int) -> StepCallback:
+@dataclass
+class LastLogit:
+    """A sampler's callback that keeps the logit (B,) of one step, computing it there where nothing guides."""
+
+    denoise: JointDenoiser
+    grid: Grid
+    step: int | None
+    logit: Tensor | None = None
+
+    def __call__(self, step: int, state: State, prediction: Prediction) -> None:
+        """Keep the logit of this step if it is the one."""
+        if step == self.step:
+            levels = {m: whole.at(step) for m, whole in self.grid.items()}
+            self.logit = prediction.logit if prediction.logit is not None else self.denoise.logit(state, levels)
+
+
+def _callbacks(last: StepCallback, on_step: Callable[[int], None] | None, done: int) -> StepCallback:
     def callback(step: int, state: State, prediction: Prediction) -> None:
-        judge(step, state, prediction)
+        last(step, state, prediction)
         if on_step is not None:
             on_step(done + step + 1)
 

@@ -10,7 +10,7 @@ from mmdisco_cli.backbones.logmel import SCALE, encode_logmel
 from mmdisco_cli.backbones.sound import SAMPLE_RATE
 from mmdisco_cli.backbones.token import TokenBackbone
 from mmdisco_cli.data.bank import Dataset
-from mmdisco_cli.diffusion.denoise import verdict
+from mmdisco_cli.diffusion.denoise import logit_of
 from mmdisco_cli.discriminators.interaction import interaction, strangers
 from mmdisco_cli.recipes.schema import TrainConfig
 from mmdisco_cli.training.discriminator_run import Draw, Pairing
@@ -91,6 +91,6 @@ def measured_interaction(discriminator: nn.Module, real: Draw, assembly: Assembl
         clean = {m: x.to(assembly.device) for m, x in real(config.batch_size, generator).items()}
         levels = walked.draw(config, config.batch_size, generator)
         states = (noised(x, levels, generator)[0] for x in strangers(clean))
-        return interaction(lambda x: verdict(discriminator, assembly.bases(), x, levels), *states)
+        return interaction(lambda x: logit_of(discriminator, assembly.bases(), x, levels), *states)
 
     return sum(once(k) for k in range(BATCHES)) / BATCHES
