@@ -88,9 +88,8 @@ def main() -> None:
     files = list(PACKAGE.rglob("*.py"))
     print(f"{len(files)} files, {sum(len(p.read_text().splitlines()) for p in files)} lines")
     print(f"files a folder, the most first: {sorted(folders.items(), key=lambda item: -item[1])[:6]}")
-    print(
-        f"functions: {len(found)}, median {statistics.median(lengths):g} lines, 90 % within {lengths[len(lengths) * 9 // 10]}"
-    )
+    most = lengths[len(lengths) * 9 // 10]
+    print(f"functions: {len(found)}, median {statistics.median(lengths):g} lines, 90 % within {most}")
     print(f"most parameters in training: {widest[0]} ({widest[1]})")
     visited = way_of_a_sample()
     print(f"one sample, command to .mp4: {len(visited.files)} files, of which from the batch on {len(visited.batch)}")
