@@ -18,7 +18,7 @@ from mmdisco_cli.sampling.given import Source, find_sources
 from mmdisco_cli.sampling.manifest import Row, read_rows
 from mmdisco_cli.sampling.outputs import makes_film
 from mmdisco_cli.sampling.settings import Settings, settings_of
-from mmdisco_cli.sampling.shards import Shard, this_shard
+from mmdisco_cli.sampling.shards import Shard, share_note, this_shard
 from mmdisco_cli.weights_file import find_weights
 
 
@@ -74,6 +74,7 @@ def plan_job(recipe: Recipe, options: SampleOptions) -> Job:
     """
     if options.n <= 0:
         raise UsageError(f"--n {options.n}: must be at least 1")
+    shard = this_shard(options.shard)
     config = _config(recipe, options)
     assembly, notes = _assembly(recipe, options, config)
     notes += _unread_prompts(assembly, options.prompts or ((config.negative_prompt,) if config.negative_prompt else ()))
@@ -94,8 +95,8 @@ def plan_job(recipe: Recipe, options: SampleOptions) -> Job:
         given={m: source.digest() for m, source in sources.items()},
         prompts=options.prompts,
     )
+    notes += share_note(shard, options.n)
     directory = options.out or Path("runs") / recipe.name / default_folder(options)
-    shard = this_shard(options.shard)
     return Job(recipe, options, config, assembly, sources, shard, directory, settings, (*assembly.notes, *notes))
 
 

@@ -5,6 +5,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from mmdisco_cli.errors import UsageError
+from mmdisco_cli.ranks import ranks_of
 
 
 @dataclass(frozen=True)
@@ -23,10 +24,18 @@ def this_shard(asked: tuple[int, int] | None, environment: Mapping[str, str] = o
     """Return what this process has to do: the share that was asked for, shared out again among torchrun's ranks.
 
     Raises:
-        UsageError: the index does not lie below the count.
+        UsageError: the index does not lie below the count, or the environment describes no rank.
     """
     index, count = asked or (0, 1)
     if not 0 <= index < count:
         raise UsageError(f"shard {index}/{count}: the index must lie between 0 and {count - 1}")
-    rank, world = int(environment.get("RANK", 0)), int(environment.get("WORLD_SIZE", 1))
-    return Shard(index + count * rank, count * world)
+    ranks = ranks_of(environment)
+    return Shard(index + count * ranks.rank, count * ranks.world)
+
+
+def share_note(shard: Shard, n: int, environment: Mapping[str, str] = os.environ) -> list[str]:
+    """Return what to say where variables of the environment, and no option, leave this process a part of n samples."""
+    ranks = ranks_of(environment)
+    if ranks.world == 1:
+        return []
+    return [f"rank {ranks.rank} of {ranks.world}, by RANK and WORLD_SIZE: makes {len(shard.of(n))} of {n} samples"]

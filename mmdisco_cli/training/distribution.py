@@ -4,31 +4,20 @@ Gradients are averaged by hand after `backward` because DistributedDataParallel 
 that the denoising loss takes.
 """
 
-import os
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
 from datetime import timedelta
 
 import torch
 import torch.distributed as dist
 from torch import Tensor, nn
 
+from mmdisco_cli.ranks import Ranks, ranks_of, require_meeting_place
+
+__all__ = ["Ranks", "any_rank", "average_gradients", "joined_ranks", "same_weights", "wait_for_all"]
+
 PATIENCE = timedelta(hours=6)
 """How long ranks wait for one another: one may still be encoding clips when the others are done."""
-
-
-@dataclass(frozen=True)
-class Ranks:
-    """Place of this process among the others."""
-
-    rank: int = 0
-    world: int = 1
-
-    @property
-    def first(self) -> bool:
-        """Whether this process writes the files."""
-        return self.rank == 0
 
 
 @contextmanager
@@ -37,11 +26,15 @@ def joined_ranks(device: torch.device) -> Iterator[Ranks]:
 
     Ranks wait for one another at the end of a block that raised nothing. A lone process, or one whose caller has
     joined a group already, joins none.
+
+    Raises:
+        UsageError: the environment describes no such process.
     """
-    ranks = Ranks(int(os.environ.get("RANK", 0)), int(os.environ.get("WORLD_SIZE", 1)))
+    ranks = ranks_of()
     if ranks.world == 1 or dist.is_initialized():
         yield ranks
         return
+    require_meeting_place(ranks)
     # Optimizers import this module, whose functions take the group of that moment as their default and so keep it
     # alive after its end: import it while there is none.
     import torch.distributed.nn  # noqa: F401

@@ -1,0 +1,71 @@
+"""What torchrun's environment says of this process, read in one place: left-over variables must not lose samples."""
+
+import os
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from mmdisco_cli.errors import UsageError
+
+LEFT_OVER = "unset what another launch has left over"
+
+
+@dataclass(frozen=True)
+class Ranks:
+    """Place of this process among the others."""
+
+    rank: int = 0
+    world: int = 1
+
+    @property
+    def first(self) -> bool:
+        """Whether this process writes the files."""
+        return self.rank == 0
+
+
+def ranks_of(environment: Mapping[str, str] = os.environ) -> Ranks:
+    """Return this process's place by RANK and WORLD_SIZE, alone where neither is set.
+
+    Raises:
+        UsageError: one of them is missing or no whole number, or the rank is not below the number of processes.
+    """
+    rank, world = (_whole(name, environment) for name in ("RANK", "WORLD_SIZE"))
+    if rank is None and world is None:
+        return Ranks()
+    if rank is None or world is None:
+        there, absent = ("RANK", "WORLD_SIZE") if world is None else ("WORLD_SIZE", "RANK")
+        raise UsageError(f"{there}={environment[there]} without {absent}: set both, as torchrun does, or {LEFT_OVER}")
+    if rank >= world:
+        raise UsageError(f"RANK={rank} is not below WORLD_SIZE={world}: {LEFT_OVER}")
+    return Ranks(rank, world)
+
+
+def local_rank(environment: Mapping[str, str] = os.environ) -> int:
+    """Return which of its machine's processes this is, by LOCAL_RANK; errors as for `ranks_of`."""
+    rank, count = (_whole(name, environment) for name in ("LOCAL_RANK", "LOCAL_WORLD_SIZE"))
+    if rank is not None and count is not None and rank >= count:
+        raise UsageError(f"LOCAL_RANK={rank} is not below LOCAL_WORLD_SIZE={count}: {LEFT_OVER}")
+    return rank or 0
+
+
+def require_meeting_place(ranks: Ranks, environment: Mapping[str, str] = os.environ) -> None:
+    """Raise UsageError where several processes are to join and nothing says where they meet."""
+    if ranks.world == 1:
+        return
+    if absent := [name for name in ("MASTER_ADDR", "MASTER_PORT") if not environment.get(name)]:
+        raise UsageError(
+            f"WORLD_SIZE={ranks.world} without {' and '.join(absent)}: start processes with torchrun, or {LEFT_OVER}"
+        )
+    port = _whole("MASTER_PORT", environment)
+    if port is None or port > 65535:
+        raise UsageError(f"MASTER_PORT={port}: expected a port from 0 to 65535")
+
+
+def _whole(name: str, environment: Mapping[str, str]) -> int | None:
+    """Return a variable that must be a whole number from 0 on, None where it is not set."""
+    text = environment.get(name)
+    if text is None:
+        return None
+    if not re.fullmatch("[0-9]{1,9}", text):
+        raise UsageError(f"{name}={text!r}: expected a whole number from 0 on, or {LEFT_OVER}")
+    return int(text)
