@@ -38,7 +38,7 @@ def test_a_prompt_is_a_line_and_nothing_else(tmp_path: Path, data: bytes, prompt
         (b"  \r\n\t\r\n", "p.txt: holds no prompt"),
         (codecs.BOM_UTF8, "p.txt: holds no prompt"),
         (codecs.BOM_UTF8 + b"\r\n \r\n", "p.txt: holds no prompt"),
-        (b"a dog\r\na caf\xe9\r\n", "p.txt:2: is not UTF-8 text (invalid continuation byte at byte 6)"),
+        (b"a dog\r\na caf\xe9 \r\n", "p.txt:2: is not UTF-8 text (invalid continuation byte at byte 6)"),
         (b"a dog\r\ra \xff cat", "p.txt:3: is not UTF-8 text (invalid start byte at byte 3)"),
         (b"\xed\xb3\xbf", "p.txt:1: is not UTF-8 text"),  # half of a surrogate pair
         ("a dog\n".encode("utf-16"), "p.txt: is UTF-16 text: save it as UTF-8"),
