@@ -214,6 +214,12 @@ def fingerprints(backbones: Mapping[str, JointBackbone]) -> dict[str, str]:
     return {label: backbone.info.fingerprint for label, backbone in backbones.items()}
 
 
+def showing_prompts(backbones: Mapping[str, JointBackbone]) -> str:
+    """Name the backbones whose prompts a discriminator would be shown, empty where there are none."""
+    labels = (label for label, b in backbones.items() if any(info.pooled_dim for info in b.info.modalities))
+    return " and ".join(f"backbones.{label}" for label in labels)
+
+
 def request_of(recipe: Recipe) -> Request:
     """Return what a recipe asks of every backbone."""
     return Request(**asdict(recipe.request))
@@ -255,6 +261,11 @@ def _check(path: Path, about: Mapping[str, Any], beside: Assembly) -> None:
     for what, theirs, ours in _comparisons(about, beside):
         if theirs != ours:
             raise DataError(f"{path}: trained with {what} {theirs}, but the recipe has {ours}")
+    if "released" not in about and (shown := showing_prompts(beside.backbones)):
+        raise DataError(
+            f"{path}: trained without captions, so its layers for prompts are as random as they began: it cannot be "
+            f"shown those of {shown}. Train one with pooled: false there, and sample it so"
+        )
 
 
 def _comparisons(about: Mapping[str, Any], beside: Assembly) -> Iterator[tuple[str, Any, Any]]:

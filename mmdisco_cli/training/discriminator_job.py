@@ -14,6 +14,7 @@ from mmdisco_cli.assembly import (
     fingerprints,
     plan_together,
     request_of,
+    showing_prompts,
 )
 from mmdisco_cli.backbones.options import TokenOptions
 from mmdisco_cli.data.opening import SplitDataset, check_shapes, open_dataset
@@ -151,6 +152,11 @@ def _assembled(recipe: Recipe, device: torch.device) -> Assembly:
             raise UsageError(f"backbones.{label}.weights: missing; a discriminator joins base models that are trained")
     backbones = build_backbones(recipe, device)
     require_predictions(backbones, "trained beside")
+    if shown := showing_prompts(backbones):
+        raise UsageError(
+            f"{shown}: the discriminator would be shown prompts, but training has no captions to teach it what they "
+            "mean: train with pooled: false"
+        )
     plans = plan_together(backbones, request_of(recipe))
     return Assembly(backbones, plans, cast(Coupling, recipe.coupling), device, DTYPES[recipe.train.dtype])
 
