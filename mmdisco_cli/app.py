@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from mmdisco_cli import __version__, console
+from mmdisco_cli.blame import blamed
 from mmdisco_cli.commands import convert, evaluate, info, plugins, recipes, sample, train
 from mmdisco_cli.errors import EXIT_MEANINGS, ExitCode, Unread, describe, exit_code_of
 
@@ -83,10 +84,13 @@ def run(arguments: Sequence[str] | None = None) -> int:
     state = State()
     try:
         code = app(args=arguments, prog_name="mmdisco", obj=state, standalone_mode=False)
-    except (Exception, KeyboardInterrupt) as error:
+    except BaseException as error:
+        blame = blamed(error)
+        if blame is None and not isinstance(error, Exception | KeyboardInterrupt):
+            raise
         if state.debug:
             traceback.print_exc()
-        return _report(error)
+        return _report(blame or error)
     if code == ExitCode.INTERRUPTED:  # which typer has heard, and kept to itself
         console.fail(describe(KeyboardInterrupt()))
     return code if isinstance(code, int) else ExitCode.OK

@@ -25,7 +25,8 @@ from mmdisco_cli.diffusion.backbone import (
 from mmdisco_cli.diffusion.coupling import Coupling
 from mmdisco_cli.diffusion.noise import sample_keys
 from mmdisco_cli.errors import DataError, PluginError, UsageError, describe
-from mmdisco_cli.hookspecs import BackboneSpec, Spec
+from mmdisco_cli.forms import BACKBONE, require_members, require_module, try_discriminator
+from mmdisco_cli.hookspecs import BackboneSpec, Factory, Spec
 from mmdisco_cli.missing import require_files
 from mmdisco_cli.plugins import load_registry
 from mmdisco_cli.recipe_schema import Component, Recipe
@@ -169,7 +170,7 @@ def outline(recipe: Recipe) -> Assembly:
         if lazy is None:
             raise PluginError(f"backbones.{label}: {component.name} has no plan without its weights")
         with _naming(f"backbones.{label}"):
-            backbones[label] = as_joint(lazy()(label, component.options, request))
+            backbones[label] = _made(component.spec, lazy(), label, component.options, request)
     plans = plan_together(backbones, request)
     alone = Assembly(backbones, plans, cast(Coupling, recipe.coupling), torch.device("cpu"))
     if recipe.discriminator is None or recipe.sample.weights is None:
@@ -184,6 +185,7 @@ def join(alone: Assembly, weights: Path) -> Assembly:
     """Add the discriminator in a file to backbones that it was trained beside; errors as for `assemble`."""
     loaded = load_discriminator(weights, alone)
     loaded.module.to(alone.device)
+    try_discriminator(load_registry().find("discriminator", loaded.about["name"]), loaded.module, alone.shapes)
     return replace(alone, discriminator=loaded)
 
 
@@ -197,7 +199,7 @@ def build_backbones(recipe: Recipe, device: torch.device) -> dict[str, JointBack
     for label, component in recipe.backbones.items():
         build = _imported(component.spec)
         with _naming(f"backbones.{label}"):
-            backbones[label] = as_joint(build(label, component.options, request))
+            backbones[label] = _made(component.spec, build, label, component.options, request)
         move(backbones[label], device)
     return backbones
 
@@ -288,7 +290,14 @@ def _build(spec: Spec, options: Any, shapes: Mapping[str, tuple[int, ...]], pool
     build = _imported(spec)
     with _naming(f"discriminator {spec.name}"):
         module: nn.Module = build(options, shapes, pooled)
+    require_module(spec, module)
     return module
+
+
+def _made(spec: Spec, build: Factory, label: str, options: Any, request: Request) -> JointBackbone:
+    backbone = build(label, options, request)
+    require_members(spec, backbone, BACKBONE)
+    return as_joint(backbone)
 
 
 def _imported(spec: Spec) -> Any:

@@ -24,6 +24,7 @@ from mmdisco_cli.diffusion.coupling import Coupling
 from mmdisco_cli.diffusion.whole import require_predictions
 from mmdisco_cli.discriminators.interaction import ADDITIVE
 from mmdisco_cli.errors import UsageError
+from mmdisco_cli.forms import try_discriminator
 from mmdisco_cli.recipe_schema import Recipe
 from mmdisco_cli.training.banks import Show
 from mmdisco_cli.training.discriminator_run import Draw, Pairing, discriminator_loss, train_discriminator
@@ -141,6 +142,7 @@ def discriminator_job(recipe: Recipe, device: torch.device, ranks: Ranks, show: 
     # Seeded here and nowhere else: initialisation is the only use of the global generator.
     torch.manual_seed(recipe.train.seed)
     module = build_discriminator(component, assembly.shapes, assembly.pooled).to(device)
+    try_discriminator(component.spec, module, assembly.shapes, twice=recipe.train.lambda_denoise > 0)
     dataset = open_dataset(recipe, request_of(recipe), assembly.modalities, show)
     check_shapes(dataset.split("train"), assembly.modalities)
     return DiscriminatorJob(recipe, assembly, module, dataset)
