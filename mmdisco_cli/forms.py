@@ -71,7 +71,7 @@ def try_dataset(spec: Spec, dataset: Any, plans: Mapping[str, ModalityPlan]) -> 
                 split = dataset.split(part)
         except DataError:  # it may be too small to be parted, which training says itself
             continue
-        require_members(spec, split, DATASET)
+        require_members(spec, split, [name for name in DATASET if name != "split"])
         with _naming(spec, "its members"):
             length, name, report = split.length, split.fingerprint, split.report
         whole = length is None or (type(length) is int and length > 0)

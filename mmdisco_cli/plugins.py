@@ -144,7 +144,7 @@ def _load(owner: str, version: str, load: Callable[[], Any]) -> Plugin:
 
 
 def _tell(plugin: str, changed: list[str]) -> None:
-    warn(f"plugin {plugin} changed {' and '.join(changed)}, which other recipes share: set back")
+    warn(f"plugin {plugin} changed {', '.join(changed)}, which other recipes share: set back")
 
 
 def _collect(plugin: object, owner: str) -> list[tuple[str, Spec]]:
