@@ -10,6 +10,7 @@ import typer
 from mmdisco_cli import __version__
 from mmdisco_cli.commands import convert, evaluate, info, plugins, recipes, sample, train
 from mmdisco_cli.errors import EXIT_MEANINGS, ExitCode, Unread, describe, exit_code_of
+from mmdisco_cli.registry.blame import blamed
 from mmdisco_cli.run import console
 
 ENVIRONMENT = {
@@ -84,10 +85,13 @@ def run(arguments: Sequence[str] | None = None) -> int:
     state = State()
     try:
         code = app(args=arguments, prog_name="mmdisco", obj=state, standalone_mode=False)
-    except (Exception, KeyboardInterrupt) as error:
+    except BaseException as error:
+        blame = blamed(error)
+        if blame is None and not isinstance(error, Exception | KeyboardInterrupt):
+            raise
         if state.debug:
             traceback.print_exc()
-        return _report(error)
+        return _report(blame or error)
     if code == ExitCode.INTERRUPTED:  # which typer has heard, and kept to itself
         console.fail(describe(KeyboardInterrupt()))
     return code if isinstance(code, int) else ExitCode.OK

@@ -1,12 +1,12 @@
 """Which device and number format a run uses."""
 
 import ctypes
-import os
 import sys
 
 import torch
 
 from mmdisco_cli.errors import DeviceError, UsageError, did_you_mean
+from mmdisco_cli.run.ranks import local_rank
 
 DTYPES: dict[str, torch.dtype] = {"float32": torch.float32, "bfloat16": torch.bfloat16}
 _TRIM_THRESHOLD, _MMAP_MAX = -1, -4
@@ -18,7 +18,7 @@ def choose_device(name: str | None = None) -> torch.device:
     """Return the device called cpu, cuda, cuda:1 or mps; `auto` or None takes a GPU, each local rank its own.
 
     Raises:
-        UsageError: no such name.
+        UsageError: no such name, or LOCAL_RANK is no number.
         DeviceError: this machine has no such device.
     """
     kind, _, index = (name or "auto").partition(":")
@@ -28,7 +28,7 @@ def choose_device(name: str | None = None) -> torch.device:
         # Never mps by itself: it has no float64, in which noise levels are computed.
         kind = "cuda" if torch.cuda.is_available() else "cpu"
     if kind == "cuda":
-        return _cuda(int(index) if index else _local_rank())
+        return _cuda(int(index)) if index else _cuda(local_rank(), " (LOCAL_RANK chose it)")
     if kind == "mps" and not torch.backends.mps.is_available():
         raise DeviceError("no device mps on this machine")
     return torch.device(kind)
@@ -46,13 +46,9 @@ def keep_large_blocks() -> None:
         mallopt(_TRIM_THRESHOLD, 2**31 - 1)
 
 
-def _cuda(index: int) -> torch.device:
+def _cuda(index: int, why: str = "") -> torch.device:
     count = torch.cuda.device_count() if torch.cuda.is_available() else 0
     if index >= count:
         found = f"only cuda:0 to cuda:{count - 1}" if count else "no CUDA device at all"
-        raise DeviceError(f"no device cuda:{index} on this machine: torch finds {found}")
+        raise DeviceError(f"no device cuda:{index} on this machine: torch finds {found}{why if index else ''}")
     return torch.device("cuda", index)
-
-
-def _local_rank() -> int:
-    return int(os.environ.get("LOCAL_RANK", 0))

@@ -11,7 +11,7 @@ hooks below. A hook returns descriptions, never instances, and importing that mo
 """
 
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from importlib import import_module
 from typing import Any
 
@@ -32,7 +32,8 @@ class Spec:
 
     `options` is a frozen dataclass whose every field has a default or is required in the recipe; `factory` imports and
     returns the function that builds the entry from its options. `api_version` is the version that the plugin was
-    written against, as a literal: it must not follow the installed host.
+    written against, as a literal: it must not follow the installed host. `owner` is the host's: it names the plugin
+    with its version, empty for what mmdisco brings itself.
     """
 
     name: str
@@ -40,6 +41,7 @@ class Spec:
     options: type
     factory: Callable[[], Factory]
     api_version: int
+    owner: str = field(default="", kw_only=True, compare=False)
 
 
 @dataclass(frozen=True)

@@ -29,7 +29,9 @@ def fail(capsys, tmp_path, monkeypatch):
 
 
 def test_files_that_are_no_text(fail):
-    assert fail(*SAMPLE, "--prompts", "latin1.txt") == (4, "error: latin1.txt: is not UTF-8 text")
+    code, line = fail(*SAMPLE, "--prompts", "latin1.txt")
+    assert code == 4
+    assert line.startswith("error: latin1.txt:1: is not UTF-8 text")
     assert fail("recipes", "cat", "latin1.txt") == (2, "error: latin1.txt: is not UTF-8 text")
     assert fail("train", "--recipe", "latin1.txt") == (2, "error: latin1.txt: is not UTF-8 text")
 

@@ -7,7 +7,7 @@ import pytest
 
 from mmdisco_cli.errors import PluginError
 from mmdisco_cli.recipes.recipe import load, packaged
-from mmdisco_cli.registry import HOST, Registry, load_registry
+from mmdisco_cli.registry.plugins import HOST, Registry, load_registry
 
 # A new recipe is added here by hand, so that one that vanishes is noticed.
 NAMES = {

@@ -2,7 +2,7 @@
 
 import torch
 
-from mmdisco_cli.assembly import assemble, fingerprints
+from mmdisco_cli.assembly import assemble
 from mmdisco_cli.recipes import recipe as recipes
 from mmdisco_cli.training.identity import training_fingerprint
 from mmdisco_cli.weights_file import PACKAGED, read_about
@@ -27,13 +27,13 @@ def test_each_file_holds_what_its_recipe_would_train() -> None:
 def test_the_discriminator_belongs_to_the_shipped_base_models() -> None:
     joined = assemble(recipes.load("bounce"), torch.device("cpu"))
     assert joined.discriminator is not None
-    assert joined.discriminator.about["backbones"] == fingerprints(joined.backbones)
+    assert joined.discriminator.about["backbones"] == joined.fingerprints
 
 
 def test_the_discriminator_has_at_most_a_quarter_of_the_base_models_parameters() -> None:
     joined = assemble(recipes.load("bounce"), torch.device("cpu"))
     assert joined.discriminator is not None
-    bases = [p for b in joined.backbones.values() for p in b.inner.module.parameters()]  # type: ignore[attr-defined]
+    bases = [p for b in joined.bases for p in b.backbone.inner.module.parameters()]  # type: ignore[attr-defined]
     assert 4 * sum(p.numel() for p in joined.discriminator.module.parameters()) <= sum(p.numel() for p in bases)
 
 

@@ -108,6 +108,11 @@ def longer_negative(tone, prompts):
     return replace(condition, negative=torch.zeros(len(prompts), 2))
 
 
+def without_gradients(tone, media, plan):
+    torch.set_grad_enabled(False)  # for good, where a context manager was meant
+    return Tone.encode(tone, media, plan)
+
+
 def test_an_honest_backbone_passes():
     check_backbone(Tone(), Request(seconds=2.0))
 
@@ -178,6 +183,7 @@ def test_an_honest_backbone_passes():
         ("encode", lambda self, media, plan: media, r"encode gives \(2, 1, 10\), not \(2, 2, 5\)"),
         ("encode", lambda self, media, plan: drawn(Tone.encode(self, media, plan)), "encode gives two answers to one"),
         ("encode", lambda self, media, plan: media.clamp_(0), "the caller's audio were written to"),
+        ("encode", lambda self, media, plan: without_gradients(self, media, plan), "it changes torch's grad mode"),
     ],
 )
 def test_a_broken_promise_is_named(member, broken, message):

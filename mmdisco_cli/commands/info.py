@@ -7,7 +7,7 @@ from mmdisco_cli.run.console import record, result
 def command(json: JsonOption = False) -> None:
     """Print versions, devices, plugins and paths."""
     from mmdisco_cli.recipes.recipe import packaged_folder
-    from mmdisco_cli.registry import load_registry
+    from mmdisco_cli.registry.plugins import load_registry
     from mmdisco_cli.run.environment import devices, environment, paths
 
     statuses = load_registry().statuses

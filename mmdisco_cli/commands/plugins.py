@@ -6,7 +6,7 @@ from mmdisco_cli.run.console import record, result
 
 def command(json: JsonOption = False) -> None:
     """List what is installed, and why a plugin does not load."""
-    from mmdisco_cli.registry import load_registry
+    from mmdisco_cli.registry.plugins import load_registry
 
     for plugin in load_registry().plugins:
         entries = [

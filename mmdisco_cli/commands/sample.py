@@ -16,7 +16,8 @@ from mmdisco_cli.commands.parameters import (
     SetOption,
     allow_downloads,
 )
-from mmdisco_cli.errors import DataError, UsageError, did_you_mean
+from mmdisco_cli.commands.prompts import read_prompts, require_text
+from mmdisco_cli.errors import UsageError, did_you_mean
 from mmdisco_cli.run.options import SampleOptions
 from mmdisco_cli.schema import WIDEST
 
@@ -45,7 +46,10 @@ def command(
     ] = None,
     prompt: Annotated[list[str] | None, typer.Option("--prompt", metavar="TEXT", help="A prompt; repeatable.")] = None,
     prompts: Annotated[
-        Path | None, typer.Option("--prompts", metavar="FILE", help="A file of prompts, one a line.")
+        Path | None,
+        typer.Option(
+            "--prompts", metavar="FILE", help="A UTF-8 file of prompts, one a line; blank lines are left out."
+        ),
     ] = None,
     given: Annotated[
         list[str] | None,
@@ -67,12 +71,13 @@ def command(
 ) -> None:
     """Draw joint samples and write each as one .mp4."""
     allow_downloads(download and not dry_run)
+    require_text(prompt or ())
     options = SampleOptions(
         n=n,
         seed=seed,
         out=out,
         batch_size=batch_size,
-        prompts=(*(prompt or ()), *_read_prompts(prompts)),
+        prompts=(*(prompt or ()), *(read_prompts(prompts) if prompts else ())),
         given=_parse_given(given or ()),
         independent=independent,
         shard=_parse_shard(shard),
@@ -110,14 +115,6 @@ def _load(recipe: str | None, checkpoint: Path | None, settings: Sequence[str]) 
     from mmdisco_cli.recipes.recipe import load
 
     return load(str(recipe), settings), True
-
-
-def _read_prompts(path: Path | None) -> list[str]:
-    try:
-        lines = path.read_text(encoding="utf-8").splitlines() if path else []
-    except UnicodeDecodeError as error:
-        raise DataError(f"{path}: is not UTF-8 text") from error
-    return [line.strip() for line in lines if line.strip()]
 
 
 def _parse_given(texts: Sequence[str]) -> Mapping[str, Path]:

@@ -7,6 +7,7 @@ from typing import Any, Protocol, Self
 
 from torch import Tensor
 
+from mmdisco_cli.assembly.trial import try_dataset
 from mmdisco_cli.data.bank import Dataset
 from mmdisco_cli.diffusion.backbone import ModalityPlan, Request
 from mmdisco_cli.errors import PluginError, UsageError
@@ -35,7 +36,7 @@ def open_dataset(
     Raises:
         UsageError: the recipe names no data, lacks an option, or has clips of another shape than the models take.
         DataError: nothing there is usable.
-        PluginError: the data set cannot be imported.
+        PluginError: the data set cannot be imported, fails or has the wrong form.
     """
     if recipe.data is None:
         raise UsageError(f"recipe {recipe.name} names no data to train on")
@@ -50,6 +51,9 @@ def open_dataset(
         if not set(error.args[:1]) & plans.keys():
             raise
         raise _lacking(error.args[:1]) from error
+    except ValueError as error:
+        raise UsageError(f"data: {error}") from error
+    try_dataset(recipe.data.spec, dataset, plans)
     return dataset
 
 

@@ -11,10 +11,12 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from mmdisco_cli.diffusion.backbone import Base, Condition, Payload, State, own_guidance
+from mmdisco_cli.diffusion.backbone import Base, Condition, Payload, State, inner, own_guidance
 from mmdisco_cli.diffusion.guidance import Discriminator, Guidance, cfg_combine, guide, logit, reads_x0
 from mmdisco_cli.diffusion.prediction import add_noise, at_least_float32, per_sample, to_x0_eps
 from mmdisco_cli.diffusion.schedules import Levels
+from mmdisco_cli.errors import PluginError
+from mmdisco_cli.registry.blame import owner_of
 
 
 @dataclass(frozen=True)
@@ -121,6 +123,7 @@ def predict_bases(
     for base in bases:
         with _autocast(state, dtype):
             native = _native(base, state, levels, cfg or {})
+        _require_like(native, state, base)
         for m, info in base.modalities.items():
             level = levels[m]
             x0[m], epsilon[m] = to_x0_eps(native[m], state[m], level.alpha, level.sigma, info.prediction)
@@ -215,6 +218,17 @@ def _native(base: Base, state: Mapping[str, Tensor], levels: Mapping[str, Levels
     )
     halves = {m: at_least_float32(both[m]).chunk(2) for m in names}
     return {m: cfg_combine(half[1], half[0], scales[m]) for m, half in halves.items()}
+
+
+def _require_like(native: Mapping[str, Tensor], state: Mapping[str, Tensor], base: Base) -> None:
+    """Raise PluginError where a model's output has not the form of its states: anything would broadcast to some."""
+    for m in base.modalities:
+        found = native.get(m) if isinstance(native, Mapping) else native
+        shape = tuple(found.shape) if isinstance(found, Tensor) else type(found).__name__
+        if shape != tuple(state[m].shape):
+            owner = owner_of(inner(base.backbone))
+            whose = f"plugin {owner}: " if owner else ""
+            raise PluginError(f"{whose}the prediction of {m} is {shape}, not {tuple(state[m].shape)}")
 
 
 def _stack(first: Payload, second: Payload) -> Payload:

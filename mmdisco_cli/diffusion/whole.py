@@ -4,13 +4,13 @@ The optional member `run_whole` of a backbone says that it is one. Such models o
 nothing is held as given, and their own solvers step.
 """
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol, runtime_checkable
 
 from torch import Tensor
 
-from mmdisco_cli.diffusion.backbone import JointBackbone, Plan, State, inner
+from mmdisco_cli.diffusion.backbone import Base, Plan, State, inner
 from mmdisco_cli.diffusion.guidance import Guidance
 from mmdisco_cli.errors import UsageError
 
@@ -34,26 +34,25 @@ class RunsWhole(Protocol):
         """Return media (B, ...) of this model, the first of `beside`, and of all others; and the last logit (B,)."""
 
 
-def runs_whole(backbones: Iterable[JointBackbone]) -> bool:
-    """Return whether any of the backbones can only be run."""
-    return any(isinstance(inner(backbone), RunsWhole) for backbone in backbones)
+def runs_whole(models: Mapping[str, Base]) -> bool:
+    """Return whether any of the models can only be run."""
+    return any(isinstance(inner(base.backbone), RunsWhole) for base in models.values())
 
 
-def run_whole(
-    backbones: Mapping[str, JointBackbone], plans: Mapping[str, Plan], run: Run
-) -> tuple[State, Tensor | None]:
-    """Return the media of backbones that can only be run; raise UsageError where another one is among them."""
-    models = {label: inner(backbone) for label, backbone in backbones.items()}
-    for label, model in models.items():
-        if not isinstance(model, RunsWhole):
-            raise UsageError(f"backbones.{label}: models beside it can only be run whole, and this one only asked")
-    first: Any = next(iter(models.values()))
-    media: tuple[State, Tensor | None] = first.run_whole(list(models.values()), list(plans.values()), run)
+def run_whole(models: Mapping[str, Base], run: Run) -> tuple[State, Tensor | None]:
+    """Return the media of models that can only be run; raise UsageError where another one is among them."""
+    backbones = {label: inner(base.backbone) for label, base in models.items()}
+    for label, backbone in backbones.items():
+        if not isinstance(backbone, RunsWhole):
+            raise UsageError(f"backbones.{label}: models beside it can only be run whole, and this one only predicts")
+    first: Any = next(iter(backbones.values()))
+    plans = [base.plan for base in models.values()]
+    media: tuple[State, Tensor | None] = first.run_whole(list(backbones.values()), plans, run)
     return media
 
 
-def require_predictions(backbones: Mapping[str, JointBackbone], purpose: str) -> None:
-    """Raise UsageError where a backbone can only be run; `purpose` is the participle of what it is wanted for."""
-    for label, backbone in backbones.items():
-        if isinstance(inner(backbone), RunsWhole):
+def require_predictions(models: Mapping[str, Base], purpose: str) -> None:
+    """Raise UsageError where a model can only be run; `purpose` is the participle of what it is wanted for."""
+    for label, base in models.items():
+        if isinstance(inner(base.backbone), RunsWhole):
             raise UsageError(f"backbones.{label}: it can only be run from noise to media, not {purpose}")

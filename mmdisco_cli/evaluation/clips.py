@@ -29,8 +29,8 @@ from mmdisco_cli.measures.scoring import DISTANCES, Scores, analysis_of, how, sc
 from mmdisco_cli.measures.scoring import METRICS as SCORING
 from mmdisco_cli.recipes.schema import Recipe
 from mmdisco_cli.run import console
+from mmdisco_cli.run.distribution import Ranks
 from mmdisco_cli.run.options import EvalOptions
-from mmdisco_cli.run.ranks import Ranks
 
 METRICS = (*SCORING, *JUDGING)
 ORDER = ("real", "independent", "guided", "samples")

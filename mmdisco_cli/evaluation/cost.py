@@ -16,7 +16,7 @@ MOST = 8
 
 def parameters(assembly: Assembly) -> Mapping[str, Any]:
     """Return how many weights the base models and the discriminator have, and the ratio; None where unknown."""
-    counted = [count_parameters(backbone) for backbone in assembly.backbones.values()]
+    counted = [count_parameters(base.backbone) for base in assembly.bases]
     bases = None if any(count is None for count in counted) else sum(count or 0 for count in counted)
     loaded = assembly.discriminator
     own = sum(p.numel() for p in loaded.module.parameters()) if loaded else None

@@ -63,13 +63,9 @@ def latents_of(assembly: Assembly, films: Sequence[Film], seed: int) -> dict[str
     parts: dict[str, list[Tensor]] = {m: [] for m in plans}
     for start in range(0, len(order), BATCH):
         rows = [media for place in order[start : start + BATCH] if (media := _media(films[place], assembly))]
-        for label, backbone in assembly.backbones.items():
-            own = assembly.plans[label]
-            stacked = (
-                {m: torch.stack([row[m] for row in rows]).to(assembly.device) for m in own.modalities} if rows else {}
-            )
-            for m, latent in (backbone.encode(stacked, own) if rows else {}).items():
-                parts[m].append(latent.float())
+        stacked = {m: torch.stack([row[m] for row in rows]) for m in plans} if rows else {}
+        for m, latent in assembly.encode(stacked).items():
+            parts[m].append(latent.float())
     return {m: torch.cat(pieces) if pieces else torch.empty(0, *plans[m].latent_shape) for m, pieces in parts.items()}
 
 

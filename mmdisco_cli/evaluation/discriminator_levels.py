@@ -53,7 +53,7 @@ def verdicts(assembly: Assembly, clean: Mapping[str, Tensor], seed: int) -> list
     """
     if assembly.discriminator is None or len(next(iter(clean.values()))) < LEAST:
         raise ValueError(f"verdicts take a discriminator and at least {LEAST} clips")
-    module, bases, noise = assembly.discriminator.module, assembly.bases(), noise_of(clean, seed)
+    module, bases, noise = assembly.discriminator.module, assembly.bases, noise_of(clean, seed)
     found = []
     for u in LEVELS:
         levels = coupled_levels(bases, torch.tensor([u]), assembly.coupling)

@@ -17,9 +17,9 @@ from mmdisco_cli.data.media import write_mp4
 from mmdisco_cli.errors import DataError
 from mmdisco_cli.evaluation.films import MAY_FAIL, Film, Frame, report_failures
 from mmdisco_cli.measures.features import SAMPLE_RATE
+from mmdisco_cli.run.distribution import Ranks, wait_for_all
 from mmdisco_cli.run.files import make_directory, replacing
 from mmdisco_cli.run.progress import progress
-from mmdisco_cli.run.ranks import Ranks, wait_for_all
 
 MARK = "real.json"
 _OURS = re.compile(r"\d{7}\.mp4")

@@ -14,9 +14,9 @@ from mmdisco_cli.evaluation.html_report import REPORT_FILE, write_report
 from mmdisco_cli.evaluation.report import METRICS_FILE, Report
 from mmdisco_cli.recipes.schema import Recipe
 from mmdisco_cli.run import console
+from mmdisco_cli.run.distribution import Ranks, joined_ranks
 from mmdisco_cli.run.files import make_directory, write_json
 from mmdisco_cli.run.options import EvalOptions
-from mmdisco_cli.run.ranks import Ranks, joined_ranks
 
 PROTOCOLS = {
     "bounce": "mmdisco_cli.toys.bounce.protocol",

@@ -10,8 +10,8 @@ from mmdisco_cli.errors import DataError, UsageError
 from mmdisco_cli.evaluation.films import Film
 from mmdisco_cli.recipes.schema import Recipe
 from mmdisco_cli.run import console
+from mmdisco_cli.run.distribution import Ranks, wait_for_all
 from mmdisco_cli.run.options import EvalOptions, SampleOptions
-from mmdisco_cli.run.ranks import Ranks, wait_for_all
 from mmdisco_cli.sampling.job import Job, plan_job
 from mmdisco_cli.sampling.run import make_samples
 from mmdisco_cli.sampling.settings import disagreement, is_control

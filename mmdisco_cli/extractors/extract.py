@@ -19,10 +19,10 @@ from mmdisco_cli.extractors.options import ExtractorOptions
 from mmdisco_cli.measures.cache import Cache
 from mmdisco_cli.measures.clip_sets import LISTED, ClipSet, Seen
 from mmdisco_cli.measures.picking import sampled
-from mmdisco_cli.registry import load_registry
+from mmdisco_cli.registry.plugins import load_registry
 from mmdisco_cli.run import console
+from mmdisco_cli.run.distribution import Ranks
 from mmdisco_cli.run.progress import progress
-from mmdisco_cli.run.ranks import Ranks
 
 PAIRED = ("guided", "independent")
 KIND = "extractor"

@@ -17,8 +17,8 @@ from mmdisco_cli.measures.clip_sets import ClipSet
 from mmdisco_cli.measures.compat import numerics
 from mmdisco_cli.measures.distances import Feature, distances, size_of
 from mmdisco_cli.measures.scoring import LEAST_HALVED, Scores
+from mmdisco_cli.run.distribution import Ranks
 from mmdisco_cli.run.options import EvalOptions
-from mmdisco_cli.run.ranks import Ranks
 
 ClipValues = Mapping[tuple[str, Path], Mapping[str, float]]
 

@@ -15,8 +15,8 @@ from mmdisco_cli.errors import DataError
 from mmdisco_cli.measures.cache import Cache
 from mmdisco_cli.measures.watching import Analysis, Watched, digest_of, pack, unpack, watch
 from mmdisco_cli.run import console
+from mmdisco_cli.run.distribution import Ranks
 from mmdisco_cli.run.progress import progress
-from mmdisco_cli.run.ranks import Ranks
 
 SUFFIXES = (".mp4", ".mkv", ".webm", ".mov", ".avi", ".m4v", ".gif", ".mpg", ".mpeg", ".ts", ".flv", ".wmv")
 LISTED = 20

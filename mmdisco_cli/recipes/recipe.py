@@ -22,7 +22,7 @@ from mmdisco_cli.recipes.yaml_nodes import (
     read_tree,
     without,
 )
-from mmdisco_cli.registry import Registry, load_registry
+from mmdisco_cli.registry.plugins import Registry, load_registry
 
 __all__ = [
     "Component",

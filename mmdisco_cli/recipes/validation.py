@@ -13,7 +13,7 @@ from yaml.nodes import MappingNode, Node, ScalarNode, SequenceNode
 from mmdisco_cli.errors import PluginError, UsageError, did_you_mean
 from mmdisco_cli.recipes.schema import Component, Recipe, modalities_of
 from mmdisco_cli.recipes.yaml_nodes import is_null, lookup, one_line, place
-from mmdisco_cli.registry import Registry
+from mmdisco_cli.registry.plugins import Registry
 from mmdisco_cli.schema import WIDEST, Bounds
 
 _NAMES = {int: "a whole number", float: "a number", bool: "true or false", str: "text"}

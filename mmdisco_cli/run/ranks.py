@@ -1,21 +1,16 @@
-"""Ranks under `torchrun`: torch.distributed with gloo on the CPU and NCCL on GPUs, nothing home-made.
+"""Which share of the work is this process's: by torchrun's environment, and by `--shard`.
 
-Gradients are averaged by hand after `backward` because DistributedDataParallel does not support the second derivatives
-that the denoising loss takes.
+The environment is read here alone, and refused where it makes no sense: left-over variables must not lose samples.
 """
 
 import os
-from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+import re
+from collections.abc import Mapping
 from dataclasses import dataclass
-from datetime import timedelta
 
-import torch
-import torch.distributed as dist
-from torch import Tensor, nn
+from mmdisco_cli.errors import UsageError
 
-PATIENCE = timedelta(hours=6)
-"""How long ranks wait for one another: one may still be encoding clips when the others are done."""
+LEFT_OVER = "unset what another launch has left over"
 
 
 @dataclass(frozen=True)
@@ -31,63 +26,82 @@ class Ranks:
         return self.rank == 0
 
 
-@contextmanager
-def joined_ranks(device: torch.device) -> Iterator[Ranks]:
-    """Be one of the processes that torchrun's environment describes, for the length of a block.
+def ranks_of(environment: Mapping[str, str] = os.environ) -> Ranks:
+    """Return this process's place by RANK and WORLD_SIZE, alone where neither is set.
 
-    Ranks wait for one another at the end of a block that raised nothing. A lone process, or one whose caller has
-    joined a group already, joins none.
+    Raises:
+        UsageError: one of them is missing or no whole number, or the rank is not below the number of processes.
     """
-    ranks = Ranks(int(os.environ.get("RANK", 0)), int(os.environ.get("WORLD_SIZE", 1)))
-    if ranks.world == 1 or dist.is_initialized():
-        yield ranks
-        return
-    # Optimizers import this module, whose functions take the group of that moment as their default and so keep it
-    # alive after its end: import it while there is none.
-    import torch.distributed.nn  # noqa: F401
-
-    backend = "nccl" if device.type == "cuda" else "gloo"
-    dist.init_process_group(backend, rank=ranks.rank, world_size=ranks.world, timeout=PATIENCE)
-    failed = True
-    try:
-        yield ranks
-        dist.barrier()
-        failed = False
-    finally:
-        # A thread of gloo that frees a tensor while the interpreter ends would abort the process, so end the threads
-        # first. NCCL has none such, and would wait here for ranks that may never come.
-        if backend == "gloo" or not failed:
-            dist.destroy_process_group()
+    rank, world = (_whole(name, environment) for name in ("RANK", "WORLD_SIZE"))
+    if rank is None and world is None:
+        return Ranks()
+    if rank is None or world is None:
+        there, absent = ("RANK", "WORLD_SIZE") if world is None else ("WORLD_SIZE", "RANK")
+        raise UsageError(f"{there}={environment[there]} without {absent}: set both, as torchrun does, or {LEFT_OVER}")
+    if rank >= world:
+        raise UsageError(f"RANK={rank} is not below WORLD_SIZE={world}: {LEFT_OVER}")
+    return Ranks(rank, world)
 
 
-def wait_for_all(ranks: Ranks | None) -> None:
-    """Go on when every rank has come this far."""
-    if ranks is not None and ranks.world > 1:
-        dist.barrier()
+def local_rank(environment: Mapping[str, str] = os.environ) -> int:
+    """Return which of its machine's processes this is, by LOCAL_RANK; errors as for `ranks_of`."""
+    rank, count = (_whole(name, environment) for name in ("LOCAL_RANK", "LOCAL_WORLD_SIZE"))
+    if rank is not None and count is not None and rank >= count:
+        raise UsageError(f"LOCAL_RANK={rank} is not below LOCAL_WORLD_SIZE={count}: {LEFT_OVER}")
+    return rank or 0
 
 
-def same_weights(module: nn.Module, ranks: Ranks) -> None:
-    """Give every rank the first one's weights: machines may differ in the last bit of what they compute from a seed."""
-    if ranks.world > 1:
-        for tensor in module.state_dict().values():
-            dist.broadcast(tensor, 0)
-
-
-def average_gradients(parameters: Iterable[nn.Parameter], ranks: Ranks) -> None:
-    """Replace every gradient by its mean over the ranks."""
+def require_meeting_place(ranks: Ranks, environment: Mapping[str, str] = os.environ) -> None:
+    """Raise UsageError where several processes are to join and nothing says where they meet."""
     if ranks.world == 1:
         return
-    gradients = [p.grad for p in parameters if p.grad is not None]
-    flat = torch.cat([g.flatten() for g in gradients]) / ranks.world
-    dist.all_reduce(flat)
-    for gradient, mean in zip(gradients, flat.split([g.numel() for g in gradients]), strict=True):
-        gradient.copy_(mean.view_as(gradient))
+    if absent := [name for name in ("MASTER_ADDR", "MASTER_PORT") if not environment.get(name)]:
+        raise UsageError(
+            f"WORLD_SIZE={ranks.world} without {' and '.join(absent)}: start processes with torchrun, or {LEFT_OVER}"
+        )
+    port = _whole("MASTER_PORT", environment)
+    if port is None or port > 65535:
+        raise UsageError(f"MASTER_PORT={port}: expected a port from 0 to 65535")
 
 
-def any_rank(flag: bool, ranks: Ranks, device: torch.device) -> bool:
-    """Return whether the flag is set on any rank."""
+@dataclass(frozen=True)
+class Shard:
+    """Samples index, index + count, index + 2 * count, ..."""
+
+    index: int = 0
+    count: int = 1
+
+    def of(self, n: int) -> range:
+        """Return the indices of this shard among n samples."""
+        return range(self.index, n, self.count)
+
+
+def this_shard(asked: tuple[int, int] | None, environment: Mapping[str, str] = os.environ) -> Shard:
+    """Return what this process has to do: the share that was asked for, shared out again among torchrun's ranks.
+
+    Raises:
+        UsageError: the index does not lie below the count, or the environment describes no rank.
+    """
+    index, count = asked or (0, 1)
+    if not 0 <= index < count:
+        raise UsageError(f"shard {index}/{count}: the index must lie between 0 and {count - 1}")
+    ranks = ranks_of(environment)
+    return Shard(index + count * ranks.rank, count * ranks.world)
+
+
+def share_note(shard: Shard, n: int, environment: Mapping[str, str] = os.environ) -> list[str]:
+    """Return what to say where variables of the environment, and no option, leave this process a part of n samples."""
+    ranks = ranks_of(environment)
     if ranks.world == 1:
-        return flag
-    votes: Tensor = torch.tensor(float(flag), device=device)
-    dist.all_reduce(votes)
-    return bool(votes > 0)
+        return []
+    return [f"rank {ranks.rank} of {ranks.world}, by RANK and WORLD_SIZE: makes {len(shard.of(n))} of {n} samples"]
+
+
+def _whole(name: str, environment: Mapping[str, str]) -> int | None:
+    """Return a variable that must be a whole number from 0 on, None where it is not set."""
+    text = environment.get(name)
+    if text is None:
+        return None
+    if not re.fullmatch("[0-9]{1,9}", text):
+        raise UsageError(f"{name}={text!r}: expected a whole number from 0 on, or {LEFT_OVER}")
+    return int(text)

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from mmdisco_cli.assembly import Assembly
-from mmdisco_cli.diffusion.backbone import Base, State
+from mmdisco_cli.diffusion.backbone import State
 from mmdisco_cli.diffusion.coupling import coupled_grid, given_levels
 from mmdisco_cli.diffusion.denoise import Given, JointDenoiser, Prediction
 from mmdisco_cli.diffusion.guidance import Form, Guidance, Window
@@ -49,10 +49,10 @@ def draw(
     assembly = assembly.keyed(seed, indices)
     guidance = _guidance(assembly, config, independent)
     texts = prompts or [""] * len(indices)
-    if runs_whole(assembly.backbones.values()):
+    if runs_whole(assembly.models):
         run = Run(texts, config.steps, config.cfg, guidance, on_step or (lambda step: None))
-        return Drawn(*run_whole(assembly.backbones, assembly.plans, run))
-    solver = _Solver(assembly, assembly.bases(texts, config.negative_prompt), config, guidance, seed, indices)
+        return Drawn(*run_whole(assembly.models, run))
+    solver = _Solver(assembly.conditioned(texts, config.negative_prompt), config, guidance, seed, indices)
     drawn = solver.solve(config.steps, given or {}, on_step=on_step)
     for number, modality in enumerate(made_anew(config, assembly.shapes, given or {})):
         rest = {m: x for m, x in drawn.latents.items() if m != modality}
@@ -89,7 +89,6 @@ class _Solver:
     """What every run of a batch shares."""
 
     assembly: Assembly
-    bases: Sequence[Base]
     config: SampleConfig
     guidance: Guidance | None
     seed: int
@@ -105,11 +104,11 @@ class _Solver:
     ) -> Drawn:
         """Take noise of the named run to latents, the given ones held; `on_step` counts from `done`."""
         assembly, config = self.assembly, self.config
-        grid = coupled_grid(self.bases, steps, assembly.coupling)
+        grid = coupled_grid(self.assembly.bases, steps, assembly.coupling)
         held = self._held(given, run) if given else None
         loaded = assembly.discriminator
         denoise = JointDenoiser(
-            self.bases,
+            self.assembly.bases,
             self.guidance,
             config.cfg,
             assembly.dtype,
@@ -139,7 +138,7 @@ class _Solver:
         }
         knows = assembly.discriminator is not None and assembly.discriminator.knows_given
         # A model of several modalities takes them at one level: held almost clean are only whole models.
-        whole = [base for base in self.bases if base.modalities.keys() <= clean.keys()] if knows else []
+        whole = [base for base in self.assembly.bases if base.modalities.keys() <= clean.keys()] if knows else []
         return Given(clean, noise, given_levels(whole))
 
 

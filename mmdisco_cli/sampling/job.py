@@ -4,7 +4,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from mmdisco_cli.assembly import Assembly, assemble, join, outline
+from mmdisco_cli.assembly import Assembly, assemble
+from mmdisco_cli.assembly.build import join
 from mmdisco_cli.data.manifest import Row, read_rows
 from mmdisco_cli.devices import DTYPES, choose_device
 from mmdisco_cli.diffusion.backbone import takes_prompts
@@ -14,11 +15,11 @@ from mmdisco_cli.errors import DataError, PluginError, UsageError
 from mmdisco_cli.recipes.missing import missing_files, require_files
 from mmdisco_cli.recipes.schema import Recipe, SampleConfig
 from mmdisco_cli.run.options import SampleOptions
+from mmdisco_cli.run.ranks import Shard, share_note, this_shard
 from mmdisco_cli.sampling.draw import count_steps
 from mmdisco_cli.sampling.given import Source, find_sources
 from mmdisco_cli.sampling.outputs import makes_film
 from mmdisco_cli.sampling.settings import Settings, settings_of
-from mmdisco_cli.sampling.shards import Shard, this_shard
 from mmdisco_cli.weights_file import find_weights
 
 
@@ -74,6 +75,7 @@ def plan_job(recipe: Recipe, options: SampleOptions) -> Job:
     """
     if options.n <= 0:
         raise UsageError(f"--n {options.n}: must be at least 1")
+    shard = this_shard(options.shard)
     config = _config(recipe, options)
     assembly, notes = _assembly(recipe, options, config)
     notes += _unread_prompts(assembly, options.prompts or ((config.negative_prompt,) if config.negative_prompt else ()))
@@ -86,7 +88,7 @@ def plan_job(recipe: Recipe, options: SampleOptions) -> Job:
         (config.negative_prompt, "guided away from a negative prompt"),
     ):
         if asked:
-            require_predictions(assembly.backbones, purpose)
+            require_predictions(assembly.models, purpose)
     settings = settings_of(
         replace(recipe, sample=config),
         assembly,
@@ -94,8 +96,8 @@ def plan_job(recipe: Recipe, options: SampleOptions) -> Job:
         given={m: source.digest() for m, source in sources.items()},
         prompts=options.prompts,
     )
+    notes += share_note(shard, options.n)
     directory = options.out or Path("runs") / recipe.name / default_folder(options)
-    shard = this_shard(options.shard)
     return Job(recipe, options, config, assembly, sources, shard, directory, settings, (*assembly.notes, *notes))
 
 
@@ -135,7 +137,7 @@ def _assembly(recipe: Recipe, options: SampleOptions, config: SampleConfig) -> t
 def _outlined(recipe: Recipe, options: SampleOptions) -> Assembly:
     """Return what can be planned while weights are missing; where that is nothing, say what is missing."""
     try:
-        return outline(recipe)
+        return assemble(recipe, choose_device(options.device), outlined=True)
     except PluginError:
         require_files(recipe, not options.independent)
         raise
@@ -153,16 +155,17 @@ def _require_given(assembly: Assembly, config: SampleConfig) -> None:
     loaded = assembly.discriminator
     if config.gibbs and loaded is not None and not loaded.knows_given:
         raise UsageError("sample.gibbs: takes a discriminator that was trained with train.given_fraction above 0")
-    for label, plan in assembly.plans.items():
-        inseparable = [m for m in config.gibbs if m in plan.modalities] if len(plan.modalities) > 1 else []
+    for label, base in assembly.models.items():
+        together = base.plan.modalities
+        inseparable = [m for m in config.gibbs if m in together] if len(together) > 1 else []
         if inseparable:
-            whole = " and ".join(plan.modalities)
+            whole = " and ".join(together)
             raise UsageError(f"sample.gibbs: {inseparable[0]}: backbone {label} makes {whole} at one noise level only")
 
 
 def _unread_prompts(assembly: Assembly, prompts: Sequence[str]) -> list[str]:
-    if not prompts or any(takes_prompts(backbone) for backbone in assembly.backbones.values()):
+    if not prompts or any(takes_prompts(base.backbone) for base in assembly.bases):
         return []
-    conditions = [c for base in assembly.bases(prompts[:1]) for c in base.conditions.values()]
+    conditions = [c for base in assembly.conditioned(prompts[:1]).bases for c in base.conditions.values()]
     read = any(c.positive is not None or c.pooled is not None for c in conditions)
     return [] if read else ["the prompts change nothing: no backbone of this recipe takes any"]

@@ -20,7 +20,7 @@ def memory_mb(assembly: Assembly, batch: int) -> dict[str, int]:
 
     The weights of backbones that tell of their own memory are left out: they know their number format.
     """
-    silent = (backbone for backbone in assembly.backbones.values() if not memory_lines(backbone))
+    silent = (base.backbone for base in assembly.bases if not memory_lines(base.backbone))
     parameters = [count_parameters(backbone) or 0 for backbone in silent]
     loaded = assembly.discriminator
     if loaded is None:

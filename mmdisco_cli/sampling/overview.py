@@ -45,11 +45,11 @@ def describe(job: Job) -> dict[str, Any]:
         },
         "backbones": {
             label: {
-                "fingerprint": backbone.info.fingerprint,
-                "parameters": count_parameters(backbone),
-                "memory": list(memory_lines(backbone)),
+                "fingerprint": base.backbone.info.fingerprint,
+                "parameters": count_parameters(base.backbone),
+                "memory": list(memory_lines(base.backbone)),
             }
-            for label, backbone in assembly.backbones.items()
+            for label, base in assembly.models.items()
         },
         "discriminator": loaded
         and {

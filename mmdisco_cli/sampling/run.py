@@ -126,32 +126,12 @@ def _batch(job: Job, batch: Sequence[int], on_step: Callable[[int], None]) -> It
     options = job.options
     drawn = draw(
         job.assembly, job.config, options.seed, batch,
-        prompts=prompts, given=_encode(job, real), independent=options.independent, on_step=on_step,
+        prompts=prompts, given=job.assembly.encode(real), independent=options.independent, on_step=on_step,
     )  # fmt: skip
-    media = _decode(job, drawn.latents, batch) | real
+    made = {m: x for m, x in drawn.latents.items() if m not in real}
+    media = job.assembly.keyed(options.seed, batch).decode(made) | real
     for place, index in enumerate(batch):
         yield _write(job, index, place, drawn, media)
-
-
-def _encode(job: Job, real: State) -> State:
-    """Return the latents of given media."""
-    latents: State = {}
-    for label, backbone in job.assembly.backbones.items():
-        plan = job.assembly.plans[label]
-        own = {m: real[m].to(job.assembly.device) for m in plan.modalities if m in real}
-        latents |= backbone.encode(own, plan) if own else {}
-    return latents
-
-
-def _decode(job: Job, latents: State, batch: Sequence[int]) -> State:
-    """Return the media of all modalities but the given ones."""
-    media: State = {}
-    assembly = job.assembly.keyed(job.options.seed, batch)
-    for label, backbone in assembly.backbones.items():
-        plan = assembly.plans[label]
-        made = {m: latents[m] for m in plan.modalities if m not in job.sources}
-        media |= backbone.decode(made, plan) if made else {}
-    return media
 
 
 def _write(job: Job, index: int, place: int, drawn: Drawn, media: State) -> Row:

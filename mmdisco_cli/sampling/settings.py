@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from mmdisco_cli.assembly import Assembly, fingerprints
+from mmdisco_cli.assembly import Assembly
 from mmdisco_cli.data.manifest import read_rows, read_settings, write_settings
 from mmdisco_cli.errors import UsageError
 from mmdisco_cli.recipes.schema import Recipe, to_plain
@@ -26,8 +26,12 @@ def settings_of(
     """
     sample = to_plain(recipe.sample)
     settings: Settings = {
-        **{f"backbones.{label}": name for label, name in fingerprints(assembly.backbones).items()},
-        **{f"variants.{label}": b.info.variant for label, b in assembly.backbones.items() if b.info.variant},
+        **{f"backbones.{label}": name for label, name in assembly.fingerprints.items()},
+        **{
+            f"variants.{label}": variant
+            for label, base in assembly.models.items()
+            if (variant := base.backbone.info.variant)
+        },
         **{f"request.{key}": value for key, value in to_plain(recipe.request).items()},
         "coupling": recipe.coupling,
         **{f"sample.{key}": value for key, value in recipe.sample.solver().items()},

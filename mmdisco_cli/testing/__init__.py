@@ -9,6 +9,7 @@ def test_tone():
 from collections.abc import Sequence
 
 from mmdisco_cli.diffusion.backbone import Backbone, Base, JointBackbone, Request, as_joint
+from mmdisco_cli.registry.process_state import undisturbed
 from mmdisco_cli.testing.contract import (
     check_description,
     check_keys,
@@ -18,6 +19,7 @@ from mmdisco_cli.testing.contract import (
     check_predictions,
     check_prompts,
 )
+from mmdisco_cli.testing.expecting import expect
 from mmdisco_cli.testing.network import no_network, no_other_process
 from mmdisco_cli.testing.sampling import check_cfg, check_sampling
 
@@ -40,13 +42,14 @@ def check_backbone(
     predictions that depend on a sample's own x, t and prompt alone, under CFG or guidance of the model's own too;
     samples fixed by their seed, and untouched by a guidance of weight 0; media and latents made of one another, the
     same each time and in any batch; draws of the model's own that follow a sample's key; nothing of the caller's
-    written to, nor torch's global generator; nothing fetched, nor any other process started.
+    written to, nor torch's global generator, nor its defaults; nothing fetched, nor any other process started.
 
     Raises:
         AssertionError: naming the first promise that is broken.
     """
     joint = as_joint(backbone)
-    with no_network(), no_other_process():
+    changed: list[str] = []
+    with no_network(), no_other_process(), undisturbed(changed.extend, draws=True):
         base = Base(joint, joint.plan(request), joint.encode_prompt(prompts, None, joint.plan(request)))
         check_description(base, request, len(prompts))
         check_levels(base, steps)
@@ -57,3 +60,4 @@ def check_backbone(
         check_sampling(base, len(prompts), steps)
         check_media(base, len(prompts), tolerance)
         check_keys(base, len(prompts), tolerance)
+    expect(not changed, f"it changes {' and '.join(changed)}, which other recipes share")

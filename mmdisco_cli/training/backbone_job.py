@@ -11,7 +11,7 @@ from mmdisco_cli.backbones.token import TokenBackbone
 from mmdisco_cli.data.opening import SplitDataset, check_shapes, open_dataset
 from mmdisco_cli.errors import PluginError, UsageError
 from mmdisco_cli.recipes.schema import Component, Recipe
-from mmdisco_cli.run.ranks import same_weights
+from mmdisco_cli.run.distribution import same_weights
 from mmdisco_cli.training.backbone import denoising_loss
 from mmdisco_cli.training.backbone_run import train_backbone
 from mmdisco_cli.training.banks import Show

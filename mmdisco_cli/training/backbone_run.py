@@ -9,7 +9,7 @@ from torch import Tensor
 from mmdisco_cli.backbones.token import TokenBackbone, codec_fingerprint
 from mmdisco_cli.data.bank import Dataset
 from mmdisco_cli.recipes.schema import TrainConfig
-from mmdisco_cli.run.ranks import Ranks, same_weights
+from mmdisco_cli.run.distribution import Ranks, same_weights
 from mmdisco_cli.training.backbone import codec_items, codec_loss, denoising_loss
 from mmdisco_cli.training.banks import shared_bank
 from mmdisco_cli.training.loop import fit

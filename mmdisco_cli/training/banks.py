@@ -7,7 +7,7 @@ from pathlib import Path
 from torch import Tensor
 
 from mmdisco_cli.data.bank import Dataset, latent_bank, make_shards
-from mmdisco_cli.run.ranks import Ranks
+from mmdisco_cli.run.distribution import Ranks
 from mmdisco_cli.training.signals import StopFlag
 
 Show = Callable[[int, int], None]

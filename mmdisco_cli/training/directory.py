@@ -9,7 +9,7 @@ import yaml
 
 from mmdisco_cli.errors import DataError
 from mmdisco_cli.recipes.schema import Recipe, differences
-from mmdisco_cli.registry import load_registry
+from mmdisco_cli.registry.plugins import load_registry
 from mmdisco_cli.run.environment import environment
 from mmdisco_cli.run.files import write_json, write_text
 from mmdisco_cli.training.identity import changes

@@ -2,29 +2,21 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, cast
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from mmdisco_cli.assembly import (
-    Assembly,
-    build_backbones,
-    build_discriminator,
-    fingerprints,
-    plan_together,
-    request_of,
-)
-from mmdisco_cli.backbones.options import TokenOptions
+from mmdisco_cli.assembly import Assembly, assemble, build_discriminator, request_of
+from mmdisco_cli.assembly.trial import try_discriminator
 from mmdisco_cli.data.opening import SplitDataset, check_shapes, open_dataset
 from mmdisco_cli.devices import DTYPES
 from mmdisco_cli.diffusion.backbone import State, count_parameters
-from mmdisco_cli.diffusion.coupling import Coupling
 from mmdisco_cli.diffusion.whole import require_predictions
 from mmdisco_cli.discriminators.interaction import ADDITIVE
 from mmdisco_cli.errors import UsageError
 from mmdisco_cli.recipes.schema import Recipe
-from mmdisco_cli.run.ranks import Ranks, same_weights
+from mmdisco_cli.run.distribution import Ranks, same_weights
 from mmdisco_cli.training.banks import Show
 from mmdisco_cli.training.discriminator_run import Draw, Pairing, discriminator_loss, train_discriminator
 from mmdisco_cli.training.export import export_discriminator, round_to_file
@@ -47,19 +39,19 @@ class DiscriminatorJob:
     @property
     def inputs(self) -> dict[str, Any]:
         """Name the clips and the weights of the base models."""
-        return {"data": self.dataset.fingerprint, "backbones": fingerprints(self.assembly.backbones)}
+        return {"data": self.dataset.fingerprint, "backbones": self.assembly.fingerprints}
 
     @property
     def pairing(self) -> Pairing:
         """Return which noise levels the discriminator is shown."""
-        return Pairing(self.assembly.bases(), self.assembly.coupling, self.recipe.train.given_fraction)
+        return Pairing(self.assembly.bases, self.assembly.coupling, self.recipe.train.given_fraction)
 
     @property
     def overview(self) -> dict[str, Any]:
         """Say what will be trained, on what, and what memory it takes."""
         config, shapes, train = self.recipe.train, self.assembly.shapes, self.dataset.split("train")
         own = sum(p.numel() for p in self.module.parameters())
-        bases = {label: count_parameters(b) for label, b in self.assembly.backbones.items()}
+        bases = {label: count_parameters(base.backbone) for label, base in self.assembly.models.items()}
         clips = config.bank if train.length is None else min(config.bank, train.length)
         values = sum(torch.Size(shape).numel() for shape in shapes.values())
         fakes = 0 if config.fakes == "shuffled" else config.bank or DEFAULT_COUNT
@@ -111,7 +103,7 @@ class DiscriminatorJob:
             self.assembly, heldout, count, context.directory.banks, alone, context.stop, context.stages.counter
         )
         # Held-out tuples re-paired are fakes for anyone but a model that makes several modalities together.
-        parted = any(len(plan.modalities) > 1 for plan in self.assembly.plans.values())
+        parted = any(len(base.plan.modalities) > 1 for base in self.assembly.bases)
         fake = self._fakes(real, context, alone) if parted else None
         loss = self._loss(real, fake, config.batch_size)
         return discriminator_results(self.module, loss, real, self.assembly, config)
@@ -140,19 +132,21 @@ def discriminator_job(recipe: Recipe, device: torch.device, ranks: Ranks, show: 
     # Seeded here and nowhere else: initialisation is the only use of the global generator.
     torch.manual_seed(recipe.train.seed)
     module = build_discriminator(component, assembly.shapes, assembly.pooled).to(device)
+    try_discriminator(component.spec, module, assembly.shapes, twice=recipe.train.lambda_denoise > 0)
     dataset = open_dataset(recipe, request_of(recipe), assembly.modalities, show)
     check_shapes(dataset.split("train"), assembly.modalities)
     return DiscriminatorJob(recipe, assembly, module, dataset)
 
 
 def _assembled(recipe: Recipe, device: torch.device) -> Assembly:
-    for label, component in recipe.backbones.items():
-        if isinstance(component.options, TokenOptions) and component.options.weights is None:
-            raise UsageError(f"backbones.{label}.weights: missing; a discriminator joins base models that are trained")
-    backbones = build_backbones(recipe, device)
-    require_predictions(backbones, "trained beside")
-    plans = plan_together(backbones, request_of(recipe))
-    return Assembly(backbones, plans, cast(Coupling, recipe.coupling), device, DTYPES[recipe.train.dtype])
+    assembly = assemble(recipe, device, DTYPES[recipe.train.dtype], with_discriminator=False)
+    require_predictions(assembly.models, "trained beside")
+    if shown := assembly.showing_prompts:
+        raise UsageError(
+            f"{shown}: the discriminator would be shown prompts, but training has no captions to teach it what they "
+            "mean: train with pooled: false"
+        )
+    return assembly
 
 
 def _blank(shapes: Mapping[str, tuple[int, ...]]) -> Draw:

@@ -13,7 +13,7 @@ from mmdisco_cli.diffusion.denoise import Prediction, predict_bases, unguided
 from mmdisco_cli.diffusion.guidance import Window
 from mmdisco_cli.diffusion.schedules import Levels
 from mmdisco_cli.recipes.schema import TrainConfig
-from mmdisco_cli.run.ranks import Ranks
+from mmdisco_cli.run.distribution import Ranks
 from mmdisco_cli.training.joint import joint_losses
 from mmdisco_cli.training.loop import Loss, fit
 from mmdisco_cli.training.metrics import MetricsLog

@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from mmdisco_cli.assembly import Assembly, fingerprints
+from mmdisco_cli.assembly import Assembly
 from mmdisco_cli.backbones.token import TokenBackbone, codec_fingerprint
 from mmdisco_cli.errors import DataError, UsageError
 from mmdisco_cli.recipes.schema import Recipe, to_plain
@@ -65,8 +65,8 @@ def export_discriminator(
         "options": to_plain(recipe.discriminator.options),
         "shapes": {m: list(shape) for m, shape in assembly.shapes.items()},
         "coupling": assembly.coupling,
-        "backbones": fingerprints(assembly.backbones),
-        "given_fraction": recipe.train.given_fraction if len(assembly.backbones) > 1 else 0.0,
+        "backbones": assembly.fingerprints,
+        "given_fraction": recipe.train.given_fraction if len(assembly.models) > 1 else 0.0,
         **_provenance(recipe, results),
     }
     save_weights(path, module.state_dict(), about)

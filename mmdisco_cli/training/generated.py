@@ -5,12 +5,12 @@ from pathlib import Path
 
 import torch
 
-from mmdisco_cli.assembly import Assembly, fingerprints
+from mmdisco_cli.assembly import Assembly
 from mmdisco_cli.data.bank import read_shard, shard_ranges, write_shard
 from mmdisco_cli.diffusion.backbone import State
 from mmdisco_cli.recipes.schema import SampleConfig, to_plain
+from mmdisco_cli.run.distribution import Ranks
 from mmdisco_cli.run.files import fingerprint
-from mmdisco_cli.run.ranks import Ranks
 from mmdisco_cli.sampling.draw import draw
 from mmdisco_cli.training.banks import Show, together
 from mmdisco_cli.training.signals import StopFlag
@@ -64,7 +64,7 @@ def _samples(assembly: Assembly, config: SampleConfig, seed: int, indices: range
 def _key(assembly: Assembly, config: SampleConfig, seed: int) -> str:
     sample = to_plain(config)
     content = {
-        "backbones": fingerprints(assembly.backbones),
+        "backbones": assembly.fingerprints,
         "shapes": {m: list(shape) for m, shape in assembly.shapes.items()},
         "coupling": assembly.coupling,
         "dtype": str(assembly.dtype),

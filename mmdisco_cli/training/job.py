@@ -10,7 +10,7 @@ from mmdisco_cli.data.opening import SplitDataset
 from mmdisco_cli.errors import DataError
 from mmdisco_cli.recipes.schema import Recipe
 from mmdisco_cli.run import console
-from mmdisco_cli.run.ranks import Ranks
+from mmdisco_cli.run.distribution import Ranks
 from mmdisco_cli.training.directory import RunDirectory
 from mmdisco_cli.training.loop import Loss, step_generator
 from mmdisco_cli.training.metrics import MetricsLog

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from mmdisco_cli.errors import DataError
 from mmdisco_cli.recipes.schema import TrainConfig
-from mmdisco_cli.run.ranks import Ranks, average_gradients
+from mmdisco_cli.run.distribution import Ranks, average_gradients
 from mmdisco_cli.training.checkpoint import TrainState, load_state, save_state
 from mmdisco_cli.training.metrics import MetricsLog, not_finite
 from mmdisco_cli.training.signals import StopFlag

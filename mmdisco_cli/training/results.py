@@ -84,13 +84,13 @@ def discriminator_results(
 @torch.no_grad()
 def measured_interaction(discriminator: nn.Module, real: Draw, assembly: Assembly, config: TrainConfig) -> float:
     """Return the interaction over noise levels as training draws them."""
-    walked = Pairing(assembly.bases(), assembly.coupling, given_fraction=0.0)
+    walked = Pairing(assembly.bases, assembly.coupling, given_fraction=0.0)
 
     def once(k: int) -> float:
         generator = step_generator(config.seed, MEASURE, BATCHES + k)
         clean = {m: x.to(assembly.device) for m, x in real(config.batch_size, generator).items()}
         levels = walked.draw(config, config.batch_size, generator)
         states = (noised(x, levels, generator)[0] for x in strangers(clean))
-        return interaction(lambda x: logit_of(discriminator, assembly.bases(), x, levels), *states)
+        return interaction(lambda x: logit_of(discriminator, assembly.bases, x, levels), *states)
 
     return sum(once(k) for k in range(BATCHES)) / BATCHES

@@ -17,8 +17,8 @@ from mmdisco_cli.devices import choose_device
 from mmdisco_cli.errors import DataError
 from mmdisco_cli.recipes.schema import Recipe
 from mmdisco_cli.run import console
+from mmdisco_cli.run.distribution import any_rank, joined_ranks
 from mmdisco_cli.run.options import TrainOptions
-from mmdisco_cli.run.ranks import any_rank, joined_ranks
 from mmdisco_cli.training.backbone_job import backbone_job
 from mmdisco_cli.training.directory import PLOT, RunDirectory
 from mmdisco_cli.training.discriminator_job import discriminator_job

@@ -7,7 +7,7 @@ from typing import NoReturn
 import torch
 
 from mmdisco_cli.errors import Stopped
-from mmdisco_cli.run.ranks import Ranks, any_rank
+from mmdisco_cli.run.distribution import Ranks, any_rank
 from mmdisco_cli.run.signals import SignalFlag
 
 

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from mmdisco_cli.assembly import Assembly
-from mmdisco_cli.diffusion.backbone import ModalityInfo, ModalityPlan, Request, as_joint
+from mmdisco_cli.diffusion.backbone import Base, ModalityInfo, ModalityPlan, Request, as_joint
 from mmdisco_cli.diffusion.whole import require_predictions
 from mmdisco_cli.errors import UsageError
 from mmdisco_cli.recipes.schema import SampleConfig
@@ -48,8 +48,8 @@ class Run(Asked):
 
 def assembly(*models):
     backbones = {model.modality: as_joint(model) for model in models}
-    plans = {label: backbone.plan(Request()) for label, backbone in backbones.items()}
-    return Assembly(backbones, plans, "index", torch.device("cpu"))
+    models = {label: Base(backbone, backbone.plan(Request())) for label, backbone in backbones.items()}
+    return Assembly(models, "index", torch.device("cpu"))
 
 
 def test_they_are_run_together_each_with_the_samples_own_keys():
@@ -69,6 +69,6 @@ def test_one_that_is_asked_cannot_be_beside_them():
 
 
 def test_what_asks_them_is_told_so():
-    require_predictions(assembly(Asked("sound"), Asked("picture")).backbones, "trained beside")
+    require_predictions(assembly(Asked("sound"), Asked("picture")).models, "trained beside")
     with pytest.raises(UsageError, match=r"picture: it can only be run from noise to media, not trained beside"):
-        require_predictions(assembly(Asked("sound"), Run("picture")).backbones, "trained beside")
+        require_predictions(assembly(Asked("sound"), Run("picture")).models, "trained beside")

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import torch
 
-from mmdisco_cli.assembly import assemble, build_discriminator, fingerprints
+from mmdisco_cli.assembly import assemble, build_discriminator
 from mmdisco_cli.backbones.options import TokenOptions
 from mmdisco_cli.backbones.token import TokenBackbone
 from mmdisco_cli.diffusion.backbone import Request
@@ -51,7 +51,7 @@ def _save_joint(folder, name):
         "options": options,
         "shapes": alone.shapes,
         "coupling": loaded.coupling,
-        "backbones": fingerprints(alone.backbones),
+        "backbones": alone.fingerprints,
     }
     save_weights(folder / f"{name}.safetensors", shaken(module.state_dict()), about)
 

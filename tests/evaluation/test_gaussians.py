@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch import nn
 
-from mmdisco_cli.assembly import LoadedDiscriminator, assemble, fingerprints
+from mmdisco_cli.assembly import LoadedDiscriminator, assemble
 from mmdisco_cli.discriminators.mlp import build
 from mmdisco_cli.errors import DataError, UsageError
 from mmdisco_cli.evaluation.run import evaluate
@@ -66,7 +66,7 @@ def weights(tmp_path):
         "options": recipe.to_dict()["discriminator"] | {},
         "coupling": recipe.coupling,
         "shapes": alone.shapes,
-        "backbones": fingerprints(alone.backbones),
+        "backbones": alone.fingerprints,
     }
     about["options"].pop("name")
     save_weights(tmp_path / "d.safetensors", module.state_dict(), about)

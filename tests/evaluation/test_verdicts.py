@@ -71,8 +71,8 @@ def test_accuracy_is_a_half_for_a_constant_and_one_for_a_judge_that_knows():
 def test_verdicts_do_not_depend_on_chunks(assembly, monkeypatch):
     clean = latents(10, **assembly.shapes)
     levels = {m: base.backbone.levels_at(torch.tensor([0.4]), base.plan)[m].at(0)
-              for base in assembly.bases() for m in base.modalities}  # fmt: skip
-    ask = in_chunks(assembly.discriminator.module, assembly.bases(), levels)
+              for base in assembly.bases for m in base.modalities}  # fmt: skip
+    ask = in_chunks(assembly.discriminator.module, assembly.bases, levels)
     whole = ask(clean)
     monkeypatch.setattr("mmdisco_cli.evaluation.discriminator_levels.CHUNK", 3)
     torch.testing.assert_close(ask(clean), whole, rtol=1e-5, atol=1e-5)
@@ -95,7 +95,7 @@ def test_size_and_cost(models, tmp_path):
     counted = parameters(assembly)
     assert counted["ratio"] == counted["discriminator"] / counted["bases"] > 0
     assert counted["bases"] == sum(
-        p.numel() for backbone in assembly.backbones.values() for p in backbone.inner.module.parameters()
+        p.numel() for base in assembly.bases for p in base.backbone.inner.module.parameters()
     )
     cost = sampling_cost(assembly, recipe.sample, seed=0)
     assert cost["batch_size"] == 4

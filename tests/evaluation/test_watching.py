@@ -22,7 +22,7 @@ from mmdisco_cli.measures.clip_sets import list_clips, watch_all
 from mmdisco_cli.measures.health import flags_of, gap_of, health_of
 from mmdisco_cli.measures.picking import spaced
 from mmdisco_cli.measures.watching import Analysis, digest_of, pack, unpack, watch
-from mmdisco_cli.run.ranks import Ranks
+from mmdisco_cli.run.distribution import Ranks
 
 HERE = Path(__file__).parent
 ASSETS = HERE.parent / "assets"

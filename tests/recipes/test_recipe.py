@@ -9,7 +9,7 @@ import pytest
 from mmdisco_cli.errors import PluginError, UsageError
 from mmdisco_cli.hookspecs import DatasetSpec
 from mmdisco_cli.recipes.recipe import differences, find, load
-from mmdisco_cli.registry import Plugin, Registry, load_registry
+from mmdisco_cli.registry.plugins import Plugin, Registry, load_registry
 from mmdisco_cli.schema import option
 
 MINIMAL = """\

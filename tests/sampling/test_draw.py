@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from toy_backbones import Toy
 
 from mmdisco_cli.assembly import Assembly, LoadedDiscriminator, assemble
-from mmdisco_cli.diffusion.backbone import Condition, Request, as_joint
+from mmdisco_cli.diffusion.backbone import Base, Condition, Request, as_joint
 from mmdisco_cli.diffusion.coupling import coupled_grid
 from mmdisco_cli.diffusion.guidance import logit
 from mmdisco_cli.diffusion.noise import initial_noise
@@ -66,7 +66,7 @@ def test_all_samples_are_guided_away_from_a_negative_prompt() -> None:
             return super().encode_prompt(prompts, negatives, plan)
 
     toy = as_joint(Listening())
-    alone = Assembly({"audio": toy}, {"audio": toy.plan(Request())}, "index", CPU)
+    alone = Assembly({"audio": Base(toy, toy.plan(Request()))}, "index", CPU)
     found = {
         text: draw(alone, SampleConfig(steps=2, negative_prompt=text), 0, [0, 1], prompts=("a", "bc")).latents["audio"]
         for text in ("", "dull", "else")
@@ -112,12 +112,12 @@ def test_without_a_discriminator_there_is_no_logit(tiny: Path) -> None:
 def test_the_logit_is_that_of_the_last_step_in_the_window(joint: Assembly) -> None:
     """One DDIM step from pure noise leads to alpha * x_0 + sigma * noise, which is asked about next."""
     chosen = config(steps=2, window=(-1.0, 1.0))
-    levels = {m: grid.at(1) for m, grid in coupled_grid(joint.bases(), 2).items()}
+    levels = {m: grid.at(1) for m, grid in coupled_grid(joint.bases, 2).items()}
     seen = {}
     for m, shape in joint.shapes.items():
         noise = initial_noise(0, 3, m, shape)[None]
-        first = coupled_grid(joint.bases(), 2)[m].at(0)
-        base = next(b for b in joint.bases() if m in b.modalities)
+        first = coupled_grid(joint.bases, 2)[m].at(0)
+        base = next(b for b in joint.bases if m in b.modalities)
         x0 = base.backbone.predict({m: noise}, {m: first.t.expand(1)}, {}, base.plan)[m]
         seen[m] = levels[m].alpha * x0 + levels[m].sigma * noise
     assert joint.discriminator is not None
@@ -149,7 +149,7 @@ def test_the_logit_of_an_independent_sample_sees_what_is_given(joint: Assembly) 
     hook = joint.discriminator.module.register_forward_pre_hook(lambda _, inputs: seen.append(inputs[0]["video"]))
     draw(joint, config(sampler="ddpm"), 0, [0], given={"video": given}, independent=True)
     hook.remove()
-    grid = coupled_grid(joint.bases(), 6)
+    grid = coupled_grid(joint.bases, 6)
     step = last_inside(grid, config().window)
     assert step is not None
     level = grid["video"].at(step)  # variance-preserving: nothing is divided out

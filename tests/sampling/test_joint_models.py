@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from mmdisco_cli.assembly import Assembly, LoadedDiscriminator
 from mmdisco_cli.diffusion.backbone import (
     BackboneInfo,
+    Base,
     Condition,
     ModalityInfo,
     ModalityPlan,
@@ -86,7 +87,7 @@ class Drawing:
 
 def assembly(**changed: Any) -> Assembly:
     backbone = Drawing()
-    return replace(Assembly({"film": backbone}, {"film": backbone.plan(Request())}, "index", CPU), **changed)
+    return replace(Assembly({"film": Base(backbone, backbone.plan(Request()))}, "index", CPU), **changed)
 
 
 def test_keys_are_the_samples_and_the_models_own() -> None:
@@ -150,7 +151,7 @@ def test_held_beside_a_modality_of_its_own_model_a_given_one_keeps_the_common_ti
     models = assembly(discriminator=loaded)
     given = {"video": torch.ones(2, 3)}
     found = draw(models, SampleConfig(steps=4), 0, [0, 1], given=given).latents
-    backbone = models.backbones["film"]
+    backbone = models.models["film"].backbone
     assert isinstance(backbone, Drawing)
     assert len(backbone.asked) >= 4
     assert all(torch.equal(t["audio"], t["video"]) for t in backbone.asked)
@@ -162,7 +163,7 @@ def test_given_modalities_are_not_decoded() -> None:
     job: Any = SimpleNamespace(assembly=models, options=SampleOptions(), sources={"video": None})
     latents = {m: torch.zeros(2, 3) for m in NAMES}
     media = _decode(job, latents, [0, 1])
-    backbone = models.backbones["film"]
+    backbone = models.models["film"].backbone
     assert isinstance(backbone, Drawing)
     assert backbone.asked == [["audio"]]
     assert media.keys() == {"audio"}

@@ -6,7 +6,7 @@ from typing import Any
 
 import torch
 
-from mmdisco_cli.assembly import assemble, build_discriminator, fingerprints
+from mmdisco_cli.assembly import assemble, build_discriminator
 from mmdisco_cli.backbones.options import TokenOptions
 from mmdisco_cli.backbones.token import TokenBackbone
 from mmdisco_cli.diffusion.backbone import Request
@@ -65,7 +65,7 @@ def save_joint(path: Path, recipe: Recipe, **changed: Any) -> None:
         "options": options,
         "shapes": alone.shapes,
         "coupling": recipe.coupling,
-        "backbones": fingerprints(alone.backbones),
+        "backbones": alone.fingerprints,
         "recipe": recipe.to_dict(),
         "fingerprint": recipe.fingerprint(),
         "steps": 0,

@@ -10,7 +10,7 @@ from tiny_runs import load, start, weights
 from torch import Tensor
 
 from mmdisco_cli.recipes.schema import Recipe
-from mmdisco_cli.run.ranks import Ranks
+from mmdisco_cli.run.distribution import Ranks
 from mmdisco_cli.training.discriminator_job import discriminator_job
 from mmdisco_cli.training.discriminator_run import discriminator_loss
 from mmdisco_cli.training.loop import fit, step_generator
@@ -22,7 +22,7 @@ from mmdisco_cli.weights_file import read_about
 CPU = torch.device("cpu")
 LEAVE = """
 import sys, weakref, torch
-from mmdisco_cli.run.ranks import any_rank, joined_ranks
+from mmdisco_cli.run.distribution import any_rank, joined_ranks
 try:
     with joined_ranks(torch.device("cpu")) as ranks:
         group = weakref.ref(torch.distributed.group.WORLD)

@@ -34,8 +34,8 @@ from mmdisco_cli.measures.scoring import DISTANCES, ScoredClip, analysis_of, how
 from mmdisco_cli.measures.scoring import METRICS as SCORING
 from mmdisco_cli.recipes.schema import Recipe
 from mmdisco_cli.run import console
+from mmdisco_cli.run.distribution import Ranks
 from mmdisco_cli.run.options import EvalOptions
-from mmdisco_cli.run.ranks import Ranks
 from mmdisco_cli.toys.bounce.dataset import build
 from mmdisco_cli.toys.bounce.events import TOLERANCE, Match, match_events
 from mmdisco_cli.toys.bounce.heard import heard_strikes

@@ -13,10 +13,10 @@ from mmdisco_cli.devices import choose_device
 from mmdisco_cli.errors import UsageError
 from mmdisco_cli.evaluation.report import Report, align, number
 from mmdisco_cli.recipes.schema import Recipe
+from mmdisco_cli.run.distribution import Ranks
 from mmdisco_cli.run.files import write_json
 from mmdisco_cli.run.options import EvalOptions
 from mmdisco_cli.run.progress import progress
-from mmdisco_cli.run.ranks import Ranks
 from mmdisco_cli.toys.gaussians.data import Gaussians
 from mmdisco_cli.toys.gaussians.protocol import drawn, laws, points_of
 from mmdisco_cli.toys.gaussians.score import score_errors, split
@@ -88,7 +88,7 @@ def trained(
     module = build_discriminator(recipe.discriminator, alone.shapes, alone.pooled).to(alone.device)
     train_discriminator(
         module,
-        Pairing(alone.bases(), alone.coupling, recipe.train.given_fraction),
+        Pairing(alone.bases, alone.coupling, recipe.train.given_fraction),
         lambda count, generator: split(points.mixture.draw(count, generator), points.modalities),
         None,
         recipe.sample.window,

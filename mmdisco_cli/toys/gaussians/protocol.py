@@ -103,7 +103,7 @@ def exact_samples(
     assembly: Assembly, mixture: Mixture, config: SampleConfig, asked: EvalConfig, show: Show | None = None
 ) -> Tensor:
     """Return samples (n, M) of the same sampler and the same noise under the exact joint score."""
-    grid = coupled_grid(assembly.bases(), config.steps, assembly.coupling)
+    grid = coupled_grid(assembly.bases, config.steps, assembly.coupling)
     first = {m: levels.at(0) for m, levels in grid.items()}
 
     def denoise(state: Mapping[str, Tensor], levels: Mapping[str, Levels]) -> Prediction:

@@ -68,7 +68,7 @@ class LevelErrors:
 
 def score_errors(assembly: Assembly, mixture: Mixture, config: SampleConfig, seed: int) -> LevelErrors:
     """Return the errors of the discriminator's gradient at the sampler's levels inside the window."""
-    grid = coupled_grid(assembly.bases(), config.steps, assembly.coupling)
+    grid = coupled_grid(assembly.bases, config.steps, assembly.coupling)
     generator = torch.Generator().manual_seed(seed)
     found = []
     for step in range(config.steps):
@@ -90,7 +90,7 @@ def _squares(
     alpha, sigma = columns(levels, x0)
     x = alpha * x0 + sigma * noise
     state = split(x, tuple(levels))
-    base = join(predict_bases(assembly.bases(), state, levels).epsilon, levels)
+    base = join(predict_bases(assembly.bases, state, levels).epsilon, levels)
     joint = mixture.denoise(x, alpha, sigma)[1]
     learned = sigma * join(logit_and_gradient(_discriminator(assembly), state, levels)[1], levels)
     # With epsilon = -sigma * score, what the bases miss is base - joint.

@@ -14,6 +14,7 @@ from mmdisco_diffusers.opening import open_parts
 from mmdisco_diffusers.options import MelOptions
 from mmdisco_diffusers.parts import Parts, Roles
 from mmdisco_diffusers.prompts import Row
+from mmdisco_diffusers.tokens import tokens_of
 
 ROLES = Roles(("unet",), ("vae", "vocoder"), ("text_encoder",))
 
@@ -28,10 +29,7 @@ def build(label: str, options: MelOptions, request: Request) -> DiffusersBackbon
 def _tell(parts: Parts, prompt: str, negative: str | None, device: torch.device) -> tuple[Row, Row]:
     """Return the unit vector that CLAP gives a text; the default negative is the empty one."""
     tokenizer = parts.get("tokenizer")
-    tokens = tokenizer(
-        [prompt, negative or ""], padding="max_length", max_length=tokenizer.model_max_length, truncation=True,
-        return_tensors="pt",
-    ).to(device)  # fmt: skip
+    tokens = tokens_of(parts, [prompt, negative or ""], tokenizer.model_max_length, device)
     found = parts.get("text_encoder")(tokens.input_ids, attention_mask=tokens.attention_mask)
     positive, other = F.normalize(found.text_embeds, dim=-1)
     return {"class": positive}, {"class": other}

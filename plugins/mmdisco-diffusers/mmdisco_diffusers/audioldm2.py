@@ -13,6 +13,7 @@ from mmdisco_diffusers.opening import open_parts
 from mmdisco_diffusers.options import MelOptions
 from mmdisco_diffusers.parts import Parts, Roles
 from mmdisco_diffusers.prompts import Row
+from mmdisco_diffusers.tokens import tell_cut, told_here
 
 ROLES = Roles(("unet",), ("vae", "vocoder"), ("text_encoder", "text_encoder_2", "projection_model", "language_model"))
 TOKENIZERS = ("tokenizer", "tokenizer_2")
@@ -33,7 +34,11 @@ def _tell(parts: Parts, prompt: str, negative: str | None, device: torch.device)
 
     absent = dict.fromkeys(("vae", "unet", "vocoder", "scheduler", "feature_extractor"))
     pipeline = AudioLDM2Pipeline(**absent, **{name: parts.get(name) for name in (*ROLES.text, *TOKENIZERS)})
-    tokens, mask, generated = pipeline.encode_prompt(prompt, device, 1, True, negative_prompt=negative)
+    for text in (prompt, negative or ""):
+        for number in ("", "_2"):
+            tell_cut(parts, text, parts.get(f"tokenizer{number}").model_max_length, number)
+    with told_here(pipeline):
+        tokens, mask, generated = pipeline.encode_prompt(prompt, device, 1, True, negative_prompt=negative)
     rows = [{"generated": generated[i], "tokens": tokens[i], "mask": mask[i].long()} for i in (1, 0)]
     return rows[0], rows[1]
 

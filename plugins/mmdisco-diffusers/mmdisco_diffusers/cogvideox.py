@@ -16,6 +16,7 @@ from mmdisco_diffusers.options import ModelOptions
 from mmdisco_diffusers.parts import Parts, Roles
 from mmdisco_diffusers.prompts import Row
 from mmdisco_diffusers.request import VideoRules, video_cells, video_plan, video_shape
+from mmdisco_diffusers.tokens import tokens_of
 
 ROLES = Roles(("transformer",), ("vae",), ("text_encoder",))
 FPS, TOKENS = 8.0, 226
@@ -96,11 +97,9 @@ class CogVideoX:
         return -steps % int(self.parts.config("transformer").get("patch_size_t") or 1)
 
     def _tokens(self, text: str, device: torch.device) -> Tensor:
-        tokens = self.parts.get("tokenizer")(
-            text, padding="max_length", max_length=TOKENS, truncation=True, return_tensors="pt"
-        )
+        tokens = tokens_of(self.parts, text, TOKENS, device)
         # Padding is seen as well: the model was trained so.
-        hidden: Tensor = self.parts.get("text_encoder")(tokens.input_ids.to(device))[0][0]
+        hidden: Tensor = self.parts.get("text_encoder")(tokens.input_ids)[0][0]
         return hidden
 
     def _rotary(self, config: Any, x: Tensor) -> tuple[Tensor, Tensor]:

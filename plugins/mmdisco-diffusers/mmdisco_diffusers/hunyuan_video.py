@@ -16,9 +16,12 @@ from mmdisco_diffusers.options import HunyuanVideoOptions
 from mmdisco_diffusers.parts import Parts, Roles
 from mmdisco_diffusers.prompts import Row
 from mmdisco_diffusers.request import grouped_plan
+from mmdisco_diffusers.tokens import tell_cut, told_here
 
 ROLES = Roles(("transformer",), ("vae",), ("text_encoder", "text_encoder_2"))
 TOKENIZERS = ("tokenizer", "tokenizer_2")
+LLAMA_TOKENS, CLIP_TOKENS = 256, 77
+"""What the pipeline lets each read, the first beside its template."""
 FPS, FRAMES, HEIGHT, WIDTH = 24.0, 129, 720, 1280
 
 
@@ -54,7 +57,9 @@ class HunyuanVideo:
         pipeline = self._text_pipeline()
         rows = []
         for text in (prompt, negative or ""):
-            tokens, pooled, mask = pipeline.encode_prompt(text, device=device)
+            self._tell_cut(text)
+            with told_here(pipeline):
+                tokens, pooled, mask = pipeline.encode_prompt(text, device=device)
             rows.append({"tokens": tokens[0], "pooled": pooled[0], "mask": mask[0].long()})
         return rows[0], rows[1]
 
@@ -82,6 +87,12 @@ class HunyuanVideo:
         vae = self.parts.get("vae")
         frames: Tensor = vae.decode(latent / vae.config.scaling_factor).sample
         return frames
+
+    def _tell_cut(self, text: str) -> None:
+        from diffusers.pipelines.hunyuan_video.pipeline_hunyuan_video import DEFAULT_PROMPT_TEMPLATE as TEMPLATE
+
+        tell_cut(self.parts, TEMPLATE["template"].format(text), LLAMA_TOKENS + TEMPLATE["crop_start"])
+        tell_cut(self.parts, text, CLIP_TOKENS, "_2")
 
     def _text_pipeline(self) -> Any:
         from diffusers import HunyuanVideoPipeline

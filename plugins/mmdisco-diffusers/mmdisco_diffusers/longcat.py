@@ -18,6 +18,7 @@ from mmdisco_diffusers.options import ModelOptions
 from mmdisco_diffusers.parts import Parts, Roles
 from mmdisco_diffusers.prompts import Row
 from mmdisco_diffusers.request import Notes, seconds_of
+from mmdisco_diffusers.tokens import tokens_of
 
 ROLES = Roles(("transformer",), ("vae",), ("text_encoder",))
 SECONDS, LONGEST, TIMES = 10.0, 30.0, 1000
@@ -108,7 +109,7 @@ class LongCat:
     def _row(self, text: str, device: torch.device) -> Row:
         tokenizer = self.parts.get("tokenizer")
         length = tokenizer.model_max_length if 0 < tokenizer.model_max_length <= MOST_TOKENS else TOKENS
-        tokens = tokenizer(text, truncation=True, max_length=length, return_tensors="pt").to(device)
+        tokens = tokens_of(self.parts, text, length, device, padded=False)
         found = self.parts.get("text_encoder")(
             input_ids=tokens.input_ids, attention_mask=tokens.attention_mask, output_hidden_states=True
         )

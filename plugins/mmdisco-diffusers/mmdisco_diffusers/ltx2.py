@@ -33,6 +33,7 @@ from mmdisco_diffusers.parts import Parts, Roles
 from mmdisco_diffusers.prompts import Prompts, Row, cast, pooled, repeated
 from mmdisco_diffusers.request import grouped_plan
 from mmdisco_diffusers.stage import Stage
+from mmdisco_diffusers.tokens import tell_cut
 
 ROLES = Roles(("transformer",), ("vae", "audio_vae", "vocoder"), ("text_encoder", "connectors"))
 MODALITIES = ("audio", "video")
@@ -40,6 +41,8 @@ FPS, FRAMES, HEIGHT, WIDTH = 24.0, 121, 512, 768
 CFG_SCALES = {"audio": 7.0, "video": 3.0}
 SQUEEZE = 4
 """Mel frames, and bands, that make one latent cell of sound."""
+TOKENS = 1024
+"""What the pipeline lets its language model read."""
 COUNTS, SHIFTS = (1024, 4096), (0.95, 2.05)
 """How the pipeline shifts its noise levels by number of tokens, where the scheduler does not say."""
 
@@ -245,6 +248,8 @@ class LTX2:
 
         absent = dict.fromkeys(("scheduler", "vae", "audio_vae", "transformer", "vocoder"))
         pipeline = LTX2Pipeline(**absent, **{name: self.parts.get(name) for name in (*ROLES.text, "tokenizer")})
+        for text in (prompt, negative or ""):
+            tell_cut(self.parts, text.strip(), TOKENS)
         hidden, mask, other, other_mask = pipeline.encode_prompt(prompt, negative or "", device=device)
         side = pipeline.tokenizer.padding_side
         rows = []

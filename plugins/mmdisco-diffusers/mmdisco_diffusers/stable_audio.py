@@ -16,6 +16,7 @@ from mmdisco_diffusers.options import StableAudioOptions
 from mmdisco_diffusers.parts import Parts, Roles
 from mmdisco_diffusers.prompts import Row
 from mmdisco_diffusers.request import Notes, seconds_of
+from mmdisco_diffusers.tokens import tokens_of
 
 ROLES = Roles(("transformer",), ("vae",), ("text_encoder", "projection_model"))
 _SIZES = (("transformer", "sample_size"), ("vae", "audio_channels"))
@@ -106,9 +107,7 @@ class StableAudio:
 
     def _tokens(self, text: str, device: torch.device) -> Tensor:
         tokenizer = self.parts.get("tokenizer")
-        tokens = tokenizer(
-            text, padding="max_length", max_length=tokenizer.model_max_length, truncation=True, return_tensors="pt"
-        ).to(device)
+        tokens = tokens_of(self.parts, text, tokenizer.model_max_length, device)
         mask = tokens.attention_mask[..., None]
         hidden = self.parts.get("text_encoder")(tokens.input_ids, attention_mask=tokens.attention_mask)[0]
         projected = self.parts.get("projection_model")(text_hidden_states=hidden).text_hidden_states

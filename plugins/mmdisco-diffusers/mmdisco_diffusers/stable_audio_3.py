@@ -17,6 +17,7 @@ from mmdisco_diffusers.options import ModelOptions
 from mmdisco_diffusers.parts import Parts, Roles
 from mmdisco_diffusers.prompts import Row
 from mmdisco_diffusers.request import seconds_of
+from mmdisco_diffusers.tokens import tokens_of
 
 ROLES = Roles(("transformer",), ("vae",), ("text_encoder", "duration_embedder"))
 SECONDS, TOKENS = 10.0, 256
@@ -92,9 +93,7 @@ class StableAudio3:
     def _row(self, text: str, duration: Tensor, device: torch.device) -> Row:
         tokenizer = self.parts.get("tokenizer")
         length = min(tokenizer.model_max_length, TOKENS)
-        tokens = tokenizer(text, padding="max_length", max_length=length, truncation=True, return_tensors="pt").to(
-            device
-        )
+        tokens = tokens_of(self.parts, text, length, device)
         hidden = self.parts.get("text_encoder")(tokens.input_ids, attention_mask=tokens.attention_mask)[0][0]
         mask = F.pad(tokens.attention_mask[0].long(), (0, 1), value=1)
         return {"tokens": torch.cat([hidden, duration[None].to(hidden.dtype)]), "mask": mask, "duration": duration}

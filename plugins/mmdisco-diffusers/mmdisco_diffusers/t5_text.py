@@ -4,6 +4,7 @@ import torch
 
 from mmdisco_diffusers.parts import Parts
 from mmdisco_diffusers.prompts import Row
+from mmdisco_diffusers.tokens import tokens_of
 
 
 def t5_row(parts: Parts, text: str, length: int, device: torch.device, *, masked: bool, empty: bool = False) -> Row:
@@ -11,9 +12,7 @@ def t5_row(parts: Parts, text: str, length: int, device: torch.device, *, masked
 
     `masked` hides the padding from T5 itself; `empty` makes an empty text one of no tokens at all.
     """
-    tokens = parts.get("tokenizer")(
-        text, padding="max_length", max_length=length, truncation=True, return_tensors="pt"
-    ).to(device)
+    tokens = tokens_of(parts, text, length, device)
     ids, mask = tokens.input_ids, tokens.attention_mask
     if empty and not text:
         ids, mask = torch.zeros_like(ids), torch.zeros_like(mask)

@@ -18,6 +18,7 @@ from mmdisco_diffusers.options import ModelOptions
 from mmdisco_diffusers.parts import Parts, Roles
 from mmdisco_diffusers.prompts import Row
 from mmdisco_diffusers.request import grouped_plan
+from mmdisco_diffusers.tokens import tokens_of
 
 ROLES = Roles(("transformer", "transformer_2"), ("vae",), ("text_encoder",))
 FPS, FRAMES, HEIGHT, WIDTH, TOKENS = 16.0, 81, 480, 832, 512
@@ -95,9 +96,7 @@ class Wan:
         return out
 
     def _tokens(self, text: str, device: torch.device) -> Tensor:
-        tokens = self.parts.get("tokenizer")(
-            _cleaned(text), padding="max_length", max_length=TOKENS, truncation=True, return_tensors="pt"
-        ).to(device)
+        tokens = tokens_of(self.parts, _cleaned(text), TOKENS, device)
         hidden = self.parts.get("text_encoder")(tokens.input_ids, tokens.attention_mask)[0][0]
         real: Tensor = hidden * tokens.attention_mask[0, :, None].to(hidden.dtype)
         return real

@@ -21,7 +21,7 @@ SPECS = {spec.name: spec for spec in mmdisco_backbones()}
 
 
 def test_whoever_has_not_installed_it_is_told_to():
-    from mmdisco_cli.registry import OURS
+    from mmdisco_cli.registry.plugins import OURS
 
     assert {name for name, owner in OURS.items() if owner == "mmdisco-diffusers"} == SPECS.keys()
 

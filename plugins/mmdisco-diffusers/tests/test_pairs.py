@@ -11,7 +11,7 @@ from tiny import AUDIO, FILMS
 
 from mmdisco_cli.data.media import write_mp4
 from mmdisco_cli.recipes import recipe as recipes
-from mmdisco_cli.registry import Plugin, Registry, load_registry
+from mmdisco_cli.registry.plugins import Plugin, Registry, load_registry
 from mmdisco_cli.run.options import SampleOptions, TrainOptions
 from mmdisco_cli.sampling.run import sample
 from mmdisco_cli.training.run import train

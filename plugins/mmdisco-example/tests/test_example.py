@@ -40,6 +40,6 @@ def test_its_description_leads_to_it():
 
 @pytest.mark.skipif(not entry_points(group="mmdisco", name="example"), reason="run from a checkout, not installed")
 def test_once_installed_it_is_a_plugin():
-    from mmdisco_cli.registry import load_registry
+    from mmdisco_cli.registry.plugins import load_registry
 
     assert load_registry().find("backbone", "theremin").modalities == ("audio",)

@@ -37,7 +37,7 @@ def model(files: dict[str, str], **options: Any) -> MMDiffusionBackbone:
 
 
 def assembled(backbone: MMDiffusionBackbone, request: Request = SMALL) -> Assembly:
-    return Assembly({"film": backbone}, {"film": backbone.plan(request)}, "index", torch.device("cpu"))
+    return Assembly({"film": Base(backbone, backbone.plan(request))}, "index", torch.device("cpu"))
 
 
 def test_it_keeps_the_contract(files: dict[str, str]) -> None:
@@ -90,8 +90,7 @@ def test_the_seed_decides_and_no_state_of_the_process_does(files: dict[str, str]
 
     def film(seed: int) -> State:
         torch.rand(3), random.random()  # whatever ran before
-        (backbone,) = assembly.keyed(seed, [7]).backbones.values()
-        return backbone.decode(draw(assembly, config, seed, [7]).latents, assembly.plans["film"])
+        return assembly.keyed(seed, [7]).decode(draw(assembly, config, seed, [7]).latents)
 
     first, again, other = film(1), film(1), film(2)
     for m, x in first.items():
@@ -134,7 +133,7 @@ def test_one_modality_can_be_held_while_the_other_is_sampled(files: dict[str, st
     found = draw(assembly, CONFIG, 0, [0, 1], given={"video": video}).latents
     free = draw(assembly, CONFIG, 0, [0, 1]).latents
     assert not torch.allclose(found["audio"], free["audio"], atol=1e-2)
-    grid = coupled_grid(assembly.bases(), CONFIG.steps)["video"]
+    grid = coupled_grid(assembly.bases, CONFIG.steps)["video"]
     # The grid ends with a little noise, under which the given modality is left too.
     assert float((found["video"] - video).std()) < 2 * float(grid.sigma[-1])
 

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from mmdisco_cli.hookspecs import BackboneSpec
-from mmdisco_cli.registry import load_registry
+from mmdisco_cli.registry.plugins import load_registry
 
 Cli = Callable[..., subprocess.CompletedProcess[str]]
 

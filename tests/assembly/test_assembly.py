@@ -8,12 +8,14 @@ from typing import Any
 import pytest
 import torch
 
-from mmdisco_cli.assembly import assemble, build_backbones, build_discriminator, fingerprints
+from mmdisco_cli.assembly import assemble, build_discriminator
 from mmdisco_cli.backbones.token import TokenBackbone
 from mmdisco_cli.diffusion.backbone import as_joint, count_parameters, move
 from mmdisco_cli.errors import DataError, DeviceError, ExitCode, UsageError
 from mmdisco_cli.recipes import recipe as recipes
 from mmdisco_cli.recipes.schema import Recipe
+from mmdisco_cli.run.ranks import Ranks
+from mmdisco_cli.training.discriminator_job import discriminator_job
 
 sys.path.insert(0, str(Path(__file__).parent / "sampling"))
 from tiny_models import CPU, PICTURE, REQUEST, make_tiny, save_joint
@@ -77,7 +79,7 @@ def test_a_mismatch_is_named_with_both_values(
 
 
 def test_a_surplus_backbone_of_the_file_is_named(recipe: Recipe, tmp_path: Path) -> None:
-    ours = fingerprints(build_backbones(recipe, CPU))
+    ours = assemble(recipe, CPU, with_discriminator=False).fingerprints
     save_joint(tmp_path / "three.safetensors", recipe, backbones={**ours, "depth": "12"})
     with pytest.raises(DataError, match="backbone depth 12, but the recipe has none"):
         assemble(with_weights(recipe, tmp_path / "three.safetensors"), CPU)
@@ -132,3 +134,32 @@ def test_the_built_in_backbone_moves_and_counts() -> None:
     move(as_joint(backbone), torch.device("meta"))
     moved = [*backbone.denoiser.parameters(), *backbone.codec.parameters()]
     assert {p.device.type for p in moved} == {"meta"}
+
+
+@pytest.fixture
+def prompted(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let the built-in backbone show its prompts to the discriminator."""
+    info = TokenBackbone.info.fget  # type: ignore[attr-defined]
+    monkeypatch.setattr(TokenBackbone, "info", property(lambda self: replace(info(self), pooled_dim=4)))
+
+
+def test_a_discriminator_trained_without_captions_is_shown_no_prompts(
+    recipe: Recipe, tmp_path: Path, prompted: None
+) -> None:
+    path = tmp_path / "prompted.safetensors"
+    save_joint(path, recipe)
+    said = r"trained without captions.*backbones\.audio and backbones\.video\. Train one with pooled: false"
+    with pytest.raises(DataError, match=said):
+        assemble(with_weights(recipe, path), CPU)
+    assert assemble(with_weights(recipe, path), CPU, with_discriminator=False).pooled == {"audio": 4, "video": 4}
+
+
+def test_what_its_authors_trained_with_prompts_is_shown_them(recipe: Recipe, tmp_path: Path, prompted: None) -> None:
+    path = tmp_path / "published.safetensors"
+    save_joint(path, recipe, released="some_release")
+    assert assemble(with_weights(recipe, path), CPU).discriminator is not None
+
+
+def test_training_without_captions_refuses_to_show_prompts(recipe: Recipe, prompted: None) -> None:
+    with pytest.raises(UsageError, match=r"backbones\.audio and backbones\.video: .* no captions.* pooled: false"):
+        discriminator_job(recipe, CPU, Ranks())

@@ -3,8 +3,8 @@
 import os
 import re
 import sys
-from collections.abc import Callable
-from contextlib import redirect_stdout
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, nullcontext, redirect_stdout
 from dataclasses import dataclass, is_dataclass, replace
 from functools import wraps
 from importlib import import_module
@@ -14,7 +14,7 @@ from typing import Any, ParamSpec, TypeVar, get_type_hints
 import pluggy
 
 from mmdisco_cli import __version__, hookspecs
-from mmdisco_cli.errors import PluginError, did_you_mean
+from mmdisco_cli.errors import ExitCode, PluginError, describe, did_you_mean, exit_code_of
 from mmdisco_cli.hookspecs import (
     API_VERSION,
     OLDEST_API_VERSION,
@@ -25,7 +25,9 @@ from mmdisco_cli.hookspecs import (
     Factory,
     Spec,
 )
-from mmdisco_cli.run.console import note
+from mmdisco_cli.registry.blame import claim
+from mmdisco_cli.registry.process_state import undisturbed
+from mmdisco_cli.run.console import note, warn
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -114,7 +116,11 @@ def load_registry() -> Registry:
     for point in found:
         owner, version = _owner(point), point.dist.version if point.dist else "?"
         blocked = allowed is not None and owner not in allowed
-        plugins.append(Plugin(owner, version, "blocked") if blocked else _load(owner, version, point.load))
+        if blocked:
+            plugins.append(Plugin(owner, version, "blocked"))
+            continue
+        claim(point.module.partition(".")[0], f"{owner} {version}")
+        plugins.append(_load(owner, version, point.load))
     missing = (allowed or set()) - {plugin.distribution for plugin in plugins}
     return Registry((*plugins, *(Plugin(name, "?", "missing") for name in sorted(missing))))
 
@@ -135,8 +141,8 @@ def _owner(point: EntryPoint) -> str:
 
 def _load(owner: str, version: str, load: Callable[[], Any]) -> Plugin:
     try:
-        with redirect_stdout(sys.stderr):
-            specs = tuple(_collect(load()))
+        with redirect_stdout(sys.stderr), undisturbed(lambda names: _tell(f"{owner} {version}", names)):
+            specs = tuple(_collect(load(), "" if owner == HOST else f"{owner} {version}"))
         return Plugin(owner, version, "loaded", specs)
     except KeyboardInterrupt:  # most likely true, but a plugin that hangs should be known by name
         note(f"interrupted while plugin {owner} {version} was loading")
@@ -145,14 +151,18 @@ def _load(owner: str, version: str, load: Callable[[], Any]) -> Plugin:
         return Plugin(owner, version, "failed", cause=" ".join(f"{type(error).__name__}: {error}".split()))
 
 
-def _collect(plugin: object) -> list[tuple[str, Spec]]:
+def _tell(plugin: str, changed: list[str]) -> None:
+    warn(f"plugin {plugin} changed {', '.join(changed)}, which other recipes share: set back")
+
+
+def _collect(plugin: object, owner: str) -> list[tuple[str, Spec]]:
     """Ask a plugin for its descriptions through a manager of its own, and check them."""
     manager = pluggy.PluginManager(GROUP)
     manager.add_hookspecs(hookspecs)
     manager.register(plugin)
     manager.check_pending()  # a misspelled hook would otherwise never be called
     entries = [
-        (kind, _checked(kind, spec))
+        (kind, _checked(kind, spec, owner))
         for kind in KINDS
         for specs in getattr(manager.hook, f"mmdisco_{kind}s")()
         for spec in specs
@@ -164,7 +174,7 @@ def _collect(plugin: object) -> list[tuple[str, Spec]]:
     return entries
 
 
-def _checked(kind: str, spec: Any) -> Spec:
+def _checked(kind: str, spec: Any, owner: str) -> Spec:
     expected = KINDS[kind]
     if not isinstance(spec, expected):
         raise PluginError(f"mmdisco_{kind}s must give {expected.__name__}, not {type(spec).__name__}")
@@ -177,26 +187,51 @@ def _checked(kind: str, spec: Any) -> Spec:
     if not is_dataclass(spec.options):
         raise PluginError(f"the options of {spec.name!r} must be a dataclass")
     get_type_hints(spec.options)  # an annotation that does not resolve is the plugin's error, not the recipe's
-    return _discreet(spec)
+    return _trusted(replace(spec, owner=owner))
 
 
-def _discreet(spec: Spec) -> Spec:
-    """Return the description with functions that print nothing among the results."""
+def _trusted(spec: Spec) -> Spec:
+    """Return the description with functions that print nothing among the results and whose errors name the plugin."""
     if isinstance(spec, BackboneSpec) and spec.outline is not None:
-        spec = replace(spec, outline=_discreet_loader(spec.outline))
-    return replace(spec, factory=_discreet_loader(spec.factory))
+        spec = replace(spec, outline=_loader(spec, spec.outline))
+    return replace(spec, factory=_loader(spec, spec.factory))
 
 
-def _discreet_loader(load: Callable[[], Factory]) -> Callable[[], Factory]:
-    return _aside(lambda: _aside(load()))
+def _loader(spec: Spec, load: Callable[[], Factory]) -> Callable[[], Factory]:
+    def loaded() -> Factory:
+        build = load()
+        if not callable(build):
+            raise PluginError(
+                f"plugin {spec.owner}: {spec.name!r}: its factory gives {type(build).__name__}, no function"
+            )
+        claim(getattr(build, "__module__", "") or "", spec.owner)
+        return _aside(spec, build, (ValueError, KeyError))
+
+    return _aside(spec, loaded)
 
 
-def _aside(function: Callable[P, T]) -> Callable[P, T]:
-    """Return the same function, with what it prints on stderr: stdout is for results."""
+def _aside(spec: Spec, function: Callable[P, T], expected: tuple[type[Exception], ...] = ()) -> Callable[P, T]:
+    """Return the same function, with what it prints on stderr: stdout is for results.
+
+    A plugin's errors other than those `expected` of it name it, and what it changes of the process is set back.
+    """
 
     @wraps(function)
     def call(*arguments: P.args, **keywords: P.kwargs) -> T:
-        with redirect_stdout(sys.stderr):
-            return function(*arguments, **keywords)
+        with redirect_stdout(sys.stderr), _on_behalf(spec, expected) if spec.owner else nullcontext():
+            made = function(*arguments, **keywords)
+        claim(type(made).__module__, spec.owner)
+        return made
 
     return call
+
+
+@contextmanager
+def _on_behalf(spec: Spec, expected: tuple[type[Exception], ...]) -> Iterator[None]:
+    with undisturbed(lambda names: _tell(spec.owner, names), draws=True):
+        try:
+            yield
+        except BaseException as error:  # SystemExit too, with which it would end everything as a success
+            if exit_code_of(error) != ExitCode.UNEXPECTED or isinstance(error, expected):
+                raise
+            raise PluginError(f"plugin {spec.owner}: {spec.name!r}: {describe(error)}") from error

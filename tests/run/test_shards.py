@@ -3,7 +3,7 @@
 import pytest
 
 from mmdisco_cli.errors import UsageError
-from mmdisco_cli.sampling.shards import Shard, this_shard
+from mmdisco_cli.run.ranks import Shard, share_note, this_shard
 
 
 def ranks(asked: tuple[int, int] | None, world: int) -> list[Shard]:
@@ -37,3 +37,11 @@ def test_more_shards_than_samples_leave_some_without_work() -> None:
 def test_an_index_beyond_the_count_is_refused(asked: tuple[int, int]) -> None:
     with pytest.raises(UsageError, match="must lie between"):
         this_shard(asked, {})
+
+
+def test_a_part_that_only_the_environment_asks_for_is_said() -> None:
+    environment = {"RANK": "1", "WORLD_SIZE": "3"}
+    (line,) = share_note(this_shard((0, 2), environment), 12, environment)
+    assert "rank 1 of 3" in line
+    assert "makes 2 of 12 samples" in line
+    assert share_note(this_shard((0, 2), {}), 12, {}) == []

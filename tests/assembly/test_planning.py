@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import pytest
 import torch
 
-from mmdisco_cli.assembly import plan_together
+from mmdisco_cli.assembly.planning import plan_together
 from mmdisco_cli.commands.parameters import allow_downloads
 from mmdisco_cli.diffusion.backbone import (
     ModalityInfo,

@@ -8,7 +8,7 @@ import pytest
 from mmdisco_cli import app
 from mmdisco_cli.errors import PluginError
 from mmdisco_cli.recipes.recipe import load
-from mmdisco_cli.registry import Plugin, load_registry
+from mmdisco_cli.registry.plugins import Plugin, load_registry
 
 GOOD = """
 from dataclasses import dataclass

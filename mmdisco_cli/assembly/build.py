@@ -1,0 +1,129 @@
+"""Build what a recipe names: backbones that fit each other in length, and the discriminator beside them."""
+
+from collections.abc import Mapping
+from dataclasses import asdict, replace
+from pathlib import Path
+from typing import cast
+
+import torch
+from torch import nn
+
+from mmdisco_cli.assembly.discriminator import build_module, load_discriminator
+from mmdisco_cli.assembly.factories import imported, naming
+from mmdisco_cli.assembly.models import Assembly, LoadedDiscriminator
+from mmdisco_cli.assembly.planning import plan_together
+from mmdisco_cli.assembly.trial import BACKBONE, require_members, try_discriminator
+from mmdisco_cli.diffusion.backbone import UNTRAINED, Base, JointBackbone, Request, as_joint, move
+from mmdisco_cli.diffusion.coupling import Coupling
+from mmdisco_cli.errors import PluginError, UsageError
+from mmdisco_cli.hookspecs import BackboneSpec, Factory
+from mmdisco_cli.recipes.missing import require_files
+from mmdisco_cli.recipes.schema import Component, Recipe
+from mmdisco_cli.registry.plugins import load_registry
+from mmdisco_cli.weights_file import find_weights
+
+
+def assemble(
+    recipe: Recipe,
+    device: torch.device,
+    dtype: torch.dtype = torch.float32,
+    with_discriminator: bool = True,
+    *,
+    outlined: bool = False,
+) -> Assembly:
+    """Build every model of a recipe; without a discriminator nothing guides.
+
+    `outlined` builds models without weights, on no device: what can be planned before the weights are there.
+
+    Raises:
+        UsageError: the recipe names no weights for the discriminator, or options that do not fit.
+        DataError: weights are missing or damaged, or the discriminator was trained beside other backbones.
+        PluginError: a backbone's plugin cannot be imported, or cannot outline what it would make.
+        DeviceError: a backbone cannot go to the device.
+    """
+    if not recipe.backbones:
+        raise UsageError(f"recipe {recipe.name} names no backbones")
+    if not outlined:
+        require_files(recipe, with_discriminator)
+    request = request_of(recipe)
+    build = _outline if outlined else _build
+    backbones = {label: build(label, part, request, device) for label, part in recipe.backbones.items()}
+    plans = plan_together(backbones, request)
+    models = {label: Base(backbone, plans[label]) for label, backbone in backbones.items()}
+    alone = Assembly(models, cast(Coupling, recipe.coupling), device, dtype)
+    if outlined:
+        return _with_outlined_discriminator(recipe, alone) if with_discriminator else alone
+    _require_trained(recipe, alone)
+    if not with_discriminator:
+        return alone
+    if recipe.sample.weights is None:
+        raise UsageError(_no_weights(recipe))
+    return join(alone, find_weights(recipe.sample.weights))
+
+
+def join(alone: Assembly, weights: Path) -> Assembly:
+    """Add the discriminator in a file to backbones that it was trained beside; errors as for `assemble`."""
+    loaded = load_discriminator(weights, alone)
+    loaded.module.to(alone.device)
+    try_discriminator(load_registry().find("discriminator", loaded.about["name"]), loaded.module, alone.shapes)
+    return replace(alone, discriminator=loaded)
+
+
+def build_discriminator(
+    component: Component, shapes: Mapping[str, tuple[int, ...]], pooled: Mapping[str, int]
+) -> nn.Module:
+    """Build the untrained discriminator of a recipe for latents and pooled conditions of these sizes, without batch."""
+    return build_module(component.spec, component.options, shapes, pooled)
+
+
+def request_of(recipe: Recipe) -> Request:
+    """Return what a recipe requests of every backbone."""
+    return Request(**asdict(recipe.request))
+
+
+def _build(label: str, component: Component, request: Request, device: torch.device) -> JointBackbone:
+    backbone = _made(label, component, imported(component.spec), request)
+    move(backbone, device)
+    return backbone
+
+
+def _outline(label: str, component: Component, request: Request, device: torch.device) -> JointBackbone:
+    lazy = component.spec.outline if isinstance(component.spec, BackboneSpec) else None
+    if lazy is None:
+        raise PluginError(f"backbones.{label}: {component.name} has no plan without its weights")
+    return _made(label, component, lazy(), request)
+
+
+def _made(label: str, component: Component, build: Factory, request: Request) -> JointBackbone:
+    with naming(f"backbones.{label}"):
+        backbone = build(label, component.options, request)
+        require_members(component.spec, backbone, BACKBONE)
+        return as_joint(backbone)
+
+
+def _with_outlined_discriminator(recipe: Recipe, alone: Assembly) -> Assembly:
+    component, weights = recipe.discriminator, recipe.sample.weights
+    if component is None or weights is None:
+        return alone
+    with torch.device("meta"):
+        module = build_discriminator(component, alone.shapes, alone.pooled)
+    loaded = LoadedDiscriminator(module, {"name": component.spec.name}, Path(weights), "missing")
+    return replace(alone, discriminator=loaded)
+
+
+def _require_trained(recipe: Recipe, alone: Assembly) -> None:
+    for label, name in alone.fingerprints.items():
+        if name == UNTRAINED:
+            raise UsageError(
+                f"backbones.{label}.weights: missing; train it (mmdisco train --recipe {recipe.name}) and give its "
+                f"file with --set backbones.{label}.weights=PATH"
+            )
+
+
+def _no_weights(recipe: Recipe) -> str:
+    if recipe.discriminator is None:
+        return f"recipe {recipe.name} has no discriminator: --independent samples its base models alone"
+    return (
+        f"recipe {recipe.name} names no trained discriminator: train it and give its file with "
+        "--set sample.weights=PATH, or sample the base models alone with --independent"
+    )

@@ -1,0 +1,88 @@
+"""Load a trained discriminator, and check that it was trained beside these very models."""
+
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from torch import nn
+
+from mmdisco_cli.assembly.factories import imported, naming
+from mmdisco_cli.assembly.models import Assembly, LoadedDiscriminator
+from mmdisco_cli.assembly.trial import require_module
+from mmdisco_cli.errors import DataError, UsageError, describe
+from mmdisco_cli.hookspecs import Spec
+from mmdisco_cli.registry.plugins import load_registry
+from mmdisco_cli.run.files import SHORT, sha256_of
+from mmdisco_cli.weights_file import load_weights, read_about
+
+_FORM: dict[str, type] = {"name": str, "options": dict, "coupling": str, "shapes": dict, "backbones": dict}
+"""What the description of a discriminator must have."""
+
+
+def build_module(
+    spec: Spec, options: Any, shapes: Mapping[str, tuple[int, ...]], pooled: Mapping[str, int]
+) -> nn.Module:
+    """Build an untrained discriminator for latents and pooled conditions of these sizes, without batch."""
+    build = imported(spec)
+    with naming(f"discriminator {spec.name}"):
+        module: nn.Module = build(options, shapes, pooled)
+    require_module(spec, module)
+    return module
+
+
+def load_discriminator(path: Path, beside: Assembly) -> LoadedDiscriminator:
+    """Build the discriminator that a file describes, fill it, and check that it belongs to these models.
+
+    Raises:
+        DataError: unreadable, or trained with another coupling, on other latents or beside other backbones.
+        PluginError: nobody provides its architecture.
+    """
+    about = read_about(path, "discriminator")
+    _check(path, about, beside)
+    spec = load_registry().find("discriminator", about["name"])
+    try:
+        options = spec.options(**{k: tuple(v) if isinstance(v, list) else v for k, v in about["options"].items()})
+    except TypeError as error:
+        raise DataError(f"{path}: {spec.name} knows no such options ({error})") from error
+    try:
+        module = build_module(spec, options, beside.shapes, beside.pooled)
+    except (UsageError, TypeError, ArithmeticError, RuntimeError) as error:
+        raise DataError(f"{path}: its description is damaged: {describe(error)}") from error
+    load_weights(path, module)
+    module.eval().requires_grad_(False)
+    return LoadedDiscriminator(module, about, path, sha256_of(path)[:SHORT])
+
+
+def _check(path: Path, about: Mapping[str, Any], beside: Assembly) -> None:
+    """Raise DataError for the first thing in which the file and the recipe differ, with both values."""
+    absent = [key for key in _FORM if key not in about]
+    if absent:
+        raise DataError(f"{path}: its description lacks {', '.join(absent)}")
+    damaged = [key for key, kind in _FORM.items() if not isinstance(about[key], kind)]
+    if "shapes" not in damaged:
+        damaged += [f"shapes.{m}" for m, shape in about["shapes"].items() if not isinstance(shape, list)]
+    if damaged:
+        raise DataError(f"{path}: its description is damaged: {', '.join(damaged)}")
+    for what, theirs, ours in _comparisons(about, beside):
+        if theirs != ours:
+            raise DataError(f"{path}: trained with {what} {theirs}, but the recipe has {ours}")
+    if "released" not in about and beside.showing_prompts:
+        raise DataError(
+            f"{path}: trained without captions, so its layers for prompts are as random as they began: it cannot be "
+            f"shown those of {beside.showing_prompts}. Train one with pooled: false there, and sample it so"
+        )
+
+
+def _comparisons(about: Mapping[str, Any], beside: Assembly) -> Iterator[tuple[str, Any, Any]]:
+    yield "coupling", about["coupling"], beside.coupling
+    yield "modalities", sorted(about["shapes"]), sorted(beside.shapes)
+    if "released" in about:
+        # Its authors name neither the sizes nor the very files of the base models: what must fit is the channels.
+        for modality, shape in beside.shapes.items():
+            yield f"{modality} latents with channels", about["shapes"][modality][0], shape[0]
+        return
+    for modality, shape in beside.shapes.items():
+        yield f"{modality} latents of shape", tuple(about["shapes"][modality]), shape
+    ours, theirs = beside.fingerprints, about["backbones"]
+    for label in [*ours, *(label for label in theirs if label not in ours)]:
+        yield f"backbone {label}", theirs.get(label, "none"), ours.get(label, "none")

@@ -1,0 +1,24 @@
+"""Import and call what builds an entry of a recipe, with errors that name the part."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from mmdisco_cli.errors import PluginError, UsageError
+from mmdisco_cli.hookspecs import Factory, Spec
+
+
+def imported(spec: Spec) -> Factory:
+    """Import what builds an entry; raise PluginError where that cannot be."""
+    try:
+        return spec.factory()
+    except (ImportError, AttributeError) as error:
+        raise PluginError(f"{spec.name!r} cannot be imported: {error}") from error
+
+
+@contextmanager
+def naming(part: str) -> Iterator[None]:
+    """Raise UsageError, naming the part of the recipe, for a ValueError of the code that builds it."""
+    try:
+        yield
+    except ValueError as error:
+        raise UsageError(f"{part}: {error}") from error

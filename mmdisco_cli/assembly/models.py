@@ -1,0 +1,122 @@
+"""The models of a recipe as a run uses them, all together."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, Self
+
+import torch
+from torch import Tensor, nn
+
+from mmdisco_cli.diffusion.backbone import Base, ModalityInfo, ModalityPlan, State, keyed
+from mmdisco_cli.diffusion.coupling import Coupling
+from mmdisco_cli.diffusion.noise import sample_keys
+
+
+@dataclass(frozen=True)
+class LoadedDiscriminator:
+    """A trained discriminator, what its file says of it, and the fingerprint of that file."""
+
+    module: nn.Module
+    about: Mapping[str, Any]
+    path: Path
+    fingerprint: str
+
+    @property
+    def knows_given(self) -> bool:
+        """Return whether its training showed it modalities that are almost clean, as given ones are held."""
+        return float(self.about.get("given_fraction", 0)) > 0
+
+
+@dataclass(frozen=True)
+class Assembly:
+    """Backbones with their plans and conditions, by the recipe's labels, and the discriminator, if any."""
+
+    models: Mapping[str, Base]
+    coupling: Coupling
+    device: torch.device
+    dtype: torch.dtype = torch.float32
+    discriminator: LoadedDiscriminator | None = None
+
+    @property
+    def bases(self) -> list[Base]:
+        """Return the models in the order of the recipe."""
+        return list(self.models.values())
+
+    @property
+    def modalities(self) -> dict[str, ModalityPlan]:
+        """Return the plan of every modality, in the order of the recipe."""
+        return {m: plan for base in self.bases for m, plan in base.plan.modalities.items()}
+
+    @property
+    def infos(self) -> dict[str, ModalityInfo]:
+        """Return the description of every modality, in the order of the recipe."""
+        return {m: info for base in self.bases for m, info in base.modalities.items()}
+
+    @property
+    def shapes(self) -> dict[str, tuple[int, ...]]:
+        """Return the latent shape of every modality, without batch."""
+        return {m: plan.latent_shape for m, plan in self.modalities.items()}
+
+    @property
+    def pooled(self) -> dict[str, int]:
+        """Return the size of every modality's pooled condition, 0 where it has none."""
+        return {m: info.pooled_dim for m, info in self.infos.items()}
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """Return everything that the backbones had to snap."""
+        return tuple(note for base in self.bases for note in base.plan.notes)
+
+    @property
+    def fingerprints(self) -> dict[str, str]:
+        """Return what names the exact weights of every backbone, by label: what a discriminator's file must say."""
+        return {label: base.backbone.info.fingerprint for label, base in self.models.items()}
+
+    @property
+    def variants(self) -> dict[str, str]:
+        """Return what else samples depend on, by label, of those backbones that name it."""
+        found = {label: base.backbone.info.variant for label, base in self.models.items()}
+        return {label: variant for label, variant in found.items() if variant}
+
+    @property
+    def showing_prompts(self) -> str:
+        """Name the backbones whose pooled conditions a discriminator is shown, empty where there are none."""
+        shown = [m for m, base in self.models.items() if any(i.pooled_dim for i in base.modalities.values())]
+        return " and ".join(f"backbones.{label}" for label in shown)
+
+    def keyed(self, seed: int, indices: Sequence[int]) -> Self:
+        """Return the same models for the samples `indices`, on which alone depends what a model draws by itself."""
+        models = {
+            label: replace(base, backbone=keyed(base.backbone, sample_keys(seed, indices, label)))
+            for label, base in self.models.items()
+        }
+        return replace(self, models=models)
+
+    def conditioned(self, prompts: Sequence[str], negative: str = "") -> Self:
+        """Return the same models conditioned on prompts, one a sample.
+
+        `negative` is what all are guided away from in place of the models' own, which mostly is the empty text.
+        """
+        negatives = [negative] * len(prompts) if negative else None
+        models = {
+            label: replace(base, conditions=base.backbone.encode_prompt(prompts, negatives, base.plan))
+            for label, base in self.models.items()
+        }
+        return replace(self, models=models)
+
+    def encode(self, media: Mapping[str, Tensor]) -> State:
+        """Return the latents (B, *latent_shape) of media (B, *media_shape), of any of the modalities."""
+        latents: State = {}
+        for base in self.bases:
+            own = {m: media[m].to(self.device) for m in base.plan.modalities if m in media}
+            latents |= base.backbone.encode(own, base.plan) if own else {}
+        return latents
+
+    def decode(self, latents: Mapping[str, Tensor]) -> State:
+        """Return the media (B, *media_shape) of latents (B, *latent_shape), of any of the modalities."""
+        media: State = {}
+        for base in self.bases:
+            own = {m: latents[m] for m in base.plan.modalities if m in latents}
+            media |= base.backbone.decode(own, base.plan) if own else {}
+        return media

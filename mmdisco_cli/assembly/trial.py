@@ -1,0 +1,152 @@
+"""Whether what a plugin's factory gives has the form that its use needs: tried once where it is built, not hours later.
+
+What mmdisco brings itself is known to, and is not tried.
+"""
+
+import inspect
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from mmdisco_cli.diffusion.backbone import ModalityPlan
+from mmdisco_cli.diffusion.guidance import reads_x0
+from mmdisco_cli.errors import DataError, ExitCode, PluginError, describe, exit_code_of
+from mmdisco_cli.hookspecs import Spec
+
+BACKBONE = ("info", "plan", "grid", "levels_at", "encode_prompt", "predict", "encode", "decode")
+DATASET = ("length", "fingerprint", "report", "media", "split")
+BATCH = 2
+"""Enough to tell a logit (B,) from (), (1,) and (B, 1)."""
+LOUDEST = 16.0
+"""What no media in [-1, 1] reach: they are pixels of 0 to 255, or whole numbers."""
+Shapes = Mapping[str, tuple[int, ...]]
+
+
+def require_members(spec: Spec, thing: object, names: Iterable[str]) -> None:
+    """Raise PluginError where a plugin's thing lacks members."""
+    # Statically first: a property may take its time.
+    absent = [n for n in names if inspect.getattr_static(thing, n, None) is None and not hasattr(thing, n)]
+    _expect(spec, not absent, f"{type(thing).__name__} has no {', '.join(absent)}")
+
+
+def require_module(spec: Spec, module: object) -> None:
+    """Raise PluginError where a plugin's discriminator is no network."""
+    _expect(spec, isinstance(module, nn.Module), f"it gives {type(module).__name__}, not a torch.nn.Module")
+
+
+def try_discriminator(spec: Spec, module: nn.Module, shapes: Shapes, *, twice: bool = False) -> None:
+    """Ask a plugin's discriminator for a logit and its gradient, on noise of latent `shapes` without batch.
+
+    `twice` takes the gradient's own gradient too, as the denoising loss does.
+
+    Raises:
+        PluginError: the call fails, or what it gives is no logit (B,) that can be differentiated by the states.
+    """
+    if not spec.owner:
+        return
+    kept = module.training
+    module.eval()  # so that nothing in it counts these states among its data
+    try:
+        with _naming(spec, "its forward"), torch.enable_grad():
+            _ask(spec, module, shapes, twice)
+    finally:
+        module.train(kept)
+
+
+def try_dataset(spec: Spec, dataset: Any, plans: Mapping[str, ModalityPlan]) -> None:
+    """Ask a plugin's data set for its parts and first clips.
+
+    Raises:
+        PluginError: a member is missing or fails, or what it gives are no clips (B, ...) of floats in [-1, 1].
+    """
+    if not spec.owner:
+        return
+    require_members(spec, dataset, DATASET)
+    for part in ("train", "heldout"):
+        try:
+            with _naming(spec, f"split({part!r})"):
+                split = dataset.split(part)
+        except DataError:  # it may be too small to be parted, which training says itself
+            continue
+        require_members(spec, split, [name for name in DATASET if name != "split"])
+        with _naming(spec, "its members"):
+            length, name, report = split.length, split.fingerprint, split.report
+        whole = length is None or (type(length) is int and length > 0)
+        _expect(spec, whole, f"length is {length!r}, not a number of clips or None")
+        _expect(spec, isinstance(name, str), f"fingerprint is {name!r}, not text")
+        _expect(spec, not isinstance(report, str), f"report is {report!r}, not lines of text")
+        if part == "train":
+            _try_media(spec, split.media, range(min(BATCH, length or BATCH)), plans)
+
+
+def _try_media(spec: Spec, media: Callable[..., Any], indices: range, plans: Mapping[str, ModalityPlan]) -> None:
+    for modality, plan in plans.items():
+        try:
+            with _naming(spec, "media"):
+                found = media(indices, (modality,))
+        except KeyError:  # it has no such modality, which the recipe has to hear
+            continue
+        _expect(spec, isinstance(found, Mapping), f"media gives {type(found).__name__}, not a mapping of modalities")
+        if modality in found:
+            _require_media(spec, modality, found[modality], len(indices), plan)
+
+
+def _require_media(spec: Spec, modality: str, x: object, count: int, plan: ModalityPlan) -> None:
+    if not isinstance(x, Tensor):
+        raise _wrong(spec, f"media of {modality} are {type(x).__name__}, not a tensor")
+    shape = tuple(x.shape)
+    _expect(spec, shape[:1] == (count,), f"media of {count} clips of {modality} have the shape {shape}, not (B, ...)")
+    _expect(spec, x.is_floating_point(), f"media of {modality} are {x.dtype}, not floats in [-1, 1]")
+    _expect(spec, bool(x.isfinite().all()), f"media of {modality} are not finite")
+    loud = float(x.abs().max()) if plan.rate and x.numel() else 0.0
+    _expect(spec, loud <= LOUDEST, f"media of {modality} reach {loud:g}, far outside of [-1, 1]")
+
+
+def _ask(spec: Spec, module: nn.Module, shapes: Shapes, twice: bool) -> None:
+    first = next(iter(module.parameters()), torch.empty(0))
+    draw = torch.Generator().manual_seed(0)
+    x = {m: torch.randn(BATCH, *s, generator=draw).to(first.device).requires_grad_() for m, s in shapes.items()}
+    levels = {m: torch.linspace(-2, 2, BATCH, device=first.device) for m in x}
+    with torch.random.fork_rng(devices=[first.device] if first.is_cuda else []):
+        known = ({m: s.detach() for m, s in x.items()},) if reads_x0(module) else ()
+        value = module(x, levels, None, *known)
+    if not isinstance(value, Tensor):
+        raise _wrong(spec, f"its logit is {type(value).__name__}, not a tensor")
+    shape = tuple(value.shape)
+    _expect(spec, shape == (BATCH,), f"its logit of {BATCH} samples has the shape {shape}, not (B,)")
+    _expect(spec, value.is_floating_point(), f"its logit is {value.dtype}, not of floats")
+    _expect(spec, bool(value.isfinite().all()), "its logit is not finite")
+    found = _gradients(value, list(x.values()), twice) if value.requires_grad else []
+    _expect(spec, bool(found), "its logit has no gradient by the states, with which it has to guide")
+    weights = [p for p in module.parameters() if p.requires_grad]
+    slope = sum((g.float().square().sum() for g in found), torch.zeros(()))
+    if twice and weights and slope.requires_grad:
+        torch.autograd.grad(slope, weights, allow_unused=True)
+
+
+def _gradients(value: Tensor, states: list[Tensor], twice: bool) -> list[Tensor]:
+    found = torch.autograd.grad(value.float().sum(), states, create_graph=twice, allow_unused=True)
+    return [gradient for gradient in found if gradient is not None]
+
+
+@contextmanager
+def _naming(spec: Spec, call: str) -> Iterator[None]:
+    """Say whose call failed; a KeyError of media is for who asked."""
+    try:
+        yield
+    except Exception as error:
+        if exit_code_of(error) != ExitCode.UNEXPECTED or (call == "media" and isinstance(error, KeyError)):
+            raise
+        raise _wrong(spec, f"{call} fails: {describe(error)}") from error
+
+
+def _expect(spec: Spec, holds: bool, otherwise: str) -> None:
+    if spec.owner and not holds:
+        raise _wrong(spec, otherwise)
+
+
+def _wrong(spec: Spec, what: str) -> PluginError:
+    return PluginError(f"plugin {spec.owner}: {spec.name!r}: {what}")
