@@ -27,11 +27,7 @@ def settings_of(
     sample = to_plain(recipe.sample)
     settings: Settings = {
         **{f"backbones.{label}": name for label, name in assembly.fingerprints.items()},
-        **{
-            f"variants.{label}": variant
-            for label, base in assembly.models.items()
-            if (variant := base.backbone.info.variant)
-        },
+        **{f"variants.{label}": variant for label, variant in assembly.variants.items()},
         **{f"request.{key}": value for key, value in to_plain(recipe.request).items()},
         "coupling": recipe.coupling,
         **{f"sample.{key}": value for key, value in recipe.sample.solver().items()},

@@ -17,7 +17,7 @@ from mmdisco_cli.recipes.schema import Recipe
 from mmdisco_cli.run.ranks import Ranks
 from mmdisco_cli.training.discriminator_job import discriminator_job
 
-sys.path.insert(0, str(Path(__file__).parent / "sampling"))
+sys.path.insert(0, str(Path(__file__).parent.parent / "sampling"))
 from tiny_models import CPU, PICTURE, REQUEST, make_tiny, save_joint
 
 
