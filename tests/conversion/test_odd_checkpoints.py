@@ -4,6 +4,7 @@ import json
 import resource
 import struct
 import zipfile
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -149,8 +150,7 @@ def test_strided_views_of_one_memory_are_kept(plain, tmp_path, capsys):
 def little_memory():
     """Refuse this process more than 8 GiB beyond what it has: what asks for hundreds must fail, and not the machine."""
     soft, hard = resource.getrlimit(resource.RLIMIT_AS)
-    with open("/proc/self/statm") as file:
-        now = int(file.read().split()[0]) * resource.getpagesize()
+    now = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
     resource.setrlimit(resource.RLIMIT_AS, (now + (8 << 30), hard))
     yield
     resource.setrlimit(resource.RLIMIT_AS, (soft, hard))

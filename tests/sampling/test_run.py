@@ -27,6 +27,7 @@ from mmdisco_cli.errors import DataError, ExitCode, Stopped, UsageError
 from mmdisco_cli.sampling import run
 from mmdisco_cli.sampling.job import plan_job
 from mmdisco_cli.sampling.manifest import complete_rows, read_rows
+from mmdisco_cli.signals import STOPPING
 from mmdisco_cli.weights_file import any_about, save_weights
 
 pytestmark = pytest.mark.usefixtures("in_empty_folder")
@@ -451,7 +452,7 @@ def test_a_disk_full_at_the_end_of_a_file_leaves_what_was_whole(tiny: Path, monk
     assert_same_set(latents("out"), latents("undisturbed"))
 
 
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGUSR1])
+@pytest.mark.parametrize("number", STOPPING)
 def test_a_signal_lets_the_sample_be_finished(tiny: Path, number: signal.Signals) -> None:
     job = plan_job(recipes.load(str(tiny)), SampleOptions(n=4, out=Path("out")))
     seen = []
