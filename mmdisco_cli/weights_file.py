@@ -12,6 +12,7 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from mmdisco_cli.errors import DataError, did_you_mean
+from mmdisco_cli.schema import at_home
 from mmdisco_cli.tensor_files import read_safetensors
 from mmdisco_cli.tensor_guard import form_trouble, require_finite
 
@@ -144,7 +145,7 @@ def find_weights(name: str) -> Path:
     Raises:
         DataError: neither exists.
     """
-    path = Path(name)
+    path = Path(at_home(name))
     if path.is_file():
         return path
     known = {file.stem: file for file in PACKAGED.glob("*.safetensors")}

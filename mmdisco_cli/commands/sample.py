@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from mmdisco_cli.commands.options import SampleOptions
+from mmdisco_cli.commands.options import SampleOptions, path_at_home
 from mmdisco_cli.commands.parameters import (
     DownloadOption,
     DryRunOption,
@@ -72,7 +72,7 @@ def command(
         seed=seed,
         out=out,
         batch_size=batch_size,
-        prompts=(*(prompt or ()), *_read_prompts(prompts)),
+        prompts=(*(prompt or ()), *_read_prompts(prompts and path_at_home(prompts))),
         given=_parse_given(given or ()),
         independent=independent,
         shard=_parse_shard(shard),
