@@ -50,7 +50,7 @@ class TrainConfig:
     """How a discriminator or a built-in backbone is trained."""
 
     target: str = option("discriminator", "what is trained", choices=("discriminator", "backbone"))
-    steps: int = option(2000, "optimiser steps", minimum=1)
+    steps: int = option(2000, "optimiser steps; a run may be given more later", minimum=1)
     codec_steps: int = option(0, "optimiser steps of a trainable codec, before the backbone itself", minimum=0)
     batch_size: int = option(32, "real tuples a step, over all ranks", minimum=1)
     learning_rate: float = option(1e-3, "peak of the schedule", minimum=0)

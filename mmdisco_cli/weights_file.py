@@ -53,8 +53,10 @@ def keep(path: Path) -> None:
         os.fsync(file.fileno())
 
 
-def save_pickled(path: Path, content: Any) -> None:
+def save_pickled(path: Path, content: Any, previous: Path | None = None) -> None:
     """Write what torch.save makes of `content`, whole or not at all, so that a kill leaves the file before as it was.
+
+    The file before becomes `previous`, where that is named.
 
     Raises:
         DataError: the file cannot be written.
@@ -67,6 +69,8 @@ def save_pickled(path: Path, content: Any) -> None:
             torch.save(content, file)
             file.flush()
             os.fsync(file.fileno())
+        if previous is not None and path.exists():
+            os.replace(path, previous)
         os.replace(partial, path)
     except (OSError, RuntimeError) as error:
         # Even so torch hides what the disk said behind a failed check of its own.
