@@ -189,13 +189,18 @@ def test_a_sample_is_no_weights_file(tiny: Path, capsys: pytest.CaptureFixture[s
     assert "holds a sample, not a discriminator" in capsys.readouterr().err
 
 
+def _huge(tensors: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+    return {name: x.float() * 1e30 for name, x in tensors.items()}
+
+
 @pytest.mark.parametrize("alone", [True, False])
 def test_a_sample_that_is_not_finite_is_refused_by_its_number(tiny: Path, alone: bool) -> None:
     """A film could not be written; tensors could, and would pass for good ones."""
     good = Path(tiny).with_name("audio.safetensors")
     about = any_about(good)
-    save_weights(Path("nan.safetensors"), {k: x * torch.nan for k, x in load_file(good).items()}, about, exact=True)
-    recipe = recipes.load(str(tiny), [f"backbones.audio.weights={Path('nan.safetensors').absolute()}"])
+    # Finite themselves, or they would not be loaded; what they make is not.
+    save_weights(Path("huge.safetensors"), _huge(load_file(good)), about, exact=True)
+    recipe = recipes.load(str(tiny), [f"backbones.audio.weights={Path('huge.safetensors').absolute()}"])
     backbones = {"audio": recipe.backbones["audio"]} if alone else recipe.backbones
     recipe = replace(recipe, backbones=backbones, sample=replace(recipe.sample, weights=None))
     job = plan_job(recipe, SampleOptions(n=2, shard=(1, 2), out=Path("out"), independent=True))
