@@ -11,6 +11,7 @@ from mmdisco_cli import __version__, console
 from mmdisco_cli.blame import blamed
 from mmdisco_cli.commands import convert, evaluate, info, plugins, recipes, sample, train
 from mmdisco_cli.errors import EXIT_MEANINGS, ExitCode, Unread, describe, exit_code_of
+from mmdisco_cli.signals import stopping
 
 ENVIRONMENT = {
     "MMDISCO_PLUGINS": "which plugins load: unset all, empty none, a,b only those distributions",
@@ -83,7 +84,8 @@ def run(arguments: Sequence[str] | None = None) -> int:
     """Run one command line and return its exit code; every error ends here."""
     state = State()
     try:
-        code = app(args=arguments, prog_name="mmdisco", obj=state, standalone_mode=False)
+        with stopping():
+            code = app(args=arguments, prog_name="mmdisco", obj=state, standalone_mode=False)
     except BaseException as error:
         blame = blamed(error)
         if blame is None and not isinstance(error, Exception | KeyboardInterrupt):

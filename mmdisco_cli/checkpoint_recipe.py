@@ -5,6 +5,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from mmdisco_cli.commands.options import path_at_home
 from mmdisco_cli.conversion.published import ENLARGER, UNET, about_aist
 from mmdisco_cli.errors import DataError
 from mmdisco_cli.recipe import load, load_plain, packaged
@@ -20,6 +21,7 @@ def recipe_of(path: Path, overrides: Sequence[str] = ()) -> tuple[Recipe, bool]:
         PluginError: nobody provides its base models.
         UsageError: overrides that do not fit.
     """
+    path = path_at_home(path)
     if not path.is_file():
         raise DataError(f"{path}: no such file")
     about = any_about(path)

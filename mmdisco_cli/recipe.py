@@ -12,6 +12,7 @@ from mmdisco_cli.errors import UsageError, did_you_mean
 from mmdisco_cli.plugins import Registry, load_registry
 from mmdisco_cli.recipe_reader import read_recipe
 from mmdisco_cli.recipe_schema import Component, Recipe, differences, to_plain
+from mmdisco_cli.schema import at_home
 from mmdisco_cli.yaml_nodes import assign, lookup, merge, one_line, parse_tree, place, read_override, read_tree, without
 
 __all__ = [
@@ -45,7 +46,7 @@ def find(name: str) -> Path:
     Raises:
         UsageError: neither exists.
     """
-    path = Path(name)
+    path = Path(at_home(name))
     if _is_file(path):
         return path
     known = packaged()

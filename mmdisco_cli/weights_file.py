@@ -12,6 +12,9 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from mmdisco_cli.errors import DataError, did_you_mean
+from mmdisco_cli.schema import at_home
+from mmdisco_cli.tensor_files import read_safetensors
+from mmdisco_cli.tensor_guard import form_trouble, require_finite
 
 KEY = "mmdisco"
 PACKAGED = Path(__file__).parent / "weights"
@@ -29,6 +32,7 @@ def save_weights(path: Path, tensors: Mapping[str, Tensor], about: Mapping[str, 
         path.parent.mkdir(parents=True, exist_ok=True)
         save_file(stored, partial, metadata={KEY: json.dumps(about, sort_keys=True)})
         allow_as_any_new_file(partial)
+        keep(partial)
         os.replace(partial, path)
     except (SafetensorError, OSError) as error:
         raise DataError(f"{path}: cannot be written ({error})") from error
@@ -43,8 +47,16 @@ def allow_as_any_new_file(path: Path) -> None:
     path.chmod(0o666 & ~mask)
 
 
-def save_pickled(path: Path, content: Any) -> None:
+def keep(path: Path) -> None:
+    """Have the system put a file on the disk now: after a power loss its name may otherwise outlive its content."""
+    with path.open("rb") as file:
+        os.fsync(file.fileno())
+
+
+def save_pickled(path: Path, content: Any, previous: Path | None = None) -> None:
     """Write what torch.save makes of `content`, whole or not at all, so that a kill leaves the file before as it was.
+
+    The file before becomes `previous`, where that is named.
 
     Raises:
         DataError: the file cannot be written.
@@ -57,6 +69,8 @@ def save_pickled(path: Path, content: Any) -> None:
             torch.save(content, file)
             file.flush()
             os.fsync(file.fileno())
+        if previous is not None and path.exists():
+            os.replace(path, previous)
         os.replace(partial, path)
     except (OSError, RuntimeError) as error:
         # Even so torch hides what the disk said behind a failed check of its own.
@@ -110,10 +124,9 @@ def load_weights(path: Path, module: torch.nn.Module) -> None:
     """Fill a module with the tensors of a weights file.
 
     Raises:
-        DataError: tensors are missing, surplus or of another shape; the first few are named.
+        DataError: tensors are missing, surplus, of another shape or no plain numbers; the first few are named.
     """
-    with safe_open(path, framework="pt") as file:
-        stored = {name: file.get_tensor(name).float() for name in file.keys()}  # noqa: SIM118 - not a mapping
+    stored = read_safetensors(path)
     wanted = module.state_dict()
     wrong = [f"missing {n}" for n in wanted.keys() - stored.keys()]
     wrong += [f"surplus {n}" for n in stored.keys() - wanted.keys()]
@@ -122,9 +135,12 @@ def load_weights(path: Path, module: torch.nn.Module) -> None:
         for n in wanted.keys() & stored.keys()
         if stored[n].shape != wanted[n].shape
     ]
+    kinds = {n: form_trouble(stored[n]) for n in wanted.keys() & stored.keys() if wanted[n].is_floating_point()}
+    wrong += [f"{n} {trouble}" for n, trouble in kinds.items() if trouble]
     if wrong:
         raise DataError(f"{path}: does not fit its own description: {'; '.join(sorted(wrong)[:3])}")
-    module.load_state_dict(stored)
+    require_finite(path, stored)
+    module.load_state_dict({name: tensor.float() for name, tensor in stored.items()})
 
 
 def find_weights(name: str) -> Path:
@@ -133,7 +149,7 @@ def find_weights(name: str) -> Path:
     Raises:
         DataError: neither exists.
     """
-    path = Path(name)
+    path = Path(at_home(name))
     if path.is_file():
         return path
     known = {file.stem: file for file in PACKAGED.glob("*.safetensors")}

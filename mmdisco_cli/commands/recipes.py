@@ -5,6 +5,7 @@ from typing import Annotated
 
 import typer
 
+from mmdisco_cli.commands.options import path_at_home
 from mmdisco_cli.commands.parameters import JsonOption
 from mmdisco_cli.console import record, result
 from mmdisco_cli.errors import UsageError
@@ -52,7 +53,7 @@ def copy(
     from mmdisco_cli.recipe import find
 
     source = find(name)
-    target = destination or Path()
+    target = path_at_home(destination or Path())
     target = target / source.name if target.is_dir() else target
     if target.exists() and not overwrite:
         raise UsageError(f"{target}: exists (--overwrite replaces it)")

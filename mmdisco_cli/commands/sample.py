@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from mmdisco_cli.commands.options import SampleOptions
+from mmdisco_cli.commands.options import SampleOptions, path_at_home
 from mmdisco_cli.commands.parameters import (
     DownloadOption,
     DryRunOption,
@@ -77,7 +77,7 @@ def command(
         seed=seed,
         out=out,
         batch_size=batch_size,
-        prompts=(*(prompt or ()), *(read_prompts(prompts) if prompts else ())),
+        prompts=(*(prompt or ()), *(read_prompts(path_at_home(prompts)) if prompts else ())),
         given=_parse_given(given or ()),
         independent=independent,
         shard=_parse_shard(shard),

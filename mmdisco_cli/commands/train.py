@@ -27,7 +27,8 @@ def command(
 ) -> None:
     """Train the recipe's discriminator or base model.
 
-    The same command again resumes.
+    The same command again resumes. With a larger train.steps a training goes on from the step that it had reached, on
+    the learning-rate schedule of the larger number and without another warm-up.
     """
     allow_downloads(download and not dry_run)
     from mmdisco_cli.recipe import load

@@ -28,7 +28,7 @@ from mmdisco_cli.evaluation.verdicts import summary, verdicts
 from mmdisco_cli.mixture import Mixture
 from mmdisco_cli.progress import progress
 from mmdisco_cli.recipe_schema import EvalConfig, Recipe, SampleConfig
-from mmdisco_cli.sampling.draw import draw
+from mmdisco_cli.sampling.draw import draw, require_steps
 from mmdisco_cli.sampling.manifest import complete_rows
 
 SCORES, LAWS = ("residual_error", "joint_error", "by_level"), ("mass_on_modes", "sliced_wasserstein")
@@ -50,6 +50,7 @@ def evaluate(recipe: Recipe, options: EvalOptions) -> Report:
         raise UsageError("--reference: the law of gaussians is known, nothing is compared with files")
     points, config = points_of(recipe), recipe.sample
     assembly = assemble(recipe, choose_device())
+    require_steps(assembly, config)
     errors = score_errors(assembly, points.mixture, config, recipe.eval.seed)
     rows = sample_rows(assembly, points.mixture, config, recipe.eval)
     if options.samples is not None:

@@ -17,6 +17,7 @@ from mmdisco_cli.diffusion.prediction import add_noise
 from mmdisco_cli.diffusion.samplers import Grid, StepCallback, sampler_of
 from mmdisco_cli.diffusion.schedules import log_snr
 from mmdisco_cli.diffusion.whole import Run, run_whole, runs_whole
+from mmdisco_cli.errors import UsageError
 from mmdisco_cli.recipe_schema import SampleConfig
 
 
@@ -75,6 +76,17 @@ def made_anew(config: SampleConfig, modalities: Collection[str], given: Collecti
 def count_steps(config: SampleConfig, modalities: Collection[str], given: Collection[str]) -> int:
     """Return the steps that a sample takes in all runs together."""
     return config.steps + len(made_anew(config, modalities, given)) * config.gibbs_steps
+
+
+def require_steps(assembly: Assembly, config: SampleConfig) -> None:
+    """Raise UsageError, naming the key, where a model cannot walk as many steps as a recipe wants."""
+    bases = [] if runs_whole(assembly.backbones.values()) else assembly.bases()
+    wanted = {"sample.steps": config.steps} | ({"sample.gibbs_steps": config.gibbs_steps} if config.gibbs else {})
+    for key, steps in wanted.items():
+        try:
+            coupled_grid(bases, steps, assembly.coupling) if bases else None
+        except (UsageError, ValueError) as error:
+            raise UsageError(f"{key}: {error}") from error
 
 
 def last_inside(grid: Grid, window: Window) -> int | None:

@@ -1,6 +1,6 @@
 """Everything that `mmdisco sample` decides before it makes anything: models, samples, settings and where they go."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -9,11 +9,11 @@ from mmdisco_cli.commands.options import SampleOptions
 from mmdisco_cli.devices import DTYPES, choose_device
 from mmdisco_cli.diffusion.backbone import takes_prompts
 from mmdisco_cli.diffusion.guidance import Timed
-from mmdisco_cli.diffusion.whole import require_predictions
+from mmdisco_cli.diffusion.whole import require_predictions, runs_whole
 from mmdisco_cli.errors import DataError, PluginError, UsageError
 from mmdisco_cli.missing import missing_files, require_files
 from mmdisco_cli.recipe_schema import Recipe, SampleConfig
-from mmdisco_cli.sampling.draw import count_steps
+from mmdisco_cli.sampling.draw import count_steps, require_steps
 from mmdisco_cli.sampling.given import Source, find_sources
 from mmdisco_cli.sampling.manifest import Row, read_rows
 from mmdisco_cli.sampling.outputs import makes_film
@@ -77,7 +77,12 @@ def plan_job(recipe: Recipe, options: SampleOptions) -> Job:
     shard = this_shard(options.shard)
     config = _config(recipe, options)
     assembly, notes = _assembly(recipe, options, config)
-    notes += _unread_prompts(assembly, options.prompts or ((config.negative_prompt,) if config.negative_prompt else ()))
+    require_steps(assembly, config)
+    said, prompts = _said(config, options), options.prompts
+    if said and not _reads_prompts(assembly):
+        notes += [f"{text}: no backbone of this recipe takes any prompts" for text in said]
+        # What changes nothing is no setting either: samples made with and without it are the same.
+        config, prompts = replace(config, negative_prompt="", cfg={}), ()
     makes_film(assembly.modalities)
     sources = find_sources(options.given, assembly.modalities)
     for asked, purpose in (
@@ -93,7 +98,7 @@ def plan_job(recipe: Recipe, options: SampleOptions) -> Job:
         assembly,
         independent=options.independent,
         given={m: source.digest() for m, source in sources.items()},
-        prompts=options.prompts,
+        prompts=prompts,
     )
     notes += share_note(shard, options.n)
     directory = options.out or Path("runs") / recipe.name / default_folder(options)
@@ -161,9 +166,19 @@ def _require_given(assembly: Assembly, config: SampleConfig) -> None:
             raise UsageError(f"sample.gibbs: {inseparable[0]}: backbone {label} makes {whole} at one noise level only")
 
 
-def _unread_prompts(assembly: Assembly, prompts: Sequence[str]) -> list[str]:
-    if not prompts or any(takes_prompts(backbone) for backbone in assembly.backbones.values()):
-        return []
-    conditions = [c for base in assembly.bases(prompts[:1]) for c in base.conditions.values()]
-    read = any(c.positive is not None or c.pooled is not None for c in conditions)
-    return [] if read else ["the prompts change nothing: no backbone of this recipe takes any"]
+def _said(config: SampleConfig, options: SampleOptions) -> list[str]:
+    """Return in clauses what only models that take prompts would follow, as if none were there."""
+    said = {
+        "the prompts change nothing": options.prompts,
+        "sample.negative_prompt changes nothing": config.negative_prompt,
+        "sample.cfg changes nothing": config.cfg,
+    }
+    return [clause for clause, value in said.items() if value]
+
+
+def _reads_prompts(assembly: Assembly) -> bool:
+    models = assembly.backbones.values()
+    if runs_whole(models) or any(takes_prompts(backbone) for backbone in models):
+        return True
+    conditions = [c for base in assembly.bases([""]) for c in base.conditions.values()]
+    return any(c.positive is not None or c.pooled is not None for c in conditions)

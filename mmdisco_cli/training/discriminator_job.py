@@ -26,6 +26,7 @@ from mmdisco_cli.discriminators.interaction import ADDITIVE
 from mmdisco_cli.errors import UsageError
 from mmdisco_cli.forms import try_discriminator
 from mmdisco_cli.recipe_schema import Recipe
+from mmdisco_cli.sampling.draw import require_steps
 from mmdisco_cli.training.banks import Show
 from mmdisco_cli.training.discriminator_run import Draw, Pairing, discriminator_loss, train_discriminator
 from mmdisco_cli.training.distribution import Ranks, same_weights
@@ -135,6 +136,8 @@ def discriminator_job(recipe: Recipe, device: torch.device, ranks: Ranks, show: 
         DataError: weights or data are missing or damaged.
     """
     assembly = _assembled(recipe, device)
+    if recipe.train.fakes != "shuffled":
+        require_steps(assembly, recipe.sample)
     require_fakes_fit(recipe, assembly, max(recipe.train.batch_size // ranks.world, 1))
     component = recipe.discriminator
     if component is None:

@@ -283,8 +283,15 @@ def test_nothing_in_a_pickle_is_run(written, capsys, tmp_path):
 @pytest.mark.parametrize(
     ("content", "message"),
     [
-        ({"state_dict": {"a": torch.zeros(1)}, "epoch": 3}, "found state_dict, epoch beside or instead"),
-        ({"model.layer.weight": torch.zeros(1)}, "no network that mmdisco knows; its 1 tensors begin with model.layer"),
+        ({"hyper": {"a": 1}, "epoch": 3}, "found hyper, epoch beside or instead"),
+        (
+            {"layer.weight": torch.zeros(1, dtype=torch.float8_e4m3fn)},
+            "no network that mmdisco knows; its 1 tensors begin with layer.weight (float8_e4m3fn (1,))",
+        ),
+        (
+            {"state_dict": {"a": torch.zeros(1)}, "ema": {"a": torch.zeros(1)}, "epoch": 3},
+            "holds the weights of state_dict, ema; save the one that is meant alone",
+        ),
         ([torch.zeros(1)], "holds a list, not tensors by name"),
         ({}, "found nothing"),
     ],

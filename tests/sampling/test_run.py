@@ -27,6 +27,7 @@ from mmdisco_cli.errors import DataError, ExitCode, Stopped, UsageError
 from mmdisco_cli.sampling import run
 from mmdisco_cli.sampling.job import plan_job
 from mmdisco_cli.sampling.manifest import complete_rows, read_rows
+from mmdisco_cli.signals import STOPPING
 from mmdisco_cli.weights_file import any_about, save_weights
 
 pytestmark = pytest.mark.usefixtures("in_empty_folder")
@@ -188,13 +189,18 @@ def test_a_sample_is_no_weights_file(tiny: Path, capsys: pytest.CaptureFixture[s
     assert "holds a sample, not a discriminator" in capsys.readouterr().err
 
 
+def _huge(tensors: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+    return {name: x.float() * 1e30 for name, x in tensors.items()}
+
+
 @pytest.mark.parametrize("alone", [True, False])
 def test_a_sample_that_is_not_finite_is_refused_by_its_number(tiny: Path, alone: bool) -> None:
     """A film could not be written; tensors could, and would pass for good ones."""
     good = Path(tiny).with_name("audio.safetensors")
     about = any_about(good)
-    save_weights(Path("nan.safetensors"), {k: x * torch.nan for k, x in load_file(good).items()}, about, exact=True)
-    recipe = recipes.load(str(tiny), [f"backbones.audio.weights={Path('nan.safetensors').absolute()}"])
+    # Finite themselves, or they would not be loaded; what they make is not.
+    save_weights(Path("huge.safetensors"), _huge(load_file(good)), about, exact=True)
+    recipe = recipes.load(str(tiny), [f"backbones.audio.weights={Path('huge.safetensors').absolute()}"])
     backbones = {"audio": recipe.backbones["audio"]} if alone else recipe.backbones
     recipe = replace(recipe, backbones=backbones, sample=replace(recipe.sample, weights=None))
     job = plan_job(recipe, SampleOptions(n=2, shard=(1, 2), out=Path("out"), independent=True))
@@ -404,6 +410,47 @@ def test_stdout_holds_paths_or_json_and_nothing_else(tiny: Path, capsys: pytest.
     assert all(isinstance(o["logit"], float) for o in objects)
 
 
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["--prompt", "a ball"], "the prompts change nothing"),
+        (["--set", "sample.negative_prompt=noise"], "sample.negative_prompt changes nothing"),
+        (["--set", "sample.cfg.audio=7"], "sample.cfg changes nothing"),
+    ],
+)
+def test_what_changes_nothing_is_no_setting(
+    arguments: list[str], said: str, tiny: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The same directory takes samples made with and without it, in either order, and they are the same."""
+    keep = ["--set", "sample.keep_latents=true"]
+    plain, spoken = (["sample", "--recipe", str(tiny), *keep, "--n", n, "--out"] for n in ("1", "2"))
+    assert mmdisco([*spoken, "one", *arguments]) == ExitCode.OK
+    assert said in capsys.readouterr().err
+    assert mmdisco([*plain, "one"]) == ExitCode.OK
+    assert mmdisco([*plain, "other"]) == ExitCode.OK
+    assert mmdisco([*spoken, "other", *arguments]) == ExitCode.OK
+    assert (Path("other") / "settings.json").read_bytes() == (Path("one") / "settings.json").read_bytes()
+    assert len(latents("one")) == 2
+    assert_same_set(latents("one"), latents("other"))
+
+
+@pytest.mark.parametrize(("key", "extra"), [("steps", ()), ("gibbs_steps", ("sample.gibbs=[x]",))])
+def test_more_steps_than_a_model_has_are_refused_by_key(
+    key: str, extra: tuple[str, ...], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    recipe = tmp_path / "r.yaml"
+    recipe.write_text(
+        "backbones: {x: {name: gaussian-mixture, schedule: vp-linear}, y: {name: gaussian-mixture}}\n"
+        "data: {name: gaussians}\ndiscriminator: {name: mlp, width: 16, depth: 1}\n"
+    )
+    settings = [part for text in (f"sample.{key}=1001", *extra) for part in ("--set", text)]
+    arguments = ["--recipe", str(recipe), *settings]
+    assert mmdisco(["sample", "--independent", "--n", "1", *arguments]) == ExitCode.USAGE
+    assert f"sample.{key}: steps must lie between 1 and 1000, not 1001" in capsys.readouterr().err
+    assert mmdisco(["train", *arguments, "--set", "train.fakes=generated"]) == ExitCode.USAGE
+    assert f"sample.{key}: steps must lie between 1 and 1000, not 1001" in capsys.readouterr().err
+
+
 def test_an_n_below_one_is_wrong_usage(tiny: Path) -> None:
     assert mmdisco(["sample", "--recipe", str(tiny), "--n", "0"]) == ExitCode.USAGE
     with pytest.raises(UsageError, match="at least 1"):
@@ -413,7 +460,7 @@ def test_an_n_below_one_is_wrong_usage(tiny: Path) -> None:
 def test_picture_and_sound_of_different_length_are_refused(tiny: Path) -> None:
     save_base(Path("long.safetensors"), "audio", SOUND, replace(REQUEST, seconds=0.8))
     recipe = recipes.load(str(tiny), ["backbones.audio.weights=long.safetensors", "sample.weights=null"])
-    with pytest.raises(UsageError, match=r"sound would last 0\.8 s and the picture 0\.4 s"):
+    with pytest.raises(UsageError, match=r"sound would last 0\.8 s and the video 0\.4 s: let request\.seconds"):
         plan_job(recipe, SampleOptions(n=1, independent=True))
 
 
@@ -451,7 +498,7 @@ def test_a_disk_full_at_the_end_of_a_file_leaves_what_was_whole(tiny: Path, monk
     assert_same_set(latents("out"), latents("undisturbed"))
 
 
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGUSR1])
+@pytest.mark.parametrize("number", STOPPING)
 def test_a_signal_lets_the_sample_be_finished(tiny: Path, number: signal.Signals) -> None:
     job = plan_job(recipes.load(str(tiny)), SampleOptions(n=4, out=Path("out")))
     seen = []
