@@ -3,6 +3,7 @@
 import errno
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -224,7 +225,10 @@ def test_independent_has_a_folder_of_its_own_and_the_gallery_shows_both(tiny: Pa
     assert all(isinstance(row["logit"], float) for row in guided + independent)
     page = Path("runs/tiny/samples/index.html").read_text()
     assert page.count('src="../independent/0000') == 2
-    assert "../" not in Path("runs/tiny/independent/index.html").read_text()
+    control = Path("runs/tiny/independent/index.html").read_text()
+    assert "../" not in control
+    assert "row-independent" in control.split("<main")[1]
+    assert "guided" not in re.sub(r"<style>.*?</style>", "", control, flags=re.DOTALL)
 
 
 def test_the_gallery_is_written_again_only_for_something_new(tiny: Path) -> None:
