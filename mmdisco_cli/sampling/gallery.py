@@ -45,6 +45,8 @@ def write_gallery(
 
 def _page(title: str, recipe: str, total: int, cards: Sequence[Card]) -> str:
     count = f"{total} samples" if len(cards) == total else f"the first {len(cards)} of {total} samples"
+    kinds = {card.players[0].caption for card in cards} - {"samples"}
+    count += f", {escape(kinds.pop())}" if len(kinds) == 1 else ""
     subtitle = f"recipe {escape(recipe)} · {count}" if recipe else count
     compare = '<label><input type="checkbox" id="compare"> beside independent</label>'
     beside = compare if any(len(card.players) > 1 for card in cards) else ""
