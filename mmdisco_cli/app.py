@@ -10,6 +10,7 @@ import typer
 from mmdisco_cli import __version__, console
 from mmdisco_cli.commands import convert, evaluate, info, plugins, recipes, sample, train
 from mmdisco_cli.errors import EXIT_MEANINGS, ExitCode, Unread, describe, exit_code_of
+from mmdisco_cli.hints import remember
 
 ENVIRONMENT = {
     "MMDISCO_PLUGINS": "which plugins load: unset all, empty none, a,b only those distributions",
@@ -64,6 +65,7 @@ def root(
 ) -> None:
     """Take the options that stand before the command."""
     context.obj.debug = debug
+    remember(None)
     if context.invoked_subcommand is None:
         console.note(context.get_help())
         raise typer.Exit(ExitCode.USAGE)
