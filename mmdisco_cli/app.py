@@ -83,6 +83,7 @@ app.command("info")(info.command)
 def run(arguments: Sequence[str] | None = None) -> int:
     """Run one command line and return its exit code; every error ends here."""
     state = State()
+    console.open_closed_streams()
     try:
         code = app(args=arguments, prog_name="mmdisco", obj=state, standalone_mode=False)
     except (Exception, KeyboardInterrupt) as error:

@@ -8,6 +8,8 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TextIO
 
+from mmdisco_cli.console import note
+
 # (steps done, figures to show beside them)
 Advance = Callable[[int, Mapping[str, float]], None]
 Clock = Callable[[], float]
@@ -45,7 +47,7 @@ def lines(
         due, ended = now + INTERVAL, done >= total
         shown = "".join(f"  {one}" for one in (*told(figures), *pace.at(done, now)))
         percent = 100 * min(done, total) // total if total else 100
-        print(f"{title} {done}/{total} ({percent}%){shown}", file=stream or sys.stderr, flush=True)
+        note(f"{title} {done}/{total} ({percent}%){shown}", stream)
 
     return advance
 

@@ -25,6 +25,7 @@ from mmdisco_cli.errors import (
     describe,
     exit_code_of,
 )
+from mmdisco_cli.recipe import find
 
 HEAVY = {"torch", "numpy", "av", "matplotlib", "click"}
 
@@ -164,6 +165,49 @@ def test_results_that_nobody_reads_end_quietly(tmp_path):
     done = subprocess.run(command, stdout=write, stderr=subprocess.PIPE, text=True, cwd=tmp_path, env=environment)
     os.close(write)
     assert (done.returncode, done.stderr) == (141, "")
+
+
+def spoken(redirected, *arguments, tmp_path):
+    """Run a command with streams redirected by the shell; return its code and what came out of those left open."""
+    words = " ".join([sys.executable, "-m", "mmdisco_cli", *arguments])
+    environment = {**os.environ, "PYTHONPATH": str(Path(app.__file__).parent.parent)}
+    done = subprocess.run(
+        f"exec {words} {redirected}", shell=True, capture_output=True, text=True, cwd=tmp_path, env=environment
+    )
+    return done.returncode, done.stdout, done.stderr
+
+
+@pytest.mark.parametrize("redirected", ["2>&-", "2>/dev/full", "2>&- <&-"])
+def test_that_nobody_reads_the_notes_changes_neither_results_nor_codes(redirected, tmp_path):
+    code, out, _ = spoken(redirected, "recipes", "cat", "gone", tmp_path=tmp_path)
+    assert out == ""
+    assert code == 2
+    code, out, _ = spoken(redirected, "plugins", tmp_path=tmp_path)
+    assert code == 0
+    assert out.startswith("mmdisco-cli ")
+
+
+def test_a_file_takes_the_place_of_no_closed_stream(tmp_path):
+    code, out, err = spoken(">&- 2>&-", "recipes", "copy", "gaussians", "mine.yaml", tmp_path=tmp_path)
+    assert (code, out, err) == (0, "", "")
+    assert (tmp_path / "mine.yaml").read_text() == Path(find("gaussians")).read_text()
+
+
+def test_progress_that_nobody_reads_stops_no_work(tmp_path):
+    code = (
+        "from mmdisco_cli.progress import progress\n"
+        "with progress('work', 2) as advance:\n    advance(1, {}); advance(2, {})\nprint('done')"
+    )
+    read, write = os.pipe()
+    os.close(read)
+    environment = {**os.environ, "PYTHONPATH": str(Path(app.__file__).parent.parent)}
+    done = subprocess.run([sys.executable, "-c", code], stdout=subprocess.PIPE, stderr=write, env=environment)
+    os.close(write)
+    assert (done.returncode, done.stdout) == (0, b"done\n")
+
+
+def test_a_line_break_in_a_name_makes_no_second_error():
+    assert describe(FileNotFoundError(errno.ENOENT, "No such file", "a\nb")) == "a\\nb: No such file"
 
 
 def test_results_have_no_numbers_that_json_lacks(capsys):

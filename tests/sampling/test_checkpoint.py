@@ -160,6 +160,11 @@ def test_base_weights_alone_are_sampled_unguided(plugin, capsys):
     assert [(row["guided"], row["logit"]) for row in rows] == [(False, None)] * 2
 
 
+def test_a_folder_is_no_checkpoint(plugin, capsys):
+    assert app.run(["sample", "--checkpoint", str(plugin)]) == 4
+    assert capsys.readouterr().err == f"error: {plugin}: a folder, not a file of weights\n"
+
+
 def test_every_missing_file_has_a_line_of_its_own(plugin, capsys):
     assert app.run(["sample", "--recipe", "aist", "--set", "backbones.film.sr_weights=weights/sr.safetensors"]) == 4
     summary, *lines = capsys.readouterr().err.splitlines()
