@@ -11,6 +11,7 @@ from mmdisco_cli import __version__, console
 from mmdisco_cli.blame import blamed
 from mmdisco_cli.commands import convert, evaluate, info, plugins, recipes, sample, train
 from mmdisco_cli.errors import EXIT_MEANINGS, ExitCode, Unread, describe, exit_code_of
+from mmdisco_cli.hints import remember
 from mmdisco_cli.signals import stopping
 
 ENVIRONMENT = {
@@ -66,6 +67,7 @@ def root(
 ) -> None:
     """Take the options that stand before the command."""
     context.obj.debug = debug
+    remember(None)
     if context.invoked_subcommand is None:
         console.note(context.get_help())
         raise typer.Exit(ExitCode.USAGE)
@@ -83,6 +85,7 @@ app.command("info")(info.command)
 def run(arguments: Sequence[str] | None = None) -> int:
     """Run one command line and return its exit code; every error ends here."""
     state = State()
+    console.open_closed_streams()
     try:
         with stopping():
             code = app(args=arguments, prog_name="mmdisco", obj=state, standalone_mode=False)

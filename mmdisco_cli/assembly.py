@@ -26,8 +26,9 @@ from mmdisco_cli.diffusion.coupling import Coupling
 from mmdisco_cli.diffusion.noise import sample_keys
 from mmdisco_cli.errors import DataError, PluginError, UsageError, describe
 from mmdisco_cli.forms import BACKBONE, require_members, require_module, try_discriminator
+from mmdisco_cli.hints import command_line, present_command, train_command
 from mmdisco_cli.hookspecs import BackboneSpec, Factory, Spec
-from mmdisco_cli.missing import require_files
+from mmdisco_cli.missing import require_files, untrained_discriminator
 from mmdisco_cli.plugins import load_registry
 from mmdisco_cli.recipe_schema import Component, Recipe
 from mmdisco_cli.weights_file import find_weights, load_weights, read_about
@@ -319,16 +320,19 @@ def _naming(part: str) -> Iterator[None]:
 def _require_trained(recipe: Recipe, backbones: Mapping[str, JointBackbone]) -> None:
     for label, name in fingerprints(backbones).items():
         if name == UNTRAINED:
-            raise UsageError(
-                f"backbones.{label}.weights: missing; train it (mmdisco train --recipe {recipe.name}) and give its "
-                f"file with --set backbones.{label}.weights=PATH"
-            )
+            raise UsageError(f"backbones.{label}.weights: missing; {_how_base(recipe, label)}")
 
 
 def _no_weights(recipe: Recipe) -> str:
     if recipe.discriminator is None:
         return f"recipe {recipe.name} has no discriminator: --independent samples its base models alone"
-    return (
-        f"recipe {recipe.name} names no trained discriminator: train it and give its file with "
-        "--set sample.weights=PATH, or sample the base models alone with --independent"
-    )
+    alone = ", or sample the base models alone with --independent" if present_command() in ("", "sample") else ""
+    return f"recipe {recipe.name} names no trained discriminator: {untrained_discriminator(recipe)}{alone}"
+
+
+def _how_base(recipe: Recipe, label: str) -> str:
+    key = f"backbones.{label}.weights"
+    if recipe.train.target != "backbone":
+        return f"name its trained weights with --set {key}=PATH"
+    file = f"runs/{recipe.name}/train/backbone.safetensors"
+    return f"train it ({train_command(recipe)}) and give its file with --set {command_line(f'{key}={file}')}"

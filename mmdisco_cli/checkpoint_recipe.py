@@ -23,7 +23,7 @@ def recipe_of(path: Path, overrides: Sequence[str] = ()) -> tuple[Recipe, bool]:
     """
     path = path_at_home(path)
     if not path.is_file():
-        raise DataError(f"{path}: no such file")
+        raise DataError(f"{path}: a folder, not a file of weights" if path.is_dir() else f"{path}: no such file")
     about = any_about(path)
     if about.get("kind") == "discriminator":
         return _of_discriminator(path, about, overrides), True

@@ -12,6 +12,7 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from mmdisco_cli.errors import DataError, did_you_mean
+from mmdisco_cli.hints import how_trained
 from mmdisco_cli.schema import at_home
 from mmdisco_cli.tensor_files import read_safetensors
 from mmdisco_cli.tensor_guard import form_trouble, require_finite
@@ -155,15 +156,9 @@ def find_weights(name: str) -> Path:
     known = {file.stem: file for file in PACKAGED.glob("*.safetensors")}
     if (found := known.get(name.removesuffix(".safetensors"))) is not None:
         return found
-    hint = _how_made(path) or did_you_mean(path.stem, known)
+    command = how_trained(name)
+    hint = f"; this makes it: {command}" if command else did_you_mean(path.stem, known)
     raise DataError(f"no weights {name!r}, neither a file nor packaged{hint}")
-
-
-def _how_made(path: Path) -> str:
-    """Say which training leaves its weights at `path`, where it is the usual place runs/RECIPE/train/."""
-    if len(path.parts) < 4 or (path.parts[-4], path.parts[-2]) != ("runs", "train"):
-        return ""
-    return f"; this makes it: mmdisco train --recipe {path.parts[-3]}"
 
 
 def _halve(tensor: Tensor) -> Tensor:

@@ -16,6 +16,7 @@ from mmdisco_cli.commands.parameters import (
     OutOption,
     SetOption,
     allow_downloads,
+    load_recipe,
 )
 from mmdisco_cli.errors import UsageError, did_you_mean
 from mmdisco_cli.prompts import read_prompts, require_text
@@ -108,9 +109,7 @@ def _load(recipe: str | None, checkpoint: Path | None, settings: Sequence[str]) 
         from mmdisco_cli.checkpoint_recipe import recipe_of
 
         return recipe_of(checkpoint, settings)
-    from mmdisco_cli.recipe import load
-
-    return load(str(recipe), settings), True
+    return load_recipe("sample", str(recipe), settings), True
 
 
 def _parse_given(texts: Sequence[str]) -> Mapping[str, Path]:

@@ -13,6 +13,7 @@ from mmdisco_cli.commands.parameters import (
     RecipeOption,
     SetOption,
     allow_downloads,
+    load_recipe,
 )
 
 
@@ -31,9 +32,7 @@ def command(
     the learning-rate schedule of the larger number and without another warm-up.
     """
     allow_downloads(download and not dry_run)
-    from mmdisco_cli.recipe import load
-
-    loaded = load(recipe, settings or ())
+    loaded = load_recipe("train", recipe, settings)
     from mmdisco_cli.training.run import train
 
     train(loaded, TrainOptions(out=out, fresh=fresh, dry_run=dry_run, json=json))

@@ -16,6 +16,7 @@ from mmdisco_cli.errors import UsageError, did_you_mean
 from mmdisco_cli.evaluation.html_report import REPORT_FILE, write_report
 from mmdisco_cli.evaluation.report import METRICS_FILE, Report, write_json
 from mmdisco_cli.recipe_schema import Recipe
+from mmdisco_cli.sampling.manifest import read_settings
 from mmdisco_cli.training.distribution import Ranks, joined_ranks
 
 PROTOCOLS = {
@@ -63,11 +64,23 @@ def evaluate(recipe: Recipe | None, options: EvalOptions) -> None:
         raise UsageError("--max-bad: the samples of eval.protocol: bounce have to be whole")
     if options.compat and not (options.extractors or options.features):
         raise UsageError("--compat goes with distances of an --extractor or of --features: name one")
+    _require_rows_as_called(recipe, options)
     options = replace(options, out=directory, seed=recipe.eval.seed if recipe else options.seed)
     with joined_ranks(torch.device("cpu")) as ranks:
         report = _measured(module, recipe, options, ranks)
         if report is not None:
             _show(as_json(recipe, name, report, options.metrics), report, options)
+
+
+def _require_rows_as_called(recipe: Recipe | None, options: EvalOptions) -> None:
+    """Refuse samples that a report would call guided though they are independent, or the other way round."""
+    films = recipe is not None and recipe.eval.protocol in FILMS
+    guided = options.samples if films or options.independent else None
+    for option, folder, independent in (("--samples", guided, False), ("--independent", options.independent, True)):
+        made = read_settings(folder) if folder else None
+        if made is not None and isinstance(made.get("independent"), bool) and made["independent"] != independent:
+            kinds = ("independent", "guided") if made["independent"] else ("guided", "independent")
+            raise UsageError(f"{option} {folder}: holds {kinds[0]} samples, which the report would call {kinds[1]}")
 
 
 def _measured(module: Any, recipe: Recipe | None, options: EvalOptions, ranks: Ranks) -> Report | None:

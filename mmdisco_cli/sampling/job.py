@@ -4,6 +4,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+import torch
+
 from mmdisco_cli.assembly import Assembly, assemble, join, outline
 from mmdisco_cli.commands.options import SampleOptions
 from mmdisco_cli.devices import DTYPES, choose_device
@@ -122,7 +124,7 @@ def _config(recipe: Recipe, options: SampleOptions) -> SampleConfig:
 def _assembly(recipe: Recipe, options: SampleOptions, config: SampleConfig) -> tuple[Assembly, list[str]]:
     device, dtype = choose_device(options.device), DTYPES[config.dtype]
     if options.dry_run and missing_files(recipe, not options.independent):
-        return _outlined(recipe, options), []
+        return _outlined(recipe, options, device), []
     if not options.independent:
         assembly = assemble(recipe, device, dtype)
         _require_form(assembly, config)
@@ -138,11 +140,13 @@ def _assembly(recipe: Recipe, options: SampleOptions, config: SampleConfig) -> t
         return alone, [f"no logits: {error}"]
 
 
-def _outlined(recipe: Recipe, options: SampleOptions) -> Assembly:
+def _outlined(recipe: Recipe, options: SampleOptions, device: torch.device) -> Assembly:
     """Return what can be planned while weights are missing; where that is nothing, say what is missing."""
+    if not missing_files(recipe, discriminator=False):
+        return assemble(recipe, device, with_discriminator=False)
     try:
         return outline(recipe)
-    except PluginError:
+    except (PluginError, DataError):
         require_files(recipe, not options.independent)
         raise
 

@@ -122,8 +122,8 @@ def test_a_gallery_plays_its_films_and_shows_the_others_on_request(browser, tmp_
         (tmp_path / name).parent.mkdir(exist_ok=True)
         shutil.copy(ASSETS / "mmd_aist_13.mp4", tmp_path / name)
     rows = [
-        {"path": "0.mp4", "index": 0, "seed": 0, "logit": 1.0, "independent": "independent/0.mp4"},
-        {"path": "1.mp4", "index": 1, "seed": 0, "logit": 2.0},
+        {"path": "0.mp4", "index": 0, "seed": 0, "logit": 1.0, "guided": True, "independent": "independent/0.mp4"},
+        {"path": "1.mp4", "index": 1, "seed": 0, "logit": 2.0, "guided": True},
     ]
     opened = Opened(browser, write_gallery(tmp_path, rows, title="t"))
     page = opened.page
@@ -139,6 +139,14 @@ def test_a_gallery_plays_its_films_and_shows_the_others_on_request(browser, tmp_
         "1.mp4",
     }
     assert opened.complaints == []
+
+
+def test_independent_samples_are_shown_though_they_are_hidden_beside_guided_ones(browser, tmp_path):
+    shutil.copy(ASSETS / "mmd_aist_13.mp4", tmp_path / "0.mp4")
+    rows = [{"path": "0.mp4", "index": 0, "seed": 0, "logit": 1.0, "guided": False}]
+    page = Opened(browser, write_gallery(tmp_path, rows, title="t")).page
+    assert page.locator("figure.row-independent video").is_visible()
+    page.select_option("#order", "independent.logit -1")
 
 
 def test_the_page_holds_what_the_command_found(report):

@@ -1,6 +1,7 @@
 """One weights file is enough to sample with, and weights that are missing are told with where to get them."""
 
 import json
+import re
 from types import SimpleNamespace
 
 import pytest
@@ -159,10 +160,16 @@ def test_base_weights_alone_are_sampled_unguided(plugin, capsys):
     assert [(row["guided"], row["logit"]) for row in rows] == [(False, None)] * 2
 
 
+def test_a_folder_is_no_checkpoint(plugin, capsys):
+    assert app.run(["sample", "--checkpoint", str(plugin)]) == 4
+    assert capsys.readouterr().err == f"error: {plugin}: a folder, not a file of weights\n"
+
+
 def test_every_missing_file_has_a_line_of_its_own(plugin, capsys):
     assert app.run(["sample", "--recipe", "aist", "--set", "backbones.film.sr_weights=weights/sr.safetensors"]) == 4
-    lines = capsys.readouterr().err.splitlines()
-    assert len(lines) == 3
+    summary, *lines = capsys.readouterr().err.splitlines()
+    assert summary == "error: recipe aist lacks 3 things; in this order:"
+    assert [re.search(r"\(about (.*?)\)", line)[1] for line in lines] == ["535 MB", "1.24 GB", "51 MB"]
     drive, hub = "https://github.com/researchmm/MM-Diffusion#models", "https://huggingface.co/AkioHayakawa/MMDisCo"
     for line, (key, what, file, where, path) in zip(
         lines,
@@ -174,7 +181,7 @@ def test_every_missing_file_has_a_line_of_its_own(plugin, capsys):
         strict=True,
     ):
         assert line.startswith(f"error: {key}: no {path}, ")
-        assert all(part in line for part in (what, f"download {file} from ", where, f"mmdisco convert {file} {path}"))
+        assert all(part in line for part in (what, f"download {file} (about ", where, f"mmdisco convert {file} {path}"))
     assert not (plugin / "runs").exists()
 
 

@@ -3,6 +3,7 @@
 import errno
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -13,6 +14,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import av
 import pytest
 import torch
 from safetensors import safe_open
@@ -230,7 +232,10 @@ def test_independent_has_a_folder_of_its_own_and_the_gallery_shows_both(tiny: Pa
     assert all(isinstance(row["logit"], float) for row in guided + independent)
     page = Path("runs/tiny/samples/index.html").read_text()
     assert page.count('src="../independent/0000') == 2
-    assert "../" not in Path("runs/tiny/independent/index.html").read_text()
+    control = Path("runs/tiny/independent/index.html").read_text()
+    assert "../" not in control
+    assert "row-independent" in control.split("<main")[1]
+    assert "guided" not in re.sub(r"<style>.*?</style>", "", control, flags=re.DOTALL)
 
 
 def test_the_gallery_is_written_again_only_for_something_new(tiny: Path) -> None:
@@ -244,6 +249,32 @@ def test_the_gallery_is_written_again_only_for_something_new(tiny: Path) -> None
     second = page()
     assert second > first
     assert page("--seed", "1") > second
+
+
+@pytest.mark.parametrize("batch", ["1", "2", "3"])
+def test_progress_ends_when_the_last_sample_is_there(
+    tiny: Path, capsys: pytest.CaptureFixture[str], batch: str
+) -> None:
+    arguments = ["sample", "--recipe", str(tiny), "--n", "3", "--batch-size", batch]
+    assert mmdisco([*arguments, "--n", "1"]) == ExitCode.OK
+    capsys.readouterr()
+    assert mmdisco(arguments) == ExitCode.OK
+    shown = [line for line in capsys.readouterr().err.splitlines() if line.startswith("sampling ")]
+    assert re.match(r"sampling (\d+)/\1 \(100%\)  samples 2  .*  took \d+:\d\d$", shown[-1])
+    assert sum("(100%)" in line for line in shown) == 1
+    capsys.readouterr()
+    assert mmdisco(arguments) == ExitCode.OK
+    assert "sampling" not in capsys.readouterr().err
+
+
+def test_the_files_say_which_samples_nothing_guided(tiny: Path) -> None:
+    arguments = ["sample", "--recipe", str(tiny), "--n", "1"]
+    assert mmdisco([*arguments, "--independent"]) == ExitCode.OK
+    assert mmdisco(arguments) == ExitCode.OK
+    for folder, title, guided in (("samples", "tiny 0", "yes"), ("independent", "tiny 0, independent", "no")):
+        with av.open(str(Path("runs/tiny", folder, "00000-seed0.mp4"))) as container:
+            assert container.metadata["title"] == title
+            assert json.loads(container.metadata["comment"])["guided"] == guided
 
 
 def test_independent_samples_of_another_recipe_are_not_shown_beside(tiny: Path) -> None:

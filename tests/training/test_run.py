@@ -178,5 +178,5 @@ def test_generated_fakes_are_made_once(fakes: str, tmp_path: Path, monkeypatch: 
 def test_missing_base_models_name_the_command_that_makes_them() -> None:
     from mmdisco_cli.weights_file import find_weights
 
-    with pytest.raises(DataError, match=r"this makes it: mmdisco train --recipe clips-audio$"):
+    with pytest.raises(DataError, match=r"this makes it: mmdisco train --recipe clips-audio --set data\.path=DIR$"):
         find_weights("runs/clips-audio/train/backbone.safetensors")

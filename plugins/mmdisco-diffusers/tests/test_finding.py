@@ -57,9 +57,37 @@ def test_a_missing_model_comes_with_the_command_that_fetches_it(empty_cache):
     with pytest.raises(DataError) as error:
         build("wan", "Wan-AI/Wan2.1-T2V-1.3B-Diffusers")
     assert str(error.value) == (
-        "backbones.video.path: Wan-AI/Wan2.1-T2V-1.3B-Diffusers is neither a folder nor in the cache: "
+        "backbones.video.path: Wan-AI/Wan2.1-T2V-1.3B-Diffusers is neither a folder nor in the cache "
+        "(7.2 billion parameters: 14 GB in 16 bits, 29 GB in 32): "
         "fetch it with `hf download Wan-AI/Wan2.1-T2V-1.3B-Diffusers`, or add --download"
     )
+
+
+def test_every_model_that_is_lacked_is_told_with_its_command(empty_cache, monkeypatch):
+    from mmdisco_diffusers.finding import models_lacked
+    from mmdisco_diffusers.options import AnimateDiffOptions
+
+    options = AnimateDiffOptions(path="someone/tiny", adapter="nowhere/at/all")
+    (first, how), (second, other) = models_lacked("video", options)
+    assert (first, second) == ("backbones.video.path", "backbones.video.adapter")
+    assert "in the cache: fetch it with `hf download someone/tiny`" in how
+    assert other == "nowhere/at/all: no such folder"
+    monkeypatch.setenv("MMDISCO_DOWNLOAD", "1")
+    assert [key for key, _ in models_lacked("video", options)] == ["backbones.video.adapter"]
+    assert list(models_lacked("video", AnimateDiffOptions())) == []
+
+
+@pytest.mark.parametrize(
+    "name", ["a/b c", "a/.b", "a/b-", "a--b/c", "a/b..c", "a/b.git", "a/" + "b" * 97, "~/b", "a/%s", "-a/b"]
+)
+def test_a_name_that_the_hub_would_refuse_is_that_of_a_folder(empty_cache, name):
+    from huggingface_hub.errors import HFValidationError
+    from huggingface_hub.utils import validate_repo_id
+
+    with pytest.raises(HFValidationError):
+        validate_repo_id(name)
+    with pytest.raises(DataError, match=r"^backbones\.video\.path: .*: no such folder$"):
+        build("wan", name)
 
 
 def cached(folder, cache):
