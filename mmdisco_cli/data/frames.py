@@ -21,6 +21,8 @@ from mmdisco_cli.errors import DataError
 
 LOOK_AHEAD = 16
 """Frames among which stamps are put in order: no codec lets more frames refer to later ones in a row."""
+WITHOUT_INDEX = ("mpeg", "mpegts")
+"""Formats in which a seek lands between keyframes, and in the first of them where stamps are guessed otherwise."""
 GENERATE_STAMPS = 1
 """AVFMT_FLAG_GENPTS."""
 Pixels = np.ndarray[tuple[int, ...], np.dtype[np.uint8]]
@@ -97,6 +99,8 @@ def timed_frames(
     stream.thread_type = "AUTO"
     # Presentation stamps that ffmpeg makes up are those of the next stored frame, which is wrong between B-frames.
     container.flags = container.flags & ~GENERATE_STAMPS
+    if seek is not None and container.format.name in WITHOUT_INDEX:
+        raise MissedSeekError
     if seek is not None:
         container.seek(int((seek + info.zero) / stream.time_base), stream=stream)
     stamped = _stamped(container, stream, info, sought=seek is not None)
@@ -135,10 +139,8 @@ def _stamped(
     latest, size = None, None
     for frame in container.decode(stream):
         time = _stamp(frame, stream, info, latest)
-        if time is None and sought:  # where not every frame is stamped, a seek may land between those that are
-            continue
         if time is None:
-            raise DataError(f"{info.path}: its frames have no time stamps")
+            raise MissedSeekError if sought else DataError(f"{info.path}: its frames have no time stamps")
         if frame.is_corrupt:
             raise DataError(f"{info.path}: corrupt frame at {float(time):.2f} s")
         latest = time if latest is None else max(latest, time)
