@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from mmdisco_cli.data.media import write_text
-from mmdisco_cli.errors import DataError
+from mmdisco_cli.data.naming import UNUSABLE, naming
 from mmdisco_cli.evaluation.distances import source_of
 from mmdisco_cli.evaluation.health import FLAGS
 from mmdisco_cli.evaluation.report import Report
@@ -185,8 +185,9 @@ def _player(clip: ScoredClip) -> Player:
     values = {name: clip.values[name] for name in (*TOLD, *added(clip)) if name in clip.values}
     caption = f"{clip.row} · {clip.name}"
     try:
-        source, copied = embedded(clip.path)
-    except (DataError, OSError):  # what is wrong with it stands in place of its drawings
+        with naming(clip.path):
+            source, copied = embedded(clip.path)
+    except UNUSABLE:  # what is wrong with it stands in place of its drawings
         source, copied = "data:,", False
     caption += " · small copy" if copied else ""
     return Player(clip.row, caption, clip.path, source, clip.peaks.seen, clip.peaks.heard, values)
