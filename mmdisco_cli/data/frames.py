@@ -104,7 +104,7 @@ def timed_frames(
     if seek is not None:
         container.seek(int((seek + info.zero) / stream.time_base), stream=stream)
     stamped = _stamped(container, stream, info, sought=seek is not None)
-    ordered = _in_order(stamped if seek is None else _trusted(stamped, info, seek), lambda: _depth(stream))
+    ordered = in_order(stamped if seek is None else _trusted(stamped, info, seek), lambda: _depth(stream))
     latest: Fraction | None = None
     for time, decoded in ordered:
         if latest is not None and time < latest:
@@ -156,7 +156,7 @@ def _stamp(frame: VideoFrame, stream: VideoStream, info: MediaInfo, latest: Frac
     return latest + 1 / stream.average_rate if latest is not None and stream.average_rate else None
 
 
-def _in_order(stamped: Iterable[tuple[Fraction, Item]], depth: Callable[[], int]) -> Iterator[tuple[Fraction, Item]]:
+def in_order(stamped: Iterable[tuple[Fraction, Item]], depth: Callable[[], int]) -> Iterator[tuple[Fraction, Item]]:
     """Yield items as they come, each with the earliest of the stamps not yet given out among `depth` to come."""
     stamps: list[Fraction] = []
     held: deque[Item] = deque()

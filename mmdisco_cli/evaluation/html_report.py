@@ -8,6 +8,7 @@ from typing import Any
 
 from mmdisco_cli.data.media import write_text
 from mmdisco_cli.data.naming import UNUSABLE, naming
+from mmdisco_cli.evaluation.directions import better
 from mmdisco_cli.evaluation.distances import source_of
 from mmdisco_cli.evaluation.health import FLAGS
 from mmdisco_cli.evaluation.report import Report
@@ -104,7 +105,7 @@ def table_html(metrics: Mapping[str, Any]) -> str:
     rows = [row for row in ROWS if any(row in figures for figures in named.values())]
     head = "".join(f"<th>{row}</th>" for row in rows)
     body = "".join(
-        f"<tr><td>{_title(name)}{_source(name, metrics[name])}</td>"
+        f"<tr><td>{_title(name)}{_direction(name)}{_source(name, metrics[name])}</td>"
         f"{''.join(f'<td>{_sized(figures.get(row))}</td>' for row in rows)}</tr>"
         for name, figures in named.items()
         if figures
@@ -221,6 +222,10 @@ def _source(name: str, figures: Mapping[str, Any]) -> str:
     """Return the network and the weights that a figure comes from."""
     told = source_of(name, figures, DIGITS)
     return f'<br><small class="source">{escape(told)}</small>' if told else ""
+
+
+def _direction(name: str) -> str:
+    return f"<br><small>{better(name)} is better</small>" if better(name) else ""
 
 
 def _value(figure: Mapping[str, Any]) -> str:
