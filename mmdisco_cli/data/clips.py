@@ -18,13 +18,13 @@ import torch
 from torch import Tensor
 
 from mmdisco_cli.data.media import as_fps, probe
+from mmdisco_cli.data.naming import SUFFIXES, UNUSABLE, has_suffix, naming
 from mmdisco_cli.data.options import ClipsOptions
 from mmdisco_cli.data.reading import Clip
-from mmdisco_cli.data.windows import Shape, Window, WindowStore, as_float
+from mmdisco_cli.data.windows import Shape, Stored, Window, WindowStore, as_float
 from mmdisco_cli.diffusion.backbone import Request
 from mmdisco_cli.errors import DataError, UsageError
 
-EXTENSIONS = (".mp4", ".mkv", ".webm", ".mov", ".avi", ".m4v", ".gif", ".wav", ".mp3", ".flac", ".ogg", ".m4a")
 HELD_OUT_FOLDERS = ("test", "heldout")
 SEGMENT = 16  # windows decoded in one pass over a file
 SILENT = 1e-4  # peak below which a file counts as silent (-80 dB)
@@ -60,8 +60,12 @@ class ClipsDataset:
 
     def media(self, indices: Sequence[int], modalities: Sequence[str]) -> dict[str, Tensor]:
         """Return {"audio": (B, C, S), "video": (B, 3, T, H, W)}, float32 in [-1, 1], of the modalities asked for."""
-        stored = [self._store.get(self.windows[index]) for index in indices]
+        stored = [self._stored(self.windows[index]) for index in indices]
         return {name: torch.stack([as_float(item[name]) for item in stored]) for name in modalities}
+
+    def _stored(self, window: Window) -> Stored:
+        with naming(window.info.path):
+            return self._store.get(window)
 
     def clip(self, index: int) -> Clip:
         """Return one window of picture and sound."""
@@ -89,7 +93,7 @@ def open_clips(
     sample_rate: int,
     channels: int = 1,
     modalities: Sequence[str] = MODALITIES,
-    extensions: Sequence[str] = EXTENSIONS,
+    extensions: Sequence[str] = SUFFIXES,
     stride: float | Fraction | None = None,
     holdout: float = 0.1,
     cache_bytes: int = 1 << 30,
@@ -136,7 +140,7 @@ def scan(
     path: str | Path,
     store: WindowStore,
     *,
-    extensions: Sequence[str] = EXTENSIONS,
+    extensions: Sequence[str] = SUFFIXES,
     stride: float | Fraction | None = None,
     holdout: float = 0.1,
     progress: Progress | None = None,
@@ -151,9 +155,10 @@ def scan(
     for index, file in enumerate(files):
         name = file.relative_to(root).as_posix() if file != root else file.name
         try:
-            found[name] = _windows(file, name, store, step)
-            notes += [(name, remark) for remark in _check(found[name], store)]
-        except DataError as error:
+            with naming(file):
+                found[name] = _windows(file, name, store, step)
+                notes += [(name, remark) for remark in _check(found[name], store)]
+        except UNUSABLE as error:
             found.pop(name, None)
             skipped.append((name, str(error).removeprefix(f"{file}: ")))
         if progress:
@@ -171,7 +176,7 @@ def _files(root: Path, extensions: Sequence[str]) -> list[Path]:
     if not root.is_dir():
         raise DataError(f"{root}: no such folder")
     wanted = {extension.lower() for extension in extensions}
-    every = (file for file in root.rglob("*") if file.suffix.lower() in wanted and not file.is_dir())
+    every = (file for file in root.rglob("*") if has_suffix(file, wanted) and not file.is_dir())
     visible = [file for file in every if not any(part.startswith(".") for part in file.relative_to(root).parts)]
     if not visible:
         raise DataError(f"{root}: no file ends in {', '.join(extensions)}")

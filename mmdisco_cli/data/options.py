@@ -18,7 +18,7 @@ class BounceOptions:
 class ClipsOptions:
     """A folder of anyone's video files."""
 
-    path: str | None = option(None, "folder of .mp4 files, or of one folder each for train and test", path=True)
+    path: str | None = option(None, "folder of video files, or of one folder each for train and test", path=True)
 
 
 @dataclass(frozen=True)

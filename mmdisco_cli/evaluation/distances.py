@@ -10,15 +10,8 @@ from mmdisco_cli import console
 from mmdisco_cli.evaluation.bootstrap import finite
 from mmdisco_cli.evaluation.features import DEFINITIONS, NAMES
 from mmdisco_cli.evaluation.frechet import frechet
-from mmdisco_cli.evaluation.kernel import (
-    Distance,
-    Scale,
-    as_they_are,
-    distance_ratio,
-    kernel_distance,
-    over_rms,
-    standardised,
-)
+from mmdisco_cli.evaluation.kernel import Distance, distance_ratio, kernel_distance
+from mmdisco_cli.evaluation.scales import Scale, as_they_are, over_rms, standardised
 
 Features = Mapping[str, Tensor]
 SCALES: Mapping[str, Scale] = {"reference": standardised, "rms": over_rms, "none": as_they_are}

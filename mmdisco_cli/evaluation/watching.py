@@ -22,7 +22,7 @@ from mmdisco_cli.evaluation.motion import Grey, flow_length
 from mmdisco_cli.evaluation.onsets import ONSET_RATE, onset_envelope, onset_times
 from mmdisco_cli.evaluation.picking import Colour, spaced
 
-VERSION = 4
+VERSION = 5
 """To be raised with every change of what is measured here: it names what is cached."""
 SLOW = 0.95
 """Share of the analysed rate below which pictures are too few for it."""
