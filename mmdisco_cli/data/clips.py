@@ -152,7 +152,7 @@ def scan(
         name = file.relative_to(root).as_posix() if file != root else file.name
         try:
             found[name] = _windows(file, name, store, step)
-            notes += [(name, remark) for remark in _check(found[name], store)]
+            notes += [(name, remark) for remark in (*found[name][0].info.remarks, *_check(found[name], store))]
         except DataError as error:
             found.pop(name, None)
             skipped.append((name, str(error).removeprefix(f"{file}: ")))

@@ -16,6 +16,7 @@ from av.video.frame import VideoFrame
 from torch import Tensor
 from torch.nn.functional import interpolate
 
+from mmdisco_cli.data.breaks import decoded
 from mmdisco_cli.data.probing import FAR, MediaInfo, Span, check_covered, opened, probe, video_stream
 from mmdisco_cli.data.sound import read_audio
 from mmdisco_cli.data.writing import as_fps
@@ -99,7 +100,7 @@ def walk_pictures(info: MediaInfo) -> Iterator[tuple[Fraction, np.ndarray[tuple[
 
 
 def _frames_at(info: MediaInfo, times: Sequence[Fraction]) -> Iterator[VideoFrame]:
-    if times[0] > FAR:
+    if times[0] > FAR and not info.breaks:
         with suppress(_MissedSeekError):
             yield from _walk(info, times, seek=True)
             return
@@ -152,7 +153,7 @@ def _timed_frames(
     stream.thread_type = "AUTO"
     if seek is not None:
         container.seek(int((seek + info.zero) / stream.time_base), stream=stream)
-    for frame in container.decode(stream):
+    for frame in decoded(container, stream, info.breaks):
         if frame.pts is None or frame.time_base is None:
             raise DataError(f"{info.path}: its pictures have no time stamps")
         time = frame.pts * frame.time_base - info.zero

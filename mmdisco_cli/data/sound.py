@@ -13,6 +13,8 @@ from av.audio.frame import AudioFrame
 from av.container import InputContainer
 from torch import Tensor
 
+from mmdisco_cli.data.breaks import decoded
+from mmdisco_cli.data.playing import NEAR, Piece, played
 from mmdisco_cli.data.probing import FAR, MediaInfo, Span, audio_stream, check_covered, opened, probe
 from mmdisco_cli.data.resampling import resample
 from mmdisco_cli.errors import DataError
@@ -61,36 +63,41 @@ def read_whole_sound(info: MediaInfo, *, left: bool = False) -> tuple[Tensor, in
 
 def _native_sound(info: MediaInfo, window: Span, target: int, channels: int) -> tuple[Tensor, int, Fraction]:
     """Return the window and a margin, (channels, S') at the file's rate; that rate; the seconds before the window."""
-    found = _gather(info, window, target, channels, seek=True) if window.start > FAR else None
-    found = found or _gather(info, window, target, channels, seek=False)
+    # Stamps that jump lead a seek anywhere.
+    far = window.start > FAR and not info.breaks
+    found = _gather(info, window, channels, seek=True) if far else None
+    found = found or _gather(info, window, channels, seek=False)
     if found is None:
         raise DataError(f"{info.path}: no sound can be decoded")
-    return found
-
-
-def _gather(
-    info: MediaInfo, window: Span, target: int, channels: int, *, seek: bool
-) -> tuple[Tensor, int, Fraction] | None:
-    canvas: Tensor | None = None
-    with opened(info.path) as container:
-        for frame, time in _timed_sound(container, window.start + info.zero - RUN_UP if seek else None):
-            time -= info.zero
-            if canvas is None:
-                if seek and time > window.start - RUN_UP / 2:
-                    return None
-                native, lead = frame.sample_rate, _lead(frame.sample_rate, target)
-                origin = window.start - lead
-                canvas = torch.zeros(channels, ceil((window.stop + MARGIN - origin) * native))
-            if frame.sample_rate != native:
-                raise DataError(f"{info.path}: the sample rate changes within the file")
-            _place(canvas, _mix(frame, channels), round((time - origin) * native))
-            if time > window.stop + MARGIN:
-                break
-    if canvas is None:
-        return None
+    pieces, native = found
+    lead = _lead(native, target)
+    origin = window.start - lead
+    canvas = torch.zeros(channels, ceil((window.stop + MARGIN - origin) * native))
+    for piece in played(pieces, native):
+        _place(canvas, piece.wave, round((piece.time - origin) * native))
     # Codecs pad their last block: what lies past the stream's own end was never part of the sound.
     canvas[:, max(0, round((info.span(("audio",)).stop - origin) * native)) :] = 0
     return canvas, native, lead
+
+
+def _gather(info: MediaInfo, window: Span, channels: int, *, seek: bool) -> tuple[list[Piece], int] | None:
+    """Return the frames from RUN_UP before a window to a few after it, and their sample rate."""
+    pieces: list[Piece] = []
+    native = after = 0
+    with opened(info.path) as container:
+        for frame, stamp in _timed_sound(container, info, window.start + info.zero - RUN_UP if seek else None):
+            time = stamp - info.zero
+            if seek and not native and time > window.start - RUN_UP / 2:
+                return None
+            native = native or frame.sample_rate
+            if frame.sample_rate != native:
+                raise DataError(f"{info.path}: the sample rate changes within the file")
+            if time + Fraction(frame.samples, native) >= window.start - RUN_UP:
+                pieces.append(Piece(time, _mix(frame, channels)))
+            after += time > window.stop + MARGIN
+            if after > NEAR:
+                break
+    return (pieces, native) if pieces else None
 
 
 def _lead(native: int, target: int) -> Fraction:
@@ -99,19 +106,19 @@ def _lead(native: int, target: int) -> Fraction:
     return Fraction(ceil(MARGIN * common), common)
 
 
-def _timed_sound(container: InputContainer, seek: Fraction | None) -> Iterator[tuple[AudioFrame, Fraction]]:
-    """Yield frames with their times; stamps that differ from gapless play by rounding alone are read as gapless."""
+def _timed_sound(
+    container: InputContainer, info: MediaInfo, seek: Fraction | None
+) -> Iterator[tuple[AudioFrame, Fraction]]:
+    """Yield frames with their stamps in seconds, those without one where the frame before ends."""
     stream = audio_stream(container)
     if stream is None or stream.time_base is None:
         return
     if seek is not None:
         container.seek(int(seek / stream.time_base), stream=stream)
-    expected: Fraction | None = None
-    for frame in container.decode(stream):
-        base = frame.time_base or stream.time_base
-        stamp = frame.pts * base if frame.pts is not None else expected or Fraction(0)
-        if expected is None or abs(stamp - expected) > base * 3 / 2 + Fraction(1, frame.sample_rate):
-            expected = stamp
+    expected = Fraction(0)
+    for frame in decoded(container, stream, info.breaks):
+        if frame.pts is not None:
+            expected = frame.pts * (frame.time_base or stream.time_base)
         yield frame, expected
         expected += Fraction(frame.samples, frame.sample_rate)
 
