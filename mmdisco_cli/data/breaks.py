@@ -89,10 +89,13 @@ Cover = tuple[list[Fraction], list[Fraction]]
 
 
 def _cover(stamps: Sequence[Stamp]) -> Cover:
-    """Return the times of a stream's packets, rising, and how many seconds the packets before each last together."""
-    ordered, typical = sorted(stamps), typical_length(stamps)
-    lengths = (stamp.length if 0 < stamp.length <= JUMP else typical for stamp in ordered)
-    return [stamp.time for stamp in ordered], [Fraction(0), *accumulate(lengths)]
+    """Return the times of a stream's packets, rising, and how many seconds those before each last together.
+
+    Each lasts until the next, as sparse pictures do, unless that is so far that it may be a jump.
+    """
+    times, typical = sorted(stamp.time for stamp in stamps), typical_length(stamps)
+    lengths = [step if step <= JUMP else typical for step in (b - a for a, b in pairwise(times))]
+    return times, [Fraction(0), *accumulate([*lengths, typical])]
 
 
 def _goes_on(one: Break, others: Sequence[Cover]) -> bool:

@@ -24,6 +24,7 @@ FORMATS = "mov,matroska,avi,gif,wav,mp3,flac,ogg,aac,mpegts,mpeg,flv,asf,aiff,w6
 FAR = 5  # seconds into a file from which seeking beats decoding from the start
 CUT_SHORT = Fraction(1, 2)  # seconds that may be missing at the end of what the header promises
 COUNTED = ("mov", "avi", "mp3", "flac", "w64", "aiff", "caf")  # formats whose headers count what follows
+UNSHOWN = ("avi",)  # formats that store in which order packets are decoded, but not when they are shown
 ESTIMATED = Fraction(1, 1000)  # seconds within which a duration is that of a file's bytes at its first bit rate
 UNCOUNTED = 1 << 30  # pictures or samples that a header promises where its writer could not go back to count
 
@@ -88,8 +89,9 @@ def probe(path: str | os.PathLike[str]) -> MediaInfo:
             raise DataError(f"{os.fspath(path)}: no audio or video stream that can be decoded")
         packets = _packets(container, streams)
         breaks = find_breaks({index: [packet.stamp for packet in found] for index, found in packets.items()})
-        spans = {stream.index: _span(stream, found, breaks) for stream in streams if (found := packets[stream.index])}
-        _refuse_truncated(container, streams, packets, spans)
+        ordered = container.format.name in UNSHOWN
+        spans = {stream.index: _span(stream, packets[stream.index], breaks, ordered) for stream in streams}
+        _refuse_truncated(container, streams, packets, spans, breaks)
         # A closed container's streams are dangling: all that is wanted of them is taken here.
         seen, heard = (spans.get(stream.index) if stream else None for stream in (video, audio))
         aspect = (video and video.sample_aspect_ratio) or Fraction(1)
@@ -149,7 +151,7 @@ def _reason(error: Exception) -> str:
 
 @dataclass(frozen=True)
 class _Packet:
-    """What a packet says of time, in seconds: `shown` is None where only the order of the file gives it a time."""
+    """What a packet says of time, in seconds; `shown` is None where it says only when it is decoded."""
 
     stamp: Stamp
     shown: Fraction | None
@@ -173,8 +175,10 @@ def _packets(container: InputContainer, streams: Sequence[VideoStream | AudioStr
     return found
 
 
-def _span(stream: VideoStream | AudioStream, packets: Sequence[_Packet], breaks: Sequence[Break]) -> Span | None:
-    stamps = sorted(_shown(stream, packets, breaks))
+def _span(
+    stream: VideoStream | AudioStream, packets: Sequence[_Packet], breaks: Sequence[Break], ordered: bool
+) -> Span | None:
+    stamps = sorted(_shown(stream, packets, breaks, ordered))
     if not stamps:
         return None
     last, length = stamps[-1]
@@ -187,14 +191,12 @@ def _span(stream: VideoStream | AudioStream, packets: Sequence[_Packet], breaks:
 
 
 def _shown(
-    stream: VideoStream | AudioStream, packets: Sequence[_Packet], breaks: Sequence[Break]
+    stream: VideoStream | AudioStream, packets: Sequence[_Packet], breaks: Sequence[Break], ordered: bool
 ) -> Iterator[tuple[Fraction, Fraction]]:
-    """Yield from when and for how long each packet is shown, without breaks."""
+    """Yield from when and for how long each packet is shown, or decoded where packets are `ordered`, without breaks."""
     late = dict(zip(range(packets[-1].stamp.number + 1), shifts(breaks, stream.index), strict=False)) if packets else {}
     broken = {one.number for one in breaks if one.stream == stream.index}
     typical = typical_length([packet.stamp for packet in packets]) if broken else Fraction(0)
-    # Where some packets lack what they are shown at, as in AVI, the order of the file gives all of them their times.
-    ordered = any(packet.shown is None for packet in packets)
     for packet, after in zip(packets, [*packets[1:], None], strict=True):
         time, length, number = packet.stamp
         if packet.shown is not None and not ordered:
@@ -210,11 +212,13 @@ def _refuse_truncated(
     streams: Sequence[VideoStream | AudioStream],
     packets: Mapping[int, Sequence[_Packet]],
     spans: Mapping[int, Span | None],
+    breaks: Sequence[Break],
 ) -> None:
     for stream in streams:
         span = spans.get(stream.index)
         promised = _promised(container, stream, packets[stream.index])
-        if span and promised and span.stop - span.start < promised - CUT_SHORT:
+        jumped = sum((one.jump for one in breaks if one.stream == stream.index and one.jump > 0), Fraction(0))
+        if span and promised and span.stop - span.start < promised - jumped - CUT_SHORT:
             name, found = container.name.removeprefix("file:"), float(span.stop - span.start)
             raise DataError(f"{name}: cut short: {stream.type} ends after {found:.2f} s of {float(promised):.2f} s")
 

@@ -21,6 +21,7 @@ from mmdisco_cli.errors import DataError
 
 RUN_UP = Fraction(1)  # seconds of sound decoded before a window after a seek: codecs carry state from packet to packet
 MARGIN = Fraction(1, 20)  # seconds around a window that the resampling filter may see
+ROUNDING = Fraction(1, 1000)  # seconds after a stream's start by which its first sound may be stamped late for nothing
 SURROUND = 0.5**0.5  # -3 dB for what is neither front left nor front right (ITU-R BS.775)
 
 
@@ -44,12 +45,15 @@ def read_audio(
     check_covered(info, "audio", window, slack)
     wave, native, lead = _native_sound(info, window, sample_rate, channels)
     first, samples = round(lead * sample_rate), round(Fraction(seconds) * sample_rate)
-    return resample(wave, native, sample_rate)[:, first : first + samples].clamp(-1, 1)
+    found = resample(wave, native, sample_rate)[:, first : first + samples].clamp(-1, 1)
+    return torch.nn.functional.pad(found, (0, samples - found.shape[1]))
 
 
 def read_whole_sound(info: MediaInfo, *, left: bool = False) -> tuple[Tensor, int]:
     """Return all sound of a file in mono at its own rate, (S,), without the codec's padding, and that rate.
 
+    It ends with the last that is decoded, though stamps may say that it goes on for longer: silence added would be a
+    click where sound breaks off.
     `left` takes what a stereo player's left side plays instead of the mean of both.
 
     Raises:
@@ -62,7 +66,10 @@ def read_whole_sound(info: MediaInfo, *, left: bool = False) -> tuple[Tensor, in
 
 
 def _native_sound(info: MediaInfo, window: Span, target: int, channels: int) -> tuple[Tensor, int, Fraction]:
-    """Return the window and a margin, (channels, S') at the file's rate; that rate; the seconds before the window."""
+    """Return a window with a margin on either side, (channels, S') at the file's rate; that rate; the first margin.
+
+    It is shorter where the sound ends.
+    """
     # Stamps that jump lead a seek anywhere.
     far = window.start > FAR and not info.breaks
     found = _gather(info, window, channels, seek=True) if far else None
@@ -72,11 +79,15 @@ def _native_sound(info: MediaInfo, window: Span, target: int, channels: int) -> 
     pieces, native = found
     lead = _lead(native, target)
     origin = window.start - lead
-    canvas = torch.zeros(channels, ceil((window.stop + MARGIN - origin) * native))
-    for piece in played(pieces, native):
-        _place(canvas, piece.wave, round((piece.time - origin) * native))
+    late = pieces[0].time - info.span(("audio",)).start
+    late = late if 0 < late < ROUNDING else Fraction(0)
+    placed = [(round((piece.time - late - origin) * native), piece.wave) for piece in played(pieces, native)]
     # Codecs pad their last block: what lies past the stream's own end was never part of the sound.
-    canvas[:, max(0, round((info.span(("audio",)).stop - origin) * native)) :] = 0
+    stop = min(window.stop + MARGIN, info.span(("audio",)).stop)
+    end = min(ceil((stop - origin) * native), max(begin + wave.shape[1] for begin, wave in placed))
+    canvas = torch.zeros(channels, max(0, end))
+    for begin, wave in placed:
+        _place(canvas, wave, begin)
     return canvas, native, lead
 
 
