@@ -157,7 +157,8 @@ def scan(
         try:
             with naming(file):
                 found[name] = _windows(file, name, store, step)
-                notes += [(name, remark) for remark in _check(found[name], store)]
+                remarks = (*found[name][0].info.remarks, *_check(found[name], store))
+                notes += [(name, remark) for remark in remarks]
         except UNUSABLE as error:
             found.pop(name, None)
             skipped.append((name, str(error).removeprefix(f"{file}: ")))

@@ -16,6 +16,7 @@ from av.sidedata.sidedata import SideData
 from av.video.frame import VideoFrame
 from av.video.stream import VideoStream
 
+from mmdisco_cli.data import breaks
 from mmdisco_cli.data.probing import MediaInfo, video_stream
 from mmdisco_cli.errors import DataError
 
@@ -137,7 +138,7 @@ def _stamped(
 ) -> Iterator[tuple[Fraction, Decoded]]:
     """Yield frames as they leave the decoder, each with its own stamp or the best guess at it."""
     latest, size = None, None
-    for frame in container.decode(stream):
+    for frame in breaks.decoded(container, stream, info.breaks):
         time = _stamp(frame, stream, info, latest)
         if time is None:
             raise MissedSeekError if sought else DataError(f"{info.path}: its frames have no time stamps")

@@ -78,7 +78,7 @@ def read_video(
 
 def read_pictures(info: MediaInfo, times: Sequence[Fraction], height: int, width: int) -> Tensor:
     """Return the picture shown at each of the rising `times` (seconds from the file's zero), uint8 (N, 3, H, W)."""
-    if times[0] > FAR:
+    if times[0] > FAR and not info.breaks:
         with suppress(MissedSeekError):
             return _read(info, times, height, width, seek=True)
     return _read(info, times, height, width, seek=False)

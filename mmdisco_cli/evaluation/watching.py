@@ -105,6 +105,7 @@ def watch(path: Path, analysis: Analysis, digest: str) -> Watched:
     own = envelope if rate == ONSET_RATE else onset_envelope(heard, rate)
     facts = pictures.facts | {
         "audio": [start, float(info.audio.stop)],
+        "jumps": bool(info.breaks),
         "sample_rate": rate,
         "peak": round(float(sound.abs().max()), 5),
         "rms_db": round(10 * float(sound.square().mean().clamp_min(1e-10).log10()), 2),
