@@ -148,8 +148,17 @@ def test_frames_of_equal_stamps_and_without_stamps_keep_their_order(files: dict[
     assert [round(float(time) * 12.5) for time, _ in walked] == [k // 2 for k in range(20)]
 
 
-def test_stamps_that_fall_back_by_more_than_an_order_of_frames_are_an_error(tmp_path: Path) -> None:
+def test_a_recording_after_another_goes_on_where_its_stamps_fall_back(tmp_path: Path) -> None:
     one = encode(tmp_path / "one.ts", *H264).read_bytes()
+    (tmp_path / "twice.ts").write_bytes(one + one)
+    info = probe(tmp_path / "twice.ts")
+    assert [number_of(picture) for _, picture in walk_pictures(info)] == [*range(COUNT), *range(COUNT)]
+    assert len(info.remarks) == 1
+    assert info.remarks[0].startswith("time stamps jump by -2.")
+
+
+def test_stamps_that_fall_back_by_less_than_a_break_are_an_error_where_no_order_explains_them(tmp_path: Path) -> None:
+    one = encode(tmp_path / "one.ts", "libx264", {"bf": "0"}, 10).read_bytes()
     (tmp_path / "twice.ts").write_bytes(one + one)
     with pytest.raises(DataError, match=r"twice\.ts: its time stamps fall back from \d\.\d+ to 0\.\d+ s"):
         list(walk_pictures(probe(tmp_path / "twice.ts")))
