@@ -15,7 +15,6 @@ from mmdisco_cli.errors import ExitCode, Stopped
 from mmdisco_cli.training.metrics import MetricsLog, read_rows
 from mmdisco_cli.training.signals import StopFlag
 
-
 DYING = """
 import os, signal, sys
 from mmdisco_cli.app import run
@@ -69,9 +68,7 @@ def assert_same_log(ours: Path, theirs: Path) -> None:
         ("pictures", "denoiser", 25),
     ],
 )
-def test_killed_at_any_step(
-    name: str, stage: str, step: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_killed_at_any_step(name: str, stage: str, step: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     recipe = load(tmp_path, name)
     run(recipe, tmp_path / "whole")
     with monkeypatch.context() as patched:
