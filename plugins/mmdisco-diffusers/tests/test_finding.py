@@ -394,7 +394,7 @@ def test_a_language_model_of_the_wrong_class_is_read_as_the_right_one(models, tm
     model = build("audioldm2", folder)
     plan = model.plan(Request(seconds=0.3))
     found, expected = (m.encode_prompt(["a dog"], None, plan).positive for m in (model, backbone("audioldm2")))
-    assert torch.equal(found["generated"], expected["generated"])
+    torch.testing.assert_close(found["generated"], expected["generated"], rtol=1e-4, atol=1e-5)
 
 
 def test_an_adapter_gives_motion_to_a_stable_diffusion(models, tmp_path, backbone):
