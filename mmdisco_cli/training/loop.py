@@ -1,7 +1,7 @@
 """The training loop: one function for every network here, from a laptop to `torchrun`.
 
 All randomness of step k comes from a generator keyed by (seed, rank, k), so a run that was killed and started again
-ends in the same weights, bit for bit on the CPU, without any generator's state being saved.
+ends in the same weights, bit for bit on one CPU with one number of threads, without any generator's state being saved.
 """
 
 import hashlib
