@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from fractions import Fraction
@@ -17,16 +17,13 @@ from av.stream import Disposition
 from av.video.stream import VideoStream
 
 from mmdisco_cli.data.breaks import Break, Stamp, find_breaks, shifts, typical_length
+from mmdisco_cli.data.promises import refuse_truncated
 from mmdisco_cli.errors import DataError
 
 # Ordinary media only: ffmpeg would also play text files, and playlists that reach for other files or the network.
 FORMATS = "mov,matroska,avi,gif,wav,mp3,flac,ogg,aac,mpegts,mpeg,flv,asf,aiff,w64,caf"
 FAR = 5  # seconds into a file from which seeking beats decoding from the start
-CUT_SHORT = Fraction(1, 2)  # seconds that may be missing at the end of what the header promises
-COUNTED = ("mov", "avi", "mp3", "flac", "w64", "aiff", "caf")  # formats whose headers count what follows
 UNSHOWN = ("avi",)  # formats that store in which order packets are decoded, but not when they are shown
-ESTIMATED = Fraction(1, 1000)  # seconds within which a duration is that of a file's bytes at its first bit rate
-UNCOUNTED = 1 << 30  # pictures or samples that a header promises where its writer could not go back to count
 
 
 @dataclass(frozen=True)
@@ -91,7 +88,8 @@ def probe(path: str | os.PathLike[str]) -> MediaInfo:
         breaks = find_breaks({index: [packet.stamp for packet in found] for index, found in packets.items()})
         ordered = container.format.name in UNSHOWN
         spans = {stream.index: _span(stream, packets[stream.index], breaks, ordered) for stream in streams}
-        _refuse_truncated(container, streams, packets, spans, breaks)
+        first = {index: found[0].position or 0 for index, found in packets.items() if found}
+        refuse_truncated(container, streams, spans, breaks, first)
         # A closed container's streams are dangling: all that is wanted of them is taken here.
         seen, heard = (spans.get(stream.index) if stream else None for stream in (video, audio))
         aspect = (video and video.sample_aspect_ratio) or Fraction(1)
@@ -209,36 +207,6 @@ def _shown(
             length = min(length, typical)
         if not packet.primes:
             yield time - late[number], length
-
-
-def _refuse_truncated(
-    container: InputContainer,
-    streams: Sequence[VideoStream | AudioStream],
-    packets: Mapping[int, Sequence[_Packet]],
-    spans: Mapping[int, Span | None],
-    breaks: Sequence[Break],
-) -> None:
-    for stream in streams:
-        span = spans.get(stream.index)
-        promised = _promised(container, stream, packets[stream.index])
-        jumped = sum((one.jump for one in breaks if one.stream == stream.index and one.jump > 0), Fraction(0))
-        if span and promised and span.stop - span.start < promised - jumped - CUT_SHORT:
-            name, found = container.name.removeprefix("file:"), float(span.stop - span.start)
-            raise DataError(f"{name}: cut short: {stream.type} ends after {found:.2f} s of {float(promised):.2f} s")
-
-
-def _promised(
-    container: InputContainer, stream: VideoStream | AudioStream, packets: Sequence[_Packet]
-) -> Fraction | None:
-    """Return how many seconds the header counts, None where the duration is only estimated from bytes and bit rate."""
-    if stream.duration is None or container.format.name.split(",")[0] not in COUNTED or stream.frames >= UNCOUNTED:
-        return None
-    promised = stream.duration * _time_base(stream)
-    if container.format.name == "mp3" and stream.bit_rate:
-        size = container.size - (packets[0].position or 0)
-        if abs(promised - Fraction(8 * size, stream.bit_rate)) < ESTIMATED:
-            return None
-    return promised
 
 
 def _time_base(stream: VideoStream | AudioStream) -> Fraction:

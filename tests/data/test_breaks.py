@@ -35,11 +35,12 @@ def clicks(path: Path) -> list[float]:
     return [float(time) for k, time in enumerate(loud) if k == 0 or time > loud[k - 1] + 0.1]
 
 
-@pytest.mark.parametrize("name", CASES)
-@pytest.mark.parametrize("form", ["mkv", "mp4", "ts"])
+# MP4 and transport streams cannot hold a stamp as late as days.
+HELD = [(name, form) for name in CASES for form in ("mkv", "mp4", "ts") if name != "days" or form == "mkv"]
+
+
+@pytest.mark.parametrize(("name", "form"), HELD)
 def test_play_goes_on_where_stamps_jump(name: str, form: str, tmp_path: Path) -> None:
-    if name == "days" and form != "mkv":
-        pytest.skip("these containers cannot hold a stamp as late")
     file = jumping(tmp_path / f"jump.{form}", *CASES[name])
     info = probe(file)
     assert info.video is not None

@@ -5,7 +5,7 @@ from pathlib import Path
 import av
 import numpy as np
 import pytest
-from media_recorder import record
+from media_recorder import flat, record
 
 from mmdisco_cli.data.media import probe, read_whole_sound
 from mmdisco_cli.errors import DataError
@@ -78,3 +78,14 @@ def test_avi_from_a_pipe_promises_nothing(tmp_path: Path) -> None:
     data[place : place + 4] = (1 << 30).to_bytes(4, "little")
     file.write_bytes(data)
     assert float(probe(file).span(("audio",)).stop) == pytest.approx(3, abs=0.01)
+
+
+def test_matroska_promises_the_whole_file_and_no_single_stream(tmp_path: Path) -> None:
+    pictures = [(k / 10, flat(20 + 8 * k)) for k in range(4)]
+    file = record(tmp_path / "film.mkv", pictures, noise(4), RATE)
+    info = probe(file)
+    assert info.video is not None
+    assert float(info.video.stop) == pytest.approx(0.4, abs=0.02)
+    file.write_bytes(file.read_bytes()[: file.stat().st_size // 2])
+    with pytest.raises(DataError, match=r"film\.mkv: cut short: ends after [12]\.\d+ s of 4\.\d+ s"):
+        probe(file)

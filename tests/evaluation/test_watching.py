@@ -126,7 +126,7 @@ def test_a_clip_whose_stamps_jump_is_measured_as_it_plays_and_flagged(tmp_path):
     found = seen(tmp_path / "joined.ts", Analysis(32))
     assert "jumps" in flags_of(found)
     assert found.facts["pictures"] == 40
-    assert found.facts["audio"][1] - found.facts["audio"][0] == pytest.approx(4, abs=0.1)
+    assert found.facts["audio"][1] - found.facts["audio"][0] == pytest.approx(4, abs=0.15)  # and a codec's padding
     assert health_of([found], 0)["jumps"] == 1
 
 

@@ -93,7 +93,9 @@ def test_fakes_are_the_given_ones_or_else_re_paired_real_ones():
 
     probe, pairing = Probe(), Pairing(bases(), "index", 0.0)
     for source in (fake, None):
-        loss = discriminator_loss(probe, pairing, real, source, (-4.5, 4.0), CONFIG, 512, torch.device("cpu"))
+        loss = discriminator_loss(
+            probe, pairing, real, source, (-4.5, 4.0), CONFIG, 512, torch.device("cpu")
+        )
         value, figures = loss(torch.Generator().manual_seed(0))
         value.backward()
         assert {"disc", "accuracy", "denoise", "gain"} <= figures.keys()

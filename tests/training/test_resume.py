@@ -68,7 +68,9 @@ def assert_same_log(ours: Path, theirs: Path) -> None:
         ("pictures", "denoiser", 25),
     ],
 )
-def test_killed_at_any_step(name: str, stage: str, step: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_killed_at_any_step(
+    name: str, stage: str, step: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     recipe = load(tmp_path, name)
     run(recipe, tmp_path / "whole")
     with monkeypatch.context() as patched:
