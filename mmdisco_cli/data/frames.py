@@ -17,7 +17,7 @@ from av.video.frame import VideoFrame
 from av.video.stream import VideoStream
 
 from mmdisco_cli.data import breaks
-from mmdisco_cli.data.probing import MediaInfo, video_stream
+from mmdisco_cli.data.probing import UNSHOWN, MediaInfo, video_stream
 from mmdisco_cli.errors import DataError
 
 LOOK_AHEAD = 16
@@ -137,7 +137,10 @@ def _stamped(
     container: InputContainer, stream: VideoStream, info: MediaInfo, *, sought: bool
 ) -> Iterator[tuple[Fraction, Decoded]]:
     """Yield frames as they leave the decoder, each with its own stamp or the best guess at it."""
-    latest, size = None, None
+    latest, size, lag = None, None, None
+    waits = container.format.name in UNSHOWN and bool(stream.codec_context.has_b_frames)
+    if sought and waits:
+        raise MissedSeekError
     for frame in breaks.decoded(container, stream, info.breaks):
         time = _stamp(frame, stream, info, latest)
         if time is None:
@@ -146,7 +149,10 @@ def _stamped(
             raise DataError(f"{info.path}: corrupt frame at {float(time):.2f} s")
         latest = time if latest is None else max(latest, time)
         size = size or (frame.width, frame.height)
-        yield time, Decoded(frame, size)
+        if lag is None:
+            # Stamped by when a decoder that waits for B-frames let it out: the first one is shown where it is stored.
+            lag = time - info.video.start if waits and info.video is not None else Fraction(0)
+        yield time - lag, Decoded(frame, size)
 
 
 def _stamp(frame: VideoFrame, stream: VideoStream, info: MediaInfo, latest: Fraction | None) -> Fraction | None:

@@ -195,14 +195,10 @@ def _shown(
     late = dict(zip(range(packets[-1].stamp.number + 1), shifts(breaks, stream.index), strict=False)) if packets else {}
     broken = {one.number for one in breaks if one.stream == stream.index}
     typical = typical_length([packet.stamp for packet in packets]) if broken else Fraction(0)
-    # Where only decoding is stamped, a decoder that waits for B-frames lets a frame out with the packet after its own.
-    waits = ordered and isinstance(stream, VideoStream) and bool(stream.codec_context.has_b_frames)
     for packet, after in zip(packets, [*packets[1:], None], strict=True):
         time, length, number = packet.stamp
         if packet.shown is not None and not ordered:
             time = packet.shown
-        elif waits:
-            time = after.stamp.time if after is not None else time + length
         if after is not None and after.stamp.number in broken:
             length = min(length, typical)
         if not packet.primes:
