@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from fractions import Fraction
 from pathlib import Path
@@ -17,6 +17,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
+from mmdisco_cli.data.holdout import held_out
 from mmdisco_cli.data.media import as_fps, probe
 from mmdisco_cli.data.naming import SUFFIXES, UNUSABLE, has_suffix, naming
 from mmdisco_cli.data.options import ClipsOptions
@@ -25,7 +26,6 @@ from mmdisco_cli.data.windows import Shape, Stored, Window, WindowStore, as_floa
 from mmdisco_cli.diffusion.backbone import Request
 from mmdisco_cli.errors import DataError, UsageError
 
-HELD_OUT_FOLDERS = ("test", "heldout")
 SEGMENT = 16  # windows decoded in one pass over a file
 SILENT = 1e-4  # peak below which a file counts as silent (-80 dB)
 STILL = 3  # 8-bit steps within which a picture counts as unmoving
@@ -145,10 +145,17 @@ def scan(
     holdout: float = 0.1,
     progress: Progress | None = None,
 ) -> Scan:
-    """Decode every file once; return its windows, or why it is skipped."""
+    """Decode every file once; return its windows, or why it is skipped.
+
+    Raises:
+        DataError: nothing is usable, or the stride or the held-out fraction is out of range.
+        KeyError: no file can hold one of the store's modalities.
+    """
     root, step = Path(path), Fraction(stride) if stride else store.shape.seconds
     if step <= 0 or not 0 <= holdout < 1:
         raise DataError(f"windows need a positive stride and a held-out fraction below 1, not {step} and {holdout}")
+    if unknown := [modality for modality in store.modalities if modality not in MODALITIES]:
+        raise KeyError(unknown[0])
     files = _files(root, extensions)
     found: dict[str, list[Window]] = {}
     skipped, notes = [], []
@@ -166,7 +173,7 @@ def scan(
             progress(index + 1, len(files))
     if not found:
         raise DataError(_nothing_usable(root, len(files), skipped))
-    held = _held_out({name: windows[0].digest for name, windows in found.items()}, root, holdout)
+    held = held_out({name: windows[0].digest for name, windows in found.items()}, root, holdout)
     windows = (_marked(window, held) for group in found.values() for window in group)
     return Scan(tuple(windows), tuple(skipped), tuple(notes))
 
@@ -218,23 +225,6 @@ def _check(windows: Sequence[Window], store: WindowStore) -> Iterator[str]:
         yield "silent"
     if "video" in store.modalities and widest < STILL:
         yield "the picture does not move"
-
-
-def _held_out(digests: Mapping[str, str], root: Path, fraction: float) -> frozenset[str]:
-    """Return the names held out: by folder, or by hash of the bytes: copies stay together and new files move none.
-
-    A handful of files may fall all on one side: then the one nearest to the border changes it.
-    """
-    by_folder = [name for name in digests if name.split("/")[0] in HELD_OUT_FOLDERS]
-    if by_folder and (root / "train").is_dir():
-        return frozenset(by_folder)
-    if not fraction or len(set(digests.values())) < 2:
-        return frozenset()
-    ranked = sorted(set(digests.values()))
-    chosen = {digest for digest in ranked if int(digest[:8], 16) < fraction * 2**32}
-    chosen = chosen or {ranked[0]}
-    chosen = chosen if len(chosen) < len(ranked) else chosen - {ranked[-1]}
-    return frozenset(name for name, digest in digests.items() if digest in chosen)
 
 
 def _marked(window: Window, held: frozenset[str]) -> Window:
