@@ -10,8 +10,10 @@ import typer
 from mmdisco_cli import __version__
 from mmdisco_cli.commands import convert, evaluate, info, plugins, recipes, sample, train
 from mmdisco_cli.errors import EXIT_MEANINGS, ExitCode, Unread, describe, exit_code_of
+from mmdisco_cli.recipes.hints import remember
 from mmdisco_cli.registry.blame import blamed
 from mmdisco_cli.run import console
+from mmdisco_cli.run.signals import stopping
 
 ENVIRONMENT = {
     "MMDISCO_PLUGINS": "which plugins load: unset all, empty none, a,b only those distributions",
@@ -66,6 +68,7 @@ def root(
 ) -> None:
     """Take the options that stand before the command."""
     context.obj.debug = debug
+    remember(None)
     if context.invoked_subcommand is None:
         console.note(context.get_help())
         raise typer.Exit(ExitCode.USAGE)
@@ -83,8 +86,10 @@ app.command("info")(info.command)
 def run(arguments: Sequence[str] | None = None) -> int:
     """Run one command line and return its exit code; every error ends here."""
     state = State()
+    console.open_closed_streams()
     try:
-        code = app(args=arguments, prog_name="mmdisco", obj=state, standalone_mode=False)
+        with stopping():
+            code = app(args=arguments, prog_name="mmdisco", obj=state, standalone_mode=False)
     except BaseException as error:
         blame = blamed(error)
         if blame is None and not isinstance(error, Exception | KeyboardInterrupt):

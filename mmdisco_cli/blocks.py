@@ -9,10 +9,11 @@ from torch import Tensor, nn
 
 
 def by_row(layers: Iterable[nn.Module], x: Tensor) -> Tensor:
-    """Map (B, in), one row a sample, through linear and pointwise layers to (B, out) by rows that know nothing of B.
+    """Map (B, in), one row a sample, through linear and pointwise layers to (B, out), rounded once at the end.
 
     A few rows are summed in another order than many, and their last numbers go another way than those that fill a
-    vector register; a sampler magnifies what that rounds a hundred times. Float64, where there is one, rounds it away.
+    vector register; a sampler magnifies what that rounds a hundred times. Float64, where there is one, leaves half a
+    unit in the last place, which almost always is the same one in any batch.
     """
     dtype = x.dtype if x.device.type == "mps" else torch.float64
     y = x.to(dtype)
@@ -22,9 +23,10 @@ def by_row(layers: Iterable[nn.Module], x: Tensor) -> Tensor:
 
 
 def among_others(convolve: nn.Module, x: Tensor) -> Tensor:
-    """Convolve (B, C, T) so that a sample on its own becomes the bits that it becomes in a batch.
+    """Convolve (B, C, T), a sample on its own like one among others, so that rounding seldom tells them apart.
 
-    On the CPU torch sums a small batch of one in another order than oneDNN does all others.
+    On the CPU torch sums a small batch of one in another order than oneDNN does all others. What oneDNN does follows
+    from the processor, and with several threads from B, so equal bits are no promise.
     """
     alone = len(x) == 1 and x.device.type == "cpu"
     mapped: Tensor = convolve(x.repeat(2, 1, 1))[:1] if alone else convolve(x)

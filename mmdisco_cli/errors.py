@@ -108,7 +108,9 @@ def describe(error: BaseException) -> str:
     if isinstance(error, KeyboardInterrupt):
         return "interrupted; the same command goes on from what it has saved"
     if isinstance(error, OSError) and error.strerror:
-        return f"{error.filename}: {error.strerror}" if error.filename is not None else error.strerror
+        # A name may hold anything, and a line break would make two errors of one.
+        name = "" if error.filename is None else f"{error.filename}: ".replace("\n", "\\n")
+        return f"{name}{error.strerror}"
     lines = str(error).strip().splitlines()
     return f"{type(error).__name__}: {lines[0]}" if lines else type(error).__name__
 

@@ -49,11 +49,13 @@ class BackboneSpec(Spec):
     """Describe a base model; `modalities` are those it predicts together, empty for any one that the recipe names.
 
     `outline` imports and returns a function like the factory's that needs no weights, for plans made before they are
-    there: its networks lie on no device.
+    there: its networks lie on no device. `lacks` imports and returns a function of label and options that yields, for
+    each model that is not on this machine, the recipe's key of it and a sentence that ends in how to get it.
     """
 
     modalities: tuple[str, ...] = ()
     outline: Callable[[], Factory] | None = None
+    lacks: Callable[[], Factory] | None = None
 
 
 @dataclass(frozen=True)

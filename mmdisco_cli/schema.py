@@ -1,5 +1,6 @@
 """Declare one field of a recipe: its default, its bounds and what it means."""
 
+import os
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any, TypeVar, cast
@@ -9,15 +10,29 @@ WIDEST = (-(2**63), 2**63 - 1)
 """What tensors and random generators hold: the bounds of a whole number that has none of its own."""
 
 
+class KeyProblem(ValueError):  # noqa: N818 - one for a recipe, whose reader adds the place
+    """Raised by the `__post_init__` of options where the value of one `key`, dotted below them, goes with no other."""
+
+    def __init__(self, key: str, text: str) -> None:
+        super().__init__(text)
+        self.key = key
+
+
+def at_home(path: str) -> str:
+    """Return a path with a leading ~ or ~USER replaced by that home, as a shell would; others as they are."""
+    return os.path.expanduser(path)  # noqa: PTH111 - pathlib's refuses users that there are not
+
+
 @dataclass(frozen=True)
 class Bounds:
-    """What a value must satisfy beyond its type; `doc` is what the reference says of it."""
+    """What a value must satisfy beyond its type; `doc` is what the reference says of it, `path` that ~ is a home."""
 
     minimum: float | None = None
     maximum: float | None = None
     choices: tuple[Any, ...] = ()
     by_modality: bool = False
     folder: bool = False
+    path: bool = False
     doc: str = ""
 
 
@@ -29,12 +44,14 @@ def option(
     maximum: float | None = None,
     choices: Sequence[T] = (),
     by_modality: bool = False,
+    path: bool = False,
 ) -> T:
     """Declare a dataclass field; the bounds hold for every element of a tuple or mapping.
 
-    `by_modality` says that the keys of a mapping, or the elements of a tuple, are names of modalities.
+    `by_modality` says that the keys of a mapping, or the elements of a tuple, are names of modalities; `path` that
+    text names a file or folder, in which a leading ~ is the user's home.
     """
-    metadata = {"bounds": Bounds(minimum, maximum, tuple(choices), by_modality, doc=doc)}
+    metadata = {"bounds": Bounds(minimum, maximum, tuple(choices), by_modality, path=path, doc=doc)}
     if isinstance(default, dict):
         return cast(T, field(default_factory=default.copy, metadata=metadata))
     return field(default=default, metadata=metadata)

@@ -13,6 +13,9 @@ from torch import Tensor
 
 from mmdisco_cli.errors import DataError, did_you_mean
 from mmdisco_cli.run.files import make_directory, replacing
+from mmdisco_cli.schema import at_home
+from mmdisco_cli.tensors.files import read_safetensors
+from mmdisco_cli.tensors.guard import form_trouble, require_finite
 
 KEY = "mmdisco"
 PACKAGED = Path(__file__).parent / "weights"
@@ -37,12 +40,16 @@ def write_tensors(path: Path, tensors: Mapping[str, Tensor], metadata: Mapping[s
     # Not save_file: that writes a temporary file of its own, which a kill leaves behind under an unknown name.
     data = save({name: x.detach().cpu().contiguous() for name, x in tensors.items()}, dict(metadata or {}) or None)
     make_directory(path.parent)
-    with replacing(path) as part:
-        part.write_bytes(data)
+    with replacing(path) as part, part.open("wb") as file:
+        file.write(data)
+        file.flush()
+        os.fsync(file.fileno())  # after a power loss the name may otherwise outlive the content
 
 
-def save_pickled(path: Path, content: Any) -> None:
+def save_pickled(path: Path, content: Any, previous: Path | None = None) -> None:
     """Write what torch.save makes of `content`, whole or not at all, so that a kill leaves the file before as it was.
+
+    The file before becomes `previous`, where that is named.
 
     Raises:
         DataError: the file cannot be written.
@@ -54,6 +61,8 @@ def save_pickled(path: Path, content: Any) -> None:
             torch.save(content, file)
             file.flush()
             os.fsync(file.fileno())
+            if previous is not None and path.exists():
+                os.replace(path, previous)
     except RuntimeError as error:
         # Even so torch hides what the disk said behind a failed check of its own.
         cause = error.__context__
@@ -104,10 +113,9 @@ def load_weights(path: Path, module: torch.nn.Module) -> None:
     """Fill a module with the tensors of a weights file.
 
     Raises:
-        DataError: tensors are missing, surplus or of another shape; the first few are named.
+        DataError: tensors are missing, surplus, of another shape or no plain numbers; the first few are named.
     """
-    with safe_open(path, framework="pt") as file:
-        stored = {name: file.get_tensor(name).float() for name in file.keys()}  # noqa: SIM118 - not a mapping
+    stored = read_safetensors(path)
     wanted = module.state_dict()
     wrong = [f"missing {n}" for n in wanted.keys() - stored.keys()]
     wrong += [f"surplus {n}" for n in stored.keys() - wanted.keys()]
@@ -116,9 +124,12 @@ def load_weights(path: Path, module: torch.nn.Module) -> None:
         for n in wanted.keys() & stored.keys()
         if stored[n].shape != wanted[n].shape
     ]
+    kinds = {n: form_trouble(stored[n]) for n in wanted.keys() & stored.keys() if wanted[n].is_floating_point()}
+    wrong += [f"{n} {trouble}" for n, trouble in kinds.items() if trouble]
     if wrong:
         raise DataError(f"{path}: does not fit its own description: {'; '.join(sorted(wrong)[:3])}")
-    module.load_state_dict(stored)
+    require_finite(path, stored)
+    module.load_state_dict({name: tensor.float() for name, tensor in stored.items()})
 
 
 def find_weights(name: str) -> Path:
@@ -127,21 +138,13 @@ def find_weights(name: str) -> Path:
     Raises:
         DataError: neither exists.
     """
-    path = Path(name)
+    path = Path(at_home(name))
     if path.is_file():
         return path
     known = {file.stem: file for file in PACKAGED.glob("*.safetensors")}
     if (found := known.get(name.removesuffix(".safetensors"))) is not None:
         return found
-    hint = _how_made(path) or did_you_mean(path.stem, known)
-    raise DataError(f"no weights {name!r}, neither a file nor packaged{hint}")
-
-
-def _how_made(path: Path) -> str:
-    """Say which training leaves its weights at `path`, where it is the usual place runs/RECIPE/train/."""
-    if len(path.parts) < 4 or (path.parts[-4], path.parts[-2]) != ("runs", "train"):
-        return ""
-    return f"; this makes it: mmdisco train --recipe {path.parts[-3]}"
+    raise DataError(f"no weights {name!r}, neither a file nor packaged{did_you_mean(path.stem, known)}")
 
 
 def _halve(tensor: Tensor) -> Tensor:

@@ -13,6 +13,9 @@ import pytest
 
 def pytest_configure(config: pytest.Config) -> None:
     config.addinivalue_line("markers", "browser: drives a headless Chromium, and is skipped where there is none")
+    # Helpers beside the tests are imported by their bare names; what they do is done by us, as in pyproject.toml.
+    helpers = {path.stem for path in Path(__file__).parent.rglob("*.py") if not path.stem.startswith("test_")}
+    config.addinivalue_line("filterwarnings", f"error:::({'|'.join(sorted(helpers))})$")
 
 
 Cli = Callable[..., subprocess.CompletedProcess[str]]

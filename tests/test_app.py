@@ -1,6 +1,7 @@
 """The command line: streams, exit codes, and a start that imports nothing heavy."""
 
 import errno
+import io
 import json
 import math
 import os
@@ -24,6 +25,7 @@ from mmdisco_cli.errors import (
     describe,
     exit_code_of,
 )
+from mmdisco_cli.recipes.recipe import find
 from mmdisco_cli.run import console, progress
 
 HEAVY = {"torch", "numpy", "av", "matplotlib", "click"}
@@ -166,6 +168,49 @@ def test_results_that_nobody_reads_end_quietly(tmp_path):
     assert (done.returncode, done.stderr) == (141, "")
 
 
+def spoken(redirected, *arguments, tmp_path):
+    """Run a command with streams redirected by the shell; return its code and what came out of those left open."""
+    words = " ".join([sys.executable, "-m", "mmdisco_cli", *arguments])
+    environment = {**os.environ, "PYTHONPATH": str(Path(app.__file__).parent.parent)}
+    done = subprocess.run(
+        f"exec {words} {redirected}", shell=True, capture_output=True, text=True, cwd=tmp_path, env=environment
+    )
+    return done.returncode, done.stdout, done.stderr
+
+
+@pytest.mark.parametrize("redirected", ["2>&-", "2>/dev/full", "2>&- <&-"])
+def test_that_nobody_reads_the_notes_changes_neither_results_nor_codes(redirected, tmp_path):
+    code, out, _ = spoken(redirected, "recipes", "cat", "gone", tmp_path=tmp_path)
+    assert out == ""
+    assert code == 2
+    code, out, _ = spoken(redirected, "plugins", tmp_path=tmp_path)
+    assert code == 0
+    assert out.startswith("mmdisco-cli ")
+
+
+def test_a_file_takes_the_place_of_no_closed_stream(tmp_path):
+    code, out, err = spoken(">&- 2>&-", "recipes", "copy", "gaussians", "mine.yaml", tmp_path=tmp_path)
+    assert (code, out, err) == (0, "", "")
+    assert (tmp_path / "mine.yaml").read_text() == Path(find("gaussians")).read_text()
+
+
+def test_progress_that_nobody_reads_stops_no_work(tmp_path):
+    code = (
+        "from mmdisco_cli.run.progress import progress\n"
+        "with progress('work', 2) as advance:\n    advance(1, {}); advance(2, {})\nprint('done')"
+    )
+    read, write = os.pipe()
+    os.close(read)
+    environment = {**os.environ, "PYTHONPATH": str(Path(app.__file__).parent.parent)}
+    done = subprocess.run([sys.executable, "-c", code], stdout=subprocess.PIPE, stderr=write, env=environment)
+    os.close(write)
+    assert (done.returncode, done.stdout) == (0, b"done\n")
+
+
+def test_a_line_break_in_a_name_makes_no_second_error():
+    assert describe(FileNotFoundError(errno.ENOENT, "No such file", "a\nb")) == "a\\nb: No such file"
+
+
 def test_results_have_no_numbers_that_json_lacks(capsys):
     console.record({"a": [math.nan, 1.0], "b": {"c": math.inf, "d": True}})
     assert json.loads(capsys.readouterr().out) == {"a": [None, 1.0], "b": {"c": None, "d": True}}
@@ -237,6 +282,71 @@ def test_progress_of_a_resumed_job_counts_its_own_steps(capsys):
     now = iter([0.0, 10.0])
     progress.lines("train", 100, 90, clock=lambda: next(now))(95, {})
     assert capsys.readouterr().err == "train 95/100 (95%)  2 s each  ETA 0:10\n"
+
+
+def ended(total, first, steps, seconds, figures=lambda step: {}):
+    """Return the lines of a job whose steps are `steps`, told at these seconds after its beginning."""
+    now, stream = iter([0.0, *seconds]), io.StringIO()
+    advance = progress.lines("train", total, first, stream, lambda: next(now))
+    for step in steps:
+        advance(step, figures(step))
+    return stream.getvalue().splitlines()
+
+
+@pytest.mark.parametrize(
+    ("total", "first", "steps", "seconds", "last"),
+    [
+        (100, 0, [100], [50.0], "train 100/100 (100%)  2/s  took 0:50"),
+        (2, 0, [1, 2], [3.0, 6.0], "train 2/2 (100%)  3 s each  took 0:06"),
+        (800, 800, [800], [0.0], "train 800/800 (100%)"),  # resumed when all was done
+        (800, 800, [800], [9.0], "train 800/800 (100%)"),
+        (800, 799, [800], [4.0], "train 800/800 (100%)  4 s each  took 0:04"),
+        (0, 0, [0], [1.0], "train 0/0 (100%)"),
+        (10, 0, [12], [6.0], "train 12/10 (100%)  2/s  took 0:06"),  # more steps than were thought of
+        (10, 5, [3], [6.0], "train 3/10 (30%)"),  # a count that falls back has no rate
+        (10, 0, [0], [6.0], "train 0/10 (0%)"),
+        (10, 0, [5], [0.0], "train 5/10 (50%)"),  # in no time at all
+        (200, 0, [1], [3600.0], "train 1/200 (0%)  3.6e+03 s each  ETA 8d 07:00:00"),
+        (25, 0, [1], [3600.0], "train 1/25 (4%)  3.6e+03 s each  ETA 1d 00:00:00"),
+        (24, 0, [1], [3600.0], "train 1/24 (4%)  3.6e+03 s each  ETA 23:00:00"),
+    ],
+)
+def test_progress_says_what_its_own_steps_have_shown(total, first, steps, seconds, last):
+    assert ended(total, first, steps, seconds)[-1] == last
+
+
+def test_progress_ends_once_with_figures_in_full():
+    found = ended(12345, 0, [12345, 12345], [2.0, 90.0], lambda step: {"samples": step, "loss": 0.123456})
+    assert found == ["train 12345/12345 (100%)  samples 12345  loss 0.1235  6.17e+03/s  took 0:02"]
+
+
+@pytest.mark.parametrize(("seconds", "shown"), [(math.inf, "unknown"), (math.nan, "unknown"), (-5.0, "0:00")])
+def test_no_time_is_infinite_or_below_0(seconds, shown):
+    assert progress.duration(seconds) == shown
+
+
+A_BAR = """
+from mmdisco_cli.run.progress import progress
+with progress("watching [a] [/b]", 2) as advance:
+    advance(1, {"samples": 0})
+    advance(2, {"samples": 12345})
+"""
+
+
+def test_a_bar_ends_with_what_is_done_and_how_long_it_took():
+    leader, follower = pty.openpty()
+    source = str(Path(app.__file__).parent.parent)
+    environment = {**os.environ, "PYTHONPATH": source, "TERM": "xterm", "COLUMNS": "120"}
+    done = subprocess.run([sys.executable, "-c", A_BAR], stderr=follower, env=environment)
+    os.close(follower)
+    shown = os.read(leader, 65536).decode()
+    os.close(leader)
+    assert done.returncode == 0
+    last = shown[shown.rindex("watching [a] [/b]") :]
+    assert "2/2" in last
+    assert "samples 12345" in last
+    assert "took " in last
+    assert "ETA" not in last
 
 
 def test_other_ranks_are_silent(capsys):

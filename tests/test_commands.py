@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 
 from mmdisco_cli import app
+from mmdisco_cli.run.options import EvalOptions, SampleOptions
 
 SAMPLE = ("sample", "--recipe", "gaussians")
 ASSETS = Path(__file__).parent / "assets"
@@ -68,3 +69,30 @@ def test_data_without_a_modality_of_the_recipe(fail, recipe, data, lacked):
     assert fail("train", "--recipe", recipe, *overrides, "--dry-run") == (
         2, f"error: data: has no {lacked}, which the recipe's backbones make"
     )  # fmt: skip
+
+
+def test_every_path_of_a_command_may_begin_with_a_home(tmp_path, monkeypatch, capsys):
+    """Also behind an equals sign, where no shell puts the home in its place."""
+    home = tmp_path / "home"
+    home.mkdir()
+    monkeypatch.setenv("HOME", str(home))
+    monkeypatch.chdir(tmp_path)
+    (home / "prompts.txt").write_text("a ball\n")
+    assert app.run(["recipes", "copy", "gaussians", "~/mine.yaml"]) == 0
+    arguments = ["--recipe", "~/mine.yaml", "--n", "1", "--prompts", "~/prompts.txt", "--out=~/out"]
+    assert app.run(["sample", "--independent", *arguments]) == 0
+    assert (home / "out/00000-seed0.safetensors").is_file()
+    small = ["train.steps=2", "train.batch_size=4", "discriminator.width=8"]
+    settings = [part for text in small for part in ("--set", text)]
+    assert app.run(["train", "--recipe", "~/mine.yaml", *settings, "--out=~/train"]) == 0
+    weights = "--checkpoint=~/train/discriminator.safetensors"
+    assert app.run(["sample", weights, "--n", "1", "--out", "~/guided"]) == 0
+    assert SampleOptions(given={"x": Path("~/a.mp4")}).given == {"x": home / "a.mp4"}
+    assert EvalOptions(compare=(Path("~/a"), Path("b/~"))).compare == (home / "a", Path("b/~"))
+    assert app.run(["convert", "~/none.pt", "~/converted.safetensors"]) == 4
+    assert app.run(["eval", "--samples", "~/none", "--out", "~/eval", "--cache", "~/cache"]) == 4
+    assert app.run(["eval", "--samples", "~/none", "--extractor", "vggish=~/none.pth", "--out", "~/eval"]) == 4
+    said = capsys.readouterr()
+    assert f"{home}/none.pt: no such file" in said.err
+    assert "~" not in said.out
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["home"]

@@ -35,7 +35,7 @@ def test_without_its_plugin_one_line_says_what_to_install(name, plugin):
     with pytest.raises(PluginError) as raised:
         load(name, registry=builtins)
     for line in str(raised.value).splitlines():  # one for each backbone
-        assert re.fullmatch(rf".*yaml:\d+:\d+: .*: pip install {plugin}", line)
+        assert re.fullmatch(rf".*yaml:\d+:\d+: .*: in a clone of mmdisco: pip install \./plugins/{plugin}", line)
 
 
 @pytest.mark.parametrize("name", sorted(packaged().keys() - NEEDS.keys()))

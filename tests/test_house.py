@@ -21,7 +21,7 @@ FLOORS = (
     ("assembly", "data", "discriminators", "paper", "backbones"),
     ("blocks", "diffusion"),
     ("recipes",),
-    ("registry", "devices", "weights_file"),
+    ("registry", "devices", "weights_file", "tensors"),
     ("run",),
     ("hookspecs", "schema", "errors", "__init__"),
 )

@@ -134,7 +134,7 @@ def test_an_honest_backbone_passes():
         ("grid", lambda self, steps, plan: Levels(*(v / 0 for v in cosine().grid(steps))), "grid: t is not finite"),
         ("levels_at", lambda self, u, plan: louder(cosine().levels_at(u)), "levels_at: sigma rises"),
         ("levels_at", lambda self, u, plan: swapped(cosine().levels_at(u)), "levels_at: alpha falls"),
-        ("levels_at", lambda self, u, plan: of_the_batch(u), "levels_at depends on the rest of the batch"),
+        ("levels_at", lambda self, u, plan: of_the_batch(u), "t: audio's levels_at depends on the rest of the batch"),
         ("predict", lambda self, x, t, c, plan: x.mul_(2), "the caller's audio were written to"),
         ("predict", lambda self, x, t, c, plan: x * t.mul_(2)[:, None, None], "the caller's audio times were written"),
         ("predict", lambda self, x, t, c, plan: x[:, :1], r"predict gives \(2, 1, 5\), not \(2, 2, 5\)"),

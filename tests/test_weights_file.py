@@ -135,3 +135,29 @@ def test_a_missing_file_is_no_usage_error(tmp_path):
     with pytest.raises(DataError) as caught:
         find_weights(str(tmp_path / "absent.safetensors"))
     assert not isinstance(caught.value, UsageError)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda x: x.to(torch.float8_e4m3fn), r"0\.weight holds torch\.float8_e4m3fn, not floats"),
+        (lambda x: x.to(torch.complex64), r"0\.weight holds torch\.complex64, not floats"),
+        (lambda x: x.to(torch.int8), r"0\.weight holds torch\.int8, not floats"),
+        (lambda x: x * float("nan"), r"0\.weight holds values that are not finite"),
+        (lambda x: x.half() + float("inf"), r"0\.weight holds values that are not finite"),
+    ],
+)
+def test_numbers_that_are_no_weights_change_nothing(change, message, tmp_path):
+    path, wanted = tmp_path / "odd.safetensors", network(seed=1)
+    state = network().state_dict()
+    save_file({**state, "0.weight": change(state["0.weight"])}, path)
+    before = {name: tensor.clone() for name, tensor in wanted.state_dict().items()}
+    with pytest.raises(DataError, match=message):
+        load_weights(path, wanted)
+    assert all(torch.equal(tensor, before[name]) for name, tensor in wanted.state_dict().items())
+
+
+def test_a_file_cut_short_after_it_was_described(written):
+    written.write_bytes(written.read_bytes()[:-10])
+    with pytest.raises(DataError, match=r"tiny\.safetensors: truncated or damaged"):
+        load_weights(written, network())

@@ -17,7 +17,8 @@ from mmdisco_cli.diffusion.backbone import UNTRAINED, Base, JointBackbone, Reque
 from mmdisco_cli.diffusion.coupling import Coupling
 from mmdisco_cli.errors import PluginError, UsageError
 from mmdisco_cli.hookspecs import BackboneSpec, Factory
-from mmdisco_cli.recipes.missing import require_files
+from mmdisco_cli.recipes.hints import command_line, present_command, train_command
+from mmdisco_cli.recipes.missing import require_files, untrained_discriminator
 from mmdisco_cli.recipes.schema import Component, Recipe
 from mmdisco_cli.registry.plugins import load_registry
 from mmdisco_cli.weights_file import find_weights
@@ -114,16 +115,19 @@ def _with_outlined_discriminator(recipe: Recipe, alone: Assembly) -> Assembly:
 def _require_trained(recipe: Recipe, alone: Assembly) -> None:
     for label, name in alone.fingerprints.items():
         if name == UNTRAINED:
-            raise UsageError(
-                f"backbones.{label}.weights: missing; train it (mmdisco train --recipe {recipe.name}) and give its "
-                f"file with --set backbones.{label}.weights=PATH"
-            )
+            raise UsageError(f"backbones.{label}.weights: missing; {_how_base(recipe, label)}")
 
 
 def _no_weights(recipe: Recipe) -> str:
     if recipe.discriminator is None:
         return f"recipe {recipe.name} has no discriminator: --independent samples its base models alone"
-    return (
-        f"recipe {recipe.name} names no trained discriminator: train it and give its file with "
-        "--set sample.weights=PATH, or sample the base models alone with --independent"
-    )
+    alone = ", or sample the base models alone with --independent" if present_command() in ("", "sample") else ""
+    return f"recipe {recipe.name} names no trained discriminator: {untrained_discriminator(recipe)}{alone}"
+
+
+def _how_base(recipe: Recipe, label: str) -> str:
+    key = f"backbones.{label}.weights"
+    if recipe.train.target != "backbone":
+        return f"name its trained weights with --set {key}=PATH"
+    file = f"runs/{recipe.name}/train/backbone.safetensors"
+    return f"train it ({train_command(recipe)}) and give its file with --set {command_line(f'{key}={file}')}"

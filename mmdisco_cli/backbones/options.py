@@ -9,7 +9,7 @@ from mmdisco_cli.schema import option
 class TokenOptions:
     """The built-in trainable model; where `weights` are given, everything else is read from their metadata."""
 
-    weights: str | None = option(None, "path or packaged name of the trained weights")
+    weights: str | None = option(None, "path or packaged name of the trained weights", path=True)
     codec: str = option("sound", "how media become latents", choices=("sound", "frames"))
     latent_channels: int = option(8, "of the codec", minimum=1)
     patch: tuple[int, ...] = option((4,), "latent cells that make one token, along each axis", minimum=1)

@@ -5,7 +5,6 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from mmdisco_cli.backbones.logmel import HOP, MELS, decode_logmel, encode_logmel
-from mmdisco_cli.blocks import among_others
 from mmdisco_cli.diffusion.backbone import ModalityPlan, Request
 from mmdisco_cli.errors import UsageError
 
@@ -57,7 +56,7 @@ class SoundCodec(nn.Module):
     def decode(self, latent: Tensor) -> Tensor:
         """Return sound in [-1, 1]."""
         code = (latent * self.std[:, None] + self.mean[:, None]).clamp(-1, 1)
-        return decode_logmel(among_others(self.decoder, code).cpu(), SAMPLE_RATE).to(latent.device)
+        return decode_logmel(self.decoder(code).cpu(), SAMPLE_RATE).to(latent.device)
 
     def compact(self, sound: Tensor) -> Tensor:
         """Return the log-mel pictures (B, 64, T) that training draws from, in half precision."""
@@ -83,7 +82,7 @@ class SoundCodec(nn.Module):
         self.std.copy_(code.std((0, 2)))
 
     def _code(self, mel: Tensor) -> Tensor:
-        code = among_others(self.encoder, mel)
+        code: Tensor = self.encoder(mel)
         return torch.tanh(code)
 
 

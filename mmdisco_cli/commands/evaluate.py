@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from mmdisco_cli.commands.parameters import JsonOption, OutOption, SetOption
+from mmdisco_cli.commands.parameters import JsonOption, OutOption, SetOption, load_recipe
 from mmdisco_cli.errors import UsageError, did_you_mean
 from mmdisco_cli.run.options import EvalOptions
 
@@ -112,9 +112,7 @@ def command(
             _refuse_idle(context, _IDLE[alone], f"{alone} stands alone")
     if recipe is not None and independent is not None:
         raise UsageError("--independent: with a recipe, independent samples are drawn from it")
-    from mmdisco_cli.recipes.recipe import load
-
-    loaded = load(recipe, settings or ()) if recipe is not None else None
+    loaded = load_recipe("eval", recipe, settings) if recipe is not None else None
     from mmdisco_cli.evaluation.run import FILMS, evaluate
 
     if loaded is not None and loaded.eval.protocol not in FILMS:

@@ -1,16 +1,29 @@
 """The options that several commands share, each spelt once."""
 
 import os
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
+
+if TYPE_CHECKING:
+    from mmdisco_cli.recipes.schema import Recipe
 
 
 def allow_downloads(chosen: bool) -> None:
     """Tell plugins, in this process and those that it starts, that what is missing may be fetched."""
     if chosen:
         os.environ["MMDISCO_DOWNLOAD"] = "1"
+
+
+def load_recipe(command: str, name: str, settings: Sequence[str] | None) -> "Recipe":
+    """Return the recipe that a command was given, which the hints of this run then speak of."""
+    from mmdisco_cli.recipes.hints import Present, remember
+    from mmdisco_cli.recipes.recipe import load
+
+    remember(Present(command, name, tuple(settings or ())))
+    return load(name, settings or ())
 
 
 RecipeOption = Annotated[

@@ -8,6 +8,7 @@ import typer
 from mmdisco_cli.commands.parameters import JsonOption
 from mmdisco_cli.errors import UsageError
 from mmdisco_cli.run.console import record, result
+from mmdisco_cli.run.options import path_at_home
 
 app = typer.Typer(rich_markup_mode=None, help="List, show and copy the packaged recipes.")
 
@@ -52,7 +53,7 @@ def copy(
     from mmdisco_cli.recipes.recipe import find
 
     source = find(name)
-    target = destination or Path()
+    target = path_at_home(destination or Path())
     target = target / source.name if target.is_dir() else target
     if target.exists() and not overwrite:
         raise UsageError(f"{target}: exists (--overwrite replaces it)")

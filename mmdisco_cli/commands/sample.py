@@ -15,10 +15,11 @@ from mmdisco_cli.commands.parameters import (
     OutOption,
     SetOption,
     allow_downloads,
+    load_recipe,
 )
 from mmdisco_cli.commands.prompts import read_prompts, require_text
 from mmdisco_cli.errors import UsageError, did_you_mean
-from mmdisco_cli.run.options import SampleOptions
+from mmdisco_cli.run.options import SampleOptions, path_at_home
 from mmdisco_cli.schema import WIDEST
 
 if TYPE_CHECKING:
@@ -77,7 +78,7 @@ def command(
         seed=seed,
         out=out,
         batch_size=batch_size,
-        prompts=(*(prompt or ()), *(read_prompts(prompts) if prompts else ())),
+        prompts=(*(prompt or ()), *(read_prompts(path_at_home(prompts)) if prompts else ())),
         given=_parse_given(given or ()),
         independent=independent,
         shard=_parse_shard(shard),
@@ -112,9 +113,7 @@ def _load(recipe: str | None, checkpoint: Path | None, settings: Sequence[str]) 
         from mmdisco_cli.recipes.from_checkpoint import recipe_of
 
         return recipe_of(checkpoint, settings)
-    from mmdisco_cli.recipes.recipe import load
-
-    return load(str(recipe), settings), True
+    return load_recipe("sample", str(recipe), settings), True
 
 
 def _parse_given(texts: Sequence[str]) -> Mapping[str, Path]:

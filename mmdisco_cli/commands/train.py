@@ -12,6 +12,7 @@ from mmdisco_cli.commands.parameters import (
     RecipeOption,
     SetOption,
     allow_downloads,
+    load_recipe,
 )
 from mmdisco_cli.run.options import TrainOptions
 
@@ -27,12 +28,11 @@ def command(
 ) -> None:
     """Train the recipe's discriminator or base model.
 
-    The same command again resumes.
+    The same command again resumes. With a larger train.steps a training goes on from the step that it had reached, on
+    the learning-rate schedule of the larger number and without another warm-up.
     """
     allow_downloads(download and not dry_run)
-    from mmdisco_cli.recipes.recipe import load
-
-    loaded = load(recipe, settings or ())
+    loaded = load_recipe("train", recipe, settings)
     from mmdisco_cli.training.run import train
 
     train(loaded, TrainOptions(out=out, fresh=fresh, dry_run=dry_run, json=json))

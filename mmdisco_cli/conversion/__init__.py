@@ -1,1 +1,1 @@
-"""Checkpoints and data sets of other projects."""
+"""Checkpoints of other projects."""

@@ -19,6 +19,8 @@ from mmdisco_cli.conversion.unet_shapes import (
 from mmdisco_cli.paper.configs import RELEASED, Released
 from mmdisco_cli.paper.discriminator import PaperDiscriminator
 
+WIDEST = 4096
+"""Channels beyond which a width comes from damage."""
 SHOWN = 3
 """Misfits that a message names."""
 _STEM = "feature_extractor.input_blocks.0.0.video_conv.video_conv_spatial.weight"
@@ -93,7 +95,8 @@ def _discriminators(found: Mapping[str, Sequence[int]], aist: bool) -> list[Call
 
     stem = found.get(_STEM, ())
     # A width that the authors never released, as in small networks for tests: all must agree on it.
-    widths = [None, *([stem[0]] if len(stem) == 4 and stem[0] % 32 == 0 and stem[0] != 128 else [])]
+    other = len(stem) == 4 and stem[0] % 32 == 0 and stem[0] != 128 and 0 < stem[0] <= WIDEST
+    widths = [None, *([stem[0]] if other else [])]
     names = [name for name in RELEASED if not name.startswith("mmdiffusion_") or ("aist" in name) == aist]
     return [maker(name, RELEASED[name], width) for width in widths for name in names]
 

@@ -12,6 +12,7 @@ from mmdisco_cli.errors import DataError, UsageError, did_you_mean
 from mmdisco_cli.run import console
 from mmdisco_cli.run.files import sha256_of
 from mmdisco_cli.run.options import ConvertOptions
+from mmdisco_cli.tensors.guard import form_trouble, require_finite, require_room
 from mmdisco_cli.weights_file import has_about, save_weights
 
 
@@ -35,11 +36,17 @@ def convert(options: ConvertOptions) -> None:
 
 
 def _convert(source: Path, destination: Path, asked: str | None) -> None:
-    tensors = read_checkpoint(source)
+    checkpoint = read_checkpoint(source)
+    tensors = checkpoint.tensors
     candidate = recognised(source, tensors, asked)
+    # Only now the values: names, shapes and kinds of numbers cost nothing, whatever a file declares.
+    require_room(source, tensors.values())
+    require_finite(source, tensors)
     save_weights(destination, _owned(tensors), _about(candidate, source), exact=True)
     count = sum(tensor.numel() for tensor in tensors.values())
     console.note(f"{candidate.title}: {len(tensors)} tensors, {count:,} parameters")
+    for text in checkpoint.notes:
+        console.note(text)
     if candidate.released is not None and asked is None and candidate.format.startswith("mmdiffusion_"):
         console.note(
             f"taken for {candidate.format} by the file's name, for Landscape and AIST++ share one architecture: "
@@ -56,10 +63,10 @@ def recognised(source: Path, tensors: Tensors, asked: str | None) -> Candidate:
     shapes = {name: tuple(tensor.shape) for name, tensor in tensors.items()}
     candidate = nearest(shapes, about_aist([asked] if asked else [source.name]))
     if candidate is None:
-        first = ", ".join(list(shapes)[:3])
+        first = ", ".join(f"{name} ({str(t.dtype)[6:]} {tuple(t.shape)})" for name, t in list(tensors.items())[:3])
         raise DataError(f"{source}: no network that mmdisco knows; its {len(shapes)} tensors begin with {first}")
     misfits = candidate.misfits(shapes)
-    misfits += [f"{name} holds {t.dtype}, not floats" for name, t in tensors.items() if not t.is_floating_point()]
+    misfits += [f"{name} {trouble}" for name, t in tensors.items() if (trouble := form_trouble(t))]
     said = f" {describe_misfits(misfits)}" if misfits else ""
     if asked is not None and candidate.format != asked:
         near = f", apart from:{said}" if misfits else ""

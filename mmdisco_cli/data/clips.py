@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from fractions import Fraction
 from pathlib import Path
@@ -17,15 +17,15 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
+from mmdisco_cli.data.holdout import held_out
 from mmdisco_cli.data.media import as_fps, probe
+from mmdisco_cli.data.naming import SUFFIXES, UNUSABLE, has_suffix, naming
 from mmdisco_cli.data.options import ClipsOptions
 from mmdisco_cli.data.reading import Clip
-from mmdisco_cli.data.windows import Shape, Window, WindowStore, as_float
+from mmdisco_cli.data.windows import Shape, Stored, Window, WindowStore, as_float
 from mmdisco_cli.diffusion.backbone import Request
 from mmdisco_cli.errors import DataError, UsageError
 
-EXTENSIONS = (".mp4", ".mkv", ".webm", ".mov", ".avi", ".m4v", ".gif", ".wav", ".mp3", ".flac", ".ogg", ".m4a")
-HELD_OUT_FOLDERS = ("test", "heldout")
 SEGMENT = 16  # windows decoded in one pass over a file
 SILENT = 1e-4  # peak below which a file counts as silent (-80 dB)
 STILL = 3  # 8-bit steps within which a picture counts as unmoving
@@ -60,8 +60,12 @@ class ClipsDataset:
 
     def media(self, indices: Sequence[int], modalities: Sequence[str]) -> dict[str, Tensor]:
         """Return {"audio": (B, C, S), "video": (B, 3, T, H, W)}, float32 in [-1, 1], of the modalities asked for."""
-        stored = [self._store.get(self.windows[index]) for index in indices]
+        stored = [self._stored(self.windows[index]) for index in indices]
         return {name: torch.stack([as_float(item[name]) for item in stored]) for name in modalities}
+
+    def _stored(self, window: Window) -> Stored:
+        with naming(window.info.path):
+            return self._store.get(window)
 
     def clip(self, index: int) -> Clip:
         """Return one window of picture and sound."""
@@ -89,7 +93,7 @@ def open_clips(
     sample_rate: int,
     channels: int = 1,
     modalities: Sequence[str] = MODALITIES,
-    extensions: Sequence[str] = EXTENSIONS,
+    extensions: Sequence[str] = SUFFIXES,
     stride: float | Fraction | None = None,
     holdout: float = 0.1,
     cache_bytes: int = 1 << 30,
@@ -136,31 +140,40 @@ def scan(
     path: str | Path,
     store: WindowStore,
     *,
-    extensions: Sequence[str] = EXTENSIONS,
+    extensions: Sequence[str] = SUFFIXES,
     stride: float | Fraction | None = None,
     holdout: float = 0.1,
     progress: Progress | None = None,
 ) -> Scan:
-    """Decode every file once; return its windows, or why it is skipped."""
+    """Decode every file once; return its windows, or why it is skipped.
+
+    Raises:
+        DataError: nothing is usable, or the stride or the held-out fraction is out of range.
+        KeyError: no file can hold one of the store's modalities.
+    """
     root, step = Path(path), Fraction(stride) if stride else store.shape.seconds
     if step <= 0 or not 0 <= holdout < 1:
         raise DataError(f"windows need a positive stride and a held-out fraction below 1, not {step} and {holdout}")
+    if unknown := [modality for modality in store.modalities if modality not in MODALITIES]:
+        raise KeyError(unknown[0])
     files = _files(root, extensions)
     found: dict[str, list[Window]] = {}
     skipped, notes = [], []
     for index, file in enumerate(files):
         name = file.relative_to(root).as_posix() if file != root else file.name
         try:
-            found[name] = _windows(file, name, store, step)
-            notes += [(name, remark) for remark in _check(found[name], store)]
-        except DataError as error:
+            with naming(file):
+                found[name] = _windows(file, name, store, step)
+                remarks = (*found[name][0].info.remarks, *_check(found[name], store))
+                notes += [(name, remark) for remark in remarks]
+        except UNUSABLE as error:
             found.pop(name, None)
             skipped.append((name, str(error).removeprefix(f"{file}: ")))
         if progress:
             progress(index + 1, len(files))
     if not found:
         raise DataError(_nothing_usable(root, len(files), skipped))
-    held = _held_out({name: windows[0].digest for name, windows in found.items()}, root, holdout)
+    held = held_out({name: windows[0].digest for name, windows in found.items()}, root, holdout)
     windows = (_marked(window, held) for group in found.values() for window in group)
     return Scan(tuple(windows), tuple(skipped), tuple(notes))
 
@@ -171,7 +184,7 @@ def _files(root: Path, extensions: Sequence[str]) -> list[Path]:
     if not root.is_dir():
         raise DataError(f"{root}: no such folder")
     wanted = {extension.lower() for extension in extensions}
-    every = (file for file in root.rglob("*") if file.suffix.lower() in wanted and not file.is_dir())
+    every = (file for file in root.rglob("*") if has_suffix(file, wanted) and not file.is_dir())
     visible = [file for file in every if not any(part.startswith(".") for part in file.relative_to(root).parts)]
     if not visible:
         raise DataError(f"{root}: no file ends in {', '.join(extensions)}")
@@ -212,23 +225,6 @@ def _check(windows: Sequence[Window], store: WindowStore) -> Iterator[str]:
         yield "silent"
     if "video" in store.modalities and widest < STILL:
         yield "the picture does not move"
-
-
-def _held_out(digests: Mapping[str, str], root: Path, fraction: float) -> frozenset[str]:
-    """Return the names held out: by folder, or by hash of the bytes: copies stay together and new files move none.
-
-    A handful of files may fall all on one side: then the one nearest to the border changes it.
-    """
-    by_folder = [name for name in digests if name.split("/")[0] in HELD_OUT_FOLDERS]
-    if by_folder and (root / "train").is_dir():
-        return frozenset(by_folder)
-    if not fraction or len(set(digests.values())) < 2:
-        return frozenset()
-    ranked = sorted(set(digests.values()))
-    chosen = {digest for digest in ranked if int(digest[:8], 16) < fraction * 2**32}
-    chosen = chosen or {ranked[0]}
-    chosen = chosen if len(chosen) < len(ranked) else chosen - {ranked[-1]}
-    return frozenset(name for name, digest in digests.items() if digest in chosen)
 
 
 def _marked(window: Window, held: frozenset[str]) -> Window:

@@ -9,4 +9,4 @@ from mmdisco_cli.schema import option
 class ClipsOptions:
     """A folder of anyone's video files."""
 
-    path: str | None = option(None, "folder of .mp4 files, or of one folder each for train and test")
+    path: str | None = option(None, "folder of video files, or of one folder each for train and test", path=True)

@@ -3,26 +3,27 @@
 from __future__ import annotations
 
 import os
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
-from typing import Any
 
 import av
 from av.audio.stream import AudioStream
 from av.container import InputContainer
-from av.packet import Packet
 from av.stream import Disposition
 from av.video.stream import VideoStream
 
+from mmdisco_cli.data.breaks import Break, Stamp, find_breaks, shifts, typical_length
+from mmdisco_cli.data.promises import refuse_truncated
 from mmdisco_cli.errors import DataError
 
 # Ordinary media only: ffmpeg would also play text files, and playlists that reach for other files or the network.
 FORMATS = "mov,matroska,avi,gif,wav,mp3,flac,ogg,aac,mpegts,mpeg,flv,asf,aiff,w64,caf"
 FAR = 5  # seconds into a file from which seeking beats decoding from the start
-CUT_SHORT = Fraction(1, 2)  # seconds that may be missing at the end of what the header promises
+UNSHOWN = ("avi",)  # formats that store in which order packets are decoded, but not when they are shown
 
 
 @dataclass(frozen=True)
@@ -39,7 +40,8 @@ class MediaInfo:
 
     `zero` is that instant in the container's time stamps. A span is None where the stream is missing. `pixel_aspect` is
     width over height of a stored pixel, `height` and `width` are those of the stored picture, 0 where there is none;
-    `rate` is how many pictures a second the container declares.
+    `rate` is how many pictures a second the container declares. Spans and all that is read are without `breaks`: time
+    goes on where stamps jump.
     """
 
     path: str
@@ -50,6 +52,17 @@ class MediaInfo:
     height: int = 0
     width: int = 0
     rate: Fraction | None = None
+    breaks: tuple[Break, ...] = ()
+
+    @property
+    def remarks(self) -> tuple[str, ...]:
+        """Return a line for the breaks in the file's time stamps, if any."""
+        if not self.breaks:
+            return ()
+        first = min(self.breaks, key=lambda one: one.at)
+        most = max(Counter(one.stream for one in self.breaks).values())
+        others = f", the first of {most} breaks" if most > 1 else ""
+        return (f"time stamps jump by {float(first.jump):+.2f} s at {float(first.at - self.zero):.2f} s{others}",)
 
     def span(self, modalities: Sequence[str] = ("audio", "video")) -> Span:
         """Return the stretch that all `modalities` cover; raise DataError where there is none."""
@@ -71,14 +84,20 @@ def probe(path: str | os.PathLike[str]) -> MediaInfo:
         streams = [stream for stream in (video, audio) if stream is not None]
         if not streams:
             raise DataError(f"{os.fspath(path)}: no audio or video stream that can be decoded")
-        spans = _packet_spans(container, streams, os.fspath(path))
+        packets = _packets(container, streams)
+        breaks = find_breaks({index: [packet.stamp for packet in found] for index, found in packets.items()})
+        ordered = container.format.name in UNSHOWN
+        spans = {stream.index: _span(stream, packets[stream.index], breaks, ordered) for stream in streams}
+        first = {index: found[0].position or 0 for index, found in packets.items() if found}
+        refuse_truncated(container, streams, spans, breaks, first)
         # A closed container's streams are dangling: all that is wanted of them is taken here.
         seen, heard = (spans.get(stream.index) if stream else None for stream in (video, audio))
         aspect = (video and video.sample_aspect_ratio) or Fraction(1)
         height, width = (video.height, video.width) if video else (0, 0)
         rate = video.average_rate if video else None
     zero = min((span.start for span in (seen, heard) if span), default=Fraction(0))
-    return MediaInfo(os.fspath(path), zero, _moved(seen, zero), _moved(heard, zero), aspect, height, width, rate)
+    video_span, audio_span = _moved(seen, zero), _moved(heard, zero)
+    return MediaInfo(os.fspath(path), zero, video_span, audio_span, aspect, height, width, rate, breaks)
 
 
 def check_covered(info: MediaInfo, modality: str, window: Span, slack: Fraction) -> None:
@@ -128,27 +147,38 @@ def _reason(error: Exception) -> str:
     return (str(error).splitlines() or [type(error).__name__])[0]
 
 
-def _packet_spans(
-    container: InputContainer, streams: Sequence[VideoStream | AudioStream], name: str
-) -> dict[int, Span]:
-    packets: dict[int, list[tuple[Fraction, Fraction]]] = {stream.index: [] for stream in streams}
+@dataclass(frozen=True)
+class _Packet:
+    """What a packet says of time, in seconds; `shown` is None where it says only when it is decoded."""
+
+    stamp: Stamp
+    shown: Fraction | None
+    primes: bool
+    position: int | None
+
+
+def _packets(container: InputContainer, streams: Sequence[VideoStream | AudioStream]) -> dict[int, list[_Packet]]:
+    """Return the stamped packets of each stream in the order of the file."""
+    found: dict[int, list[_Packet]] = {stream.index: [] for stream in streams}
+    numbers: Counter[int] = Counter()
     for packet in container.demux(*streams):
-        # Discarded packets only prime the decoder; an edit list has put them before the start.
-        if packet.pts is not None and not packet.is_discard:
-            packets[packet.stream_index].append(_stamps(packet))
-    spans = {stream.index: _span(stream, packets[stream.index]) for stream in streams if packets[stream.index]}
-    for stream in streams:
-        if stream.index in spans:
-            _refuse_truncated(stream, spans[stream.index], name)
-    return spans
+        time = packet.pts if packet.dts is None else packet.dts
+        if time is not None:
+            base, number = packet.time_base, numbers[packet.stream_index]
+            stamp = Stamp(time * base, (packet.duration or 0) * base, number)
+            shown = None if packet.pts is None else packet.pts * base
+            # Discarded packets only prime the decoder; an edit list has put them before the start.
+            found[packet.stream_index].append(_Packet(stamp, shown, packet.is_discard, packet.pos))
+        numbers[packet.stream_index] += 1
+    return found
 
 
-def _stamps(packet: Packet[Any]) -> tuple[Fraction, Fraction]:
-    return (packet.pts or 0) * packet.time_base, (packet.duration or 0) * packet.time_base
-
-
-def _span(stream: VideoStream | AudioStream, stamps: list[tuple[Fraction, Fraction]]) -> Span:
-    stamps = sorted(stamps)
+def _span(
+    stream: VideoStream | AudioStream, packets: Sequence[_Packet], breaks: Sequence[Break], ordered: bool
+) -> Span | None:
+    stamps = sorted(_shown(stream, packets, breaks, ordered))
+    if not stamps:
+        return None
     last, length = stamps[-1]
     if not length and len(stamps) > 1:
         length = last - stamps[-2][0]
@@ -158,13 +188,21 @@ def _span(stream: VideoStream | AudioStream, stamps: list[tuple[Fraction, Fracti
     return Span(max(declared, stamps[0][0]), max(start + size for start, size in [*stamps, (last, length)]))
 
 
-def _refuse_truncated(stream: VideoStream | AudioStream, span: Span, name: str) -> None:
-    if stream.duration is None:
-        return
-    promised = stream.duration * _time_base(stream)
-    if span.stop - span.start < promised - CUT_SHORT:
-        found = float(span.stop - span.start)
-        raise DataError(f"{name}: cut short: {stream.type} ends after {found:.2f} s of {float(promised):.2f} s")
+def _shown(
+    stream: VideoStream | AudioStream, packets: Sequence[_Packet], breaks: Sequence[Break], ordered: bool
+) -> Iterator[tuple[Fraction, Fraction]]:
+    """Yield from when and for how long each packet is shown, or decoded where packets are `ordered`, without breaks."""
+    late = dict(zip(range(packets[-1].stamp.number + 1), shifts(breaks, stream.index), strict=False)) if packets else {}
+    broken = {one.number for one in breaks if one.stream == stream.index}
+    typical = typical_length([packet.stamp for packet in packets]) if broken else Fraction(0)
+    for packet, after in zip(packets, [*packets[1:], None], strict=True):
+        time, length, number = packet.stamp
+        if packet.shown is not None and not ordered:
+            time = packet.shown
+        if after is not None and after.stamp.number in broken:
+            length = min(length, typical)
+        if not packet.primes:
+            yield time - late[number], length
 
 
 def _time_base(stream: VideoStream | AudioStream) -> Fraction:

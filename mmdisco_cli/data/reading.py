@@ -9,14 +9,13 @@ from dataclasses import dataclass
 from fractions import Fraction
 from typing import TypeVar
 
-import numpy as np
 import torch
-from av.container import InputContainer
 from av.video.frame import VideoFrame
 from torch import Tensor
 from torch.nn.functional import interpolate
 
-from mmdisco_cli.data.probing import FAR, MediaInfo, Span, check_covered, opened, probe, video_stream
+from mmdisco_cli.data.frames import Decoded, MissedSeekError, Pixels, timed_frames
+from mmdisco_cli.data.probing import FAR, MediaInfo, Span, check_covered, opened, probe
 from mmdisco_cli.data.sound import read_audio
 from mmdisco_cli.data.writing import as_fps
 from mmdisco_cli.errors import DataError
@@ -77,33 +76,23 @@ def read_video(
     return read_pictures(info, times, height, width).transpose(0, 1).float().div_(127.5).sub_(1)
 
 
-class _MissedSeekError(Exception):
-    """A seek landed after the time that was asked for."""
-
-
 def read_pictures(info: MediaInfo, times: Sequence[Fraction], height: int, width: int) -> Tensor:
     """Return the picture shown at each of the rising `times` (seconds from the file's zero), uint8 (N, 3, H, W)."""
-    return torch.stack([_fit(frame, info.pixel_aspect, height, width) for frame in _frames_at(info, times)])
+    if times[0] > FAR and not info.breaks:
+        with suppress(MissedSeekError):
+            return _read(info, times, height, width, seek=True)
+    return _read(info, times, height, width, seek=False)
 
 
-def walk_pictures(info: MediaInfo) -> Iterator[tuple[Fraction, np.ndarray[tuple[int, ...], np.dtype[np.uint8]]]]:
+def walk_pictures(info: MediaInfo) -> Iterator[tuple[Fraction, Pixels]]:
     """Yield every picture of a file, upright, as (seconds from the file's zero, uint8 (H, W, 3) blue first).
 
     Raises:
         DataError: the file cannot be decoded to its end.
     """
     with opened(info.path) as container:
-        for frame, time in _timed_frames(container, info, None):
-            turns = round(frame.rotation / 90)
-            yield time, np.ascontiguousarray(np.rot90(frame.to_ndarray(format="bgr24"), turns))
-
-
-def _frames_at(info: MediaInfo, times: Sequence[Fraction]) -> Iterator[VideoFrame]:
-    if times[0] > FAR:
-        with suppress(_MissedSeekError):
-            yield from _walk(info, times, seek=True)
-            return
-    yield from _walk(info, times, seek=False)
+        for time, decoded in timed_frames(container, info):
+            yield time, decoded.upright("bgr24")
 
 
 def shown_at(info: MediaInfo, stamped: Iterable[tuple[Fraction, Shown]], times: Sequence[Fraction]) -> Iterator[Shown]:
@@ -127,38 +116,13 @@ def shown_at(info: MediaInfo, stamped: Iterable[tuple[Fraction, Shown]], times: 
         yield shown
 
 
-def _walk(info: MediaInfo, times: Sequence[Fraction], *, seek: bool) -> Iterator[VideoFrame]:
-    """Decode on and yield what is shown at each time."""
+def _read(info: MediaInfo, times: Sequence[Fraction], height: int, width: int, *, seek: bool) -> Tensor:
+    """Decode on and return what is shown at each time."""
     with opened(info.path) as container:
-        yield from shown_at(info, _due(container, info, times[0] if seek else None), times)
-
-
-def _due(container: InputContainer, info: MediaInfo, seek: Fraction | None) -> Iterator[tuple[Fraction, VideoFrame]]:
-    """Yield each frame with the earliest time that its stamp may mean."""
-    first = True
-    for frame, time in _timed_frames(container, info, seek):
-        if seek is not None and first and time > seek:
-            raise _MissedSeekError
-        first = False
-        yield time - _rounding(frame), frame
-
-
-def _timed_frames(
-    container: InputContainer, info: MediaInfo, seek: Fraction | None
-) -> Iterator[tuple[VideoFrame, Fraction]]:
-    stream = video_stream(container)
-    if stream is None or stream.time_base is None:
-        return
-    stream.thread_type = "AUTO"
-    if seek is not None:
-        container.seek(int((seek + info.zero) / stream.time_base), stream=stream)
-    for frame in container.decode(stream):
-        if frame.pts is None or frame.time_base is None:
-            raise DataError(f"{info.path}: its pictures have no time stamps")
-        time = frame.pts * frame.time_base - info.zero
-        if frame.is_corrupt:
-            raise DataError(f"{info.path}: corrupt picture at {float(time):.2f} s")
-        yield frame, time
+        found = timed_frames(container, info, times[0] if seek else None)
+        # The earliest time that a stamp may mean.
+        due = ((time - _rounding(decoded.frame), decoded) for time, decoded in found)
+        return torch.stack([_fit(one, info.pixel_aspect, height, width) for one in shown_at(info, due, times)])
 
 
 def _rounding(frame: VideoFrame) -> Fraction:
@@ -166,12 +130,11 @@ def _rounding(frame: VideoFrame) -> Fraction:
     return min((frame.time_base or Fraction(0)) / 2, HALF_MILLISECOND)
 
 
-def _fit(frame: VideoFrame, pixel_aspect: Fraction, height: int, width: int) -> Tensor:
+def _fit(decoded: Decoded, pixel_aspect: Fraction, height: int, width: int) -> Tensor:
     """Turn, crop about the centre and scale a frame to uint8 (3, height, width), antialiased, keeping its aspect."""
-    turns = round(frame.rotation / 90)
-    shown_aspect = 1 / pixel_aspect if turns % 2 else pixel_aspect
-    picture = torch.from_numpy(np.rot90(frame.to_ndarray(format="rgb24"), turns).copy())
-    picture = _centre_crop(picture.permute(2, 0, 1), Fraction(width, height) / shown_aspect)
+    shown_aspect = 1 / pixel_aspect if decoded.orientation.swapped else pixel_aspect
+    picture = torch.from_numpy(decoded.upright("rgb24")).permute(2, 0, 1)
+    picture = _centre_crop(picture, Fraction(width, height) / shown_aspect)
     rows, columns = picture.shape[1:]
     if (rows, columns) == (height, width):
         return picture

@@ -13,12 +13,15 @@ from av.audio.frame import AudioFrame
 from av.container import InputContainer
 from torch import Tensor
 
+from mmdisco_cli.data.breaks import decoded
+from mmdisco_cli.data.playing import NEAR, Piece, played
 from mmdisco_cli.data.probing import FAR, MediaInfo, Span, audio_stream, check_covered, opened, probe
 from mmdisco_cli.data.resampling import resample
 from mmdisco_cli.errors import DataError
 
 RUN_UP = Fraction(1)  # seconds of sound decoded before a window after a seek: codecs carry state from packet to packet
 MARGIN = Fraction(1, 20)  # seconds around a window that the resampling filter may see
+ROUNDING = Fraction(1, 1000)  # seconds after a stream's start by which its first sound may be stamped late for nothing
 SURROUND = 0.5**0.5  # -3 dB for what is neither front left nor front right (ITU-R BS.775)
 
 
@@ -42,12 +45,15 @@ def read_audio(
     check_covered(info, "audio", window, slack)
     wave, native, lead = _native_sound(info, window, sample_rate, channels)
     first, samples = round(lead * sample_rate), round(Fraction(seconds) * sample_rate)
-    return resample(wave, native, sample_rate)[:, first : first + samples].clamp(-1, 1)
+    found = resample(wave, native, sample_rate)[:, first : first + samples].clamp(-1, 1)
+    return torch.nn.functional.pad(found, (0, samples - found.shape[1]))
 
 
 def read_whole_sound(info: MediaInfo, *, left: bool = False) -> tuple[Tensor, int]:
     """Return all sound of a file in mono at its own rate, (S,), without the codec's padding, and that rate.
 
+    It ends with the last that is decoded, though stamps may say that it goes on for longer: silence added would be a
+    click where sound breaks off.
     `left` takes what a stereo player's left side plays instead of the mean of both.
 
     Raises:
@@ -60,37 +66,49 @@ def read_whole_sound(info: MediaInfo, *, left: bool = False) -> tuple[Tensor, in
 
 
 def _native_sound(info: MediaInfo, window: Span, target: int, channels: int) -> tuple[Tensor, int, Fraction]:
-    """Return the window and a margin, (channels, S') at the file's rate; that rate; the seconds before the window."""
-    found = _gather(info, window, target, channels, seek=True) if window.start > FAR else None
-    found = found or _gather(info, window, target, channels, seek=False)
+    """Return a window with a margin on either side, (channels, S') at the file's rate; that rate; the first margin.
+
+    It is shorter where the sound ends.
+    """
+    # Stamps that jump lead a seek anywhere.
+    far = window.start > FAR and not info.breaks
+    found = _gather(info, window, channels, seek=True) if far else None
+    found = found or _gather(info, window, channels, seek=False)
     if found is None:
         raise DataError(f"{info.path}: no sound can be decoded")
-    return found
+    pieces, native = found
+    lead = _lead(native, target)
+    origin = window.start - lead
+    late = pieces[0].time - info.span(("audio",)).start
+    late = late if 0 < late < ROUNDING else Fraction(0)
+    placed = [(round((piece.time - late - origin) * native), piece.wave) for piece in played(pieces, native)]
+    # Codecs pad their last block: what lies past the stream's own end was never part of the sound.
+    stop = min(window.stop + MARGIN, info.span(("audio",)).stop)
+    end = min(ceil((stop - origin) * native), max(begin + wave.shape[1] for begin, wave in placed))
+    canvas = torch.zeros(channels, max(0, end))
+    for begin, wave in placed:
+        _place(canvas, wave, begin)
+    return canvas, native, lead
 
 
-def _gather(
-    info: MediaInfo, window: Span, target: int, channels: int, *, seek: bool
-) -> tuple[Tensor, int, Fraction] | None:
-    canvas: Tensor | None = None
+def _gather(info: MediaInfo, window: Span, channels: int, *, seek: bool) -> tuple[list[Piece], int] | None:
+    """Return the frames from RUN_UP before a window to a few after it, and their sample rate."""
+    pieces: list[Piece] = []
+    native = after = 0
     with opened(info.path) as container:
-        for frame, time in _timed_sound(container, window.start + info.zero - RUN_UP if seek else None):
-            time -= info.zero
-            if canvas is None:
-                if seek and time > window.start - RUN_UP / 2:
-                    return None
-                native, lead = frame.sample_rate, _lead(frame.sample_rate, target)
-                origin = window.start - lead
-                canvas = torch.zeros(channels, ceil((window.stop + MARGIN - origin) * native))
+        for frame, stamp in _timed_sound(container, info, window.start + info.zero - RUN_UP if seek else None):
+            time = stamp - info.zero
+            if seek and not native and time > window.start - RUN_UP / 2:
+                return None
+            native = native or frame.sample_rate
             if frame.sample_rate != native:
                 raise DataError(f"{info.path}: the sample rate changes within the file")
-            _place(canvas, _mix(frame, channels), round((time - origin) * native))
-            if time > window.stop + MARGIN:
+            if time + Fraction(frame.samples, native) >= window.start - RUN_UP:
+                pieces.append(Piece(time, _mix(frame, channels)))
+            after += time > window.stop + MARGIN
+            if after > NEAR:
                 break
-    if canvas is None:
-        return None
-    # Codecs pad their last block: what lies past the stream's own end was never part of the sound.
-    canvas[:, max(0, round((info.span(("audio",)).stop - origin) * native)) :] = 0
-    return canvas, native, lead
+    return (pieces, native) if pieces else None
 
 
 def _lead(native: int, target: int) -> Fraction:
@@ -99,19 +117,19 @@ def _lead(native: int, target: int) -> Fraction:
     return Fraction(ceil(MARGIN * common), common)
 
 
-def _timed_sound(container: InputContainer, seek: Fraction | None) -> Iterator[tuple[AudioFrame, Fraction]]:
-    """Yield frames with their times; stamps that differ from gapless play by rounding alone are read as gapless."""
+def _timed_sound(
+    container: InputContainer, info: MediaInfo, seek: Fraction | None
+) -> Iterator[tuple[AudioFrame, Fraction]]:
+    """Yield frames with their stamps in seconds, those without one where the frame before ends."""
     stream = audio_stream(container)
     if stream is None or stream.time_base is None:
         return
     if seek is not None:
         container.seek(int(seek / stream.time_base), stream=stream)
-    expected: Fraction | None = None
-    for frame in container.decode(stream):
-        base = frame.time_base or stream.time_base
-        stamp = frame.pts * base if frame.pts is not None else expected or Fraction(0)
-        if expected is None or abs(stamp - expected) > base * 3 / 2 + Fraction(1, frame.sample_rate):
-            expected = stamp
+    expected = Fraction(0)
+    for frame in decoded(container, stream, info.breaks):
+        if frame.pts is not None:
+            expected = frame.pts * (frame.time_base or stream.time_base)
         yield frame, expected
         expected += Fraction(frame.samples, frame.sample_rate)
 

@@ -1,4 +1,4 @@
-"""Noise that depends on the sample alone: not on batch size, shard, device or resume."""
+"""Noise that depends on the sample alone, to the bit: not on batch size, shard, device, threads or resume."""
 
 import hashlib
 from collections.abc import Mapping, Sequence

@@ -23,6 +23,7 @@ from mmdisco_cli.evaluation.tabulate import tabulate, write_rows
 from mmdisco_cli.extractors.networks import measure_networks, open_extractors, with_networks
 from mmdisco_cli.measures.cache import Cache
 from mmdisco_cli.measures.clip_sets import ClipSet, list_clips, watch_all
+from mmdisco_cli.measures.compat import rounding_lines
 from mmdisco_cli.measures.distances import sources
 from mmdisco_cli.measures.features import SAMPLE_RATE
 from mmdisco_cli.measures.scoring import DISTANCES, Scores, analysis_of, how, score_sets, unusable
@@ -55,7 +56,7 @@ def evaluate(recipe: Recipe, options: EvalOptions, ranks: Ranks) -> Report | Non
         PluginError, DeviceError, Stopped: as for `mmdisco sample`.
     """
     chosen, folder = chosen_metrics(recipe, options), options.out or Path()
-    extractors = open_extractors(options)
+    extractors = open_extractors(options, METRICS)
     frame, scale = frame_of(recipe.request), recipe.sample.scale
     found = found_films(options.samples, recipe.eval.n) if options.samples else None
     held_out = open_held_out(recipe, options, frame)
@@ -63,7 +64,7 @@ def evaluate(recipe: Recipe, options: EvalOptions, ranks: Ranks) -> Report | Non
     real, second = halves(held_out, n)
     films: dict[str, Sequence[Film]] = {"real": write_real(real, folder / "real", frame, scale, "real films", ranks)}
     reference = write_real(second, folder / "reference", frame, scale, "reference films", ranks)
-    if not chosen.isdisjoint(SCORING):
+    if extractors or not chosen.isdisjoint(SCORING):
         films |= sampled_rows(recipe, options, n, found[:n] if found else None, ranks)
     rows = _watched(films, reference, options, ranks)
     networks = measure_networks(extractors, rows.shown, rows.against, rows.reference, options, ranks)
@@ -89,7 +90,7 @@ def compare_folders(options: EvalOptions, ranks: Ranks) -> Report | None:
     if options.samples is None:
         raise UsageError("name a recipe, or the clips to measure with --samples DIR")
     _require_what_metrics_take(options)
-    extractors = open_extractors(options)
+    extractors = open_extractors(options, METRICS)
     # Beside independent ones, samples are what they are in a recipe's report.
     main = "guided" if options.independent else "samples"
     named = {"real": options.reference, "independent": options.independent, main: options.samples}
@@ -195,9 +196,11 @@ def _report(
         "films": {row: len(found.clips) for row, found in sets.items()},
         "unusable": unusable(rows.shown if rows.reference in rows.shown.values() else sets),
         "interval": "95 %, bootstrap by clip",
-        "kernel": "(x.y/D + 1)^3, unbiased, error by jackknife; features scaled by the reference",
+        "kernel": "(x.y/D + 1)^3, unbiased, error by jackknife, pairs counted once; features scaled by the reference",
         **how(options),
         **sampler,
     }
     files = [write_rows(folder / f"clips.{options.rows}", [clip.values for clip in scores.clips]), *plots]
-    return Report(n, metrics, protocol, [*table, "", *sources(metrics), "", *lines], files, scores.clips)
+    return Report(
+        n, metrics, protocol, [*table, "", *sources(metrics), *rounding_lines(metrics), "", *lines], files, scores.clips
+    )

@@ -154,7 +154,7 @@ def _rows(run: Path) -> list[Mapping[str, Any]]:
         with path.open(encoding="utf-8", newline="") as stream:
             return list(csv.DictReader(stream))
     except OSError as error:
-        raise DataError(f"{path}: {error.strerror}: `mmdisco eval --out {run}` writes it") from error
+        raise DataError(f"{path}: {error.strerror}: --compare takes the folders that `mmdisco eval` writes") from error
 
 
 def _numbers(row: Mapping[str, Any]) -> dict[str, float | None]:

@@ -8,9 +8,9 @@ import torch
 from torch import Tensor
 
 from mmdisco_cli.assembly import Assembly, assemble
+from mmdisco_cli.data.naming import UNUSABLE
 from mmdisco_cli.devices import choose_device
 from mmdisco_cli.discriminators.interaction import ADDITIVE
-from mmdisco_cli.errors import DataError
 from mmdisco_cli.evaluation.cost import parameters, sampling_cost
 from mmdisco_cli.evaluation.discriminator_levels import LEAST, Verdict, summary, verdicts
 from mmdisco_cli.evaluation.films import Film
@@ -72,7 +72,7 @@ def latents_of(assembly: Assembly, films: Sequence[Film], seed: int) -> dict[str
 def _media(film: Film, assembly: Assembly) -> dict[str, Tensor] | None:
     try:
         return {m: read_media(film.path, m, plan) for m, plan in assembly.modalities.items()}
-    except DataError:
+    except UNUSABLE:
         return None  # named and counted where the row of real films is read
 
 

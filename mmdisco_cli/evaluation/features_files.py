@@ -15,9 +15,10 @@ from mmdisco_cli.evaluation.tabulate import tabulate
 from mmdisco_cli.measures import kernel
 from mmdisco_cli.measures.bootstrap import finite
 from mmdisco_cli.measures.cache import UNREADABLE
-from mmdisco_cli.measures.compat import numerics
+from mmdisco_cli.measures.compat import compatible_name, numerics, rounding_lines
 from mmdisco_cli.measures.distances import frechet_record, size_of, warn_of_few
 from mmdisco_cli.measures.frechet import HALVES, SIZES, Gaussian, distance, fitted, from_moments, in_order
+from mmdisco_cli.measures.scales import as_they_are
 from mmdisco_cli.measures.watching import digest_of
 from mmdisco_cli.run.options import EvalOptions
 
@@ -65,7 +66,7 @@ def compare_features(real: Path, fake: Path, options: EvalOptions) -> Report:
         "frechet": (
             f"float64, covariance of N - 1; error: {HALVES} halves of both sets; infinite: {SIZES} subsets of both"
         ),
-        "kernel": "(x.y/D + 1)^3, unbiased, unscaled, error by jackknife; subsets as in KID",
+        "kernel": "(x.y/D + 1)^3, unbiased, unscaled, error by jackknife, pairs counted once; subsets as in KID",
         "seed": options.seed,
     }
     n = len(samples.features) if samples.features is not None else 0
@@ -134,7 +135,7 @@ def _of_features(samples: Tensor, reference: Tensor, options: EvalOptions) -> di
     if samples.shape[1] != reference.shape[1]:
         raise DataError(f"features of {samples.shape[1]} and of {reference.shape[1]} dimensions do not compare")
     warn_of_few("fd", samples, reference)
-    found = kernel.kernel_distance(samples, reference, kernel.as_they_are)
+    found = kernel.kernel_distance(samples, reference, as_they_are)
     record: dict[str, Any] = found.as_json() | size_of(samples, reference)
     if min(len(samples), len(reference)) >= 4:
         parts = kernel.over_subsets(samples, reference, options.seed)
@@ -144,9 +145,10 @@ def _of_features(samples: Tensor, reference: Tensor, options: EvalOptions) -> di
         }  # fmt: skip
     metrics = {"fd": {"samples": frechet_record(samples, reference, options.seed)}, "kd": {"samples": record}}
     if options.compat:
-        value = numerics(options.compat)(samples, reference)
-        named = {"value": finite(value), "error": None, **size_of(samples, reference)}
-        metrics[f"fd_{options.compat.replace('-', '_')}"] = {"samples": named}
+        theirs = numerics(options.compat)
+        named = {"value": finite(theirs(samples, reference)), "error": None, **size_of(samples, reference)}
+        about = {"numerics": options.compat, "of_itself": finite(theirs(reference, reference))}
+        metrics[compatible_name("fd", options.compat)] = {"samples": named, "protocol": about}
     return metrics
 
 
@@ -164,4 +166,9 @@ def _of_moments(samples: Loaded, reference: Loaded) -> dict[str, Any]:
 def _table(metrics: dict[str, Any]) -> list[str]:
     lines = tabulate(metrics, tuple(metrics), ("samples",))
     one = next(iter(metrics.values()))["samples"]
-    return [*lines, "", f"{one['n']} samples, {one['n_reference']} references, {one['dimension']} dimensions"]
+    return [
+        *lines,
+        "",
+        f"{one['n']} samples, {one['n_reference']} references, {one['dimension']} dimensions",
+        *rounding_lines(metrics),
+    ]

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TypeVar
 
 from mmdisco_cli.data.media import Clip, as_fps, read_audio, read_clip, read_video
+from mmdisco_cli.data.naming import UNUSABLE, naming
 from mmdisco_cli.errors import DataError, UsageError
 from mmdisco_cli.measures.features import SAMPLE_RATE
 from mmdisco_cli.recipes.schema import Recipe, RequestConfig
@@ -69,8 +70,9 @@ def measure_films(
     with progress(title, len(films)) as advance:
         for place, film in enumerate(films):
             try:
-                found.append(measure(film, read_film(film, frame)))
-            except DataError as error:
+                with naming(film.path):
+                    found.append(measure(film, read_film(film, frame)))
+            except UNUSABLE as error:
                 failed.append(str(error))
             advance(place + 1, {})
     report_failures(failed, len(films), title, may_fail)

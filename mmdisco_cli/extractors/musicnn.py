@@ -26,6 +26,7 @@ from mmdisco_cli.extractors.tf_checkpoint import DATA, INDEX, read_tensors
 from mmdisco_cli.extractors.weights import choose_preset
 from mmdisco_cli.measures.distances import Feature
 from mmdisco_cli.run import console
+from mmdisco_cli.schema import at_home
 
 RATE, N_FFT, HOP, MELS = 16000, 512, 256, 96
 FRAMES = 187
@@ -175,7 +176,7 @@ def files_of(given: str | None) -> Folder:
         if spec is None or not spec.submodule_search_locations:
             raise UsageError(HOW)
         return Path(next(iter(spec.submodule_search_locations)))
-    path = Path(given)
+    path = Path(at_home(given))
     if path.is_dir():
         return path
     if not zipfile.is_zipfile(path):

@@ -1,6 +1,6 @@
 """What networks make of sets of clips, beside what is always measured: distances of features, means of scores."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -11,11 +11,12 @@ from torch import Tensor
 from mmdisco_cli.errors import UsageError
 from mmdisco_cli.extractors.contract import Extractor
 from mmdisco_cli.extractors.extract import Embedded, embed_sets, open_extractor
-from mmdisco_cli.measures.bootstrap import estimate, mean_of
+from mmdisco_cli.measures.bootstrap import estimate, finite, mean_of
 from mmdisco_cli.measures.cache import Cache
 from mmdisco_cli.measures.clip_sets import ClipSet
-from mmdisco_cli.measures.compat import numerics
+from mmdisco_cli.measures.compat import compatible_name, numerics
 from mmdisco_cli.measures.distances import Feature, distances, size_of
+from mmdisco_cli.measures.picked import require_known
 from mmdisco_cli.measures.scoring import LEAST_HALVED, Scores
 from mmdisco_cli.run.distribution import Ranks
 from mmdisco_cli.run.options import EvalOptions
@@ -31,16 +32,27 @@ class Networks:
     values: ClipValues = field(default_factory=dict)
 
 
-def open_extractors(options: EvalOptions) -> list[Extractor]:
-    """Return the extractors that were asked for.
+def open_extractors(options: EvalOptions, known: Collection[str]) -> list[Extractor]:
+    """Return the extractors that were asked for; `known` are metrics that take none.
 
     Raises:
-        UsageError: one lacks its weights, or --compat is of no use.
+        UsageError: one lacks its weights, --compat is of no use, or nothing measures one of --metrics.
         DataError, PluginError: weights cannot be used, or nobody provides an extractor.
     """
     found = [open_extractor(text) for text in options.extractors]
     check_compat(options.compat, found)
+    added = [name for one in found for name in metrics_of(one, options.compat)]
+    require_known(options.metrics, [*known, *added], of_films=not found)
     return found
+
+
+def metrics_of(extractor: Extractor, compat: str = "") -> list[str]:
+    """Return the names of what an extractor measures."""
+    names = [score.key for score in extractor.scores]
+    for one in extractor.features:
+        names += [name for name in (one.kernel, one.frechet, *one.multiples) if name]
+        names += [compatible_name(one.frechet, compat)] if compat in one.compat else []
+    return names
 
 
 def measure_networks(
@@ -74,7 +86,8 @@ def measure_networks(
             for row, one in taken.items():
                 for path, vectors in one.clips:
                     values.setdefault((row, path), {})[score.key] = float(vectors[score.key].mean())
-    return Networks(metrics, values)
+    named = metrics.keys() & set(options.metrics)
+    return Networks({name: one for name, one in metrics.items() if name in named or not named}, values)
 
 
 def with_networks(scores: Scores, found: Networks) -> Scores:
@@ -113,8 +126,7 @@ def _distances(
             }
             table[name] = {**multiple, "protocol": {**one.about, "factor": factor}}
         if options.compat in one.compat:
-            name = f"{one.frechet}_{options.compat.replace('-', '_')}"
-            table[name] = _compatible(vectors, real, one, options.compat)
+            table[compatible_name(one.frechet, options.compat)] = _compatible(vectors, real, one, options.compat)
     return table
 
 
@@ -131,7 +143,9 @@ def _compatible(rows: Mapping[str, Mapping[str, Tensor]], real: Mapping[str, Ten
         | size_of(vectors[one.key], reference)
         for row, vectors in rows.items()
     }
-    return {**figures, "protocol": {**one.about, "numerics": name, "factor": one.compat[name]}}
+    itself = numerics(name)(reference, reference) * one.compat[name]
+    about = {**one.about, "numerics": name, "factor": one.compat[name], "of_itself": finite(itself)}
+    return {**figures, "protocol": about}
 
 
 def _times(figure: Mapping[str, Any], factor: float) -> dict[str, Any]:

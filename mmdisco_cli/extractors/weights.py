@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from mmdisco_cli.errors import DataError, UsageError, did_you_mean
 from mmdisco_cli.run import console
+from mmdisco_cli.schema import at_home
 
 KNOWN = {
     "a867b87ac3a9097d200598b1d48a1b890d8ec744": "i3d_pretrained_400.pt",
@@ -30,7 +31,7 @@ def require_file(name: str, weights: str | None) -> Path:
     """Return the path of a file of weights; raise UsageError without one, DataError where it is not there."""
     if weights is None:
         raise UsageError(f"--extractor {name}: takes a file of weights: {name}=FILE")
-    path = Path(weights)
+    path = Path(at_home(weights))
     if not path.is_file():
         raise DataError(f"{path}: no such file of weights")
     return path

@@ -11,6 +11,7 @@ import torch
 import torch.distributed as dist
 
 from mmdisco_cli.data.manifest import complete_rows, read_settings
+from mmdisco_cli.data.naming import UNUSABLE, VIDEO_SUFFIXES, has_suffix, naming
 from mmdisco_cli.errors import DataError
 from mmdisco_cli.measures.cache import Cache
 from mmdisco_cli.measures.watching import Analysis, Watched, digest_of, pack, unpack, watch
@@ -18,7 +19,6 @@ from mmdisco_cli.run import console
 from mmdisco_cli.run.distribution import Ranks
 from mmdisco_cli.run.progress import progress
 
-SUFFIXES = (".mp4", ".mkv", ".webm", ".mov", ".avi", ".m4v", ".gif", ".mpg", ".mpeg", ".ts", ".flv", ".wmv")
 LISTED = 20
 
 
@@ -62,7 +62,7 @@ def list_clips(folder: Path) -> list[Path]:
     if read_settings(folder) is not None:
         found = [folder / row["path"] for row in complete_rows(folder) if str(row["path"]).endswith(".mp4")]
     else:
-        found = sorted(path for path in _walk(folder) if path.suffix.lower() in SUFFIXES)
+        found = sorted(path for path in _walk(folder) if has_suffix(path, VIDEO_SUFFIXES))
     if not found:
         raise DataError(f"{folder}: holds no samples")
     return found
@@ -115,12 +115,13 @@ def report_bad(bad: Sequence[tuple[Path, str]], total: int, title: str, max_bad:
 
 def _watch(path: Path, root: Path | None, analysis: Analysis, cache: Cache) -> Seen | str:
     try:
-        digest = digest_of(path) if not path.is_dir() else ""
-        kept = cache.get(digest, analysis.name)
-        if kept is not None:
-            return Seen(path, unpack(digest, kept), root)
-        watched = watch(path, analysis, digest)
-    except DataError as error:
+        with naming(path):
+            digest = digest_of(path) if not path.is_dir() else ""
+            kept = cache.get(digest, analysis.name)
+            if kept is not None:
+                return Seen(path, unpack(digest, kept), root)
+            watched = watch(path, analysis, digest)
+    except UNUSABLE as error:
         return str(error).removeprefix(f"{path}: ")
     # Not above: a cache that cannot be written says nothing about the clip.
     cache.put(digest, analysis.name, pack(watched))

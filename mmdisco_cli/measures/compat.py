@@ -1,6 +1,7 @@
 """Numerics of publications, slips and all, for those who must compare with their tables."""
 
 from collections.abc import Callable, Mapping
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -32,6 +33,21 @@ def numerics(name: str) -> Callable[[Tensor, Tensor], float]:
     if name not in COMPAT:
         raise UsageError(f"--compat {name}: unknown{did_you_mean(name, COMPAT)}")
     return COMPAT[name]
+
+
+def compatible_name(distance: str, numerics_of: str) -> str:
+    """Return the name of a distance by a publication's numerics."""
+    return f"{distance}_{numerics_of.replace('-', '_')}"
+
+
+def rounding_lines(metrics: Mapping[str, Any]) -> list[str]:
+    """Return for each distance by a publication's numerics how much of it may be rounding alone."""
+    told = {name: (figures.get("protocol") or {}).get("of_itself") for name, figures in metrics.items() if figures}
+    return [
+        f"{name}: the reference is at {value:.3g} from itself, so figures of that size are mostly float32 rounding"
+        for name, value in told.items()
+        if value is not None
+    ]
 
 
 def _covariance(x: Tensor) -> Tensor:

@@ -9,15 +9,8 @@ from torch import Tensor
 from mmdisco_cli.measures.bootstrap import finite
 from mmdisco_cli.measures.features import DEFINITIONS, NAMES
 from mmdisco_cli.measures.frechet import frechet
-from mmdisco_cli.measures.kernel import (
-    Distance,
-    Scale,
-    as_they_are,
-    distance_ratio,
-    kernel_distance,
-    over_rms,
-    standardised,
-)
+from mmdisco_cli.measures.kernel import Distance, distance_ratio, kernel_distance
+from mmdisco_cli.measures.scales import Scale, as_they_are, over_rms, standardised
 from mmdisco_cli.run import console
 
 Features = Mapping[str, Tensor]

@@ -13,7 +13,7 @@ STILL = 3
 GAP = 0.1
 """Seconds by which streams may begin or end apart."""
 CLIPPED = 1e-3
-FLAGS = ("silent", "still", "clipped", "gap", "uneven", "slow")
+FLAGS = ("silent", "still", "clipped", "gap", "uneven", "slow", "jumps")
 
 
 def gap_of(watched: Watched) -> float:
@@ -23,7 +23,10 @@ def gap_of(watched: Watched) -> float:
 
 
 def flags_of(watched: Watched) -> list[str]:
-    """Return those of `FLAGS` that hold: `uneven` pictures vary in rate, `slow` ones are fewer than are analysed."""
+    """Return those of `FLAGS` that hold.
+
+    `uneven` pictures vary in rate, `slow` ones are fewer than are analysed, `jumps` in time stamps were closed.
+    """
     facts = watched.facts
     ends = [abs(facts["audio"][k] - facts["video"][k]) for k in (0, 1)]
     found = {
@@ -33,6 +36,7 @@ def flags_of(watched: Watched) -> list[str]:
         "gap": max(ends) > GAP,
         "uneven": facts["varies"],
         "slow": facts["slow"],
+        "jumps": facts["jumps"],
     }
     return [flag for flag in FLAGS if found[flag]]
 

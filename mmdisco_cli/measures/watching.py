@@ -22,7 +22,7 @@ from mmdisco_cli.measures.motion import Grey, flow_length
 from mmdisco_cli.measures.onsets import ONSET_RATE, onset_envelope, onset_times
 from mmdisco_cli.measures.picking import Colour, spaced
 
-VERSION = 4
+VERSION = 5
 """To be raised with every change of what is measured here: it names what is cached."""
 SLOW = 0.95
 """Share of the analysed rate below which pictures are too few for it."""
@@ -105,6 +105,7 @@ def watch(path: Path, analysis: Analysis, digest: str) -> Watched:
     own = envelope if rate == ONSET_RATE else onset_envelope(heard, rate)
     facts = pictures.facts | {
         "audio": [start, float(info.audio.stop)],
+        "jumps": bool(info.breaks),
         "sample_rate": rate,
         "peak": round(float(sound.abs().max()), 5),
         "rms_db": round(10 * float(sound.square().mean().clamp_min(1e-10).log10()), 2),

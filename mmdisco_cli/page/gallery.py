@@ -19,7 +19,8 @@ from mmdisco_cli.run.files import write_text
 
 MOST = 256
 """Samples shown; each takes some 20 kB of the page."""
-CAPTIONS = {"guided": "guided", "independent": "independent, same noise"}
+KINDS = ((True, "guided"), (False, "independent"))
+"""What a sample is called by its line's "guided"; one whose line does not say so is called a sample."""
 
 
 def write_gallery(
@@ -28,8 +29,11 @@ def write_gallery(
     """Write directory/index.html and return its path.
 
     A row is a line of the manifest: "path" (absolute, or relative to the directory), "index", "seed", and if known
-    "logit", "prompt" and "independent", the path of the unguided sample with the same noise, shown beside it on
-    request. Raise DataError where the page cannot be written; a clip that cannot be read is shown without drawings.
+    "logit", "prompt", "guided" (whether a discriminator guided it), "given" (what each modality was held at) and
+    "independent", the path of the unguided sample with the same noise, shown beside it on request.
+
+    Raises:
+        DataError: the page cannot be written; a clip that cannot be read is shown without drawings.
     """
     folder = Path(directory)
     shown = list(rows)[:most]
@@ -41,14 +45,17 @@ def write_gallery(
 
 def _page(title: str, recipe: str, total: int, cards: Sequence[Card]) -> str:
     count = f"{total} samples" if len(cards) == total else f"the first {len(cards)} of {total} samples"
+    kinds = {card.players[0].caption for card in cards} - {"samples"}
+    count += f", {escape(kinds.pop())}" if len(kinds) == 1 else ""
     subtitle = f"recipe {escape(recipe)} · {count}" if recipe else count
     compare = '<label><input type="checkbox" id="compare"> beside independent</label>'
     beside = compare if any(len(card.players) > 1 for card in cards) else ""
     shown = "".join(card_html(card, index) for index, card in enumerate(cards))
+    names = {player.row: player.caption for card in cards for player in card.players}
     body = f"""<header>
 <div><h1>{escape(title)}</h1><p>{subtitle}</p>
 <p class="key">marked<i class="seen"></i>motion peaks<i class="heard"></i>onsets</p></div>
-<form autocomplete="off">{sorting_html(cards, CAPTIONS)}{beside}</form>
+<form autocomplete="off">{sorting_html(cards, names)}{beside}</form>
 </header>
 <main class="gallery">
 {shown}</main>
@@ -57,23 +64,32 @@ def _page(title: str, recipe: str, total: int, cards: Sequence[Card]) -> str:
 
 
 def _card(folder: Path, row: Mapping[str, Any]) -> Card:
-    logit = row.get("logit")
-    players = [_player(folder, str(row["path"]), "guided", {"logit": None if logit is None else float(logit)})]
+    logit, given = row.get("logit"), _given(row)
+    kind = next((name for flag, name in KINDS if row.get("guided") is flag), "samples")
+    values = {"logit": None if logit is None else float(logit)}
+    players = [_player(folder, str(row["path"]), kind, kind + given, values)]
     if row.get("independent"):
-        players.append(_player(folder, str(row["independent"]), "independent", {}))
+        caption = f"independent, same noise{given}"
+        players.append(_player(folder, str(row["independent"]), "independent", caption, {}))
     facts = {"seed": str(row["seed"])} if row.get("seed") is not None else {}
     return Card(f"sample {row.get('index', '')}", players, facts, str(row.get("prompt") or ""))
 
 
-def _player(folder: Path, path: str, row: str, values: Mapping[str, float | None]) -> Player:
+def _given(row: Mapping[str, Any]) -> str:
+    """Say which modalities are real ones, which a sample was made beside."""
+    given = row.get("given")
+    return f", {' and '.join(given)} given" if given and isinstance(given, Mapping) else ""
+
+
+def _player(folder: Path, path: str, row: str, caption: str, values: Mapping[str, float | None]) -> Player:
     file = folder / path
     source = quote(os.fsencode(_relative(file, folder)))
     try:
         peaks = peaks_of(watch(file, Analysis(), digest_of(file)), DEFAULT_RULE)
     except DataError:  # it says why in place of its drawings
-        return Player(row, CAPTIONS[row], file, source, values=values)
+        return Player(row, caption, file, source, values=values)
     told = {**values, "av_align": av_align(peaks, RULES[DEFAULT_RULE]), **_counts(peaks)}
-    return Player(row, CAPTIONS[row], file, source, peaks.seen, peaks.heard, told)
+    return Player(row, caption, file, source, peaks.seen, peaks.heard, told)
 
 
 def _counts(peaks: Peaks) -> dict[str, float]:

@@ -9,6 +9,7 @@ from mmdisco_cli.conversion.published import ENLARGER, UNET, about_aist
 from mmdisco_cli.errors import DataError
 from mmdisco_cli.recipes.recipe import load, load_plain, packaged
 from mmdisco_cli.recipes.schema import Recipe
+from mmdisco_cli.run.options import path_at_home
 from mmdisco_cli.weights_file import any_about
 
 
@@ -20,8 +21,9 @@ def recipe_of(path: Path, overrides: Sequence[str] = ()) -> tuple[Recipe, bool]:
         PluginError: nobody provides its base models.
         UsageError: overrides that do not fit.
     """
+    path = path_at_home(path)
     if not path.is_file():
-        raise DataError(f"{path}: no such file")
+        raise DataError(f"{path}: a folder, not a file of weights" if path.is_dir() else f"{path}: no such file")
     about = any_about(path)
     if about.get("kind") == "discriminator":
         return _of_discriminator(path, about, overrides), True

@@ -23,6 +23,7 @@ from mmdisco_cli.recipes.yaml_nodes import (
     without,
 )
 from mmdisco_cli.registry.plugins import Registry, load_registry
+from mmdisco_cli.schema import at_home
 
 __all__ = [
     "Component",
@@ -55,7 +56,7 @@ def find(name: str) -> Path:
     Raises:
         UsageError: neither exists.
     """
-    path = Path(name)
+    path = Path(at_home(name))
     if _is_file(path):
         return path
     known = packaged()

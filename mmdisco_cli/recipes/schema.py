@@ -9,7 +9,7 @@ import yaml
 
 from mmdisco_cli.hookspecs import BackboneSpec, Factory, Spec
 from mmdisco_cli.run.files import fingerprint
-from mmdisco_cli.schema import Bounds, option
+from mmdisco_cli.schema import Bounds, KeyProblem, option
 
 
 @dataclass(frozen=True)
@@ -50,7 +50,7 @@ class TrainConfig:
     """How a discriminator or a built-in backbone is trained."""
 
     target: str = option("discriminator", "what is trained", choices=("discriminator", "backbone"))
-    steps: int = option(2000, "optimiser steps", minimum=1)
+    steps: int = option(2000, "optimiser steps; a run may be given more later", minimum=1)
     codec_steps: int = option(0, "optimiser steps of a trainable codec, before the backbone itself", minimum=0)
     batch_size: int = option(32, "real tuples a step, over all ranks", minimum=1)
     learning_rate: float = option(1e-3, "peak of the schedule", minimum=0)
@@ -75,7 +75,7 @@ class TrainConfig:
     def __post_init__(self) -> None:
         """Refuse a discriminator that would learn nothing."""
         if self.target == "discriminator" and self.lambda_disc == self.lambda_denoise == 0:
-            raise ValueError("lambda_disc and lambda_denoise are both 0, which leaves no loss")
+            raise KeyProblem("lambda_disc", "0, as is train.lambda_denoise, leaves no loss: give one of them above 0")
 
 
 @dataclass(frozen=True)
@@ -98,7 +98,7 @@ class SampleConfig:
     negative_prompt: str = option("", "what it guides away from, where the models take prompts")
     batch_size: int = option(8, "samples denoised together", minimum=1)
     dtype: str = option("float32", "of the networks", choices=("float32", "bfloat16"))
-    weights: str | None = option(None, "path or packaged name of the discriminator's weights")
+    weights: str | None = option(None, "path or packaged name of the discriminator's weights", path=True)
     keep_latents: bool = option(False, "also write the final latents as .safetensors")
     scale: int = option(1, "nearest-neighbour upscaling of the written video", minimum=1)
     guidance_form: str = option(
@@ -113,12 +113,16 @@ class SampleConfig:
 
     def __post_init__(self) -> None:
         """Refuse an empty window, and repeated steps of a sampler that cannot noise again."""
-        if self.window[0] >= self.window[1]:
-            raise ValueError(f"window must rise, got {list(self.window)}")
-        if self.joint_window[0] >= self.joint_window[1]:
-            raise ValueError(f"joint_window must rise, got {list(self.joint_window)}")
-        if max(self.joint_steps, self.given.joint_steps or 1) > 1 and self.sampler not in ("ddpm", "ddim"):
-            raise ValueError(f"joint_steps above 1 takes the sampler ddpm or ddim, not {self.sampler}")
+        for key, window in (("window", self.window), ("joint_window", self.joint_window)):
+            if window[0] >= window[1]:
+                raise KeyProblem(key, f"must rise, got {list(window)}")
+        again = {"joint_steps": self.joint_steps, "given.joint_steps": self.given.joint_steps or 1}
+        wrong = {f"sample.{key}": steps for key, steps in again.items() if steps > 1}
+        if wrong and self.sampler not in ("ddpm", "ddim"):
+            held = " and ".join(f"{key} is {steps}" for key, steps in wrong.items())
+            ones = " and ".join(f"{key}=1" for key in wrong)
+            text = f"{self.sampler} cannot noise again, and {held}: set {ones}, or sample.sampler to ddpm or ddim"
+            raise KeyProblem("sampler", text)
 
     def beside_given(self) -> "SampleConfig":
         """Return what holds where a modality is given."""

@@ -14,10 +14,11 @@ from mmdisco_cli.errors import PluginError, UsageError, did_you_mean
 from mmdisco_cli.recipes.schema import Component, Recipe, modalities_of
 from mmdisco_cli.recipes.yaml_nodes import is_null, lookup, one_line, place
 from mmdisco_cli.registry.plugins import Registry
-from mmdisco_cli.schema import WIDEST, Bounds
+from mmdisco_cli.schema import WIDEST, Bounds, KeyProblem, at_home
 
 _NAMES = {int: "a whole number", float: "a number", bool: "true or false", str: "text"}
 _TAGS = {int: ("int",), float: ("float", "int"), bool: ("bool",), str: ("str",)}
+_DIGITS = re.compile("[-+]?[0-9][0-9_]*")
 _NO_TEXT = re.compile("[\0\ud800-\udfff]")
 """What YAML may spell as an escape, and no path and no other program takes."""
 
@@ -97,7 +98,8 @@ class _Reader:
         try:
             return cls(**values)
         except ValueError as error:  # a __post_init__ that checks fields against each other
-            self.problem(node, path, str(error))
+            key = error.key if isinstance(error, KeyProblem) else ""
+            self.problem(_deepest(node, key), _join(path, key) if key else path, str(error))
             return None
 
     def field(self, node: Node, f: "Field[Any]", hint: Any, path: str) -> Any:
@@ -181,17 +183,23 @@ class _Reader:
             return None
         if complaint := _complaint(value, bounds):
             self.problem(node, path, complaint)
-        return value
+        return at_home(value) if bounds.path else value
 
 
 def _parse(node: ScalarNode, hint: type) -> Any:
-    """Return the node's value as `hint`, or None; 1e-4, which YAML 1.1 takes for text, is a float."""
+    """Return the node's value as `hint`, or None where it is none.
+
+    Numbers are what anyone would take them for, not what YAML 1.1 does: 010 is ten, 1e-4 a number, and 1:30 none.
+    """
     tag = node.tag.removeprefix("tag:yaml.org,2002:")
-    plain_text_as_float = hint is float and tag == "str" and node.style is None
-    if tag not in _TAGS[hint] and not plain_text_as_float:
+    number = hint in (int, float) and (node.style is None or tag in _TAGS[hint])
+    if number and ":" in node.value:
+        return None
+    plain_number = number and (_DIGITS.fullmatch(node.value) or (hint is float and tag == "str"))
+    if tag not in _TAGS[hint] and not plain_number:
         return None
     try:
-        value = float(node.value) if plain_text_as_float else hint(yaml.SafeLoader("").construct_object(node))
+        value = hint(node.value if plain_number else yaml.SafeLoader("").construct_object(node))
     except (ValueError, LookupError, OverflowError):
         return None
     return None if isinstance(value, float) and not math.isfinite(value) else value
@@ -226,6 +234,13 @@ def _wrong_size(number: float, bounds: Bounds) -> str:
 
 def _shown(number: float) -> str:
     return str(number) if isinstance(number, int) else f"{number:g}"
+
+
+def _deepest(node: Node, key: str) -> Node:
+    """Return what a mapping holds under a dotted key, as far as it goes."""
+    for part in key.split("."):
+        node = lookup(node, part) or node
+    return node
 
 
 def _join(path: str, key: str) -> str:

@@ -72,7 +72,10 @@ def read_override(text: str) -> tuple[list[str], Node]:
     keys = path.strip().split(".")
     if not equals or not all(keys):
         raise UsageError(f"{_OVERRIDE}{one_line(text)}: expected KEY=VALUE, as in sample.steps=20")
-    return keys, _compose(value, f"{_OVERRIDE}{text}")
+    node = _compose(value, f"{_OVERRIDE}{text}")
+    if value[node.end_mark.index if node.end_mark else 0 :].strip():
+        raise UsageError(f"{_OVERRIDE}{one_line(text)}: what follows a # would be left out: quote the value")
+    return keys, node
 
 
 def one_line(text: str) -> str:

@@ -26,6 +26,7 @@ from mmdisco_cli.hookspecs import (
     Spec,
 )
 from mmdisco_cli.registry.blame import claim
+from mmdisco_cli.registry.installing import how_to_install
 from mmdisco_cli.registry.process_state import undisturbed
 from mmdisco_cli.run.console import note, warn
 
@@ -103,7 +104,7 @@ class Registry:
             choices = " or ".join(f"{owner}:{short}" for owner in owners)
             raise PluginError(f"{kind} {name!r} is provided by {' and '.join(owners)}: write {choices}")
         absent = OURS.get(short) not in {None, *(plugin.distribution for plugin in self.plugins)}
-        hint = f": pip install {OURS[short]}" if absent else did_you_mean(short, (spec.name for _, spec in entries))
+        hint = f": {how_to_install(OURS[short])}" if absent else did_you_mean(short, (spec.name for _, spec in entries))
         troubles = "".join(f"; {plugin.trouble()}" for plugin in self.plugins if plugin.trouble())
         raise PluginError(f"unknown {kind} {name!r}{hint}{troubles}")
 

@@ -5,7 +5,7 @@ import math
 import os
 import sys
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, TextIO
 
 from mmdisco_cli.errors import Unread
 
@@ -43,9 +43,25 @@ def _as_json(value: Any) -> Any:
     return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
-def note(text: str) -> None:
-    """Tell the user something that is no part of the result."""
-    print(text, file=sys.stderr, flush=True)
+def note(text: str, stream: TextIO | None = None) -> None:
+    """Tell the user something that is no part of the result; that nobody can read it ends no run."""
+    stream = stream or sys.stderr
+    try:
+        print(text, file=stream, flush=True)
+    except OSError:
+        # What is left in the buffer would otherwise fail again at the end, and change the exit code.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
+
+
+def open_closed_streams() -> None:
+    """Let what was closed before the start, as by `2>&-`, lead nowhere: else the next file opened takes its place."""
+    for number in range(3):
+        try:
+            os.fstat(number)
+        except OSError:
+            os.open(os.devnull, os.O_RDWR)  # gets the lowest number that is free
+    sys.stdout = sys.stdout or open(1, "w", closefd=False)  # noqa: SIM115 - open until the process ends
+    sys.stderr = sys.stderr or open(2, "w", closefd=False)  # noqa: SIM115
 
 
 def warn(text: str) -> None:

@@ -1,9 +1,35 @@
-"""What each command was asked for beyond its recipe; torch-free, and all that the work behind a command sees of it."""
+"""What each command was asked for beyond its recipe; torch-free, and all that the work behind a command sees of it.
+
+In every path a leading ~ is the user's home, also where a shell leaves it, as in `--given video=~/clip.mp4`.
+"""
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from fractions import Fraction
 from pathlib import Path
+from typing import Any
+
+from mmdisco_cli.schema import at_home
+
+
+def path_at_home(path: Path) -> Path:
+    """Return a path with a leading ~ replaced by the user's home."""
+    return Path(at_home(str(path)))
+
+
+def _at_home(value: Any) -> Any:
+    """Return a value of any option with the paths in it at home."""
+    if isinstance(value, Path):
+        return path_at_home(value)
+    if isinstance(value, Mapping):
+        return {key: _at_home(item) for key, item in value.items()}
+    return tuple(map(_at_home, value)) if isinstance(value, tuple) else value
+
+
+def _settle(options: Any) -> None:
+    """Put every path of a command's options at home."""
+    for option in fields(options):
+        object.__setattr__(options, option.name, _at_home(getattr(options, option.name)))
 
 
 @dataclass(frozen=True)
@@ -24,6 +50,10 @@ class SampleOptions:
     dry_run: bool = False
     json: bool = False
 
+    def __post_init__(self) -> None:
+        """Put its paths at home."""
+        _settle(self)
+
 
 @dataclass(frozen=True)
 class TrainOptions:
@@ -33,6 +63,10 @@ class TrainOptions:
     fresh: bool = False
     dry_run: bool = False
     json: bool = False
+
+    def __post_init__(self) -> None:
+        """Put its paths at home."""
+        _settle(self)
 
 
 @dataclass(frozen=True)
@@ -57,6 +91,10 @@ class EvalOptions:
     out: Path | None = None
     json: bool = False
 
+    def __post_init__(self) -> None:
+        """Put its paths at home."""
+        _settle(self)
+
 
 @dataclass(frozen=True)
 class ConvertOptions:
@@ -65,3 +103,7 @@ class ConvertOptions:
     source: Path
     destination: Path
     format: str | None = None
+
+    def __post_init__(self) -> None:
+        """Put its paths at home."""
+        _settle(self)

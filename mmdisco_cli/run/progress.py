@@ -1,15 +1,21 @@
 """Show that a long job is alive: a bar on a terminal, a plain line now and then elsewhere."""
 
+import math
 import sys
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import dataclass
 from typing import TextIO
+
+from mmdisco_cli.run.console import note
 
 # (steps done, figures to show beside them)
 Advance = Callable[[int, Mapping[str, float]], None]
+Clock = Callable[[], float]
 
 INTERVAL = 30.0
+DAY = 86400
 
 
 @contextmanager
@@ -28,62 +34,84 @@ def progress(title: str, total: int, done: int = 0, *, enabled: bool = True) -> 
 
 
 def lines(
-    title: str,
-    total: int,
-    done: int = 0,
-    stream: TextIO | None = None,
-    clock: Callable[[], float] = time.monotonic,
+    title: str, total: int, done: int = 0, stream: TextIO | None = None, clock: Clock = time.monotonic
 ) -> Advance:
-    """Return an `advance` that prints the first step, then a line every 30 s, then the last step."""
-    start, first, due = clock(), done, 0.0
+    """Return an `advance` that prints the first step, then a line every 30 s, then the last step, once."""
+    pace, due, ended = Pace(total, done, clock), 0.0, False
 
     def advance(done: int, figures: Mapping[str, float]) -> None:
-        nonlocal due
+        nonlocal due, ended
         now = clock()
-        if now < due and done < total:
+        if ended or (now < due and done < total):
             return
-        due = now + INTERVAL
-        rate = (done - first) / max(now - start, 1e-9)
-        left = (total - done) / rate if rate > 0 else float("inf")
-        shown = "".join(f"  {name} {value:.4g}" for name, value in figures.items())
-        text = f"{title} {done}/{total} ({100 * done // max(total, 1)}%){shown}  {_rate(rate)}  ETA {_duration(left)}"
-        print(text, file=stream or sys.stderr, flush=True)
+        due, ended = now + INTERVAL, done >= total
+        shown = "".join(f"  {one}" for one in (*told(figures), *pace.at(done, now)))
+        percent = 100 * min(done, total) // total if total else 100
+        note(f"{title} {done}/{total} ({percent}%){shown}", stream)
 
     return advance
+
+
+@dataclass
+class Pace:
+    """How fast steps are taken, of `total` from `first` on, since this was made."""
+
+    total: int
+    first: int
+    clock: Clock = time.monotonic
+
+    def __post_init__(self) -> None:
+        self.start = self.clock()
+
+    def at(self, done: int, now: float) -> list[str]:
+        """Say the rate and what it leaves to do, or how long all took; nothing before a step of ours."""
+        seconds, taken = now - self.start, done - self.first
+        rate = taken / seconds if taken > 0 and seconds > 0 else 0.0
+        if not rate:
+            return []
+        left = (self.total - done) / rate
+        return [rate_of(rate), f"took {duration(seconds)}" if done >= self.total else f"ETA {duration(left)}"]
 
 
 @contextmanager
 def _bar(title: str, total: int, done: int) -> Iterator[Advance]:
     from rich.console import Console
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
 
     columns = (
-        TextColumn("{task.description}"),
+        TextColumn("{task.description}", markup=False),
         BarColumn(),
         MofNCompleteColumn(),
         TextColumn("{task.fields[figures]}", markup=False),
-        TimeRemainingColumn(),
     )
-    start, first = time.monotonic(), done
+    pace = Pace(total, done)
     # Beside a bar on the same terminal results go above it; anywhere else they are none of its business.
     with Progress(*columns, console=Console(stderr=True), redirect_stdout=sys.stdout.isatty()) as bar:
         task = bar.add_task(title, total=total, completed=done, figures="")
 
         def advance(done: int, figures: Mapping[str, float]) -> None:
-            rate = (done - first) / max(time.monotonic() - start, 1e-9)
-            shown = "  ".join([*(f"{name} {value:.4g}" for name, value in figures.items()), _rate(rate)])
-            bar.update(task, completed=done, figures=shown)
+            bar.update(task, completed=done, figures="  ".join([*told(figures), *pace.at(done, pace.clock())]))
 
         yield advance
 
 
-def _rate(per_second: float) -> str:
-    return f"{per_second:.3g}/s" if per_second >= 1 or per_second == 0 else f"{1 / per_second:.3g} s each"
+def told(figures: Mapping[str, float]) -> list[str]:
+    """Return figures as words, whole numbers with all their digits."""
+    return [f"{name} {value if isinstance(value, int) else format(value, '.4g')}" for name, value in figures.items()]
 
 
-def _duration(seconds: float) -> str:
-    if seconds == float("inf"):
+def rate_of(per_second: float) -> str:
+    """Return a rate above 0 in words."""
+    return f"{per_second:.3g}/s" if per_second >= 1 else f"{1 / per_second:.3g} s each"
+
+
+def duration(seconds: float) -> str:
+    """Return a time as 0:05, 1:02:03, or from a day on 2d 03:04:05."""
+    if not math.isfinite(seconds):
         return "unknown"
-    minutes, rest = divmod(round(seconds), 60)
+    whole = round(max(seconds, 0.0))
+    minutes, rest = divmod(whole, 60)
     hours, minutes = divmod(minutes, 60)
+    if whole >= DAY:
+        return f"{hours // 24}d {hours % 24:02d}:{minutes:02d}:{rest:02d}"
     return f"{hours}:{minutes:02d}:{rest:02d}" if hours else f"{minutes}:{rest:02d}"

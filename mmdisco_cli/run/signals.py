@@ -1,17 +1,21 @@
 """Stopping between two steps: a signal's handler only sets a flag, which whoever works reads when it can stop."""
 
+import os
 import signal
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from types import FrameType
 
-STOPPING = (signal.SIGTERM, signal.SIGUSR1)
-"""What clusters send before they take a machine back."""
+from mmdisco_cli.errors import Stopped
+
+STOPPING = (signal.SIGTERM, signal.SIGHUP, signal.SIGUSR1, signal.SIGUSR2, signal.SIGXCPU)
+"""What clusters send before they take a machine back or a limit is reached, and a terminal that is closed."""
+Handler = Callable[[int, FrameType | None], None]
 
 
 class SignalFlag:
-    """Remember which of SIGTERM and SIGUSR1 has come, if any."""
+    """Remember which of `STOPPING` has come, if any."""
 
     def __init__(self) -> None:
         self.name = ""
@@ -19,21 +23,69 @@ class SignalFlag:
     def set(self, number: int, frame: FrameType | None = None) -> None:
         """Note a signal; a handler."""
         self.name = signal.Signals(number).name
-
-    def install(self) -> None:
-        """Listen until the process ends."""
-        for number in STOPPING:
-            signal.signal(number, self.set)
+        if number == signal.SIGHUP:
+            _leave_the_terminal()
 
     @contextmanager
     def listening(self) -> Iterator["SignalFlag"]:
         """Listen for the length of a block; outside the main thread, which alone may, do nothing."""
-        if threading.current_thread() is not threading.main_thread():
+        with _handled_by(self.set):
             yield self
-            return
-        before = {number: signal.signal(number, self.set) for number in STOPPING}
+
+
+class _Signalled(BaseException):
+    """A signal came where nothing reads a flag; no `except Exception` on the way may take it for a fault."""
+
+
+@contextmanager
+def stopping() -> Iterator[None]:
+    """Let a signal end a block as Ctrl-C would: what is written is whole, and the same command goes on from there.
+
+    Raises:
+        Stopped: a signal came while no `SignalFlag` was listening.
+    """
+    came: list[str] = []
+
+    def leave(number: int, frame: FrameType | None) -> None:
+        if number == signal.SIGHUP:
+            _leave_the_terminal()
+        if not came:  # a second one must not break what the first has begun to clear up
+            came.append(signal.Signals(number).name)
+            raise _Signalled
+
+    try:
+        with _handled_by(leave):
+            yield
+    except _Signalled:
+        raise Stopped(f"stopped by {came[0]}; run the same command again") from None
+
+
+@contextmanager
+def _handled_by(handler: Handler) -> Iterator[None]:
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = _install(handler)
+    try:
+        yield
+    finally:
+        for number, old in before.items():
+            signal.signal(number, signal.SIG_DFL if old is None else old)
+
+
+def _install(handler: Handler) -> dict[signal.Signals, Handler | int | None]:
+    """Set the handler, but for a SIGHUP that is ignored, as under nohup; return what was there."""
+    ignored = signal.getsignal(signal.SIGHUP) is signal.SIG_IGN
+    heard = [number for number in STOPPING if not (ignored and number == signal.SIGHUP)]
+    return {number: signal.signal(number, handler) for number in heard}
+
+
+def _leave_the_terminal() -> None:
+    """Print to nowhere from here on where the terminal is gone: every line would fail, and end the work with it."""
+    for stream in (1, 2):
         try:
-            yield self
-        finally:
-            for number, handler in before.items():
-                signal.signal(number, handler)
+            os.write(stream, b"")
+        except OSError:
+            nowhere = os.open(os.devnull, os.O_WRONLY)
+            os.dup2(nowhere, stream)
+            os.close(nowhere)

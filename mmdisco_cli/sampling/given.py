@@ -10,8 +10,8 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from mmdisco_cli.data.clips import EXTENSIONS
 from mmdisco_cli.data.media import as_fps, read_audio, read_video
+from mmdisco_cli.data.naming import SUFFIXES, has_suffix, naming
 from mmdisco_cli.diffusion.backbone import ModalityPlan
 from mmdisco_cli.errors import DataError, UsageError, did_you_mean
 
@@ -58,7 +58,8 @@ def find_sources(given: Mapping[str, Path], modalities: Mapping[str, ModalityPla
 
 def read_media(path: Path, modality: str, plan: ModalityPlan) -> Tensor:
     """Return one item (*media_shape) in [-1, 1]; raise DataError, naming the file, where it cannot give it."""
-    return _READERS[modality](path, plan)
+    with naming(path):
+        return _READERS[modality](path, plan)
 
 
 def _read_sound(path: Path, plan: ModalityPlan) -> Tensor:
@@ -80,9 +81,9 @@ def _files(path: Path) -> tuple[Path, ...]:
         return (path,)
     if not path.is_dir():
         raise DataError(f"{path}: no such file or folder")
-    found = sorted(file for file in path.iterdir() if file.suffix.lower() in EXTENSIONS and not _hidden(file))
+    found = sorted(file for file in path.iterdir() if has_suffix(file) and not _hidden(file))
     if not found:
-        raise DataError(f"{path}: no file ends in {', '.join(EXTENSIONS)}")
+        raise DataError(f"{path}: no file ends in {', '.join(SUFFIXES)}")
     return tuple(found)
 
 

@@ -1,8 +1,10 @@
 """Everything that `mmdisco sample` decides before it makes anything: models, samples, settings and where they go."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
+
+import torch
 
 from mmdisco_cli.assembly import Assembly, assemble
 from mmdisco_cli.assembly.build import join
@@ -10,13 +12,13 @@ from mmdisco_cli.data.manifest import Row, read_rows
 from mmdisco_cli.devices import DTYPES, choose_device
 from mmdisco_cli.diffusion.backbone import takes_prompts
 from mmdisco_cli.diffusion.guidance import Timed
-from mmdisco_cli.diffusion.whole import require_predictions
+from mmdisco_cli.diffusion.whole import require_predictions, runs_whole
 from mmdisco_cli.errors import DataError, PluginError, UsageError
 from mmdisco_cli.recipes.missing import missing_files, require_files
 from mmdisco_cli.recipes.schema import Recipe, SampleConfig
 from mmdisco_cli.run.options import SampleOptions
 from mmdisco_cli.run.ranks import Shard, share_note, this_shard
-from mmdisco_cli.sampling.draw import count_steps
+from mmdisco_cli.sampling.draw import count_steps, require_steps
 from mmdisco_cli.sampling.given import Source, find_sources
 from mmdisco_cli.sampling.outputs import makes_film
 from mmdisco_cli.sampling.settings import Settings, settings_of
@@ -78,7 +80,12 @@ def plan_job(recipe: Recipe, options: SampleOptions) -> Job:
     shard = this_shard(options.shard)
     config = _config(recipe, options)
     assembly, notes = _assembly(recipe, options, config)
-    notes += _unread_prompts(assembly, options.prompts or ((config.negative_prompt,) if config.negative_prompt else ()))
+    require_steps(assembly, config)
+    said, prompts = _said(config, options), options.prompts
+    if said and not _reads_prompts(assembly):
+        notes += [f"{text}: no backbone of this recipe takes any prompts" for text in said]
+        # What changes nothing is no setting either: samples made with and without it are the same.
+        config, prompts = replace(config, negative_prompt="", cfg={}), ()
     makes_film(assembly.modalities)
     sources = find_sources(options.given, assembly.modalities)
     for asked, purpose in (
@@ -94,7 +101,7 @@ def plan_job(recipe: Recipe, options: SampleOptions) -> Job:
         assembly,
         independent=options.independent,
         given={m: source.digest() for m, source in sources.items()},
-        prompts=options.prompts,
+        prompts=prompts,
     )
     notes += share_note(shard, options.n)
     directory = options.out or Path("runs") / recipe.name / default_folder(options)
@@ -118,7 +125,7 @@ def _config(recipe: Recipe, options: SampleOptions) -> SampleConfig:
 def _assembly(recipe: Recipe, options: SampleOptions, config: SampleConfig) -> tuple[Assembly, list[str]]:
     device, dtype = choose_device(options.device), DTYPES[config.dtype]
     if options.dry_run and missing_files(recipe, not options.independent):
-        return _outlined(recipe, options), []
+        return _outlined(recipe, options, device), []
     if not options.independent:
         assembly = assemble(recipe, device, dtype)
         _require_form(assembly, config)
@@ -134,11 +141,13 @@ def _assembly(recipe: Recipe, options: SampleOptions, config: SampleConfig) -> t
         return alone, [f"no logits: {error}"]
 
 
-def _outlined(recipe: Recipe, options: SampleOptions) -> Assembly:
+def _outlined(recipe: Recipe, options: SampleOptions, device: torch.device) -> Assembly:
     """Return what can be planned while weights are missing; where that is nothing, say what is missing."""
+    if not missing_files(recipe, discriminator=False):
+        return assemble(recipe, device, with_discriminator=False)
     try:
         return assemble(recipe, choose_device(options.device), outlined=True)
-    except PluginError:
+    except (PluginError, DataError):
         require_files(recipe, not options.independent)
         raise
 
@@ -163,9 +172,18 @@ def _require_given(assembly: Assembly, config: SampleConfig) -> None:
             raise UsageError(f"sample.gibbs: {inseparable[0]}: backbone {label} makes {whole} at one noise level only")
 
 
-def _unread_prompts(assembly: Assembly, prompts: Sequence[str]) -> list[str]:
-    if not prompts or any(takes_prompts(base.backbone) for base in assembly.bases):
-        return []
-    conditions = [c for base in assembly.conditioned(prompts[:1]).bases for c in base.conditions.values()]
-    read = any(c.positive is not None or c.pooled is not None for c in conditions)
-    return [] if read else ["the prompts change nothing: no backbone of this recipe takes any"]
+def _said(config: SampleConfig, options: SampleOptions) -> list[str]:
+    """Return in clauses what only models that take prompts would follow, as if none were there."""
+    said = {
+        "the prompts change nothing": options.prompts,
+        "sample.negative_prompt changes nothing": config.negative_prompt,
+        "sample.cfg changes nothing": config.cfg,
+    }
+    return [clause for clause, value in said.items() if value]
+
+
+def _reads_prompts(assembly: Assembly) -> bool:
+    if runs_whole(assembly.models) or any(takes_prompts(base.backbone) for base in assembly.bases):
+        return True
+    conditions = [c for base in assembly.conditioned([""]).bases for c in base.conditions.values()]
+    return any(c.positive is not None or c.pooled is not None for c in conditions)

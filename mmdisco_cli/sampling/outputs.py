@@ -27,7 +27,10 @@ def makes_film(modalities: Mapping[str, ModalityPlan]) -> bool:
         return False
     sound, pictures = (modalities[m].seconds for m in FILM)
     if abs(sound - pictures) > LONGEST_GAP:
-        raise UsageError(f"request: the sound would last {sound:g} s and the picture {pictures:g} s")
+        raise UsageError(
+            f"request: the sound would last {sound:g} s and the video {pictures:g} s: let request.seconds be "
+            "request.frames / request.fps"
+        )
     return True
 
 

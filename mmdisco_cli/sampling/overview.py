@@ -58,7 +58,8 @@ def describe(job: Job) -> dict[str, Any]:
             "fingerprint": loaded.fingerprint,
             "parameters": sum(p.numel() for p in loaded.module.parameters()),
         },
-        "memory_mb": memory_mb(assembly, config.batch_size),
+        # Samples that nothing guides keep nothing for a backward pass.
+        "memory_mb": memory_mb(assembly, config.batch_size) | ({"guidance": 0} if options.independent else {}),
         "missing": [str(entry) for entry in missing_files(job.recipe, not options.independent)],
         "notes": list(job.notes),
     }
@@ -87,7 +88,8 @@ def overview(plan: Mapping[str, Any]) -> Iterator[str]:
     memory, told = plan["memory_mb"], any(backbone["memory"] for backbone in plan["backbones"].values())
     if not told or any(memory.values()):
         what = f"{memory['weights']} MB of {'further ' if told else ''}weights"
-        yield f"memory: about {what}, {memory['guidance']} MB to guide a batch, in float32"
+        guided = f", {memory['guidance']} MB to guide a batch" if plan["guidance"] is not None else ""
+        yield f"memory: about {what}{guided}, in float32"
     yield from (f"missing: {line}" for line in plan["missing"])
 
 

@@ -86,7 +86,8 @@ def make_samples(job: Job, report: Report = lambda row: None) -> int:
 
 
 def _make(job: Job, pending: Sequence[int], report: Report, stop: SignalFlag) -> None:
-    with progress("denoising", len(pending) * job.steps, enabled=job.shard.index == 0) as advance:
+    # Decoding and writing a sample counts as a step of it: the last one is taken when the last sample is there.
+    with progress("sampling", len(pending) * (job.steps + 1), enabled=job.shard.index == 0) as advance:
         watch = _Watch(job, len(pending), stop, advance)
         for batch in _batches(pending, job.config.batch_size):
             for row in _batch(job, batch, partial(watch.after_step, len(batch))):
@@ -104,14 +105,21 @@ class _Watch:
     stop: SignalFlag
     advance: Advance
     made: int = 0
+    taken: int = 0
 
     def after_step(self, batch: int, step: int) -> None:
         self._leave_if_told()
-        self.advance(self.made * self.job.steps + step * batch, {"samples": self.made})
+        self.taken = self.made * self.job.steps + step * batch
+        self._show()
 
     def after_sample(self) -> None:
         self.made += 1
+        self.taken = max(self.taken, self.made * self.job.steps)
+        self._show()
         self._leave_if_told()
+
+    def _show(self) -> None:
+        self.advance(self.taken + self.made, {"samples": self.made})
 
     def _leave_if_told(self) -> None:
         if self.stop.name and self.made < self.total:
@@ -138,12 +146,13 @@ def _write(job: Job, index: int, place: int, drawn: Drawn, media: State) -> Row:
     """Write the files of one sample of a batch and return its line for the manifest."""
     options, stem = job.options, sample_stem(index, job.options.seed)
     about = {
-        "title": f"{job.recipe.name} {index}",
+        "title": f"{job.recipe.name} {index}" + (", independent" if options.independent else ""),
         "mmdisco": __version__,
         "recipe": job.recipe.name,
         "index": str(index),
         "seed": str(options.seed),
         "settings": str(job.settings["fingerprint"]),
+        "guided": "no" if options.independent else "yes",
     }
     about |= {"prompt": prompt} if (prompt := job.prompt(index)) is not None else {}
     item, latents = _one(media, place), _one(drawn.latents, place) if job.config.keep_latents else {}

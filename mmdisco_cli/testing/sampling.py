@@ -52,16 +52,18 @@ def check_cfg(base: Base, batch: int, tolerance: float) -> None:
         expect_close({m: together.x0[m]}, {m: expected}, 10 * tolerance, otherwise)
 
 
-def check_sampling(base: Base, batch: int, steps: int) -> None:
+def check_sampling(base: Base, batch: int, steps: int, tolerance: float) -> None:
     """Expect samples fixed by their seed alone, and the same beside a partner that is guided while this one is not."""
+    within = 10 * tolerance  # a run of steps multiplies what was rounded
     alone = _walk(base, batch, steps)
-    expect_close(_walk(base, batch, steps), alone, 0.0, "one seed gives two sets of samples")
+    expect_close(_walk(base, batch, steps), alone, within, "one seed gives two sets of samples")
     other = _walk(base, batch, steps, seed=1)
     for m, x in alone.items():
         expect(bool(x.isfinite().all()), f"{m}: samples are not finite")
-        expect(not torch.equal(x, other[m]), f"{m}: two seeds give one set of samples")
+        gap = float((x - other[m]).abs().max())
+        expect(gap > within * max(1.0, float(x.abs().max())), f"{m}: two seeds give one set of samples")
     beside = _beside_a_guided_partner(base, batch, steps)
-    expect_close(beside, alone, 0.0, "guidance of weight 0 changes the samples of the model alone")
+    expect_close(beside, alone, within, "guidance of weight 0 changes the samples of the model alone")
 
 
 def _walk(base: Base, batch: int, steps: int, seed: int = 0) -> State:

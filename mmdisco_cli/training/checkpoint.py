@@ -1,6 +1,8 @@
-"""Training state on disk: written whole or not at all, read without running anything it contains."""
+"""Training state on disk: written whole or not at all, read without running anything it contains.
 
-import pickle
+The checkpoint before the last is kept too: what a disk or a power loss has spoilt is not found out when it is written.
+"""
+
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -9,18 +11,27 @@ import torch
 from torch import Tensor, nn
 
 from mmdisco_cli.errors import DataError
+from mmdisco_cli.run import console
+from mmdisco_cli.tensors.files import first_line, read_saved
 from mmdisco_cli.weights_file import save_pickled
+
+STATE, PREVIOUS = "state.pt", "state.previous.pt"
+_FRESH = "; begin again with --fresh"
 
 
 @dataclass
 class TrainState:
-    """A network, its optimiser and its averaged weights at a step, and the figures since the log's last line."""
+    """A network, its optimiser and its averaged weights at a step, and the figures since the log's last line.
+
+    `torn` says that the last checkpoint could not be read, and is not to take the place of the one before.
+    """
 
     module: nn.Module
     optimizer: torch.optim.Optimizer
     step: int
     average: dict[str, Tensor] = field(default_factory=dict)
     window: dict[str, float] = field(default_factory=dict)
+    torn: bool = False
 
     def __post_init__(self) -> None:
         """Begin the average at the network's own weights."""
@@ -40,8 +51,12 @@ class TrainState:
             parameter.copy_(self.average[name])
 
 
+class _StateError(DataError):
+    """A checkpoint that cannot be read; not one of another run."""
+
+
 def save_state(path: Path, state: TrainState, fingerprint: str) -> None:
-    """Write the state to `path`, so that a kill or a full disk leaves the previous one whole.
+    """Write the state to `path` and keep the one before beside it, so that a kill or a full disk leaves either whole.
 
     Raises:
         DataError: it cannot be written.
@@ -55,20 +70,57 @@ def save_state(path: Path, state: TrainState, fingerprint: str) -> None:
         "optimizer": state.optimizer.state_dict(),
     }
     try:
-        save_pickled(path, content)
+        save_pickled(path, content, previous=None if state.torn else path.with_name(PREVIOUS))
     except DataError as error:
-        kept = "; the previous checkpoint is kept" if path.exists() else ""
+        kept = "; the previous checkpoint is kept" if path.exists() or path.with_name(PREVIOUS).exists() else ""
         raise DataError(f"{error}{kept}") from error
+    state.torn = False
 
 
-def load_state(path: Path, state: TrainState, fingerprint: str) -> bool:
+def load_state(path: Path, state: TrainState, fingerprint: str, *, first: bool = True) -> bool:
     """Restore a state in place and return True; return False where there is none.
 
+    Where the last one cannot be read, the one before is taken, and the `first` of several processes says so.
+
     Raises:
-        DataError: the file is damaged, or belongs to a run of another recipe.
+        DataError: all that is there is damaged, or belongs to a run of another recipe.
     """
-    if not path.exists():
+    previous = path.with_name(PREVIOUS)
+    if not path.exists():  # also after a kill between the two renames of a save
+        return previous.exists() and _restore(previous, state, fingerprint)
+    try:
+        return _restore(path, state, fingerprint)
+    except _StateError as error:
+        if not previous.exists() or not _restores(previous, state, fingerprint):
+            raise
+        state.torn = True
+        if first:
+            reason = str(error).removesuffix(_FRESH)
+            console.warn(f"{reason}; going on from the checkpoint before it, {previous}, at step {state.step}")
+        return True
+
+
+def adopt_state(path: Path, former: str, fingerprint: str) -> int:
+    """Have a state of the run `former`, if `path` is one, belong to `fingerprint`; return its step, else 0."""
+    try:
+        content = _read(path) if path.exists() else {}
+    except _StateError:  # of which reading it for its sake will speak
+        return 0
+    if content.get("fingerprint") not in (former, fingerprint):
+        return 0
+    if content["fingerprint"] == former:
+        save_pickled(path, {**content, "fingerprint": fingerprint})
+    return int(content.get("step", 0))
+
+
+def _restores(path: Path, state: TrainState, fingerprint: str) -> bool:
+    try:
+        return _restore(path, state, fingerprint)
+    except DataError:
         return False
+
+
+def _restore(path: Path, state: TrainState, fingerprint: str) -> bool:
     content = _read(path)
     if content.get("fingerprint") != fingerprint:
         raise DataError(
@@ -83,26 +135,15 @@ def load_state(path: Path, state: TrainState, fingerprint: str) -> bool:
         state.step = content["step"]
         state.window = dict(content.get("window", {}))  # older files have none
     except (KeyError, RuntimeError, ValueError, TypeError) as error:
-        raise DataError(
-            f"{path}: not a state of this network ({_first_line(error)}); begin again with --fresh"
-        ) from error
+        raise _StateError(f"{path}: not a state of this network ({first_line(error)}){_FRESH}") from error
     return True
 
 
 def _read(path: Path) -> dict[str, Any]:
     try:
-        content: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
-    except (RuntimeError, EOFError, OSError, pickle.UnpicklingError, ValueError, KeyError) as error:
-        raise DataError(
-            f"{path}: not a readable training state ({_first_line(error)}); begin again with --fresh"
-        ) from error
+        content = read_saved(path)
+    except DataError as error:
+        raise _StateError(f"{error}{_FRESH}") from error
     if not isinstance(content, dict):
-        raise DataError(f"{path}: not a training state; begin again with --fresh")
+        raise _StateError(f"{path}: not a training state{_FRESH}")
     return content
-
-
-def _first_line(error: Exception) -> str:
-    # The unpickler advises to trust the file, which nobody should.
-    if isinstance(error, pickle.UnpicklingError):
-        return "not what torch.save writes of tensors and numbers"
-    return (str(error).splitlines() or [type(error).__name__])[0]

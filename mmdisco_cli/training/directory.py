@@ -1,7 +1,7 @@
 """The directory of a training run: what it was asked for, what it used, and whether it may be resumed."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -12,12 +12,15 @@ from mmdisco_cli.recipes.schema import Recipe, differences
 from mmdisco_cli.registry.plugins import load_registry
 from mmdisco_cli.run.environment import environment
 from mmdisco_cli.run.files import write_json, write_text
-from mmdisco_cli.training.identity import changes
+from mmdisco_cli.training.checkpoint import PREVIOUS, STATE, adopt_state
+from mmdisco_cli.training.identity import changes, is_raised, training_fingerprint
 
 RECIPE, INPUTS, ENVIRONMENT = "recipe.yaml", "inputs.json", "environment.json"
 METRICS, PLOT = "metrics.jsonl", "loss.png"
 STAGES = ("codec", "denoiser", "discriminator")
-STATES = tuple(f"{stage}/state.pt" for stage in STAGES)
+STATES = tuple(f"{stage}/{name}" for stage in STAGES for name in (STATE, PREVIOUS))
+ENDING = tuple(name for name in STATES if not name.startswith("codec/"))
+"""Those of stages of `train.steps` steps."""
 WEIGHTS = ("backbone.safetensors", "discriminator.safetensors")
 
 
@@ -47,11 +50,46 @@ class RunDirectory:
         """Return whether there is anything here that another recipe would spoil."""
         return any((self.path / name).exists() for name in (*STATES, *WEIGHTS))
 
+    @property
+    def stored(self) -> Any:
+        """Return the plain recipe of the run that lies here, None where there is none."""
+        return _read(self.path / RECIPE) if self.begun() else None
+
     def require_same_recipe(self) -> None:
-        """Raise DataError where a run of another recipe lies here, naming each key that differs."""
-        stored = _read(self.path / RECIPE) if self.begun() else None
-        if stored is not None and (keys := changes(stored, self.recipe)):
-            raise DataError(f"{self.path}: holds a training with another {_listed(keys)}")
+        """Raise DataError where a run of another recipe lies here, naming each key that differs.
+
+        More steps than it had are no other recipe.
+        """
+        stored = self.stored
+        if stored is not None and (keys := changes(stored, self.recipe)) and not is_raised(stored, self.recipe):
+            only = " (which can only be raised)" if keys == ["train.steps"] else ""
+            raise DataError(f"{self.path}: holds a training with another {_listed(keys, only)}")
+
+    def fingerprint(self, inputs: Mapping[str, Any]) -> str:
+        """Return what the states of this run carry."""
+        return f"{training_fingerprint(self.recipe)}:{inputs}"
+
+    def raise_steps(self, inputs: Mapping[str, Any]) -> str:
+        """Let the run that lies here go on to more steps; return what that means, empty where it had as many."""
+        stored, recipe = self.stored, self.recipe
+        if stored is None or not is_raised(stored, recipe):
+            return ""
+        before = stored["train"]["steps"]
+        former = replace(self, recipe=replace(recipe, train=replace(recipe.train, steps=before))).fingerprint(inputs)
+        reached = {name: adopt_state(self.path / name, former, self.fingerprint(inputs)) for name in STATES}
+        step = max(reached[name] for name in ENDING)
+        return (
+            f"train.steps raised from {before} to {recipe.train.steps}: from step {step} on the learning rate follows "
+            f"the schedule of {recipe.train.steps} steps, without another warm-up; the weights will not be those of a "
+            "training that had them from the start"
+        )
+
+    def require_state(self) -> None:
+        """Raise DataError where nothing is left of the run from which more steps could be taken."""
+        if not any((self.path / name).exists() for name in ENDING):
+            raise DataError(
+                f"{self.path}: holds no {STATE} to go on from to more train.steps; begin again with --fresh"
+            )
 
     def require_same_inputs(self, inputs: Mapping[str, Any]) -> None:
         """Raise DataError where the data or base models are no longer those that the run began with."""
@@ -72,8 +110,8 @@ class RunDirectory:
             (self.path / name).unlink(missing_ok=True)
 
 
-def _listed(keys: list[str]) -> str:
-    return f"{', '.join(keys)}: choose another --out, or begin again with --fresh"
+def _listed(keys: list[str], remark: str = "") -> str:
+    return f"{', '.join(keys)}{remark}: choose another --out, or begin again with --fresh"
 
 
 def _read(path: Path) -> Any:

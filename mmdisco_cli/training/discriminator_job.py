@@ -17,6 +17,7 @@ from mmdisco_cli.discriminators.interaction import ADDITIVE
 from mmdisco_cli.errors import UsageError
 from mmdisco_cli.recipes.schema import Recipe
 from mmdisco_cli.run.distribution import Ranks, same_weights
+from mmdisco_cli.sampling.draw import require_steps
 from mmdisco_cli.training.banks import Show
 from mmdisco_cli.training.discriminator_run import Draw, Pairing, discriminator_loss, train_discriminator
 from mmdisco_cli.training.export import export_discriminator, round_to_file
@@ -125,6 +126,8 @@ def discriminator_job(recipe: Recipe, device: torch.device, ranks: Ranks, show: 
         DataError: weights or data are missing or damaged.
     """
     assembly = _assembled(recipe, device)
+    if recipe.train.fakes != "shuffled":
+        require_steps(assembly, recipe.sample)
     require_fakes_fit(recipe, assembly, max(recipe.train.batch_size // ranks.world, 1))
     component = recipe.discriminator
     if component is None:

@@ -37,6 +37,11 @@ def changes(stored: Mapping[str, Any], recipe: Recipe) -> list[str]:
     return differences({s: _lookup(stored, s) for s in sections}, {s: _lookup(plain, s) for s in sections})
 
 
+def is_raised(stored: Mapping[str, Any], recipe: Recipe) -> bool:
+    """Return whether a recipe only asks for more steps than a stored plain one, from which its run can go on."""
+    return changes(stored, recipe) == ["train.steps"] and _lookup(stored, "train.steps") < recipe.train.steps
+
+
 def _lookup(plain: Any, dotted: str) -> Any:
     for key in dotted.split("."):
         plain = plain.get(key) if isinstance(plain, Mapping) else None

@@ -1,7 +1,7 @@
 """The training loop: one function for every network here, from a laptop to `torchrun`.
 
 All randomness of step k comes from a generator keyed by (seed, rank, k), so a run that was killed and started again
-ends in the same weights, bit for bit on the CPU, without any generator's state being saved.
+ends in the same weights, bit for bit on one CPU with one number of threads, without any generator's state being saved.
 """
 
 import hashlib
@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from mmdisco_cli.errors import DataError
 from mmdisco_cli.recipes.schema import TrainConfig
 from mmdisco_cli.run.distribution import Ranks, average_gradients
-from mmdisco_cli.training.checkpoint import TrainState, load_state, save_state
+from mmdisco_cli.training.checkpoint import STATE, TrainState, load_state, save_state
 from mmdisco_cli.training.metrics import MetricsLog, not_finite
 from mmdisco_cli.training.signals import StopFlag
 
@@ -49,15 +49,16 @@ def fit(
 ) -> None:
     """Minimise `loss` over `module`, which ends holding the averaged (EMA) weights.
 
-    `directory` receives `state.pt` every `config.checkpoint_every` steps; a run found there is continued.
+    `directory` receives `state.pt` every `config.checkpoint_every` steps; a run found there is continued. Its learning
+    rate depends on the step and on `steps` alone: where `steps` has grown since, it goes on on the longer schedule.
 
     Raises:
         DataError: the saved state is another run's, or the loss is no longer finite (the last good checkpoint stays).
         Stopped: a signal came; the state is saved.
     """
     state = TrainState(module, _optimizer(module, config), step=0)
-    path = directory / "state.pt"
-    load_state(path, state, fingerprint)
+    path = directory / STATE
+    load_state(path, state, fingerprint, first=ranks.first)
     log.rewind(state.step, state.window)
     module.train()
     while state.step < steps:

@@ -22,7 +22,7 @@ from mmdisco_cli.run.options import TrainOptions
 from mmdisco_cli.training.backbone_job import backbone_job
 from mmdisco_cli.training.directory import PLOT, RunDirectory
 from mmdisco_cli.training.discriminator_job import discriminator_job
-from mmdisco_cli.training.identity import training_fingerprint
+from mmdisco_cli.training.identity import is_raised, training_fingerprint
 from mmdisco_cli.training.job import Context, Job
 from mmdisco_cli.training.plot import last_figures, plot_losses
 from mmdisco_cli.training.showing import Stages
@@ -69,17 +69,19 @@ def _run(context: Context, job: Job, options: TrainOptions) -> None:
     inputs = job.inputs
     if not options.fresh:
         directory.require_same_inputs(inputs)
-        if directory.weights.exists():
-            _print_result(context, options, _known(directory), complete=True)
+        if (known := _known(directory)) is not None:
+            _print_result(context, options, known, complete=True)
             return
     any_rank(False, context.ranks, context.device)  # all have looked before the first one writes
     if context.ranks.first:
         if options.fresh:
             directory.clear()
+        elif text := directory.raise_steps(inputs):
+            context.say(text)
         directory.claim(inputs)
     any_rank(False, context.ranks, context.device)
     try:
-        job.fit(context, f"{training_fingerprint(context.recipe)}:{inputs}")
+        job.fit(context, directory.fingerprint(inputs))
     finally:
         if context.ranks.first:
             with contextlib.suppress(DataError):  # what went wrong before matters more than its picture
@@ -89,13 +91,19 @@ def _run(context: Context, job: Job, options: TrainOptions) -> None:
         _print_result(context, options, results, complete=False, seconds=round(time.monotonic() - begun, 1))
 
 
-def _known(directory: RunDirectory) -> dict[str, Any]:
+def _known(directory: RunDirectory) -> dict[str, Any] | None:
+    """Return the results of a complete training; None where there is none, or one of fewer steps that goes on."""
+    if not directory.weights.exists():
+        return None
     recipe = directory.recipe
     about = read_about(directory.weights, recipe.train.target)
-    if about.get("fingerprint") != training_fingerprint(recipe):
+    if about.get("fingerprint") == training_fingerprint(recipe):
+        results: dict[str, Any] = about["results"]
+        return results
+    if not is_raised(about.get("recipe", {}), recipe):
         raise DataError(f"{directory.weights}: of another recipe; choose another --out, or begin again with --fresh")
-    results: dict[str, Any] = about["results"]
-    return results
+    directory.require_state()
+    return None
 
 
 def _print_result(

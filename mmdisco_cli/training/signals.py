@@ -12,16 +12,11 @@ from mmdisco_cli.run.signals import SignalFlag
 
 
 class StopFlag:
-    """Set by SIGTERM or SIGUSR1 (what clusters send before they take a machine back)."""
+    """Set by the signals of `mmdisco_cli.run.signals.STOPPING`."""
 
     def __init__(self, device: torch.device) -> None:
         self._device = device
         self._flag = SignalFlag()
-
-    def listen(self) -> "StopFlag":
-        """Install the handlers."""
-        self._flag.install()
-        return self
 
     @contextmanager
     def listening(self) -> Iterator["StopFlag"]:

@@ -94,7 +94,7 @@ def test_a_damaged_file_and_an_absent_one_are_data_errors(recipe: Recipe, tmp_pa
 
 
 def test_without_weights_it_says_what_to_do(recipe: Recipe) -> None:
-    with pytest.raises(UsageError, match=r"--set sample.weights=PATH"):
+    with pytest.raises(UsageError, match=r"`mmdisco train --recipe tiny`.* --set sample\.weights=runs/tiny/train/"):
         assemble(with_weights(recipe, None), CPU)
     with pytest.raises(UsageError, match="has no discriminator: --independent"):
         assemble(replace(with_weights(recipe, None), discriminator=None), CPU)
@@ -104,7 +104,7 @@ def test_without_weights_it_says_what_to_do(recipe: Recipe) -> None:
 def test_base_models_without_weights_are_not_sampled(recipe: Recipe) -> None:
     audio = replace(recipe.backbones["audio"], options=replace(recipe.backbones["audio"].options, weights=None))
     untrained = replace(recipe, backbones={**recipe.backbones, "audio": audio})
-    with pytest.raises(UsageError, match=r"backbones\.audio\.weights: missing; train it .*weights=PATH"):
+    with pytest.raises(UsageError, match=r"backbones\.audio\.weights: missing; name its .*audio\.weights=PATH"):
         assemble(untrained, CPU, with_discriminator=False)
 
 

@@ -73,6 +73,9 @@ def test_numerics_of_a_publication_stand_beside_the_exact_ones(capsys):
     assert found["fd"]["samples"]["value"] == 0.0
     # By MM-Diffusion's a set is at a distance from itself.
     assert found["fd_mm_diffusion"]["samples"]["value"] > 1e-9
+    assert found["fd_mm_diffusion"]["protocol"]["of_itself"] > 1e-9
+    assert mmdisco(["eval", "--features", "x.npy", "y.npy", "--compat", "mm-diffusion"]) == ExitCode.OK
+    assert "so figures of that size are mostly float32 rounding" in capsys.readouterr().err
     assert mmdisco(["eval", "--features", "x.npy", "y.npy", "--compat", "nobody"]) == ExitCode.USAGE
     assert "--compat nobody: unknown" in capsys.readouterr().err
 

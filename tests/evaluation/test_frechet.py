@@ -8,7 +8,8 @@ import scipy.linalg
 import torch
 
 from mmdisco_cli.measures.frechet import distance, fitted, frechet, from_moments, in_order
-from mmdisco_cli.measures.kernel import as_they_are, kernel_distance, over_subsets
+from mmdisco_cli.measures.kernel import kernel_distance, over_subsets
+from mmdisco_cli.measures.scales import as_they_are
 
 
 def normal(n, d, seed=0):

@@ -7,7 +7,8 @@ import pytest
 import torch
 
 from mmdisco_cli.measures.distances import distances
-from mmdisco_cli.measures.kernel import distance_ratio, kernel_distance, left_out, standardised
+from mmdisco_cli.measures.kernel import distance_ratio, kernel_distance, left_out
+from mmdisco_cli.measures.scales import as_they_are, over_rms, standardised
 
 
 def normal(n, d, seed, shift=0.0):
@@ -50,7 +51,7 @@ def test_expectation_for_shifted_gaussians_in_one_dimension():
     assert abs(float(mean) - expected) < 4 * float(error)
 
 
-def test_unbiased_for_small_sets_of_one_law():
+def test_unbiased_for_small_sets_of_one_distribution():
     found = torch.tensor([float(left_out(normal(5, 8, k), normal(6, 8, 5000 + k)).value) for k in range(600)])
     assert abs(float(found.mean())) < 4 * float(found.std()) / math.sqrt(len(found))
 
@@ -67,7 +68,11 @@ def test_units_do_not_matter_and_constant_features_are_harmless():
     a, b = kernel_distance(x, y), kernel_distance(x * 1e-3 + 5, y * 1e-3 + 5)
     assert a.value == pytest.approx(b.value, rel=1e-6)
     flat = torch.cat([y, torch.full((50, 1), 3.0)], 1)
-    assert math.isfinite(kernel_distance(torch.cat([x, torch.full((40, 1), 3.0)], 1), flat).value)
+    for scale in (standardised, over_rms):
+        found = kernel_distance(torch.cat([x, torch.full((40, 1), 3.0)], 1), flat, scale)
+        assert math.isfinite(found.value)
+        assert 0 < found.error < 10
+    assert kernel_distance(torch.ones(5, 2), torch.zeros(6, 2), over_rms).error == 0
     assert float(standardised(flat, flat)[0][:, 3].abs().max()) == 0
     assert left_out(*standardised(torch.ones(4, 2), torch.ones(3, 2))).value == 0
 
@@ -79,15 +84,38 @@ def test_a_feature_that_hardly_varies_is_not_blown_up():
     assert float(standardised(y, y)[0][:, 0].std()) == pytest.approx(1, abs=0.02)
 
 
-def test_jackknife_error_is_the_spread_over_repetitions():
-    pairs = [(normal(60, 4, k, 0.6), normal(60, 4, 9000 + k)) for k in range(150)]
-    found = [left_out(x, y) for x, y in pairs]
-    spread = float(torch.stack([f.value for f in found]).std())
-    errors = []
-    for f in found:
-        parts = [v.sub(v.mean()).square().sum() * (len(v) - 1) / len(v) for v in (f.first, f.second)]
-        errors.append(float(sum(parts)) ** 0.5)
-    assert sum(errors) / len(errors) == pytest.approx(spread, rel=0.2)
+@pytest.mark.parametrize("scale", [as_they_are, over_rms, standardised])
+@pytest.mark.parametrize(("n", "m", "dims", "shift"), [(48, 48, 64, 0.0), (24, 80, 64, 0.0), (120, 30, 32, 0.3)])
+def test_the_error_is_the_spread_over_repetitions(n, m, dims, shift, scale):
+    # Of one distribution, where pairs of clips are all of the variance, and of two with few clips to set the scale.
+    pairs = [(normal(n, dims, k, shift), normal(m, dims, 9000 + k)) for k in range(200)]
+    found = [kernel_distance(x, y, scale) for x, y in pairs]
+    spread = float(torch.tensor([one.value for one in found]).std())
+    told = float(torch.tensor([one.error for one in found]).mean())
+    assert told == pytest.approx(spread, rel=0.15)
+
+
+def test_the_error_of_a_ratio_is_its_spread_over_repetitions():
+    for count in (40, 60):  # as many clips, which share their noise, and not as many
+        found = []
+        for k in range(150):
+            x, y = normal(40, 32, k, 0.5), normal(40, 32, 9000 + k)
+            other = x + 0.2 if count == 40 else normal(count, 32, 20000 + k, 0.7)
+            found.append(distance_ratio(x, other, y))
+        spread = float(torch.tensor([one.value for one in found]).std())
+        assert float(torch.tensor([one.error for one in found]).mean()) == pytest.approx(spread, rel=0.15)
+
+
+def test_the_variance_of_pairs_is_that_of_a_kernel_without_single_effects():
+    # E of a product kernel of centred features vanishes by row: all variance is of pairs, var k / N^2 and the like.
+    found = [left_out(normal(12, 400, k), normal(9, 400, 700 + k)).pairs for k in range(150)]
+    # (x.y / D + 1)^3 is 1 + 3 x.y / D up to terms of D^-1: its variance beyond row means is 9 / D.
+    own, cross, reference = (
+        sum(float(getattr(one, name)) for one in found) / 150 for name in ("own", "cross", "reference")
+    )
+    assert own == pytest.approx(2 * 9 / 400 / (12 * 11), rel=0.1)
+    assert cross == pytest.approx(4 * 9 / 400 / (12 * 9), rel=0.1)
+    assert reference == pytest.approx(2 * 9 / 400 / (9 * 8), rel=0.1)
 
 
 def test_too_few_clips_have_no_distance():

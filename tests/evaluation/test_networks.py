@@ -193,6 +193,15 @@ def test_fvd_of_mm_diffusion_also_has_its_numerics(films, capsys):
     assert figure.items() >= {"n": 3, "n_reference": 2, "dimension": 400}.items()
     assert metrics["fvd_mm_diffusion"]["samples"]["value"] == pytest.approx(figure["value"], rel=0.02)
     assert metrics["kvd"]["protocol"]["preset"] == "mm-diffusion"
+    itself = metrics["fvd_mm_diffusion"]["protocol"]["of_itself"]
+    assert f"fvd_mm_diffusion: the reference is at {itself:.3g} from itself" in err
+    code, found, err = evaluated(capsys, *arguments, "--metrics", "fvd")
+    assert code == ExitCode.OK, err
+    assert found["metrics"].keys() == {"fvd"}
+    code, _, err = evaluated(capsys, *arguments, "--metrics", "fvdd")
+    assert code == ExitCode.USAGE
+    assert "did you mean fvd" in err
+    assert all(name in err for name in ("kvd", "fvd_mm_diffusion", "av_align"))
 
 
 def test_compat_says_what_it_goes_with(films, capsys):

@@ -82,6 +82,20 @@ def run_of(folder, values, how=None, metrics=None, **more):
         (folder / "metrics.json").write_text(json.dumps(content))
 
 
+@pytest.mark.parametrize("made", [True, False])
+def test_samples_are_not_called_what_they_are_not(films, capsys, made):
+    kinds = ("independent", "guided") if made else ("guided", "independent")
+    option = "--samples" if made else "--independent"
+    shutil.copytree(films / "one", "made")
+    Path("made/settings.json").write_text(json.dumps({"independent": made}))
+    arguments = {"--samples": films / "other", "--independent": films / "other", option: "made"}
+    said = refused(capsys, *(word for pair in arguments.items() for word in pair))
+    assert said == f"error: {option} made: holds {kinds[0]} samples, which the report would call {kinds[1]}\n"
+    if made:
+        said = refused(capsys, "--recipe", "bounce", "--samples", "made")
+        assert "holds independent samples, which the report would call guided" in said
+
+
 def test_clips_of_one_name_in_two_subfolders_are_two_clips(films, capsys):
     _, told = evaluated(capsys, "--samples", films / "one", "--independent", films / "other", "--out", "first")
     page = Path("first/report.html").read_text()

@@ -117,6 +117,19 @@ def test_uneven_pictures_and_late_streams(tmp_path):
     assert moving == pytest.approx(1.5, abs=0.11)
 
 
+def test_a_clip_whose_stamps_jump_is_measured_as_it_plays_and_flagged(tmp_path):
+    with (tmp_path / "joined.ts").open("wb") as joined:
+        for level in (0.1, 0.2):
+            part = tmp_path / "part.ts"
+            record(part, jumping(10, 2, [1.0]), level * 10 * noise(2.0), RATE)
+            joined.write(part.read_bytes())
+    found = seen(tmp_path / "joined.ts", Analysis(32))
+    assert "jumps" in flags_of(found)
+    assert found.facts["pictures"] == 40
+    assert found.facts["audio"][1] - found.facts["audio"][0] == pytest.approx(4, abs=0.15)  # and a codec's padding
+    assert health_of([found], 0)["jumps"] == 1
+
+
 def test_the_tail_that_a_codec_adds_is_no_sound_of_the_clip(tmp_path):
     path = record(tmp_path / "a.mp4", jumping(10, 1, [0.5]), noise(1.0))
     found = seen(path)

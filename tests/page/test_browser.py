@@ -15,6 +15,11 @@ from mmdisco_cli.page.gallery import write_gallery
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
 pytestmark = [pytest.mark.browser, pytest.mark.slow, pytest.mark.skipif(CHROMIUM is None, reason="no Chromium")]
 ASSETS = Path(__file__).parent.parent / "assets"
+# Besides what lets it run as root and play by itself: it asks nothing of the network on its own account.
+FLAGS = (
+    "--no-sandbox", "--autoplay-policy=no-user-gesture-required", "--disable-gpu", "--disable-quic", "--no-first-run",
+    "--disable-background-networking", "--disable-component-update", "--disable-sync",
+)  # fmt: skip
 PLAY = "v => { v.muted = true; return v.play().then(() => new Promise(r => setTimeout(() => r(v.currentTime), 600))) }"
 
 
@@ -22,9 +27,7 @@ PLAY = "v => { v.muted = true; return v.play().then(() => new Promise(r => setTi
 def browser():
     playwright = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
     with playwright.sync_playwright() as started:
-        found = started.chromium.launch(
-            executable_path=CHROMIUM, args=["--no-sandbox", "--autoplay-policy=no-user-gesture-required"]
-        )
+        found = started.chromium.launch(executable_path=CHROMIUM, headless=True, args=FLAGS)
         yield found
         found.close()
 
@@ -122,8 +125,8 @@ def test_a_gallery_plays_its_films_and_shows_the_others_on_request(browser, tmp_
         (tmp_path / name).parent.mkdir(exist_ok=True)
         shutil.copy(ASSETS / "mmd_aist_13.mp4", tmp_path / name)
     rows = [
-        {"path": "0.mp4", "index": 0, "seed": 0, "logit": 1.0, "independent": "independent/0.mp4"},
-        {"path": "1.mp4", "index": 1, "seed": 0, "logit": 2.0},
+        {"path": "0.mp4", "index": 0, "seed": 0, "logit": 1.0, "guided": True, "independent": "independent/0.mp4"},
+        {"path": "1.mp4", "index": 1, "seed": 0, "logit": 2.0, "guided": True},
     ]
     opened = Opened(browser, write_gallery(tmp_path, rows, title="t"))
     page = opened.page
@@ -139,6 +142,14 @@ def test_a_gallery_plays_its_films_and_shows_the_others_on_request(browser, tmp_
         "1.mp4",
     }
     assert opened.complaints == []
+
+
+def test_independent_samples_are_shown_though_they_are_hidden_beside_guided_ones(browser, tmp_path):
+    shutil.copy(ASSETS / "mmd_aist_13.mp4", tmp_path / "0.mp4")
+    rows = [{"path": "0.mp4", "index": 0, "seed": 0, "logit": 1.0, "guided": False}]
+    page = Opened(browser, write_gallery(tmp_path, rows, title="t")).page
+    assert page.locator("figure.row-independent video").is_visible()
+    page.select_option("#order", "independent.logit -1")
 
 
 def test_the_page_holds_what_the_command_found(report):

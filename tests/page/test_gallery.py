@@ -1,6 +1,7 @@
 """The gallery is one page that needs only the films beside it, and shows any text as text."""
 
 import os
+import re
 from pathlib import Path
 
 import pytest
@@ -29,6 +30,7 @@ def test_the_page_is_small_complete_and_escaped(tmp_path: Path) -> None:
             "index": 0,
             "seed": 7,
             "logit": 1.25,
+            "guided": True,
             "prompt": prompt,
             "independent": "independent/0.mp4",
         },
@@ -68,6 +70,39 @@ def test_a_long_run_is_cut_and_says_so(tmp_path: Path) -> None:
     assert page.count("<article") == 2
     assert "the first 2 of 3 samples" in page
     assert 'id="compare"' not in page
+
+
+@pytest.mark.parametrize(
+    ("line", "row", "caption"),
+    [
+        ({"guided": True}, "guided", "guided"),
+        ({"guided": False}, "independent", "independent"),
+        ({}, "samples", "samples"),
+        ({"guided": "yes", "given": "video"}, "samples", "samples"),
+        ({"guided": True, "given": {"video": "a.mp4"}}, "guided", "guided, video given"),
+        ({"guided": False, "given": {"audio": "a.wav"}}, "independent", "independent, audio given"),
+    ],
+)
+def test_a_sample_is_called_what_its_line_says_it_is(tmp_path: Path, line: dict, row: str, caption: str) -> None:
+    film(tmp_path / "0.mp4")
+    page = write_gallery(tmp_path, [{"path": "0.mp4", "index": 0, "seed": 0, "logit": 2.0, **line}], title="t")
+    text = page.read_text(encoding="utf-8")
+    assert re.findall(r'<figure class="row-(\w+)"><figcaption>(.*?)</figcaption>', text) == [(row, caption)]
+    assert re.findall(r'<optgroup label="(.*?)">', text) == [caption]
+    assert set(re.findall(r'<option value="(\w+)\.', text)) == {row}
+    assert f"&quot;{row}.logit&quot;: 2.0" in text
+    kinds = {"guided", "independent", "samples"} - {row}
+    assert not any(f">{kind}<" in text or f"row-{kind}" in text.split("<main")[1] for kind in kinds)
+
+
+def test_what_was_given_is_said_of_the_control_too(tmp_path: Path) -> None:
+    film(tmp_path / "0.mp4")
+    film(tmp_path / "independent" / "0.mp4")
+    line = {"path": "0.mp4", "index": 0, "seed": 0, "guided": True, "given": {"video": "a.mp4"}}
+    page = write_gallery(tmp_path, [line | {"independent": "independent/0.mp4"}], title="t").read_text()
+    captions = ["guided, video given", "independent, same noise, video given"]
+    assert re.findall(r"<figcaption>(.*?)</figcaption>", page) == captions
+    assert re.findall(r'<optgroup label="(.*?)">', page) == captions
 
 
 def test_a_folder_that_is_not_there_is_a_data_error(tmp_path: Path) -> None:

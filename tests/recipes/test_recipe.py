@@ -106,7 +106,7 @@ sample:
         ("train.clip='1e-4'", "train.clip: expected a number, got '1e-4'"),
         ("sample.keep_latents=1", "sample.keep_latents: expected true or false, got '1'"),
         ("sample.weights=12", "sample.weights: expected text, got '12' (quote it)"),
-        ("sample.window=[3, 1]", "sample: window must rise, got [3.0, 1.0]"),
+        ("sample.window=[3, 1]", "sample.window: must rise, got [3.0, 1.0]"),
         ("sample.window=3", "sample.window: expected a list"),
         ("sample.guidance.smell=1", "sample.guidance.smell: unknown modality (known: x, y)"),
         ("sample.guidance=1", "sample.guidance: expected a mapping"),
@@ -118,6 +118,29 @@ sample:
         ("discriminator.heigth=1", "discriminator.heigth: unknown key (known: depth, frequencies, width)"),
         ("discriminator=3", "discriminator: expected a mapping with a name"),
         ("backbones.z.name=token", "backbones.z: unknown key (known: x, y)"),
+        ("train.steps=1:30", "train.steps: expected a whole number, got '1:30'"),
+        ("train.clip=1:30", "train.clip: expected a number, got '1:30'"),
+        ("train.clip=1:30.5", "train.clip: expected a number, got '1:30.5'"),
+        ("train.clip=yes", "train.clip: expected a number, got 'yes'"),
+        ("train.clip=2020-01-01", "train.clip: expected a number, got '2020-01-01'"),
+        ("train.clip=~", "train.clip: expected a number, got '~'"),
+        ("train.steps=1e3", "train.steps: expected a whole number, got '1e3'"),
+        ("train.steps=0o10", "train.steps: expected a whole number, got '0o10'"),
+        ("train.steps='10'", "train.steps: expected a whole number, got '10'"),
+        ("sample.keep_latents=y", "sample.keep_latents: expected true or false, got 'y'"),
+        ("sample.keep_latents='yes'", "sample.keep_latents: expected true or false, got 'yes'"),
+        ("summary=no", "summary: expected text, got 'no' (quote it)"),
+        ("summary=010", "summary: expected text, got '010' (quote it)"),
+        ("summary=1:30", "summary: expected text, got '1:30' (quote it)"),
+        ("sample.weights=#5", "what follows a # would be left out: quote the value"),
+        ("summary=take #5", "what follows a # would be left out: quote the value"),
+        ("sample.window=[1, 2] # both", "what follows a # would be left out: quote the value"),
+        ("sample.joint_window=[3, 3]", "sample.joint_window: must rise, got [3.0, 3.0]"),
+        (
+            "sample={sampler: dpmpp_2m, joint_steps: 3, given: {joint_steps: 8}}",
+            "sample.sampler: dpmpp_2m cannot noise again, and sample.joint_steps is 3 and sample.given.joint_steps is "
+            "8: set sample.joint_steps=1 and sample.given.joint_steps=1, or sample.sampler to ddpm or ddim",
+        ),
         ("train.steps", "expected KEY=VALUE, as in sample.steps=20"),
         ("=1", "expected KEY=VALUE, as in sample.steps=20"),
         ("train..steps=1", "expected KEY=VALUE, as in sample.steps=20"),
@@ -137,10 +160,87 @@ def test_an_override_of_two_lines_is_one_line_of_complaint(write):
 def test_a_discriminator_with_no_loss_learns_nothing(write):
     nothing = ["train.lambda_denoise=0.0", "train.lambda_disc=0"]
     assert messages(write(MINIMAL), nothing) == [
-        "r.yaml:7:3: train: lambda_disc and lambda_denoise are both 0, which leaves no loss"
+        "--set train.lambda_disc=0: train.lambda_disc: 0, as is train.lambda_denoise, leaves no loss: "
+        "give one of them above 0"
     ]
     assert load(write(MINIMAL), nothing[:1]).train.lambda_denoise == 0
     assert load(write(MINIMAL), [*nothing, "train.target=backbone"]).train.lambda_disc == 0
+
+
+@pytest.mark.parametrize(
+    ("text", "value"),
+    [
+        ("010", 10), ("08", 8), ("+7", 7), ("1_000", 1000), ("0_1", 1), ("0x10", 16), ("0b11", 3), ("00", 0),
+    ],
+)  # fmt: skip
+def test_whole_numbers_are_what_anyone_reads(write, text, value):
+    for recipe in (
+        load(write(MINIMAL), [f"train.warmup={text}", f"train.clip={text}", f"sample.window=[-30, {text}]"]),
+        load(write(f"{MINIMAL}  warmup: {text}\n  clip: {text}\nsample: {{window: [-30, {text}]}}")),
+    ):
+        assert (recipe.train.warmup, recipe.train.clip, recipe.sample.window[1]) == (value, value, value)
+        assert isinstance(recipe.train.clip, float)
+
+
+@pytest.mark.parametrize(
+    ("text", "value"),
+    [
+        ("1e-4", 1e-4), ("1E4", 1e4), (".5", 0.5), ("5.", 5.0), ("1_0.5", 10.5), ("010.5", 10.5), ("1.5e3", 1500.0),
+        ("1e+2", 100.0), ("-0", 0.0), ("09.5", 9.5), ("1_0e1", 100.0),
+    ],
+)  # fmt: skip
+def test_numbers_are_what_anyone_reads(write, text, value):
+    assert load(write(MINIMAL), [f"train.clip={text}"]).train.clip == value
+    assert load(write(f"{MINIMAL}  clip: {text}\n")).train.clip == value
+
+
+@pytest.mark.parametrize(
+    ("text", "value"),
+    [("yes", True), ("On", True), ("true", True), ("no", False), ("off", False), ("False", False)],
+)
+def test_yes_and_no(write, text, value):
+    assert load(write(MINIMAL), [f"sample.keep_latents={text}"]).sample.keep_latents is value
+
+
+@pytest.mark.parametrize("text", ["~", "null", "", "Null"])
+def test_nothing(write, text):
+    recipe = load(write(MINIMAL), ["sample.weights=x", f"sample.weights={text}", f"request.frames={text}"])
+    assert (recipe.sample.weights, recipe.request.frames) == (None, None)
+
+
+def test_text_that_looks_like_something_else_is_text_once_it_is_quoted(write):
+    for text in ("no", "010", "2020-01-01", "1:30", "~", "1e5", "take #5", "a: b"):
+        recipe = load(write(MINIMAL), [f"summary='{text}'"])
+        assert recipe.summary == text
+        assert load(write(recipe.to_yaml(), "again.yaml")).summary == text
+
+
+def test_a_sampler_that_cannot_noise_again_names_the_steps_that_are_in_its_way():
+    with pytest.raises(UsageError) as raised:
+        load("bounce", ["sample.sampler=dpmpp_2m"])
+    assert str(raised.value) == (
+        "--set sample.sampler=dpmpp_2m: sample.sampler: dpmpp_2m cannot noise again, and sample.joint_steps is 2 and "
+        "sample.given.joint_steps is 8: set sample.joint_steps=1 and sample.given.joint_steps=1, or sample.sampler to "
+        "ddpm or ddim"
+    )
+    freed = ["sample.sampler=dpmpp_2m", "sample.joint_steps=1", "sample.given.joint_steps=1"]
+    assert load("bounce", freed).sample.sampler == "dpmpp_2m"
+
+
+def test_a_home_is_where_a_shell_would_look(write, tmp_path, monkeypatch):
+    """In what names a file or folder, and in nothing else."""
+    monkeypatch.setenv("HOME", str(tmp_path))
+    text = "data: {name: clips, path: ~/clips}\nbackbones: {x: {name: token, weights: ~/x.safetensors}}\n"
+    recipe = load(write(text), ["sample.weights=~/d.safetensors", "summary='~/x'", "sample.negative_prompt=~/x"])
+    assert recipe.data.options.path == f"{tmp_path}/clips"
+    assert recipe.backbones["x"].options.weights == f"{tmp_path}/x.safetensors"
+    assert recipe.sample.weights == f"{tmp_path}/d.safetensors"
+    assert (recipe.summary, recipe.sample.negative_prompt) == ("~/x", "~/x")
+    for kept in ("./~/x", "a/~", "~nobody-of-this-name/x", "$HOME/x"):
+        assert load(write(MINIMAL), [f"sample.weights={kept}"]).sample.weights == kept
+    write(MINIMAL, "base.yaml")
+    assert find("~/base.yaml") == tmp_path / "base.yaml"
+    assert load(write("extends: ~/base.yaml\n", "child.yaml")).train.learning_rate == 1e-4
 
 
 def test_overrides(write):
@@ -297,7 +397,7 @@ def test_a_given_modality_changes_what_the_recipe_says_it_does(write):
     assert (whole.guidance, whole.joint_steps) == ({"x": 2.0, "y": 3.0}, 1)
     plain = load(write(MINIMAL + "sample: {joint_steps: 3, guidance: {x: 2.0}}\n")).sample
     assert plain.beside_given() == plain
-    with pytest.raises(UsageError, match="joint_steps above 1 takes the sampler ddpm or ddim"):
+    with pytest.raises(UsageError, match=r"cannot noise again, and sample\.given\.joint_steps is 2: set"):
         load(write(MINIMAL + "sample: {sampler: dpmpp_2m, given: {joint_steps: 2}}\n"))
     with pytest.raises(UsageError, match=r"sample\.given\.guidance\.smell: unknown modality"):
         load(write(MINIMAL + "sample: {given: {guidance: {smell: 2.0}}}\n"))

@@ -13,13 +13,13 @@ from mmdisco_cli.run import partial
 from mmdisco_cli.run.files import replacing
 
 WRITER = """
-import sys, time
+import sys
 from pathlib import Path
 from mmdisco_cli.run.partial import begin
 part = begin(Path(sys.argv[1]))
 part.write_bytes(b"half of it")
 print(part.name, flush=True)
-time.sleep(60)
+sys.stdin.read()
 """
 
 
@@ -44,7 +44,7 @@ def test_what_a_killed_process_left_goes_and_what_a_live_one_writes_stays(tmp_pa
     source = str(Path(partial.__file__).parents[2])
     command = [sys.executable, "-c", WRITER, str(tmp_path)]
     with subprocess.Popen(
-        command, env={**os.environ, "PYTHONPATH": source}, stdout=subprocess.PIPE, text=True
+        command, env={**os.environ, "PYTHONPATH": source}, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
     ) as other:
         assert other.stdout is not None
         name = other.stdout.readline().strip()

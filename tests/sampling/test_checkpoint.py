@@ -1,6 +1,7 @@
 """One weights file is enough to sample with, and weights that are missing are told with where to get them."""
 
 import json
+import re
 from types import SimpleNamespace
 
 import pytest
@@ -159,10 +160,16 @@ def test_base_weights_alone_are_sampled_unguided(plugin, capsys):
     assert [(row["guided"], row["logit"]) for row in rows] == [(False, None)] * 2
 
 
+def test_a_folder_is_no_checkpoint(plugin, capsys):
+    assert app.run(["sample", "--checkpoint", str(plugin)]) == 4
+    assert capsys.readouterr().err == f"error: {plugin}: a folder, not a file of weights\n"
+
+
 def test_every_missing_file_has_a_line_of_its_own(plugin, capsys):
     assert app.run(["sample", "--recipe", "aist", "--set", "backbones.film.sr_weights=weights/sr.safetensors"]) == 4
-    lines = capsys.readouterr().err.splitlines()
-    assert len(lines) == 3
+    summary, *lines = capsys.readouterr().err.splitlines()
+    assert summary == "error: recipe aist lacks 3 things; in this order:"
+    assert [re.search(r"\(about (.*?)\)", line)[1] for line in lines] == ["535 MB", "1.24 GB", "51 MB"]
     drive, hub = "https://github.com/researchmm/MM-Diffusion#models", "https://huggingface.co/AkioHayakawa/MMDisCo"
     for line, (key, what, file, where, path) in zip(
         lines,
@@ -174,7 +181,7 @@ def test_every_missing_file_has_a_line_of_its_own(plugin, capsys):
         strict=True,
     ):
         assert line.startswith(f"error: {key}: no {path}, ")
-        assert all(part in line for part in (what, f"download {file} from ", where, f"mmdisco convert {file} {path}"))
+        assert all(part in line for part in (what, f"download {file} (about ", where, f"mmdisco convert {file} {path}"))
     assert not (plugin / "runs").exists()
 
 
@@ -280,7 +287,7 @@ def test_the_released_form_is_for_discriminators_that_know_times(tmp_path, monke
     assert "released is for the paper's discriminators, not for energy" in capsys.readouterr().err
     repeated = ["--set", "sample.joint_steps=2", "--set", "sample.sampler=dpmpp_2m"]
     assert app.run(["sample", "--recipe", "bounce", *repeated, "--dry-run"]) == 2
-    assert "joint_steps above 1 takes the sampler ddpm or ddim, not dpmpp_2m" in capsys.readouterr().err
+    assert "sample.sampler: dpmpp_2m cannot noise again, and sample.joint_steps is" in capsys.readouterr().err
 
 
 def test_memory_grows_with_what_guidance_has_to_keep():

@@ -63,7 +63,8 @@ def start(*command: str, cwd: Path, **environment: str) -> "subprocess.Popen[str
     return subprocess.Popen(
         [sys.executable, "-m", *command],
         cwd=cwd,
-        env={**os.environ, "PYTHONPATH": source, "OMP_NUM_THREADS": "1", **environment},
+        # As many threads as here, for with another number sums are taken in another order.
+        env={**os.environ, "PYTHONPATH": source, "OMP_NUM_THREADS": str(torch.get_num_threads()), **environment},
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,

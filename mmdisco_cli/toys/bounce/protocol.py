@@ -28,6 +28,7 @@ from mmdisco_cli.measures.alignment import METRICS as ALIGNMENT
 from mmdisco_cli.measures.bootstrap import Measure, correlation, estimate, gap_closed, mean_of, ratio
 from mmdisco_cli.measures.cache import Cache
 from mmdisco_cli.measures.clip_sets import ClipSet, watch_all
+from mmdisco_cli.measures.compat import rounding_lines
 from mmdisco_cli.measures.distances import distances, sources
 from mmdisco_cli.measures.features import DEFINITIONS, features_of, stacked
 from mmdisco_cli.measures.scoring import DISTANCES, ScoredClip, analysis_of, how, score_sets, unusable
@@ -74,13 +75,13 @@ def evaluate(recipe: Recipe, options: EvalOptions, ranks: Ranks) -> Report | Non
     """
     frame, lanes = checked(recipe)
     chosen, folder = chosen_metrics(recipe, options), options.out or Path()
-    extractors = open_extractors(options)
+    extractors = open_extractors(options, METRICS)
     found = found_films(options.samples, recipe.eval.n) if options.samples else None
     n = len(found) if found else recipe.eval.n
     real, reference = real_sets(recipe, options, frame, n)
     scale = recipe.sample.scale
     films: dict[str, Sequence[Film]] = {"real": write_real(real, folder / "real", frame, scale, "real films", ranks)}
-    if not chosen.isdisjoint((*EVENTS, *SCORING)):
+    if extractors or not chosen.isdisjoint((*EVENTS, *SCORING)):
         films |= sampled_rows(recipe, options, n, found, ranks)
     sets = watch_rows(films, options, ranks) if extractors or not chosen.isdisjoint(WATCHED) else {}
     networks = Networks()
@@ -109,7 +110,7 @@ def evaluate(recipe: Recipe, options: EvalOptions, ranks: Ranks) -> Report | Non
         metrics |= distances(rows, features, chosen, seed=options.seed)
     metrics |= networks.metrics
     judged, lines = judge_discriminator(recipe, chosen, films["real"])
-    table, told = tables(metrics, networks.metrics), [*sources(metrics), ""]
+    table, told = tables(metrics, networks.metrics), [*sources(metrics), *rounding_lines(metrics), ""]
     metrics |= judged
     files = [
         write_lines(folder / "per_clip.jsonl", [row_of(row, one) for row, items in watched.items() for one in items]),
@@ -244,7 +245,7 @@ def protocol(
         "without_events": {row: sum(one.match.iou is None for one in items) for row, items in watched.items()},
         "tolerance_seconds": TOLERANCE,
         "interval": "95 %, bootstrap by clip",
-        "kernel": "(x.y/D + 1)^3, unbiased, error by jackknife; features scaled by the reference",
+        "kernel": "(x.y/D + 1)^3, unbiased, error by jackknife, pairs counted once; features scaled by the reference",
         **how(options),
         "features": DEFINITIONS,
         "unusable": unusable(sets),

@@ -25,7 +25,7 @@ from mmdisco_cli.recipes.schema import EvalConfig, Recipe, SampleConfig
 from mmdisco_cli.run import console
 from mmdisco_cli.run.options import EvalOptions
 from mmdisco_cli.run.progress import progress
-from mmdisco_cli.sampling.draw import draw
+from mmdisco_cli.sampling.draw import draw, require_steps
 from mmdisco_cli.toys.gaussians.data import Gaussians
 from mmdisco_cli.toys.gaussians.mixture import Mixture
 from mmdisco_cli.toys.gaussians.plot import plot
@@ -50,6 +50,7 @@ def evaluate(recipe: Recipe, options: EvalOptions) -> Report:
         raise UsageError("--reference: the law of gaussians is known, nothing is compared with files")
     points, config = points_of(recipe), recipe.sample
     assembly = assemble(recipe, choose_device())
+    require_steps(assembly, config)
     errors = score_errors(assembly, points.mixture, config, recipe.eval.seed)
     rows = sample_rows(assembly, points.mixture, config, recipe.eval)
     if options.samples is not None:

@@ -1,6 +1,7 @@
 """AudioLDM 2: a U-Net over mel latents, told T5's tokens and what a language model makes of CLAP's and T5's."""
 
 from collections.abc import Mapping
+from functools import partial
 from typing import Any
 
 import torch
@@ -37,10 +38,26 @@ def _tell(parts: Parts, prompt: str, negative: str | None, device: torch.device)
     for text in (prompt, negative or ""):
         for number in ("", "_2"):
             tell_cut(parts, text, parts.get(f"tokenizer{number}").model_max_length, number)
+    pipeline.generate_language_model = partial(generate, pipeline.language_model)
     with told_here(pipeline):
         tokens, mask, generated = pipeline.encode_prompt(prompt, device, 1, True, negative_prompt=negative)
     rows = [{"generated": generated[i], "tokens": tokens[i], "mask": mask[i].long()} for i in (1, 0)]
     return rows[0], rows[1]
+
+
+def generate(model: Any, inputs_embeds: Tensor, attention_mask: Tensor, max_new_tokens: int | None = None) -> Tensor:
+    """Return the hidden states (B, N, D) that a language model appends one by one to embeddings (B, T, D).
+
+    `attention_mask` (B, T) is 1 where there is a token. N is `max_new_tokens`, or the model's own if that is None.
+    The pipeline's own loop names the cache of attention, whose name depends on the release of transformers and whose
+    old one ends with 5.40. This one keeps none: the little that it computes again is spent once a prompt.
+    """
+    count = int(model.config.max_new_tokens if max_new_tokens is None else max_new_tokens)
+    states, mask = inputs_embeds, attention_mask
+    for _ in range(count):
+        last = model.base_model(inputs_embeds=states, attention_mask=mask, use_cache=False).last_hidden_state[:, -1:]
+        states, mask = torch.cat([states, last], 1), torch.cat([mask, mask.new_ones(len(mask), 1)], 1)
+    return states[:, -count:]
 
 
 def _ask(unet: Any, x: Tensor, t: Tensor, condition: Mapping[str, Tensor]) -> Tensor:

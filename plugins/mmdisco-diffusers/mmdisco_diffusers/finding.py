@@ -2,7 +2,8 @@
 
 import json
 import os
-from collections.abc import Collection
+import re
+from collections.abc import Collection, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +27,26 @@ NATIVE = {
     "WanPipeline": "wan",
 }
 """Which backbone reads a pipeline, for whoever has named another one."""
+NAMING = ("path", "adapter", "unet", "vocoder")
+"""Options that name a model."""
+MILLIONS = {
+    "Wan-AI/Wan2.1-T2V-1.3B-Diffusers": 7230,
+    "SG161222/Realistic_Vision_V5.1_noVAE": 1067,
+    "adamdad/videocrafterv2_diffusers": 1413,
+    "auffusion/auffusion-full-no-adapter": 1080,
+    "cerspense/zeroscope_v2_576w": 1837,
+    "cvssp/audioldm-m-full": 652,
+    "cvssp/audioldm2": 1160,
+    "guoyww/animatediff-motion-adapter-v1-5-2": 453,
+    "stabilityai/stable-audio-open-1.0": 1320,
+    "zai-org/CogVideoX-2b": 6670,
+}
+"""Parameters of the models of the packaged recipes, in millions, text encoders and codecs included, as published."""
+GATED = ("stabilityai/stable-audio-open-1.0",)
+"""Models that the hub gives to those who have accepted their licence."""
+LONGEST = 96
+"""Characters that a name on the hub has after its owner's."""
+_HUB_WORD = re.compile(r"\w|\w[\w.-]*\w", re.ASCII)
 _WHOLE = ("*.json", "*.txt", "*.model", "*.safetensors", "*.bin", "*.pt")
 
 
@@ -49,6 +70,29 @@ def find_model(name: str, key: str, *, whole: bool = False) -> Path:
     if not _is_hub_name(name):
         raise DataError(f"{key}: {name}: no such folder")
     return _fetched(name, key, whole) if os.environ.get(DOWNLOAD) == "1" else _cached(name, key)
+
+
+def models_lacked(label: str, options: Any) -> Iterator[tuple[str, str]]:
+    """Yield the recipe's key of each model that is not on this machine, and a sentence with the command for it.
+
+    One that may be fetched is not lacked; an option without a name is left to who reads it.
+    """
+    for option in NAMING:
+        name, key = getattr(options, option, None), f"backbones.{label}.{option}"
+        if name and not (os.environ.get(DOWNLOAD) == "1" and _is_hub_name(name) and not Path(name).exists()):
+            try:
+                find_model(name, key)
+            except DataError as error:
+                yield key, str(error).removeprefix(f"{key}: ")
+
+
+def size_of(name: str) -> str:
+    """Return in parentheses, after a space, how large a model is; empty for one that is not known."""
+    millions = MILLIONS.get(name)
+    if millions is None:
+        return ""
+    half = millions * 2 / 1000
+    return f" ({millions / 1000:.2g} billion parameters: {half:.2g} GB in 16 bits, {2 * half:.2g} GB in 32)"
 
 
 def pipeline_class(folder: Path, expected: Collection[str], key: str) -> str:
@@ -100,8 +144,10 @@ def _reader(pipeline: str) -> str:
 
 
 def _is_hub_name(name: str) -> bool:
+    """Return whether the hub takes a name; one with a space, say, is a folder's."""
     parts = name.split("/")
-    return len(parts) == 2 and all(part and not part.startswith(".") for part in parts)
+    taken = len(parts[-1]) <= LONGEST and "--" not in name and ".." not in name and not name.endswith(".git")
+    return taken and len(parts) == 2 and all(_HUB_WORD.fullmatch(part) for part in parts)
 
 
 def _cached(name: str, key: str) -> Path:
@@ -111,9 +157,10 @@ def _cached(name: str, key: str) -> Path:
     try:
         return Path(snapshot_download(name, local_files_only=True))
     except LocalEntryNotFoundError as error:
-        fetch = f"hf download {name}"
+        licence = f" after accepting its licence at https://huggingface.co/{name}" if name in GATED else ""
         raise DataError(
-            f"{key}: {name} is neither a folder nor in the cache: fetch it with `{fetch}`, or add --download"
+            f"{key}: {name} is neither a folder nor in the cache{size_of(name)}: "
+            f"fetch it with `hf download {name}`{licence}, or add --download"
         ) from error
 
 

@@ -10,7 +10,7 @@ from mmdisco_cli.schema import option
 class ModelOptions:
     """A pipeline on disk, and how its parts share the memory."""
 
-    path: str = option("", "folder of the pipeline, or its name on the hub where it is in the cache")
+    path: str = option("", "folder of the pipeline, or its name on the hub where it is in the cache", path=True)
     dtype: str = option("float32", "of the denoiser and the text encoders", choices=("float32", "bfloat16", "float16"))
     offload: str = option(
         "none", "parts that visit the device only while they work", choices=("none", "codec", "group")
@@ -42,7 +42,7 @@ class StableAudioOptions(ModelOptions):
 class AuffusionOptions(MelOptions):
     """Auffusion: a Stable Diffusion of mel pictures, and its vocoder."""
 
-    vocoder: str | None = option(None, "folder of the vocoder, where it is not the pipeline's own `vocoder`")
+    vocoder: str | None = option(None, "folder of the vocoder, where it is not the pipeline's own `vocoder`", path=True)
     padded: bool = option(True, "fill up to the trained 10.24 s with noised silence at every step, as the paper does")
 
 
@@ -50,7 +50,7 @@ class AuffusionOptions(MelOptions):
 class VideoCrafter2Options(ModelOptions):
     """VideoCrafter 2: a U-Net beside the text encoder and codec of a ModelScope or ZeroScope."""
 
-    unet: str = option("", "folder of VideoCrafter's U-Net, or its name on the hub")
+    unet: str = option("", "folder of VideoCrafter's U-Net, or its name on the hub", path=True)
     told_fps: float = option(24.0, "frames a second that the model is told", minimum=1)
     mismatch: bool = option(False, "the levels that the paper sampled with, not those that the model was trained on")
 
@@ -76,7 +76,7 @@ class LTX2Options(ModelOptions):
 class AnimateDiffOptions(ModelOptions):
     """AnimateDiff, whole or as a motion adapter for a Stable Diffusion."""
 
-    adapter: str | None = option(None, "motion adapter, where `path` is a Stable Diffusion")
+    adapter: str | None = option(None, "motion adapter, where `path` is a Stable Diffusion", path=True)
     betas: str | None = option(
         None, "law of the betas, where it is not the scheduler's own", choices=("linear", "scaled_linear")
     )
@@ -86,7 +86,7 @@ class AnimateDiffOptions(ModelOptions):
 class LockstepOptions:
     """Any pipeline, unmodified; it can only sample."""
 
-    path: str = option("", "folder of the pipeline, or its name on the hub where it is in the cache")
+    path: str = option("", "folder of the pipeline, or its name on the hub where it is in the cache", path=True)
     dtype: str = option("float32", "of the whole pipeline", choices=("float32", "bfloat16", "float16"))
     rate: float | None = option(None, "sample rate of its sound in Hz, where its files do not say", minimum=1)
     arguments: Mapping[str, float] = option({}, "further numbers that it is called with, by their own names")

@@ -1,6 +1,9 @@
-"""Tiny pipelines shared by all tests, a network out of reach, and what foreign packages are known to warn of."""
+"""Tiny pipelines shared by all tests, a network out of reach, and warnings of calls laid to whoever calls."""
 
+import inspect
+import re
 import sys
+import warnings
 from importlib.metadata import entry_points
 from pathlib import Path
 
@@ -9,20 +12,39 @@ import torch
 
 sys.path.insert(0, str(Path(__file__).parent))
 
-KNOWN_WARNINGS = (
-    "ignore:.*torch.nn.utils.weight_norm.*is deprecated:FutureWarning",
-    "ignore:.*torch.jit.*:DeprecationWarning",
-    "ignore:__array__ implementation:DeprecationWarning",
-    "ignore:In CPU autocast, but the target dtype is not supported:UserWarning",  # Mochi switches autocast off
-    "ignore:Should have t[ab][<>]=t[01]:UserWarning",  # Stable Audio's own solver, by rounding
-)
+HELPERS = {path.stem for path in Path(__file__).parent.rglob("*.py") if not path.stem.startswith("test_")}
+OURS = re.compile(rf"mmdisco_|tests\.|({'|'.join(sorted(HELPERS))})$")
 
 
-def pytest_collection_modifyitems(items):
-    for item in items:
-        if Path(__file__).parent in item.path.parents:
-            for known in KNOWN_WARNINGS:
-                item.add_marker(pytest.mark.filterwarnings(known))
+def pytest_configure(config):
+    # Helpers beside the tests are imported by their bare names; what they do is done by us, as in pyproject.toml.
+    config.addinivalue_line("filterwarnings", f"error:::({'|'.join(sorted(HELPERS))})$")
+
+
+def passes_on(frame):
+    """Whether a frame is of a decorator, or of torch's call of `forward`: its caller is who chose the arguments."""
+    both = inspect.CO_VARARGS | inspect.CO_VARKEYWORDS
+    decorates = frame.f_code.co_freevars or frame.f_globals.get("__name__") == "torch.nn.modules.module"
+    return frame.f_code.co_flags & both == both and decorates
+
+
+class CalledByUs:
+    """Stands for the pattern of a warning filter: a line that passes a call on counts as the line that calls."""
+
+    def match(self, module):
+        frame = sys._getframe(1)
+        while frame and frame.f_globals.get("__name__") != module:
+            frame = frame.f_back
+        while frame and passes_on(frame):
+            frame = frame.f_back
+        return frame and OURS.match(frame.f_globals.get("__name__", ""))
+
+
+@pytest.fixture(autouse=True)
+def calls_are_laid_to_their_callers():
+    warnings.filters.insert(0, ("error", None, Warning, CalledByUs(), 0))
+    # Makes the change known; pytest takes both back after the test.
+    warnings.filterwarnings("error", module="nobody")
 
 
 @pytest.fixture(autouse=True)

@@ -245,7 +245,7 @@ def test_what_it_saves_of_memory_changes_nothing(models, backbone):
     plan = plain.plan(REQUEST)
     found, expected = (m.encode_prompt(PROMPTS, None, plan) for m in (thrifty, plain))
     for m, condition in expected.items():
-        assert torch.equal(found[m].positive["tokens"], condition.positive["tokens"])
+        torch.testing.assert_close(found[m].positive["tokens"], condition.positive["tokens"], rtol=1e-4, atol=1e-5)
     assert not any(thrifty.parts.is_loaded(name) for name in ("text_encoder", "connectors"))
     latents = {m: torch.randn(2, *p.latent_shape) for m, p in plan.modalities.items()}
     once, again = plain.decode(latents, plan), thrifty.decode(latents, plan)

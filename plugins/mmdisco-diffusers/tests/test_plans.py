@@ -323,7 +323,7 @@ def test_every_way_to_save_memory_gives_the_same(family, backbone, models):
     plan = plain.plan(request)
     found, expected = (m.encode_prompt(["a dog", "rain"], None, plan) for m in (thrifty, plain))
     for key, value in expected.positive.items():
-        assert torch.equal(found.positive[key], value)
+        torch.testing.assert_close(found.positive[key], value, rtol=1e-4, atol=1e-5)
     assert not any(thrifty.parts.is_loaded(name) for name in thrifty.family.roles.text)
     latent = torch.randn(2, *plan.latent_shape)
     once, again = plain.decode(latent, plan), thrifty.decode(latent, plan)

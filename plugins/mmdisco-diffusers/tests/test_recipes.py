@@ -1,5 +1,7 @@
 """The packaged recipes of these models can be read, and fit their models; the models themselves stay where they are."""
 
+import re
+
 import pytest
 from test_pairs import registry
 
@@ -28,11 +30,37 @@ def test_its_header_fetches_what_the_message_asks_for(name, registry, tmp_path, 
     monkeypatch.delenv("MMDISCO_DOWNLOAD", raising=False)
     recipe = recipes.load(name, registry=registry)
     header = recipes.find(name).read_text().split("summary:")[0]
+    told = r"nor in the cache \(.* parameters: .* GB in 16 bits, .* in 32\): fetch it with `hf download"
     for label, component in recipe.backbones.items():
-        with pytest.raises(DataError, match=r"neither a folder nor in the cache: fetch it with `hf download") as error:
+        with pytest.raises(DataError, match=told) as error:
             component.factory()(label, component.options, Request())
         command = str(error.value).split("`")[1]
         assert f"#   {command}" in header
+
+
+@pytest.mark.parametrize("dry", [[], ["--dry-run"]])
+@pytest.mark.parametrize("name", NAMES)
+def test_all_that_it_lacks_is_told_at_once(name, dry, registry, tmp_path, monkeypatch, capsys):
+    import huggingface_hub.constants
+
+    from mmdisco_cli import app
+
+    monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_CACHE", str(tmp_path))
+    monkeypatch.chdir(tmp_path)
+    header = recipes.find(name).read_text().split("summary:")[0]
+    fetched = re.findall(r"^#   hf download (\S+)", header, flags=re.MULTILINE)
+    assert app.run(["sample", "--recipe", name, "--set", "data.path=my clips", *dry]) == 4
+    out, err = capsys.readouterr()
+    assert out == ""
+    summary, *lines, last = err.splitlines()
+    assert summary == f"error: recipe {name} lacks {len(fetched) + 1} things; in this order:"
+    assert [re.search(r"`hf download (.*?)`", line)[1] for line in lines] == fetched
+    assert all(" GB in 16 bits" in line for line in lines)
+    assert last.startswith("error: sample.weights: no ")
+    trained = f"trained first: `mmdisco train --recipe {name} --set 'data.path=my clips'`"
+    assert trained in last or re.search(r"download \w+\.pt \(about \d+ MB\) from .*, then: mmdisco convert ", last)
+    assert app.run(["train", "--recipe", name]) == 4
+    assert len(capsys.readouterr().err.splitlines()) == len(fetched) + 1
 
 
 def test_a_plan_needs_no_discriminator(registry, models, tmp_path, capsys, monkeypatch):

@@ -12,6 +12,13 @@ import pytest
 sys.path.insert(0, str(Path(__file__).parent))
 ROOT = Path(__file__).parent.parent
 
+
+def pytest_configure(config: pytest.Config) -> None:
+    # Helpers beside the tests are imported by their bare names; what they do is done by us, as in pyproject.toml.
+    helpers = {path.stem for path in Path(__file__).parent.rglob("*.py") if not path.stem.startswith("test_")}
+    config.addinivalue_line("filterwarnings", f"error:::({'|'.join(sorted(helpers))})$")
+
+
 Cli = Callable[..., subprocess.CompletedProcess[str]]
 
 

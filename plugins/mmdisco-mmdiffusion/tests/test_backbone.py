@@ -106,7 +106,7 @@ def test_shifts_are_drawn_anew_for_each_sample_and_step(files: dict[str, str]) -
         x["audio"] = x["audio"].repeat(2, 1, 1)
         t = dict.fromkeys(x, torch.tensor([600.0, 600.0]))
         found = backbone.keyed(torch.tensor([1, 2])).predict(x, t, {}, Plan({}))["video"]
-        assert torch.allclose(found[0], found[1], atol=1e-5) == same
+        assert torch.allclose(found[0], found[1], rtol=1e-3, atol=1e-3) == same
 
 
 def test_enlargement_is_drawn_by_the_samples_key(files: dict[str, str]) -> None:

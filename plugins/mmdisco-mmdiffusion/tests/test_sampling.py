@@ -120,7 +120,7 @@ def test_a_recipe_without_weights_for_the_model_is_refused(cli: Cli, tmp_path: P
     (tmp_path / "bare.yaml").write_text("backbones:\n  film: {name: mmdiffusion}\n")
     found = cli("sample", "--recipe", "bare.yaml", "--dry-run")
     assert found.returncode == 2
-    assert "bare.yaml:2:9: backbones.film: weights must name" in found.stderr
+    assert "bare.yaml:2:9: backbones.film.weights: must name" in found.stderr
 
 
 def test_without_the_plugin_one_line_says_what_to_install(cli: Cli) -> None:

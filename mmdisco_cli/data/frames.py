@@ -1,0 +1,184 @@
+"""Decoded video frames in the order in which they are shown: stamps mended, all of one size, the right way up."""
+
+from __future__ import annotations
+
+import struct
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+from fractions import Fraction
+from heapq import heappop, heappush
+from typing import TypeVar, cast
+
+import numpy as np
+from av.container import InputContainer
+from av.sidedata.sidedata import SideData
+from av.video.frame import VideoFrame
+from av.video.stream import VideoStream
+
+from mmdisco_cli.data import breaks
+from mmdisco_cli.data.probing import UNSHOWN, MediaInfo, video_stream
+from mmdisco_cli.errors import DataError
+
+LOOK_AHEAD = 16
+"""Frames among which stamps are put in order: no codec lets more frames refer to later ones in a row."""
+WITHOUT_INDEX = ("mpeg", "mpegts")
+"""Formats in which a seek lands between keyframes, and in the first of them where stamps are guessed otherwise."""
+GENERATE_STAMPS = 1
+"""AVFMT_FLAG_GENPTS."""
+Pixels = np.ndarray[tuple[int, ...], np.dtype[np.uint8]]
+Item = TypeVar("Item")
+
+
+class MissedSeekError(Exception):
+    """A seek landed where what is wanted cannot be told: the stream has to be read from its beginning."""
+
+
+@dataclass(frozen=True)
+class Orientation:
+    """How a stored frame becomes the one that is shown: rows and columns change places, then either is reversed."""
+
+    swapped: bool = False
+    reverse_rows: bool = False
+    reverse_columns: bool = False
+
+    def apply(self, pixels: Pixels) -> Pixels:
+        """Return pixels (H, W, C) the right way up."""
+        turned = pixels.swapaxes(0, 1) if self.swapped else pixels
+        down, across = (-1 if reverse else 1 for reverse in (self.reverse_rows, self.reverse_columns))
+        return np.ascontiguousarray(turned[::down, ::across])
+
+
+def orientation_of(frame: VideoFrame) -> Orientation:
+    """Return what a frame's display matrix asks for, to the nearest quarter turn, mirrored or not."""
+    found = frame.side_data.get("DISPLAYMATRIX")
+    if found is None:
+        return Orientation()
+    # What is shown at (x', y') is stored at (x, y): x' = a x + c y, y' = b x + d y.
+    a, b, _, c, d, *_ = struct.unpack("=9i", cast(SideData, found))
+    if abs(a) + abs(d) >= abs(b) + abs(c):
+        return Orientation(False, d < 0, a < 0)
+    return Orientation(True, b < 0, c < 0)
+
+
+@dataclass(frozen=True)
+class Decoded:
+    """A frame as it left the decoder, and the (width, height) of the stream's first one, which all are shown in."""
+
+    frame: VideoFrame
+    size: tuple[int, int]
+
+    @property
+    def orientation(self) -> Orientation:
+        """Return which way up it is shown."""
+        return orientation_of(self.frame)
+
+    def upright(self, layout: str) -> Pixels:
+        """Return its pixels (H, W, 3) in `layout`, rgb24 or bgr24, as they are shown."""
+        frame = self.frame
+        if (frame.width, frame.height) != self.size:
+            # Where the size changes within a stream, players go on in that of its beginning.
+            frame = frame.reformat(*self.size, format=layout, interpolation="BICUBIC")
+        return self.orientation.apply(cast(Pixels, frame.to_ndarray(format=layout)))
+
+
+def timed_frames(
+    container: InputContainer, info: MediaInfo, seek: Fraction | None = None
+) -> Iterator[tuple[Fraction, Decoded]]:
+    """Yield frames from the keyframe before `seek` on, with their times in seconds from the file's zero, rising.
+
+    Frames leave the decoder in the order in which they are shown. Stamps do not always: AVI has none, and files made
+    from one may number frames in the order in which they are stored. These are put in order.
+
+    Raises:
+        DataError: there are no stamps, they fall back by more than that explains, or a frame is corrupt.
+        MissedSeekError: the seek landed behind its time or on no frame, or where stamps or size are not to be trusted.
+    """
+    stream = video_stream(container)
+    if stream is None or stream.time_base is None:
+        return
+    stream.thread_type = "AUTO"
+    # Presentation stamps that ffmpeg makes up are those of the next stored frame, which is wrong between B-frames.
+    container.flags = container.flags & ~GENERATE_STAMPS
+    if seek is not None and container.format.name in WITHOUT_INDEX:
+        raise MissedSeekError
+    if seek is not None:
+        container.seek(int((seek + info.zero) / stream.time_base), stream=stream)
+    stamped = _stamped(container, stream, info, sought=seek is not None)
+    ordered = in_order(stamped if seek is None else _trusted(stamped, info, seek), lambda: _depth(stream))
+    latest: Fraction | None = None
+    for time, decoded in ordered:
+        if latest is not None and time < latest:
+            raise DataError(f"{info.path}: its time stamps fall back from {float(latest):.2f} to {float(time):.2f} s")
+        latest = time
+        yield time, decoded
+
+
+def _trusted(
+    stamped: Iterable[tuple[Fraction, Decoded]], info: MediaInfo, seek: Fraction
+) -> Iterator[tuple[Fraction, Decoded]]:
+    """Pass on what follows a seek; where stamps are in disorder, so is the index that was sought by."""
+    latest: Fraction | None = None
+    for time, decoded in stamped:
+        missed = time > seek if latest is None else time < latest
+        if missed or decoded.size != (info.width, info.height):
+            raise MissedSeekError
+        latest = time
+        yield time, decoded
+    if latest is None:
+        raise MissedSeekError
+
+
+def _depth(stream: VideoStream) -> int:
+    return LOOK_AHEAD if stream.codec_context.has_b_frames else 0
+
+
+def _stamped(
+    container: InputContainer, stream: VideoStream, info: MediaInfo, *, sought: bool
+) -> Iterator[tuple[Fraction, Decoded]]:
+    """Yield frames as they leave the decoder, each with its own stamp or the best guess at it."""
+    latest, size, lag = None, None, None
+    waits = container.format.name in UNSHOWN and bool(stream.codec_context.has_b_frames)
+    if sought and waits:
+        raise MissedSeekError
+    for frame in breaks.decoded(container, stream, info.breaks):
+        time = _stamp(frame, stream, info, latest)
+        if time is None:
+            raise MissedSeekError if sought else DataError(f"{info.path}: its frames have no time stamps")
+        if frame.is_corrupt:
+            raise DataError(f"{info.path}: corrupt frame at {float(time):.2f} s")
+        latest = time if latest is None else max(latest, time)
+        size = size or (frame.width, frame.height)
+        if lag is None:
+            # Stamped by when a decoder that waits for B-frames let it out: the first one is shown where it is stored.
+            lag = time - info.video.start if waits and info.video is not None else Fraction(0)
+        yield time - lag, Decoded(frame, size)
+
+
+def _stamp(frame: VideoFrame, stream: VideoStream, info: MediaInfo, latest: Fraction | None) -> Fraction | None:
+    """Return when a frame is shown: by its stamp, else when its decoding let it out, else a frame after the last."""
+    ticks = frame.pts if frame.pts is not None else frame.dts
+    if ticks is not None and frame.time_base is not None:
+        return ticks * frame.time_base - info.zero
+    return latest + 1 / stream.average_rate if latest is not None and stream.average_rate else None
+
+
+def in_order(stamped: Iterable[tuple[Fraction, Item]], depth: Callable[[], int]) -> Iterator[tuple[Fraction, Item]]:
+    """Yield items as they come, each with the earliest of the stamps not yet given out among `depth` to come."""
+    stamps: list[Fraction] = []
+    held: deque[Item] = deque()
+    try:
+        for time, item in stamped:
+            heappush(stamps, time)
+            held.append(item)
+            while len(held) > depth():
+                yield heappop(stamps), held.popleft()
+    except MissedSeekError:
+        raise
+    except Exception:
+        # What comes before a fault can be shown.
+        while held:
+            yield heappop(stamps), held.popleft()
+        raise
+    while held:
+        yield heappop(stamps), held.popleft()

@@ -1,0 +1,105 @@
+"""Lay decoded sound along time as players do: on through jitter, along with drift, with silence only for true gaps."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from fractions import Fraction
+from itertools import pairwise
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor
+
+GAP = 0.02
+"""Seconds from which stamps are followed: what is less off is played on, since nobody hears it as late, but a hole of
+zeros as a click. With 20 ms, onsets are those of sound that is decoded without stamps, on every clip they are known of.
+"""
+NEAR = 3
+"""Frames on either side with which a stamp is compared: fewer that are off among others are read as wrong stamps."""
+KNOT = 1.0
+"""Seconds over which drift is averaged."""
+TAPS = 32
+CHUNK = 1 << 15
+Floats = npt.NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class Piece:
+    """Sound (C, S) of one decoded frame, and the seconds at which it is stamped."""
+
+    time: Fraction
+    wave: Tensor
+
+
+def played(pieces: Sequence[Piece], rate: int) -> list[Piece]:
+    """Join the frames of a stream into stretches without a gap, each from its first frame's stamp on.
+
+    Within a stretch sound is played on where its stamps stay within GAP of gapless play, and is else stretched to keep
+    to them, as a clock that runs slow or fast is made good. Stretches may overlap where stamps fall back.
+    """
+    late = _lateness(pieces, rate)
+    level = _level(late)
+    bounds = [0, *_gaps(level), len(pieces)]
+    return [_stretch(pieces[a:b], level[a:b] - late[a], rate) for a, b in pairwise(bounds) if a < b]
+
+
+def _lateness(pieces: Sequence[Piece], rate: int) -> Floats:
+    """Return by how many seconds each stamp is later than play without a gap since the first."""
+    lengths = [piece.wave.shape[1] for piece in pieces]
+    ends = np.cumsum([0, *lengths[:-1]]) / rate
+    return np.array([float(piece.time - pieces[0].time) for piece in pieces]) - ends
+
+
+def _level(late: Floats) -> Floats:
+    """Return the median of each value and those near it, which keeps every edge where it is."""
+    last = len(late) - 1
+    reach = [min(NEAR, k, last - k) for k in range(len(late))]
+    return np.array([np.median(late[k - r : k + r + 1]) for k, r in enumerate(reach)])
+
+
+def _gaps(level: Floats) -> list[int]:
+    """Return where lateness leaps: drift gets as far in small steps, and is followed without a gap."""
+    found, kept = [], level[0] if len(level) else 0.0
+    for index in range(1, len(level)):
+        if abs(level[index] - kept) <= GAP:
+            continue
+        if abs(level[index] - level[index - 1]) > GAP / 2:
+            found.append(index)
+        kept = level[index]
+    return found
+
+
+def _stretch(pieces: Sequence[Piece], drift: Floats, rate: int) -> Piece:
+    wave = torch.cat([piece.wave for piece in pieces], dim=1)
+    if len(pieces) > 1 and np.abs(drift).max() > GAP:
+        wave = _warped(wave, _places([piece.wave.shape[1] for piece in pieces], drift, rate))
+    return Piece(pieces[0].time, wave)
+
+
+def _places(lengths: Sequence[int], drift: Floats, rate: int) -> Floats:
+    """Return which sample of a stretch, in fractions, sounds at each sample of time; drift is in seconds a frame."""
+    starts = np.cumsum([0, *lengths[:-1]]) / rate
+    whole = sum(lengths) / rate
+    block = (starts / KNOT).astype(int)
+    means = [(starts[block == k].mean(), drift[block == k].mean()) for k in np.unique(block)]
+    own, off = np.array([(0.0, drift[0]), *means, (whole, drift[-1])]).T
+    # Stamps that stand still or run backwards leave no time to play in.
+    shown = np.maximum.accumulate(own + off)
+    places: Floats = np.interp(np.arange(max(1, round(shown[-1] * rate))) / rate, shown, own) * rate
+    return places
+
+
+def _warped(wave: Tensor, places: Floats) -> Tensor:
+    """Return (C, len(places)): a wave between its samples, by a windowed sinc."""
+    padded = torch.nn.functional.pad(wave, (TAPS // 2, TAPS))
+    reach = torch.arange(1 - TAPS // 2, TAPS // 2 + 1)
+    pieces = []
+    for part in torch.from_numpy(places).split(CHUNK):
+        whole = part.floor()
+        apart = reach - (part - whole)[:, None]
+        weight = torch.sinc(apart) * torch.cos(torch.pi * apart / (TAPS + 2)).square()
+        near = padded[:, whole.long()[:, None] + reach + TAPS // 2]
+        pieces.append((near * weight.float()).sum(-1))
+    return torch.cat(pieces, dim=1)

@@ -1,0 +1,177 @@
+"""Whatever one clip does, it is one row: named with its reason, counted, and the rest is measured."""
+
+import json
+import shutil
+from pathlib import Path
+
+import pytest
+import torch
+
+from mmdisco_cli.app import run as mmdisco
+from mmdisco_cli.data import clips as data_clips
+from mmdisco_cli.data.clips import open_clips
+from mmdisco_cli.data.naming import SOUND_SUFFIXES, SUFFIXES, VIDEO_SUFFIXES, naming
+from mmdisco_cli.diffusion.backbone import ModalityPlan
+from mmdisco_cli.errors import DataError, DeviceError, ExitCode, Stopped, UsageError
+from mmdisco_cli.evaluation.directions import better
+from mmdisco_cli.evaluation.films import Film, Frame, measure_films
+from mmdisco_cli.evaluation.sampled import found_films
+from mmdisco_cli.measures import clip_sets
+from mmdisco_cli.measures.clip_sets import list_clips
+from mmdisco_cli.sampling import given
+from mmdisco_cli.sampling.given import find_sources, read_media
+
+ASSETS = Path(__file__).parent.parent / "assets"
+SMALL = {"frames": 8, "fps": 10, "height": 16, "width": 24, "sample_rate": 8000}
+FAULTS = [
+    AssertionError("(-215:Assertion failed) prev0.size() == next0.size()"),
+    ValueError("all the input array dimensions must match"),
+    MemoryError("Unable to allocate 69.0 GiB for an array"),
+    RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried to allocate 74088185856 bytes"),
+    ZeroDivisionError(),
+]
+
+
+@pytest.fixture
+def folder(in_empty_folder):
+    Path("films").mkdir()
+    for path in sorted(ASSETS.glob("*.mp4"))[:3]:
+        shutil.copy(path, "films")
+    shutil.copy(ASSETS / "synth_sync_10.mp4", "films/odd.mp4")
+    return Path("films")
+
+
+def failing(real, fault, place=0):
+    """Return a function that raises for the file odd.mp4, which is its argument of that place or lies in it."""
+
+    def wrapped(*arguments, **named):
+        if "odd.mp4" in str(arguments[place]):
+            raise fault
+        return real(*arguments, **named)
+
+    return wrapped
+
+
+@pytest.mark.parametrize("fault", FAULTS, ids=lambda fault: type(fault).__name__)
+def test_a_clip_that_fails_in_any_way_is_listed_and_counts_toward_the_share(folder, capsys, monkeypatch, fault):
+    monkeypatch.setattr(clip_sets, "watch", failing(clip_sets.watch, fault))
+    arguments = ["eval", "--samples", "films", "--analysis-height", "32", "--json"]
+    assert mmdisco(arguments) == ExitCode.DATA
+    err = capsys.readouterr().err
+    assert f"error: films/odd.mp4: {type(fault).__name__}" in err
+    assert "1 of 4 films cannot be read" in err
+    assert mmdisco([*arguments, "--max-bad", "0.25"]) == ExitCode.OK
+    found = json.loads(capsys.readouterr().out)
+    (bad,) = found["protocol"]["unusable"]
+    assert bad["path"] == "films/odd.mp4"
+    assert bad["reason"].startswith(type(fault).__name__)
+    assert (found["n"], found["metrics"]["health"]["samples"]["unusable"]) == (3, 1)
+
+
+@pytest.mark.parametrize("fault", [KeyboardInterrupt(), Stopped("stopped"), UsageError("of the whole")])
+def test_what_ends_the_program_is_no_fault_of_a_clip(folder, monkeypatch, fault):
+    with pytest.raises(type(fault)), naming("films/odd.mp4"):
+        raise fault
+    monkeypatch.setattr(clip_sets, "watch", failing(clip_sets.watch, fault))
+    code = {KeyboardInterrupt: ExitCode.INTERRUPTED, Stopped: ExitCode.STOPPED, UsageError: ExitCode.USAGE}
+    assert mmdisco(["eval", "--samples", "films", "--analysis-height", "32", "--max-bad", "1"]) == code[type(fault)]
+
+
+def test_memory_that_a_file_asks_for_is_told_apart_from_a_bad_file():
+    with pytest.raises(DeviceError, match=r"^a\.mp4: MemoryError"), naming("a.mp4"):
+        raise MemoryError
+    with pytest.raises(DataError, match=r"^a\.mp4: IndexError: list"), naming("a.mp4"):
+        [][0]
+
+
+@pytest.mark.parametrize("fault", FAULTS, ids=lambda fault: type(fault).__name__)
+def test_a_training_set_skips_what_fails_in_any_way(folder, monkeypatch, fault):
+    monkeypatch.setattr(data_clips, "probe", failing(data_clips.probe, fault))
+    found = open_clips(folder, **SMALL)
+    (name, reason), *_ = found.skipped
+    assert (name, len(found.skipped)) == ("odd.mp4", 1)
+    assert reason.startswith(type(fault).__name__)
+
+
+def test_a_window_that_fails_later_names_its_file(folder, monkeypatch):
+    found = open_clips(folder, **SMALL, cache_bytes=0)
+    monkeypatch.setattr(type(found._store), "get", lambda *_: torch.empty(0)[1])
+    with pytest.raises(DataError, match=r"films/.*\.mp4: IndexError"):
+        found.media([0], ["video"])
+
+
+def test_a_given_file_that_fails_is_named(folder, monkeypatch):
+    monkeypatch.setattr(given, "read_video", failing(given.read_video, ValueError("no good")))
+    plan = ModalityPlan((1,), (3, 8, 16, 24), 10.0, 0.8)
+    with pytest.raises(DataError, match=r"films/odd\.mp4: ValueError: no good"):
+        read_media(folder / "odd.mp4", "video", plan)
+
+
+def test_films_that_fail_while_they_are_measured_are_named(folder, capsys):
+    films = [Film(path) for path in sorted(folder.iterdir())]
+    measure = failing(lambda film, _: film.path.name, ValueError("no good"))
+    names = measure_films(films, Frame(8, 10, 16, 24), measure, "films", 0.25)
+    assert names == ["mmd_aist_13.mp4", "mmd_landscape_34.mp4", "mmd_landscape_36.mp4"]
+    assert "skipped: films/odd.mp4: ValueError: no good" in capsys.readouterr().err
+
+
+def test_a_page_whose_clip_cannot_be_drawn_is_written(folder, capsys, monkeypatch):
+    from mmdisco_cli.evaluation import html_report
+    from mmdisco_cli.page import cards
+
+    monkeypatch.setattr(html_report, "embedded", failing(html_report.embedded, ValueError("no good")))
+    monkeypatch.setattr(cards, "draw_clip", failing(cards.draw_clip, ValueError("cannot draw")))
+    assert mmdisco(["eval", "--samples", "films", "--analysis-height", "32"]) == ExitCode.OK
+    assert "odd.mp4: ValueError: cannot draw" in Path("runs/eval/report.html").read_text()
+
+
+def test_one_list_of_suffixes_serves_all(tmp_path):
+    plan = {
+        "video": ModalityPlan((1,), (3, 8, 16, 24), 10.0, 0.8),
+        "audio": ModalityPlan((1,), (1, 8), 10.0, 0.8),
+    }
+    for suffix in SUFFIXES:
+        (tmp_path / f"a{suffix.upper()}").touch()
+    (tmp_path / "a.txt").touch()
+    names = {f"a{suffix.upper()}" for suffix in VIDEO_SUFFIXES}
+    assert {path.name for path in list_clips(tmp_path)} == names
+    assert {film.path.name for film in found_films(tmp_path, 100)} == names
+    (source,) = find_sources({"video": tmp_path}, plan).values()
+    assert {file.name for file in source.files} == names | {f"a{suffix.upper()}" for suffix in SOUND_SUFFIXES}
+    with pytest.raises(DataError, match=f"none of {len(SUFFIXES)} files is usable"):
+        open_clips(tmp_path, **SMALL)
+
+
+def test_mpg_is_trained_on_and_measured(tmp_path):
+    from media_files import mpeg_program_stream
+
+    mpeg_program_stream(tmp_path / "a.mpg")
+    assert open_clips(tmp_path, **SMALL, holdout=0).length == 2
+    assert [path.name for path in list_clips(tmp_path)] == ["a.mpg"]
+
+
+def test_unknown_metrics_list_all_that_there_are(folder, capsys):
+    assert mmdisco(["eval", "--samples", "films", "--metrics", "foo"]) == ExitCode.USAGE
+    err = capsys.readouterr().err
+    assert "--metrics foo: unknown (known: av_align, av_align_chance, av_align_gain, av_lag, " in err
+    assert all(name in err for name in ("fd_logmel", "health", "accuracy", "what an --extractor adds"))
+    assert mmdisco(["eval", "--samples", "films", "--metrics", "av_aligm"]) == ExitCode.USAGE
+    assert "did you mean av_align or" in capsys.readouterr().err
+
+
+def test_the_terminal_says_the_verdict_and_which_way_is_good(folder, capsys):
+    assert mmdisco(["eval", "--samples", "films", "--reference", str(ASSETS), "--analysis-height", "32"]) == ExitCode.OK
+    err = capsys.readouterr().err
+    lines = {line.split("  ")[0]: line.split()[-1] for line in err.splitlines() if line.strip()}
+    assert (lines["av align"], lines["av align chance"], lines["fd logmel"]) == ("higher", "-", "lower")
+    assert "av lag" in lines
+    assert "AV-Align beyond mismatched pairs: " in err
+    assert "better" in err
+    assert "higher is better" in Path("runs/eval/report.html").read_text()
+
+
+def test_directions():
+    assert {better(name) for name in ("fvd", "kvd", "fad_vggish", "kd_motion", "fd", "fvd_mm_diffusion")} == {"lower"}
+    assert {better(name) for name in ("av_align_gain", "event_iou", "imagebind", "accuracy")} == {"higher"}
+    assert {better(name) for name in ("av_lag", "desync")} == {"nearer 0"}
+    assert {better(name) for name in ("av_align_chance", "events_seen", "health", "logit")} == {""}

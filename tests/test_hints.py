@@ -1,0 +1,142 @@
+"""What a message tells the user to run works when it is copied, and all that is missing is told at once."""
+
+import re
+import shlex
+
+import pytest
+
+from mmdisco_cli import app
+from mmdisco_cli.conversion import published
+from mmdisco_cli.recipes import hints, missing
+from mmdisco_cli.recipes.recipe import load
+
+NOBODY = "no weights '{}', neither a file nor packaged (known: bounce, bounce-audio, bounce-video)"
+
+
+@pytest.fixture(autouse=True)
+def fresh(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    hints.remember(None)
+
+
+def said(capsys, *arguments):
+    """Run a command that lacks something and return its lines."""
+    assert app.run(arguments) == 4
+    out, err = capsys.readouterr()
+    assert out == ""
+    return [line.removeprefix("error: ") for line in err.splitlines()]
+
+
+def commands(lines):
+    return [shlex.split(command) for line in lines for command in re.findall(r"`(mmdisco .*?)`", line)]
+
+
+def test_all_that_a_recipe_lacks_is_told_in_the_order_in_which_it_is_made(capsys):
+    summary, *lines = said(capsys, "sample", "--recipe", "clips", "--n", "2")
+    assert summary == "recipe clips lacks 3 things; in this order:"
+    keys = ["backbones.audio.weights", "backbones.video.weights", "sample.weights"]
+    assert [line.split(": ")[0] for line in lines] == keys
+    trained = ["clips-audio", "clips-video", "clips"]
+    data = ["--set", "data.path=DIR"]
+    assert commands(lines) == [["mmdisco", "train", "--recipe", name, *data] for name in trained]
+    assert lines[-1].endswith("; or add --independent: the base models alone")
+
+
+def test_one_thing_takes_one_line(capsys):
+    (line,) = said(capsys, "sample", "--recipe", "gaussians")
+    assert line == (
+        "sample.weights: no runs/gaussians/train/discriminator.safetensors: the discriminator must be trained first: "
+        "`mmdisco train --recipe gaussians`; or add --independent: the base models alone"
+    )
+
+
+def test_a_hint_of_eval_is_for_eval(capsys):
+    (line,) = said(capsys, "eval", "--recipe", "gaussians")
+    assert line.endswith("`mmdisco train --recipe gaussians`")
+
+
+def test_what_training_shares_with_the_present_run_is_in_its_command(capsys, tmp_path):
+    recipe = tmp_path / "of mine.yaml"
+    recipe.write_text("extends: clips\nsample: {weights: runs/of mine/train/discriminator.safetensors}\n")
+    settings = ["data.path=my clips; rm", "request.frames=8", "train.steps=3"]
+    chosen = [word for text in settings for word in ("--set", text)]
+    lines = said(capsys, "sample", "--recipe", str(recipe), *chosen)
+    audio, video, own = commands(lines)
+    assert audio[3:] == ["clips-audio", *chosen[:4]]
+    assert video[3:] == ["clips-video", *chosen[:4]]
+    assert own[3:] == [str(recipe), *chosen]
+
+
+def test_the_clips_that_a_recipe_names_are_those_of_its_base_models(capsys, tmp_path):
+    (tmp_path / "mine.yaml").write_text("extends: clips\ndata: {name: clips, path: own}\n")
+    lines = said(capsys, "train", "--recipe", "mine.yaml")
+    assert [command[3:] for command in commands(lines)] == [
+        ["clips-audio", "--set", "data.path=own"],
+        ["clips-video", "--set", "data.path=own"],
+    ]
+
+
+def test_the_commands_are_understood_and_write_what_is_missing(capsys):
+    for command in commands(said(capsys, "sample", "--recipe", "clips", "--set", "data.path=gone")):
+        # Nothing is wrong with them but that the folder, or what an earlier one makes, is not there yet.
+        assert app.run(command[1:]) == 4
+        assert re.match("error: (gone: no such folder|recipe clips lacks 2 things)", capsys.readouterr().err)
+
+
+@pytest.mark.parametrize(
+    ("weights", "words"),
+    [
+        ("runs/clips/train/discriminator.safetensors", ["clips", "--set", "data.path=DIR"]),
+        ("/a b/runs/gaussians/train/discriminator.safetensors", ["gaussians", "--out", "/a b/runs/gaussians/train"]),
+        ("runs/clips/train/backbone.safetensors", None),  # it trains a discriminator
+        ("runs/nobody/train/discriminator.safetensors", None),
+        ("runs/clips/eval/discriminator.safetensors", None),
+        ("discriminator.safetensors", None),
+    ],
+)
+def test_only_a_training_that_writes_the_very_file_is_advised(weights, words):
+    command = hints.how_trained(weights)
+    assert (command and shlex.split(command)[3:]) == words
+
+
+def test_other_weights_that_are_not_there_are_told_together(capsys):
+    settings = ["sample.weights=gone", "backbones.audio.weights=runs/nobody/train/backbone.safetensors"]
+    chosen = [word for text in settings for word in ("--set", text)]
+    summary, *lines = said(capsys, "sample", "--recipe", "bounce", *chosen)
+    assert summary == "recipe bounce lacks 2 things; in this order:"
+    assert lines == [
+        f"backbones.audio.weights: {NOBODY.format('runs/nobody/train/backbone.safetensors')}",
+        "sample.weights: no weights 'gone', neither a file nor packaged (did you mean bounce?)",
+    ]
+
+
+def test_a_plan_is_made_without_the_discriminator_alone(capsys):
+    assert app.run(["sample", "--recipe", "gaussians", "--dry-run"]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[0].startswith("recipe gaussians: 16 samples")
+    assert lines[-1].startswith("missing: sample.weights: no runs/gaussians/train/discriminator.safetensors")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["sample", "--recipe", "bounce", "--set", "sample.weights=null"],
+         "train it (`mmdisco train --recipe bounce --set sample.weights=null`) and give its file with "
+         "--set sample.weights=runs/bounce/train/discriminator.safetensors, or sample the base models alone with"),
+        (["sample", "--recipe", "clips-audio"],
+         "train it (mmdisco train --recipe clips-audio --set data.path=DIR) and give its file with "
+         "--set backbones.audio.weights=runs/clips-audio/train/backbone.safetensors"),
+        (["sample", "--recipe", "bounce", "--set", "backbones.audio.weights=null"],
+         "name its trained weights with --set backbones.audio.weights=PATH"),
+    ],
+)  # fmt: skip
+def test_what_is_not_trained_yet_comes_with_the_whole_command(capsys, arguments, words):
+    assert app.run(arguments) == 2
+    assert words in capsys.readouterr().err
+
+
+def test_every_published_file_has_a_size_and_its_path_is_quoted(capsys):
+    assert {entry.format for entry in published.PUBLISHED} == missing.SIZES.keys()
+    recipe = load("bounce", ["discriminator={name: paper-waveform}", "sample.weights=my weights/a.safetensors"])
+    (entry,) = missing.missing_files(recipe)
+    assert "then: mmdisco convert mmdiffusion_landscape.pt 'my weights/a.safetensors' --format " in str(entry)
