@@ -6,7 +6,11 @@ from released_weights import drawn, filled, small, texts_of
 
 from mmdisco_cli.diffusion.guidance import logit_and_gradient
 from mmdisco_cli.diffusion.schedules import Levels
+from mmdisco_cli.paper.blocks import AudioConv
 from mmdisco_cli.paper.configs import RELEASED
+from mmdisco_cli.paper.frozen_blocks import LinearMaps
+from mmdisco_cli.paper.frozen_halves import Halves
+from mmdisco_cli.paper.frozen_layers import first_convolution
 
 SHAPES = {
     "mmdiffusion_landscape": {"audio": (1, 330), "video": (3, 4, 13, 11)},
@@ -70,6 +74,21 @@ def test_both_halves_of_a_guided_batch_are_each_evaluated_alone(autocast):
         assert (g - plain).norm() < tolerance * plain.norm()
         apart, exact = ((halves[1] - halves[0]) for halves in (g.chunk(2), plain.chunk(2)))
         assert (apart - exact).norm() < 2 * tolerance * exact.norm()
+
+
+def test_what_the_guidance_scale_multiplies_stays_in_float32():
+    """Forward, low precision is for the residual alone; backward, for the first half alone."""
+    module = AudioConv(32, 32, 2).requires_grad_(False)
+    x = Halves(drawn("first", (1, 5, 8, 32)), drawn("residual", (1, 5, 8, 32)))
+    results = []
+    for dtype in (torch.float32, torch.bfloat16):
+        maps = LinearMaps(first_convolution(module, None))
+        results.append((maps.forward(x, dtype), maps.backward(x, dtype)))
+    (forward, backward), (low_forward, low_backward) = results
+    assert torch.equal(forward.first, low_forward.first)
+    assert not torch.equal(forward.residual, low_forward.residual)
+    assert not torch.equal(backward.first, low_backward.first)
+    assert torch.equal(backward.residual, low_backward.residual)
 
 
 def test_a_second_backward_is_refused_not_wrong():
