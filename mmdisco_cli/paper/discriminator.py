@@ -83,10 +83,7 @@ class PaperDiscriminator(nn.Module):
     def _logit(
         self, x: Mapping[str, Tensor], t: Tensor, texts: Mapping[str, Tensor], text_sizes: Mapping[str, int]
     ) -> Tensor:
-        require_states(x, self.channels, self.axes)
-        require_texts(texts, text_sizes)
-        require_one_batch(x, t, texts)
-        self.require_lengths(x["video"].shape[2], x["audio"].shape[2])
+        self._require_fit(x, t, texts, text_sizes)
         device = "cpu" if t.is_meta else t.device.type  # planning computes shapes on meta, which has no autocast
         autocast, frozen = torch.is_autocast_enabled(device), self._is_frozen()
         low_precision = self._low_precision(autocast)
@@ -100,6 +97,14 @@ class PaperDiscriminator(nn.Module):
                 found = {m: self._features(m, x[m], embeddings[m]) for m in MODALITIES}
             logit: Tensor = self.last_linear(self.fusion_model(found["video"], found["audio"], time))
         return logit[:, 0].float()
+
+    def _require_fit(
+        self, x: Mapping[str, Tensor], t: Tensor, texts: Mapping[str, Tensor], text_sizes: Mapping[str, int]
+    ) -> None:
+        require_states(x, self.channels, self.axes)
+        require_texts(texts, text_sizes)
+        require_one_batch(x, t, texts)
+        self.require_lengths(x["video"].shape[2], x["audio"].shape[2])
 
     def _embedding(self, m: str, time: Tensor, text: Tensor | None) -> Tensor:
         """Return the embedding (B, width) of time and, where there is one, of a modality's text."""

@@ -73,7 +73,7 @@ class PooledConvolution:
 
     def forward(self, x: Tensor, dtype: torch.dtype = torch.float32, biased: bool = True) -> Tensor:
         """Map (B, T, H, W, C) to (B, T, H // 2, W // 2, out)."""
-        # oneDNN's bfloat16 convolution of stride 2 reads beyond its input where the output is one pixel wide.
+        # oneDNN's bfloat16 convolution of stride 2 gives undefined values where the output is one pixel wide.
         dtype = dtype if x.shape[3] // 2 > 1 else torch.float32
         weight, bias = _cast(self.weight, self.bias if biased else None, dtype)
         smooth = F.avg_pool2d(_frames(x.to(dtype)), 2, 1, 1)
