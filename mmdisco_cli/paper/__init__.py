@@ -9,13 +9,16 @@ README.md in this folder says how the frozen networks compute their gradient.
 """
 
 from importlib import import_module
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from mmdisco_cli.paper.api import build_discriminator, configuration, guided_sample, load_discriminator
 
 __all__ = ["build_discriminator", "configuration", "guided_sample", "load_discriminator"]
 
 
 def __getattr__(name: str) -> Any:
-    """Return a function of `paper.api`; imported at first use, since the configurations beside it need no torch."""
+    """Return a function of `paper.api`, imported at first use: `paper.configs` and `paper.options` need no torch."""
     if name in __all__:
         return getattr(import_module("mmdisco_cli.paper.api"), name)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

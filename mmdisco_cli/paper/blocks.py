@@ -1,7 +1,8 @@
 """The residual blocks of the paper's discriminators (MMDisCo, arXiv 2405.17842), one branch a modality.
 
-Names of modules are those of the released files, so that a state dict is the authors' own layout. Video is
-(B, C, T, H, W); audio (B, C, T) as a waveform, or (B, C, T, F) as a mel latent.
+Attributes are named as the tensors of the released files, so that a state dict has the authors' own names. Video is
+(B, C, T, H, W); audio (B, C, T) as a waveform, or (B, C, T, F) as a mel latent. These modules train; where the weights
+are frozen, `frozen_blocks` computes the same function.
 """
 
 import math
@@ -43,10 +44,10 @@ class VideoConv(nn.Module):
         self.video_conv_temporal = nn.Conv1d(out, out, 3, padding=1)
 
     def forward(self, x: Tensor) -> Tensor:
-        """Map (B, C, T, H, W) to (B, out, T, H, W) without moving a pixel in memory."""
-        frames, pixels = self.video_conv_spatial, self.video_conv_temporal
-        x = F.conv3d(x, frames.weight[:, :, None], frames.bias, padding=(0, 1, 1))
-        mixed = F.conv2d(x.flatten(3), pixels.weight[..., None], pixels.bias, padding=(1, 0))
+        """Map (B, C, T, H, W) to (B, out, T, H, W), both convolutions without a copy into another order of axes."""
+        space, time = self.video_conv_spatial, self.video_conv_temporal
+        x = F.conv3d(x, space.weight[:, :, None], space.bias, padding=(0, 1, 1))
+        mixed = F.conv2d(x.flatten(3), time.weight[..., None], time.bias, padding=(1, 0))
         return mixed.reshape(x.shape)
 
 
@@ -85,34 +86,37 @@ class Stem(nn.Module):
         self.video_conv = VideoConv(video, out)
         self.audio_conv = AudioConv(audio, out, axes)
 
-    def forward(self, modality: str, x: Tensor, level: Tensor) -> Tensor:
-        """Map one modality's (B, C, ...) to (B, out, ...)."""
+    def forward(self, modality: str, x: Tensor, embedding: Tensor) -> Tensor:
+        """Map one modality's (B, C, ...) to (B, out, ...); the embedding is not used."""
         mapped: Tensor = self.get_submodule(f"{modality}_conv")(x)
         return mapped
 
 
 class Modulation(nn.Module):
-    """Normalise without own scale, then scale and shift by the embedding of the noise level."""
+    """Normalise by groups, then scale and shift by a projection of the embedding."""
 
     def __init__(self, width: int, channels: int) -> None:
         super().__init__()
         self.projection = nn.Sequential(nn.SiLU(), nn.Linear(width, 2 * channels))
 
-    def forward(self, x: Tensor, level: Tensor) -> Tensor:
+    def forward(self, x: Tensor, embedding: Tensor) -> Tensor:
         """Map (B, C, ...) under an embedding (B, width) to the same shape."""
-        scale, shift = self.projection(level)[(..., *(None,) * (x.ndim - 2))].chunk(2, dim=1)
+        scale, shift = self.projection(embedding)[(..., *(None,) * (x.ndim - 2))].chunk(2, dim=1)
         modulated: Tensor = normalised(x) * (1 + scale) + shift
         return modulated
 
 
 class ResidualBlock(nn.Module):
-    """One residual block of both modalities, which do not see each other; `down` pools after the first convolution."""
+    """One residual block of each modality, independent of each other; `down` pools after the first convolution.
+
+    x -> Norm -> SiLU -> convolution [-> pool] -> Modulation -> SiLU -> convolution of kernel 1 -> + skip([pool] x).
+    """
 
     def __init__(self, width: int, channels: int, out: int, axes: int, dilation: int, down: bool = False) -> None:
         super().__init__()
         self.pools = {"video": VIDEO_POOL, "audio": AUDIO_POOL[axes]} if down else {}
-        inner = {"video": VideoConv(channels, out), "audio": AudioConv(channels, out, axes, dilation=dilation)}
-        for modality, convolution in inner.items():
+        first = {"video": VideoConv(channels, out), "audio": AudioConv(channels, out, axes, dilation=dilation)}
+        for modality, convolution in first.items():
             self.add_module(f"{modality}_in_layers", nn.Sequential(Norm(channels), nn.SiLU(), convolution))
             last = _point(modality, out, out, axes)
             for parameter in last.parameters():
@@ -122,11 +126,11 @@ class ResidualBlock(nn.Module):
             if channels != out:
                 self.add_module(f"{modality}_skip_connection", _point(modality, channels, out, axes))
 
-    def forward(self, modality: str, x: Tensor, level: Tensor) -> Tensor:
+    def forward(self, modality: str, x: Tensor, embedding: Tensor) -> Tensor:
         """Map one modality's (B, C, ...) under an embedding (B, width) to (B, out, ...)."""
         h = self._pooled(modality, self.get_submodule(f"{modality}_in_layers")(x))
         modulate, *rest = self.get_submodule(f"{modality}_out_layers").children()
-        h = modulate(h, level)
+        h = modulate(h, embedding)
         for layer in rest:
             h = layer(h)
         skip = dict(self.named_children()).get(f"{modality}_skip_connection", nn.Identity())
@@ -137,13 +141,14 @@ class ResidualBlock(nn.Module):
         kernel = self.pools.get(modality)
         if kernel is None:
             return x
-        if modality == "video":  # frame by frame: pooling in three dimensions knows no bfloat16
+        if modality == "video":  # frame by frame: avg_pool3d has no bfloat16
             frames: Tensor = F.avg_pool2d(x.flatten(1, 2), kernel).unflatten(1, x.shape[1:3])
             return frames
         return F.avg_pool1d(x, kernel) if len(kernel) == 1 else F.avg_pool2d(x, kernel)
 
 
 def _point(modality: str, channels: int, out: int, axes: int) -> nn.Module:
+    """Return a convolution of kernel 1."""
     return VideoPoint(channels, out) if modality == "video" else AudioConv(channels, out, axes, kernel=1)
 
 

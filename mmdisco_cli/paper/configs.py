@@ -10,8 +10,9 @@ from mmdisco_cli.paper.options import PaperMelOptions, PaperWaveformOptions
 class Released:
     """One released discriminator: its registry name and options, and how its authors sample with it.
 
-    `shapes` are the latents (C, T, ...) of the released size, `texts` the features of each modality's text; `weights`
-    are those of Eq. (3), `cfg` the scales of classifier-free guidance; `recipe` joins it to its base models.
+    By modality: `shapes` of latents (C, T, ...) at the released size, `pairing` the base models, `texts` the size of a
+    text embedding, `weights` of Eq. (3), `cfg` the scales of classifier-free guidance, and `axes` the order of axes in
+    the authors' code, as a permutation of ours (B, C, T, ...). `recipe` is the shipped recipe of the pair.
     """
 
     name: str
@@ -25,8 +26,6 @@ class Released:
     sampler: str = "ddpm"
     steps: int = 50
     threshold: float = 0.0
-    # The authors' order of axes, as a permutation of ours (B, C, T, ...); their code calls video by frames or audio
-    # by frequency first.
     axes: Mapping[str, tuple[int, ...]] = field(default_factory=dict)
 
 

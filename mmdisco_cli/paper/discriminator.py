@@ -1,7 +1,7 @@
 """The discriminators that the paper's authors released (MMDisCo, arXiv 2405.17842), with their names of tensors.
 
 Each modality runs through residual blocks of its own. With the fusion `mean` the logit is h_v(video) + h_a(audio): no
-parameter sees both, so nothing can be aligned; the transformer mixes them.
+parameter sees both, so nothing can be aligned; the transformer mixes them. README.md in this folder has a diagram.
 """
 
 from collections.abc import Iterator, Mapping
@@ -14,17 +14,22 @@ from mmdisco_cli.diffusion.schedules import log_snr as log_snr_of
 from mmdisco_cli.diffusion.schedules import make_schedule
 from mmdisco_cli.paper import frozen_blocks
 from mmdisco_cli.paper.blocks import AUDIO_POOL, ResidualBlock, Stem, TimeEmbedding
+from mmdisco_cli.paper.checks import MODALITIES, require_one_batch, require_shapes, require_states, require_texts
 from mmdisco_cli.paper.fusion import MeanFusion, TransformerFusion
 from mmdisco_cli.paper.options import PaperMelOptions, PaperWaveformOptions
 
 MULTIPLIERS = (1, 2, 4)
+"""Channels of the three levels, in units of the first level's."""
 TIMES = 1000
-MODALITIES = ("video", "audio")
 PaperOptions = PaperWaveformOptions | PaperMelOptions
 
 
 class PaperDiscriminator(nn.Module):
-    """A logit (B,) from video (B, C, T, H, W) and audio (B, C, T) or (B, C, T, F)."""
+    """A logit (B,) from video (B, C, T, H, W) and audio (B, C, T) or (B, C, T, F).
+
+    `shapes` are those of latents (C, T, ...) by modality, `pooled` the size of each modality's text embedding, absent
+    or 0 where it has none.
+    """
 
     def __init__(self, options: PaperOptions, shapes: Mapping[str, tuple[int, ...]], pooled: Mapping[str, int]) -> None:
         super().__init__()
@@ -35,21 +40,19 @@ class PaperDiscriminator(nn.Module):
         self.time_embed = TimeEmbedding(width)
         for m, size in self.texts.items():
             self.add_module(f"{m}_text_embed", nn.Linear(size, width))
-        self.feature_extractor = _Extractor(options, self.channels, self.axes)
+        self.feature_extractor = _FeatureExtractor(options, self.channels, self.axes)
         self.fusion_model = MeanFusion(features) if options.fusion == "mean" else TransformerFusion(features, width)
         self.last_linear = nn.Linear(self.fusion_model.width, 1)
-        for parameter in self.parameters():
-            if parameter.ndim > 2:  # channels last in memory, as the lean blocks read them: nothing is laid out anew
-                parameter.data = parameter.data.movedim(1, -1).contiguous().movedim(-1, 1)
+        _store_channels_last(self)
         names = {"audio": options.audio_schedule, "video": options.video_schedule}
-        self._tables = {m: _table(name) for m, name in names.items()}
+        self._tables = {m: _alphas_and_sigmas(name) for m, name in names.items()}
 
     def forward(
         self, x: Mapping[str, Tensor], log_snr: Mapping[str, Tensor], pooled: Mapping[str, Tensor] | None = None
     ) -> Tensor:
-        """Return the logit (B,) at log-SNR (B,) by modality, of which the audio's tells the time.
+        """Return the logit (B,) at log-SNR (B,) by modality, of which the audio's gives the time.
 
-        Without any texts, as training and evaluation ask, the network is told the time alone.
+        Without any texts, as in training and evaluation, the embedding is that of the time alone.
         """
         return self._logit(x, self.times(log_snr["audio"]), pooled or {}, self.texts if pooled else {})
 
@@ -61,88 +64,84 @@ class PaperDiscriminator(nn.Module):
         """
         return self._logit(x, t, pooled or {}, self.texts)
 
-    def _logit(
-        self, x: Mapping[str, Tensor], t: Tensor, texts: Mapping[str, Tensor], wanted: Mapping[str, int]
-    ) -> Tensor:
-        self._require_fit(x, t, texts, wanted)
-        dtype, lean = self.last_linear.weight.dtype, self._lean()
-        kind = "cpu" if t.is_meta else t.device.type  # planning computes shapes alone, on no device that can autocast
-        autocast = torch.is_autocast_enabled(kind)
-        # The lean blocks know by themselves what may be rough; the rest is cheap, and stays exact.
-        rough = torch.bfloat16 if autocast or dtype != torch.float32 else dtype  # gradients leave float16's range
-        with torch.autocast(kind, enabled=autocast and not lean):
-            time = self.time_embed(t)
-            found = {m: self._features(m, x[m], time, texts.get(m), rough, lean) for m in MODALITIES}
-            logit: Tensor = self.last_linear(self.fusion_model(found["video"], found["audio"], time))
-        return logit[:, 0].float()
-
     def times(self, log_snr: Tensor) -> Tensor:
         """Return the training times (B,), whole, at which the audio's schedule comes nearest to a log-SNR (B,)."""
-        lam = _log_snrs(self._tables["audio"]).to(log_snr.device)
+        lam = log_snr_of(*self._tables["audio"]).to(log_snr.device)
         above = torch.searchsorted(-lam, -log_snr.to(lam)).clamp(1, TIMES - 1)
         nearer = (log_snr - lam[above]).abs() < (lam[above - 1] - log_snr).abs()
         return torch.where(nearer, above, above - 1)
 
     def sigmas(self, t: Tensor) -> dict[str, Tensor]:
         """Return each modality's sigma (B,) at training times t (B,), by which the authors scale its gradient."""
-        return {m: table[1].to(t.device)[t.long()] for m, table in self._tables.items()}
+        return {m: sigma.to(t.device)[t.long()] for m, (_, sigma) in self._tables.items()}
 
-    def _features(self, m: str, x: Tensor, time: Tensor, text: Tensor | None, rough: torch.dtype, lean: bool) -> Tensor:
-        """Return one modality's features (B, T, C), pooled over space or frequency."""
-        level = time
-        if text is not None:
-            text = text.mean(1) if text.ndim == 3 else text
-            level = level + self.get_submodule(f"{m}_text_embed")(text.to(time.dtype))
-        if lean:
-            return frozen_blocks.features(self.feature_extractor.blocks(), m, x, level, rough).to(time.dtype)
-        x = self.feature_extractor(m, x.to(self.last_linear.weight.dtype), level)
-        return (x.flatten(3).mean(3) if x.ndim > 3 else x).transpose(1, 2)
+    def require_lengths(self, frames: int, audio_steps: int) -> None:
+        """Raise ValueError where video frames and audio steps (of the latent) are more than the fusion can take."""
+        pooled = AUDIO_POOL[1][0] ** (len(MULTIPLIERS) - 1) if self.axes == 1 else 1
+        self.fusion_model.require_fit(frames, audio_steps // pooled)
 
-    def _lean(self) -> bool:
-        """Return whether nobody can ask for more than the gradient by the states, in at most single precision."""
-        return not any(p.requires_grad or p.dtype == torch.float64 for p in self.parameters())
+    def _logit(
+        self, x: Mapping[str, Tensor], t: Tensor, texts: Mapping[str, Tensor], text_sizes: Mapping[str, int]
+    ) -> Tensor:
+        self._require_fit(x, t, texts, text_sizes)
+        device = "cpu" if t.is_meta else t.device.type  # planning computes shapes on meta, which has no autocast
+        autocast, frozen = torch.is_autocast_enabled(device), self._is_frozen()
+        low_precision = self._low_precision(autocast)
+        # The frozen blocks choose by themselves what runs in low precision; the rest is cheap, and stays in float32.
+        with torch.autocast(device, enabled=autocast and not frozen):
+            time = self.time_embed(t)
+            embeddings = {m: self._embedding(m, time, texts.get(m)) for m in MODALITIES}
+            if frozen:
+                found = {m: self._frozen_features(m, x[m], embeddings[m], low_precision) for m in MODALITIES}
+            else:
+                found = {m: self._features(m, x[m], embeddings[m]) for m in MODALITIES}
+            logit: Tensor = self.last_linear(self.fusion_model(found["video"], found["audio"], time))
+        return logit[:, 0].float()
 
     def _require_fit(
-        self, x: Mapping[str, Tensor], t: Tensor, texts: Mapping[str, Tensor], wanted: Mapping[str, int]
+        self, x: Mapping[str, Tensor], t: Tensor, texts: Mapping[str, Tensor], text_sizes: Mapping[str, int]
     ) -> None:
-        if x.keys() != set(MODALITIES):
-            raise ValueError(f"expected audio and video, got {' and '.join(sorted(x)) or 'nothing'}")
-        shapes = {m: tuple(state.shape[1:]) for m, state in x.items()}
-        require_shapes(shapes)
-        for m, shape in shapes.items():
-            if shape[0] != self.channels[m] or (m == "audio" and len(shape) - 1 != self.axes):
-                raise ValueError(f"{m} has the shape {shape}, but this discriminator takes {self.channels[m]} channels")
-        if texts.keys() != wanted.keys():
-            names, got = (" and ".join(sorted(keys)) or "none" for keys in (wanted, texts))
-            raise ValueError(f"texts: expected {names}, got {got}")
-        for m, text in texts.items():
-            if text.ndim not in (2, 3) or text.shape[-1] != self.texts[m]:
-                raise ValueError(f"the text of {m} is {tuple(text.shape)}, expected (batch, {self.texts[m]})")
-        batches = {"video": len(x["video"]), "audio": len(x["audio"]), "times": t.numel()}
-        batches |= {f"text of {m}": len(text) for m, text in texts.items()}
-        if t.ndim != 1 or len(set(batches.values())) > 1:
-            raise ValueError(f"batches differ: {', '.join(f'{name} {n}' for name, n in batches.items())}")
-        self.fusion_model.tokens(x["video"].shape[2], self._audio_steps(x["audio"].shape[2]))
+        require_states(x, self.channels, self.axes)
+        require_texts(texts, text_sizes)
+        require_one_batch(x, t, texts)
+        self.require_lengths(x["video"].shape[2], x["audio"].shape[2])
 
-    def _audio_steps(self, length: int) -> int:
-        return length // AUDIO_POOL[1][0] ** (len(MULTIPLIERS) - 1) if self.axes == 1 else length
+    def _embedding(self, m: str, time: Tensor, text: Tensor | None) -> Tensor:
+        """Return the embedding (B, width) of time and, where there is one, of a modality's text."""
+        if text is None:
+            return time
+        text = text.mean(1) if text.ndim == 3 else text
+        embedded: Tensor = time + self.get_submodule(f"{m}_text_embed")(text.to(time.dtype))
+        return embedded
 
+    def _features(self, m: str, x: Tensor, embedding: Tensor) -> Tensor:
+        """Return one modality's features (B, T, C), averaged over space or frequency; any derivative exists."""
+        x = self.feature_extractor(m, x.to(self.last_linear.weight.dtype), embedding)
+        return (x.flatten(3).mean(3) if x.ndim > 3 else x).transpose(1, 2)
 
-def require_shapes(shapes: Mapping[str, tuple[int, ...]]) -> None:
-    """Raise ValueError where latent shapes, without batch, are none of video and a waveform or mel, or too small."""
-    video, audio = shapes.get("video", ()), shapes.get("audio", ())
-    if set(shapes) != set(MODALITIES) or len(video) != 4 or len(audio) not in (2, 3):
-        raise ValueError(f"expected audio (C, T[, F]) and video (C, T, H, W), got {dict(shapes)}")
-    least = 16 if len(audio) == 2 else 4
-    if min(video[2:]) < 4 or audio[-1] < least:
-        what = "samples" if len(audio) == 2 else "frequencies"
-        raise ValueError(f"it halves twice: video needs 4 x 4 pixels, audio {least} {what}, got {dict(shapes)}")
+    def _frozen_features(self, m: str, x: Tensor, embedding: Tensor, low_precision: torch.dtype) -> Tensor:
+        """Return the same features by `frozen_blocks`, of which only the gradient by x exists."""
+        blocks = self.feature_extractor.blocks()
+        return frozen_blocks.features(blocks, m, x, embedding, low_precision).to(embedding.dtype)
+
+    def _is_frozen(self) -> bool:
+        """Return whether only the gradient by the states can be wanted, in at most single precision."""
+        return not any(p.requires_grad or p.dtype == torch.float64 for p in self.parameters())
+
+    def _low_precision(self, autocast: bool) -> torch.dtype:
+        """Return the dtype of large convolutions in the frozen blocks, never float16, whose range gradients leave."""
+        dtype = self.last_linear.weight.dtype
+        return torch.bfloat16 if autocast or dtype != torch.float32 else dtype
 
 
 def build(
     options: PaperOptions, shapes: Mapping[str, tuple[int, ...]], pooled: Mapping[str, int]
 ) -> PaperDiscriminator:
-    """Build the discriminator of a recipe; raise ValueError where it does not fit these latents."""
+    """Return the discriminator of a recipe, untrained; see `PaperDiscriminator` for the arguments.
+
+    Raises:
+        ValueError: options or latent shapes that do not fit each other.
+    """
     require_shapes(shapes)
     axes, expected = len(shapes["audio"]) - 1, 1 if isinstance(options, PaperWaveformOptions) else 2
     if axes != expected:
@@ -151,12 +150,12 @@ def build(
     if options.channels % 32:
         raise ValueError(f"channels must be a multiple of 32, got {options.channels}")
     built = PaperDiscriminator(options, shapes, pooled)
-    built.fusion_model.tokens(shapes["video"][1], built._audio_steps(shapes["audio"][1]))
+    built.require_lengths(shapes["video"][1], shapes["audio"][1])
     return built
 
 
-class _Extractor(nn.Module):
-    """The stem and the residual blocks of both modalities, each in a list of its own, as the released names count."""
+class _FeatureExtractor(nn.Module):
+    """The stem and the residual blocks of both modalities, each in a list of its own, numbered as in released files."""
 
     def __init__(self, options: PaperOptions, channels: Mapping[str, int], axes: int) -> None:
         super().__init__()
@@ -170,10 +169,10 @@ class _Extractor(nn.Module):
                 current = multiplier * width
         self.input_blocks = nn.ModuleList(nn.ModuleList([block]) for block in blocks)
 
-    def forward(self, modality: str, x: Tensor, level: Tensor) -> Tensor:
-        """Map one modality's (B, C, ...) under an embedding (B, width) to its features, coarser in space."""
+    def forward(self, modality: str, x: Tensor, embedding: Tensor) -> Tensor:
+        """Map one modality's (B, C, T, ...) under an embedding (B, width) to features (B, 4 * width, T, ...)."""
         for block in self.blocks():
-            x = block(modality, x, level)
+            x = block(modality, x, embedding)
         return x
 
     def blocks(self) -> Iterator[Stem | ResidualBlock]:
@@ -182,11 +181,14 @@ class _Extractor(nn.Module):
             yield from cast(Iterator[Stem | ResidualBlock], holder.children())
 
 
-def _table(schedule: str) -> tuple[Tensor, Tensor]:
+def _store_channels_last(module: nn.Module) -> None:
+    """Store convolutions' weights channels last, as the frozen blocks read them, so that these make no copies."""
+    for parameter in module.parameters():
+        if parameter.ndim > 2:
+            parameter.data = parameter.data.movedim(1, -1).contiguous().movedim(-1, 1)
+
+
+def _alphas_and_sigmas(schedule: str) -> tuple[Tensor, Tensor]:
     """Return alpha and sigma (1000,) of every training time."""
     levels = make_schedule(schedule).levels_at(torch.arange(TIMES, dtype=torch.float64) / (TIMES - 1))
     return levels.alpha, levels.sigma
-
-
-def _log_snrs(table: tuple[Tensor, Tensor]) -> Tensor:
-    return log_snr_of(*table)

@@ -1,4 +1,4 @@
-"""Any noise prediction of audio and video as one joint backbone, in the authors' axes and whole training times."""
+"""Any noise prediction of audio and video as one joint backbone, in the caller's order of axes and whole times."""
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -12,33 +12,35 @@ from mmdisco_cli.diffusion.schedules import Levels
 
 Epsilon = Callable[[State, Mapping[str, Tensor]], Mapping[str, Tensor]]
 """(states (B, ...), whole training times (B,)) -> noise predictions, guided by CFG already, each by modality."""
-ORDER = ("audio", "video")
-"""In which the authors' code draws noise."""
+DRAW_ORDER = ("audio", "video")
+"""The modalities in the order in which the authors' code draws noise."""
 
 
 @dataclass(frozen=True)
 class EpsilonBackbone:
-    """A `JointBackbone` of audio and video around one function; it has no media, no prompts and no grid of its own."""
+    """A `JointBackbone` of audio and video around one function; it has no media, no prompts and no grid of its own.
+
+    `axes` gives, by modality, the function's order of axes as a permutation of ours (B, C, T, ...).
+    """
 
     epsilon: Epsilon
     axes: Mapping[str, Sequence[int]]
 
-    unplanned: ClassVar[Plan] = Plan({})
+    no_plan: ClassVar[Plan] = Plan({})
 
     @property
     def info(self) -> BackboneInfo:
         """Describe both modalities as noise predictions."""
-        return BackboneInfo(tuple(ModalityInfo(m, "epsilon", 0, None) for m in ORDER), "epsilon")
+        return BackboneInfo(tuple(ModalityInfo(m, "epsilon", 0, None) for m in DRAW_ORDER), "epsilon")
 
     def predict(
         self, x: Mapping[str, Tensor], t: Mapping[str, Tensor], condition: Mapping[str, Payload], plan: Plan
     ) -> State:
-        """Return the function's predictions (B, ...) for x at times t (B,), in our order of axes."""
+        """Return the function's predictions (B, C, T, ...) for x (B, C, T, ...) at times t (B,)."""
+        states = {m: to_callers_axes(s, self.axes.get(m)) for m, s in x.items()}
         with torch.no_grad():
-            found = self.epsilon(
-                {m: to_theirs(s, self.axes.get(m)) for m, s in x.items()}, {m: s.long() for m, s in t.items()}
-            )
-        return {m: to_ours(found[m], self.axes.get(m)) for m in x}
+            found = self.epsilon(states, {m: s.long() for m, s in t.items()})
+        return {m: from_callers_axes(found[m], self.axes.get(m)) for m in x}
 
     def guided(
         self,
@@ -49,12 +51,12 @@ class EpsilonBackbone:
         scales: Mapping[str, float],
         plan: Plan,
     ) -> State:
-        """Return the same predictions: the function has done its classifier-free guidance itself."""
+        """Return the same predictions: classifier-free guidance is the function's own."""
         return self.predict(x, t, positive, plan)
 
     def plan(self, request: Request) -> Plan:
         """Return no shapes: states have those of the noise that sampling starts from."""
-        return self.unplanned
+        return self.no_plan
 
     def grid(self, steps: int, plan: Plan) -> dict[str, Levels]:
         """Raise: the caller brings the grid."""
@@ -79,11 +81,11 @@ class EpsilonBackbone:
         return dict(latent)
 
 
-def to_ours(x: Tensor, order: Sequence[int] | None) -> Tensor:
-    """Return a state in the order of axes (B, C, T, ...), from one permuted by `order`."""
+def from_callers_axes(x: Tensor, order: Sequence[int] | None) -> Tensor:
+    """Return a state as (B, C, T, ...), from one permuted by `order`; None permutes nothing."""
     return x if order is None else x.permute([list(order).index(axis) for axis in range(x.ndim)]).contiguous()
 
 
-def to_theirs(x: Tensor, order: Sequence[int] | None) -> Tensor:
-    """Return a state permuted by `order`, from one in the order (B, C, T, ...)."""
+def to_callers_axes(x: Tensor, order: Sequence[int] | None) -> Tensor:
+    """Return a state (B, C, T, ...) permuted by `order`; None permutes nothing."""
     return x if order is None else x.permute(*order).contiguous()

@@ -1,4 +1,4 @@
-"""How the paper's discriminators bring the modalities together before the one linear layer that gives the logit."""
+"""How the paper's discriminators combine the features of both modalities, before the linear layer of the logit."""
 
 import math
 
@@ -6,26 +6,26 @@ import torch
 from torch import Tensor, nn
 
 WIDTH, HEADS, HEAD, TOKENS, LAYERS = 256, 8, 64, 128, 5
-"""Of the released transformer: features, heads and features a head, learned positions, attention layers."""
+"""Of the released transformer: features, heads, features per head, learned positions, attention layers."""
 
 
 class MeanFusion(nn.Module):
-    """Average each modality over time and set them side by side: a logit that is a sum over modalities."""
+    """Average each modality over time and concatenate: the logit becomes a sum over modalities."""
 
     def __init__(self, features: int) -> None:
         super().__init__()
         self.width = 2 * features
 
     def forward(self, video: Tensor, audio: Tensor, time: Tensor) -> Tensor:
-        """Map features (B, T, C) of both, T of each its own, to (B, 2 * C)."""
+        """Map video (B, T_v, C) and audio (B, T_a, C) features to (B, 2 * C); time (B, width) is not used."""
         return torch.cat([video.mean(1), audio.mean(1)], 1)
 
-    def tokens(self, frames: int, steps: int) -> None:
+    def require_fit(self, frames: int, steps: int) -> None:
         """Accept any number of video frames and audio steps."""
 
 
 class TransformerFusion(nn.Module):
-    """Let every time step of both modalities attend to every other, and read the answer off a token of its own."""
+    """A transformer over the time steps of both modalities, read off at a learned first token."""
 
     def __init__(self, features: int, time: int) -> None:
         super().__init__()
@@ -35,13 +35,13 @@ class TransformerFusion(nn.Module):
         self.fm = _Transformer()
 
     def forward(self, video: Tensor, audio: Tensor, time: Tensor) -> Tensor:
-        """Map features (B, T, C) of both and the embedding of time (B, width) to (B, 256)."""
-        self.tokens(video.shape[1], audio.shape[1])
+        """Map video (B, T_v, C) and audio (B, T_a, C) features and the embedding of time (B, width) to (B, 256)."""
+        self.require_fit(video.shape[1], audio.shape[1])
         parts = [self.fm_time_in(time)[:, None], self.fm_video_in(video), self.fm_audio_in(audio)]
         fused: Tensor = self.fm(torch.cat(parts, 1))
         return fused
 
-    def tokens(self, frames: int, steps: int) -> None:
+    def require_fit(self, frames: int, steps: int) -> None:
         """Raise ValueError where frames and audio steps are more tokens than there are learned positions."""
         if (count := 2 + frames + steps) > TOKENS:
             raise ValueError(
@@ -51,7 +51,7 @@ class TransformerFusion(nn.Module):
 
 
 class _Transformer(nn.Module):
-    """A pre-norm transformer with learned positions; its first token, also learned, gathers the rest."""
+    """A pre-norm transformer with learned positions and a learned class token in front."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -62,15 +62,15 @@ class _Transformer(nn.Module):
         self.out_layer = nn.Linear(WIDTH, WIDTH)
 
     def forward(self, tokens: Tensor) -> Tensor:
-        """Map tokens (B, N, 256) to (B, 256)."""
+        """Map tokens (B, N, 256) to the output (B, 256) at the class token."""
         x = torch.cat([self.cls_emb.expand(len(tokens), -1, -1).to(tokens.dtype), tokens], 1)
         x = self.attn_layers(x + self.pos_emb.emb.weight[: x.shape[1]])
-        answer: Tensor = self.out_layer(self.norm(x[:, 0]))
-        return answer
+        pooled: Tensor = self.out_layer(self.norm(x[:, 0]))
+        return pooled
 
 
 class _Positions(nn.Module):
-    """One learned vector a position."""
+    """Learned embeddings of the positions."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -79,7 +79,7 @@ class _Positions(nn.Module):
 
 
 class _Layers(nn.Module):
-    """Attention and feed-forward layers in turn, each after a norm of its own and added to its input."""
+    """Attention and feed-forward layers in turn: x + layer(LayerNorm(x))."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -95,7 +95,7 @@ class _Layers(nn.Module):
 
 
 class _Attention(nn.Module):
-    """Attention of 8 heads, written out, for the fused kernels have no second derivative on the CPU."""
+    """Attention of 8 heads, written out, since the fused kernels have no second derivative on the CPU."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -115,8 +115,8 @@ class _FeedForward(nn.Module):
 
     def __init__(self) -> None:
         super().__init__()
-        rise = nn.Sequential(nn.Linear(WIDTH, 4 * WIDTH), nn.GELU())
-        self.net = nn.Sequential(rise, nn.Identity(), nn.Linear(4 * WIDTH, WIDTH))
+        widen = nn.Sequential(nn.Linear(WIDTH, 4 * WIDTH), nn.GELU())
+        self.net = nn.Sequential(widen, nn.Identity(), nn.Linear(4 * WIDTH, WIDTH))
 
     def forward(self, x: Tensor) -> Tensor:
         """Map tokens (B, N, 256) to the same shape."""

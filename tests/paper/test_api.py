@@ -1,6 +1,8 @@
 """The paper's discriminators from Python, against the authors' loop written out plainly."""
 
 import math
+import subprocess
+import sys
 
 import pytest
 import torch
@@ -103,20 +105,20 @@ def test_a_guided_ancestral_run_is_the_authors(config, joint_steps):
         assert distance(unguided[m], expected[m]) > 1e-3  # guidance did something to compare
 
 
-def test_a_guided_run_of_dpm_solver_adds_the_residual_at_every_question():
+def test_a_guided_run_of_dpm_solver_adds_the_residual_at_every_evaluation():
     config = "mmdiffusion_landscape"
     network, released = filled(small(config)), RELEASED[config]
     kept = dict.fromkeys(("audio", "video"), (1 - betas_linear()).cumprod(0))
-    alone, asked = gaussian(kept), []
+    alone, times = gaussian(kept), []
 
     def joint(x, t):
         """The base and the residual as one epsilon: whole times, the authors' axes, Eq. (3)."""
-        asked.append(int(t["audio"][0]))
+        times.append(int(t["audio"][0]))
         leaf = {m: state.clone().requires_grad_() for m, state in x.items()}
         with torch.enable_grad():
             logit = network.at_times({m: ours(s, released.axes.get(m)) for m, s in leaf.items()}, t["audio"])
             gradient = torch.autograd.grad(clipped(logit).sum(), tuple(leaf.values()))
-        base, sigma = alone(x, t), math.sqrt(1 - float(kept["audio"][asked[-1]]))
+        base, sigma = alone(x, t), math.sqrt(1 - float(kept["audio"][times[-1]]))
         return {m: base[m] - 50.0 * sigma * g for m, g in zip(leaf, gradient, strict=True)}
 
     settings = {"sampler": "dpmpp_3s", "steps": 20, "threshold": 0.995, "axes": released.axes}
@@ -124,7 +126,7 @@ def test_a_guided_run_of_dpm_solver_adds_the_residual_at_every_question():
     expected = paper.guided_sample(network, joint, start(config), **settings, **off)
     found = paper.guided_sample(network, alone, start(config), **settings, **on)
     unguided = paper.guided_sample(network, alone, start(config), **settings, **off)
-    assert asked == [999, 949, 898, 843, 784, 721, 652, 576, 492, 399, 302, 211, 138, 85, 51, 30, 16, 8, 3, 1]
+    assert times == [999, 949, 898, 843, 784, 721, 652, 576, 492, 399, 302, 211, 138, 85, 51, 30, 16, 8, 3, 1]
     for m in found:
         assert found[m].shape == SHAPES[config][m]
         assert distance(found[m], expected[m]) < 1e-4
@@ -133,7 +135,7 @@ def test_a_guided_run_of_dpm_solver_adds_the_residual_at_every_question():
 
 @pytest.mark.parametrize("sampler", ["ddpm", "dpmpp_3s"])
 def test_one_sample_alone_is_the_first_of_two_and_the_callers_tensors_stay(sampler):
-    """The authors' own solver crashes on a batch of one, and their guidance marks what it is given."""
+    """The authors' own solver crashes on a batch of one, and their guidance sets requires_grad on its inputs."""
     network = filled(small("mmdiffusion_landscape"))
     kept = dict.fromkeys(("audio", "video"), (1 - betas_linear()).cumprod(0))
     noise = {m: torch.cat([x[:1], x[:1]]) for m, x in start("mmdiffusion_landscape").items()}
@@ -151,13 +153,13 @@ def test_one_sample_alone_is_the_first_of_two_and_the_callers_tensors_stay(sampl
         assert not x.requires_grad
         assert both[m].shape == x.shape
         assert alone[m].shape == x[:1].shape
-        if sampler == "dpmpp_3s":  # whose result follows from the noise it starts with alone
+        if sampler == "dpmpp_3s":  # which draws no noise after the start
             assert distance(alone[m][0], both[m][0]) < 1e-4
     again = run(noise)
     assert all(torch.equal(again[m], both[m]) for m in noise)
 
 
-def test_what_cannot_be_meant_is_refused(tmp_path):
+def test_inputs_that_do_not_fit_are_refused(tmp_path):
     with pytest.raises(UsageError, match=r"no released discriminator 'landscape'"):
         paper.build_discriminator("landscape")
     with pytest.raises(DataError, match=r"gone\.safetensors: not a readable"):
@@ -180,9 +182,23 @@ def test_what_cannot_be_meant_is_refused(tmp_path):
         ({"texts": {"audio": torch.ones(1, 4)}, "cfg": {"audio": 2.5}}, "cfg beside texts takes negative_texts"),
     ],
 )
-def test_what_would_go_unheard_is_refused(wrong, message):
+def test_arguments_without_effect_are_refused(wrong, message):
     network = filled(small("audioldm_animediff_vggsound"))
     kept = dict.fromkeys(("audio", "video"), (1 - betas_linear()).cumprod(0))
     options = {"generator": torch.Generator(), "steps": 2, **wrong}
     with pytest.raises(ValueError, match=message):
         paper.guided_sample(network, gaussian(kept), start("audioldm_animediff_vggsound"), **options)
+
+
+def test_configurations_and_options_need_no_torch():
+    code = (
+        "import sys, mmdisco_cli.paper, mmdisco_cli.paper.configs, mmdisco_cli.paper.options\n"
+        "assert 'torch' not in sys.modules\n"
+        "assert callable(mmdisco_cli.paper.guided_sample)\n"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True)
+
+
+def test_a_name_that_the_package_lacks_is_an_attribute_error():
+    with pytest.raises(AttributeError, match="has no attribute 'sample'"):
+        paper.sample  # noqa: B018

@@ -1,4 +1,4 @@
-"""The paper's discriminators as parts of this tool: what they refuse, what they leave alone, what they can see."""
+"""The paper's discriminators as parts of this tool: errors, inputs left unchanged, dependence on both modalities."""
 
 from dataclasses import replace
 
@@ -44,7 +44,7 @@ def gradient(network, config, x):
 
 
 @pytest.mark.parametrize("config", ADDITIVE_CONFIGS)
-def test_a_swap_of_sound_leaves_the_pictures_guidance_of_the_additive_ones(config, networks):
+def test_swapped_audio_leaves_the_videos_guidance_of_additive_discriminators(config, networks):
     x = states(config)
     swapped = {**x, "audio": x["audio"].flip(0)}
     (before, own), (after, other) = (gradient(networks[config], config, state) for state in (x, swapped))
@@ -53,14 +53,14 @@ def test_a_swap_of_sound_leaves_the_pictures_guidance_of_the_additive_ones(confi
     assert not torch.allclose(own["audio"], other["audio"])
 
 
-def test_a_swap_of_sound_changes_the_pictures_guidance_of_the_transformer(networks):
+def test_swapped_audio_changes_the_videos_guidance_of_the_transformer(networks):
     x = states(MIXED)
     own, other = (gradient(networks[MIXED], MIXED, s)[1]["video"] for s in (x, {**x, "audio": x["audio"].flip(0)}))
     assert (own - other).norm() > 0.01 * own.norm()
 
 
 @pytest.mark.parametrize("config", RELEASED)
-def test_the_interaction_tells_which_can_align(config, networks):
+def test_the_interaction_shows_which_can_align(config, networks):
     x, y = states(config, 6), states(config, 6, " of another")
     level, texts = levels(config, 6), texts_of(RELEASED[config], 6, False)
     with torch.no_grad():
@@ -146,12 +146,12 @@ def test_bfloat16_stays_near_float32(config, how, networks):
     value, exact = gradient(networks[config], config, x)
     network = filled(small(config)).bfloat16() if how == "weights" else networks[config]
     with torch.autocast("cpu", torch.bfloat16, enabled=how == "autocast"):
-        rough_value, rough = gradient(network, config, x)
-    assert rough_value.dtype == torch.float32
-    torch.testing.assert_close(rough_value, value, rtol=0.1, atol=0.1)
+        low_value, low = gradient(network, config, x)
+    assert low_value.dtype == torch.float32
+    torch.testing.assert_close(low_value, value, rtol=0.1, atol=0.1)
     for m in x:
-        assert rough[m].dtype == torch.float32
-        error = (rough[m] - exact[m]).norm() / exact[m].norm()
+        assert low[m].dtype == torch.float32
+        error = (low[m] - exact[m]).norm() / exact[m].norm()
         assert 0 < error < 0.1
 
 
@@ -173,8 +173,8 @@ def test_the_callers_tensors_stay_as_they_were(networks, mode, form):
     assert not torch.equal(found[1]["audio"], x["audio"])
 
 
-def test_channels_as_many_as_frames_are_no_frames(networks):
-    """128 frames of 128 channels once made the authors' norms take one for the other."""
+def test_channels_are_never_taken_for_frames(networks):
+    """The authors' norms confuse the two axes where they are of one size, as at 128 frames of 128 channels."""
     network = networks["mmdiffusion_landscape"]
     x = {"video": drawn("v", (1, 3, 32, 4, 4)), "audio": drawn("a", (1, 1, 64))}
     h = network.feature_extractor.input_blocks[0][0]("video", x["video"], torch.zeros(1, 32))
@@ -200,7 +200,7 @@ def test_the_losses_differentiate_its_gradient(fusion):
     _, found = logit_and_gradient(network, x, levels(MIXED), texts, create_graph=True)
     sum(g.square().sum() for g in found.values()).backward()
     weights = {name: p for name, p in network.named_parameters() if name.endswith("weight")}
-    # What only shifts the logit has no part in its gradient, hence no biases here.
+    # Biases that only shift the logit have no gradient here.
     assert not [name for name, p in weights.items() if p.grad is None or not p.grad.any()]
 
 
@@ -219,8 +219,8 @@ def test_a_recipe_that_does_not_fit_is_refused(options, shapes, message):
         build(options, shapes, {})
 
 
-def test_levels_of_any_schedule_are_understood(networks):
-    """Beside base models of another family the nearest time that the network knows stands for a level."""
+def test_levels_of_any_schedule_are_accepted(networks):
+    """With base models of another family the nearest training time stands for a level."""
     flow = make_schedule("flow").levels_at(torch.tensor([0.2, 0.7]))
     x = states("mmdiffusion_landscape")
     _, found = logit_and_gradient(networks["mmdiffusion_landscape"], x, {"audio": flow, "video": Levels(*flow)})
