@@ -1,6 +1,6 @@
-"""Whether what a plugin's factory gives has the form that its use needs: tried once where it is built, not hours later.
+"""Try what a plugin's factory returns once, where it is built, so that a wrong type or shape does not fail hours later.
 
-What mmdisco brings itself is known to, and is not tried.
+Built-in discriminators and data sets are not tried.
 """
 
 import inspect
@@ -19,48 +19,48 @@ from mmdisco_cli.hookspecs import Spec
 BACKBONE = ("info", "plan", "grid", "levels_at", "encode_prompt", "predict", "encode", "decode")
 DATASET = ("length", "fingerprint", "report", "media", "split")
 BATCH = 2
-"""Enough to tell a logit (B,) from (), (1,) and (B, 1)."""
+"""Enough to distinguish a logit (B,) from (), (1,) and (B, 1)."""
 LOUDEST = 16.0
-"""What no media in [-1, 1] reach: they are pixels of 0 to 255, or whole numbers."""
+"""Media in [-1, 1] never reach this; pixels of 0 to 255, or integer samples, do."""
 Shapes = Mapping[str, tuple[int, ...]]
 
 
 def require_members(spec: Spec, thing: object, names: Iterable[str]) -> None:
-    """Raise PluginError where a plugin's thing lacks members."""
-    # Statically first: a property may take its time.
+    """Raise PluginError where an object that a plugin returned lacks members."""
+    # Statically first: evaluating a property may be slow.
     absent = [n for n in names if inspect.getattr_static(thing, n, None) is None and not hasattr(thing, n)]
     _expect(spec, not absent, f"{type(thing).__name__} has no {', '.join(absent)}")
 
 
 def require_module(spec: Spec, module: object) -> None:
-    """Raise PluginError where a plugin's discriminator is no network."""
-    _expect(spec, isinstance(module, nn.Module), f"it gives {type(module).__name__}, not a torch.nn.Module")
+    """Raise PluginError where a plugin's discriminator is no torch.nn.Module."""
+    _expect(spec, isinstance(module, nn.Module), f"it returns {type(module).__name__}, not a torch.nn.Module")
 
 
 def try_discriminator(spec: Spec, module: nn.Module, shapes: Shapes, *, twice: bool = False) -> None:
-    """Ask a plugin's discriminator for a logit and its gradient, on noise of latent `shapes` without batch.
+    """Evaluate a plugin's discriminator and its gradient once, on noise of latent `shapes` without batch.
 
     `twice` takes the gradient's own gradient too, as the denoising loss does.
 
     Raises:
-        PluginError: the call fails, or what it gives is no logit (B,) that can be differentiated by the states.
+        PluginError: the call fails, or its result is no logit (B,) that can be differentiated by the states.
     """
     if not spec.owner:
         return
     kept = module.training
-    module.eval()  # so that nothing in it counts these states among its data
+    module.eval()  # so that running statistics, such as those of batch norms, ignore these states
     try:
         with _naming(spec, "its forward"), torch.enable_grad():
-            _ask(spec, module, shapes, twice)
+            _evaluate(spec, module, shapes, twice)
     finally:
         module.train(kept)
 
 
 def try_dataset(spec: Spec, dataset: Any, plans: Mapping[str, ModalityPlan]) -> None:
-    """Ask a plugin's data set for its parts and first clips.
+    """Read the splits and first clips of a plugin's data set.
 
     Raises:
-        PluginError: a member is missing or fails, or what it gives are no clips (B, ...) of floats in [-1, 1].
+        PluginError: a member is missing or fails, or its media are no clips (B, ...) of floats in [-1, 1].
     """
     if not spec.owner:
         return
@@ -69,7 +69,7 @@ def try_dataset(spec: Spec, dataset: Any, plans: Mapping[str, ModalityPlan]) -> 
         try:
             with _naming(spec, f"split({part!r})"):
                 split = dataset.split(part)
-        except DataError:  # it may be too small to be parted, which training says itself
+        except DataError:  # it may be too small to split, which training reports
             continue
         require_members(spec, split, [name for name in DATASET if name != "split"])
         with _naming(spec, "its members"):
@@ -87,9 +87,9 @@ def _try_media(spec: Spec, media: Callable[..., Any], indices: range, plans: Map
         try:
             with _naming(spec, "media"):
                 found = media(indices, (modality,))
-        except KeyError:  # it has no such modality, which the recipe has to hear
+        except KeyError:  # it has no such modality, which is reported as a mistake of the recipe
             continue
-        _expect(spec, isinstance(found, Mapping), f"media gives {type(found).__name__}, not a mapping of modalities")
+        _expect(spec, isinstance(found, Mapping), f"media returns {type(found).__name__}, not a mapping of modalities")
         if modality in found:
             _require_media(spec, modality, found[modality], len(indices), plan)
 
@@ -105,7 +105,7 @@ def _require_media(spec: Spec, modality: str, x: object, count: int, plan: Modal
     _expect(spec, loud <= LOUDEST, f"media of {modality} reach {loud:g}, far outside of [-1, 1]")
 
 
-def _ask(spec: Spec, module: nn.Module, shapes: Shapes, twice: bool) -> None:
+def _evaluate(spec: Spec, module: nn.Module, shapes: Shapes, twice: bool) -> None:
     first = next(iter(module.parameters()), torch.empty(0))
     draw = torch.Generator().manual_seed(0)
     x = {m: torch.randn(BATCH, *s, generator=draw).to(first.device).requires_grad_() for m, s in shapes.items()}
@@ -120,7 +120,7 @@ def _ask(spec: Spec, module: nn.Module, shapes: Shapes, twice: bool) -> None:
     _expect(spec, value.is_floating_point(), f"its logit is {value.dtype}, not of floats")
     _expect(spec, bool(value.isfinite().all()), "its logit is not finite")
     found = _gradients(value, list(x.values()), twice) if value.requires_grad else []
-    _expect(spec, bool(found), "its logit has no gradient by the states, with which it has to guide")
+    _expect(spec, bool(found), "its logit has no gradient by the states, which guidance needs")
     weights = [p for p in module.parameters() if p.requires_grad]
     slope = sum((g.float().square().sum() for g in found), torch.zeros(()))
     if twice and weights and slope.requires_grad:
@@ -134,7 +134,7 @@ def _gradients(value: Tensor, states: list[Tensor], twice: bool) -> list[Tensor]
 
 @contextmanager
 def _naming(spec: Spec, call: str) -> Iterator[None]:
-    """Say whose call failed; a KeyError of media is for who asked."""
+    """Name the plugin whose call failed; a KeyError of media is handled by the caller."""
     try:
         yield
     except Exception as error:
