@@ -141,6 +141,12 @@ def _batch(job: Job, batch: Sequence[int], on_step: Callable[[int], None]) -> It
         yield _write(job, index, place, drawn, media)
 
 
+def _decode(job: Job, latents: State, batch: Sequence[int]) -> State:
+    """Return the media (B, ...) of all sampled modalities; given ones are not decoded."""
+    sampled = {m: x for m, x in latents.items() if m not in job.sources}
+    return job.assembly.keyed(job.options.seed, batch).decode(sampled)
+
+
 def _write(job: Job, index: int, place: int, drawn: Drawn, media: State) -> Row:
     """Write the files of one sample of a batch and return its row for the manifest."""
     options, stem = job.options, sample_stem(index, job.options.seed)
