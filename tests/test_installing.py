@@ -5,8 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from mmdisco_cli.installing import how_to_install
-from mmdisco_cli.plugins import OURS
+from mmdisco_cli.registry.installing import how_to_install
+from mmdisco_cli.registry.plugins import OURS
 
 ROOT = Path(__file__).parents[1]
 TEXTS = sorted(
