@@ -21,6 +21,7 @@ from safetensors.torch import load_file
 from tiny_models import REQUEST, SOUND, save_base
 
 from mmdisco_cli.app import run as mmdisco
+from mmdisco_cli.commands.gallery import write_page
 from mmdisco_cli.data.manifest import complete_rows
 from mmdisco_cli.data.media import probe, read_video
 from mmdisco_cli.errors import DataError, ExitCode, Stopped, UsageError
@@ -56,7 +57,8 @@ def make(tiny: Path, out: str, *settings: str, **options: Any) -> list[dict[str,
     """Make samples with their latents kept; return the lines reported."""
     recipe = recipes.load(str(tiny), ["sample.keep_latents=true", *settings])
     rows: list[dict[str, Any]] = []
-    run.make_samples(plan_job(recipe, SampleOptions(out=Path(out), **options)), rows.append)
+    job = plan_job(recipe, SampleOptions(out=Path(out), **options))
+    write_page(job, anew=bool(run.make_samples(job, rows.append)))
     return rows
 
 
