@@ -136,15 +136,10 @@ def _batch(job: Job, batch: Sequence[int], on_step: Callable[[int], None]) -> It
         job.assembly, job.config, options.seed, batch,
         prompts=prompts, given=job.assembly.encode(real), independent=options.independent, on_step=on_step,
     )  # fmt: skip
-    media = _decode(job, drawn.latents, batch) | real
+    sampled = {m: x for m, x in drawn.latents.items() if m not in real}
+    media = job.assembly.keyed(options.seed, batch).decode(sampled) | real
     for place, index in enumerate(batch):
         yield _write(job, index, place, drawn, media)
-
-
-def _decode(job: Job, latents: State, batch: Sequence[int]) -> State:
-    """Return the media (B, ...) of all sampled modalities; given ones are not decoded."""
-    sampled = {m: x for m, x in latents.items() if m not in job.sources}
-    return job.assembly.keyed(job.options.seed, batch).decode(sampled)
 
 
 def _write(job: Job, index: int, place: int, drawn: Drawn, media: State) -> Row:

@@ -201,7 +201,7 @@ def test_what_backbones_tell_of_their_own_memory_is_not_told_again():
     from mmdisco_cli.sampling.memory import memory_mb
 
     telling = SimpleNamespace(parameters=3_000_000, memory=("unet: 6 MB in bfloat16",))
-    bases = [SimpleNamespace(backbone=model) for model in (telling, SimpleNamespace(parameters=2_000_000))]
+    bases = [SimpleNamespace(backbone=each) for each in (telling, SimpleNamespace(parameters=2_000_000))]
     assert memory_mb(SimpleNamespace(bases=bases, discriminator=None), 1) == {"weights": 8, "guidance": 0}
 
 
