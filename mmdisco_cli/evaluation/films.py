@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TypeVar
 
 from mmdisco_cli.data.media import Clip, as_fps, read_audio, read_clip, read_video
-from mmdisco_cli.data.naming import UNUSABLE, naming
+from mmdisco_cli.data.naming import UNUSABLE, file_errors
 from mmdisco_cli.errors import DataError, UsageError
 from mmdisco_cli.measures.features import SAMPLE_RATE
 from mmdisco_cli.recipes.schema import Recipe, RequestConfig
@@ -70,7 +70,7 @@ def measure_films(
     with progress(title, len(films)) as advance:
         for place, film in enumerate(films):
             try:
-                with naming(film.path):
+                with file_errors(film.path):
                     found.append(measure(film, read_film(film, frame)))
             except UNUSABLE as error:
                 failed.append(str(error))

@@ -11,7 +11,7 @@ import torch
 import torch.distributed as dist
 
 from mmdisco_cli.data.manifest import complete_rows, read_settings
-from mmdisco_cli.data.naming import UNUSABLE, VIDEO_SUFFIXES, has_suffix, naming
+from mmdisco_cli.data.naming import UNUSABLE, VIDEO_SUFFIXES, file_errors, has_suffix
 from mmdisco_cli.errors import DataError
 from mmdisco_cli.measures.cache import Cache
 from mmdisco_cli.measures.watching import Analysis, Watched, digest_of, pack, unpack, watch
@@ -115,7 +115,7 @@ def report_bad(bad: Sequence[tuple[Path, str]], total: int, title: str, max_bad:
 
 def _watch(path: Path, root: Path | None, analysis: Analysis, cache: Cache) -> Seen | str:
     try:
-        with naming(path):
+        with file_errors(path):
             digest = digest_of(path) if not path.is_dir() else ""
             kept = cache.get(digest, analysis.name)
             if kept is not None:

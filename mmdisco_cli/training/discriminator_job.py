@@ -144,7 +144,7 @@ def discriminator_job(recipe: Recipe, device: torch.device, ranks: Ranks, show: 
 def _assembled(recipe: Recipe, device: torch.device) -> Assembly:
     assembly = assemble(recipe, device, DTYPES[recipe.train.dtype], with_discriminator=False)
     require_predictions(assembly.models, "trained beside")
-    if shown := assembly.showing_prompts:
+    if shown := assembly.prompt_backbones:
         raise UsageError(
             f"{shown}: the discriminator would be shown prompts, but training has no captions to teach it what they "
             "mean: train with pooled: false"

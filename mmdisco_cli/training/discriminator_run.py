@@ -9,8 +9,8 @@ from torch import Tensor, nn
 
 from mmdisco_cli.diffusion.backbone import Base, State
 from mmdisco_cli.diffusion.coupling import Coupling, coupled_levels, given_levels
-from mmdisco_cli.diffusion.denoise import Prediction, predict_bases, unguided
-from mmdisco_cli.diffusion.guidance import Window
+from mmdisco_cli.diffusion.denoise import Prediction, predict_bases, unguided_scales
+from mmdisco_cli.diffusion.guidance import LogSNRWindow
 from mmdisco_cli.diffusion.schedules import Levels
 from mmdisco_cli.recipes.schema import TrainConfig
 from mmdisco_cli.run.distribution import Ranks
@@ -59,7 +59,7 @@ def discriminator_loss(
     pairing: Pairing,
     real: Draw,
     fake: Draw | None,
-    window: Window,
+    window: LogSNRWindow,
     config: TrainConfig,
     batch: int,
     device: torch.device,
@@ -69,7 +69,7 @@ def discriminator_loss(
     dtype = torch.bfloat16 if config.dtype == "bfloat16" else torch.float32
 
     def base(noisy: State, levels: Mapping[str, Levels]) -> Prediction:
-        return predict_bases(pairing.bases, noisy, levels, unguided(noisy), dtype)
+        return predict_bases(pairing.bases, noisy, levels, unguided_scales(noisy), dtype)
 
     def loss(generator: torch.Generator) -> tuple[Tensor, Mapping[str, float]]:
         each = max(batch // groups, 1)
@@ -107,7 +107,7 @@ def train_discriminator(
     pairing: Pairing,
     real: Draw,
     fake: Draw | None,
-    window: Window,
+    window: LogSNRWindow,
     config: TrainConfig,
     directory: Path,
     fingerprint: str,

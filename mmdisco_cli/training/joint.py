@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from mmdisco_cli.diffusion.backbone import State
 from mmdisco_cli.diffusion.denoise import Prediction
-from mmdisco_cli.diffusion.guidance import Window, guided_epsilon, logit, logit_and_gradient, reads_x0
+from mmdisco_cli.diffusion.guidance import LogSNRWindow, guided_epsilon, logit, logit_and_gradient, reads_x0
 from mmdisco_cli.diffusion.prediction import per_sample
 from mmdisco_cli.diffusion.schedules import Levels, log_snr
 from mmdisco_cli.recipes.schema import TrainConfig
@@ -31,7 +31,7 @@ def denoise_loss(
     base: Mapping[str, Tensor],
     gradient: Mapping[str, Tensor],
     levels: Mapping[str, Levels],
-    window: Window,
+    window: LogSNRWindow,
     space: str = "epsilon",
 ) -> tuple[Tensor, Tensor]:
     """Return Eq. (5) and the same for the base models alone, each summed over modalities and averaged over the batch.
@@ -91,7 +91,7 @@ def joint_losses(
     real: Mapping[str, Tensor],
     fake: Mapping[str, Tensor] | None,
     levels: Mapping[str, Levels],
-    window: Window,
+    window: LogSNRWindow,
     config: TrainConfig,
     generator: torch.Generator,
 ) -> tuple[Tensor, dict[str, float]]:

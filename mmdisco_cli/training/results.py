@@ -6,12 +6,12 @@ import torch
 from torch import Tensor, nn
 
 from mmdisco_cli.assembly import Assembly
+from mmdisco_cli.backbones.audio_codec import SAMPLE_RATE
 from mmdisco_cli.backbones.logmel import SCALE, encode_logmel
-from mmdisco_cli.backbones.sound import SAMPLE_RATE
 from mmdisco_cli.backbones.token import TokenBackbone
 from mmdisco_cli.data.bank import Dataset
 from mmdisco_cli.diffusion.denoise import logit_of
-from mmdisco_cli.discriminators.interaction import interaction, strangers
+from mmdisco_cli.discriminators.interaction import interaction, mismatched_tuples
 from mmdisco_cli.recipes.schema import TrainConfig
 from mmdisco_cli.training.discriminator_run import Draw, Pairing
 from mmdisco_cli.training.joint import noised
@@ -90,7 +90,7 @@ def measured_interaction(discriminator: nn.Module, real: Draw, assembly: Assembl
         generator = step_generator(config.seed, MEASURE, BATCHES + k)
         clean = {m: x.to(assembly.device) for m, x in real(config.batch_size, generator).items()}
         levels = walked.draw(config, config.batch_size, generator)
-        states = (noised(x, levels, generator)[0] for x in strangers(clean))
+        states = (noised(x, levels, generator)[0] for x in mismatched_tuples(clean))
         return interaction(lambda x: logit_of(discriminator, assembly.bases, x, levels), *states)
 
     return sum(once(k) for k in range(BATCHES)) / BATCHES

@@ -6,12 +6,12 @@ import torch
 from torch import Tensor
 
 from mmdisco_cli.diffusion.schedules import Levels, log_snr
-from mmdisco_cli.recipes.schema import TimeLawConfig
+from mmdisco_cli.recipes.schema import LevelDistributionConfig
 
 Law = Callable[[Tensor], Levels]
 
 
-def draw_progress(law: TimeLawConfig, levels_at: Law, batch: int, generator: torch.Generator) -> Tensor:
+def draw_progress(law: LevelDistributionConfig, levels_at: Law, batch: int, generator: torch.Generator) -> Tensor:
     """Return progress u (B,) in [0, 1], stratified over the batch so that a step sees every part of the schedule.
 
     Under the `logsnr-normal` law the log-SNR of `levels_at` is normal; it is inverted on a fine grid of u.

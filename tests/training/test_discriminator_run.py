@@ -7,13 +7,13 @@ import torch
 
 from mmdisco_cli.diffusion.backbone import Base, Request, as_joint
 from mmdisco_cli.diffusion.schedules import log_snr
-from mmdisco_cli.recipes.schema import TimeLawConfig, TrainConfig
+from mmdisco_cli.recipes.schema import LevelDistributionConfig, TrainConfig
 from mmdisco_cli.toys.gaussians.backbone import build
 from mmdisco_cli.toys.gaussians.options import GaussianMixtureOptions
 from mmdisco_cli.training.discriminator_run import Pairing, discriminator_loss, from_banks
 
 SCHEDULES = {"x": "cosine", "y": "flow"}
-CONFIG = TrainConfig(time_law=TimeLawConfig("logsnr-normal", -0.5, 1.0))
+CONFIG = TrainConfig(time_law=LevelDistributionConfig("logsnr-normal", -0.5, 1.0))
 
 
 def bases():

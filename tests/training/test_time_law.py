@@ -4,10 +4,10 @@ import pytest
 import torch
 
 from mmdisco_cli.diffusion.schedules import log_snr, make_schedule
-from mmdisco_cli.recipes.schema import TimeLawConfig
+from mmdisco_cli.recipes.schema import LevelDistributionConfig
 from mmdisco_cli.training.time_law import draw_progress
 
-UNIFORM = TimeLawConfig()
+UNIFORM = LevelDistributionConfig()
 
 
 def drawn(law, batch, seed=0, schedule="cosine"):
@@ -30,7 +30,7 @@ def test_the_place_in_the_batch_says_nothing():
 
 
 def test_a_generator_fixes_the_draw():
-    law = TimeLawConfig("logsnr-normal", -0.5, 1.3)
+    law = LevelDistributionConfig("logsnr-normal", -0.5, 1.3)
     assert torch.equal(drawn(law, 16, 3)[0], drawn(law, 16, 3)[0])
     assert not torch.equal(drawn(law, 16, 3)[0], drawn(law, 16, 4)[0])
 
@@ -38,7 +38,7 @@ def test_a_generator_fixes_the_draw():
 @pytest.mark.parametrize("schedule", ["cosine", "vp-linear", "flow"])
 @pytest.mark.parametrize(("mean", "std"), [(-0.5, 1.3), (1.0, 0.5)])
 def test_the_log_snr_is_normal(schedule, mean, std):
-    u, lam = drawn(TimeLawConfig("logsnr-normal", mean, std), 20_000, schedule=schedule)
+    u, lam = drawn(LevelDistributionConfig("logsnr-normal", mean, std), 20_000, schedule=schedule)
     assert float(u.min()) >= 0
     assert float(u.max()) <= 1
     # A discrete schedule knows 1000 levels only, which is what the tolerance allows for.
@@ -50,7 +50,7 @@ def test_the_log_snr_is_normal(schedule, mean, std):
 
 
 def test_the_normal_law_is_stratified_too():
-    law, batch = TimeLawConfig("logsnr-normal", -0.5, 1.3), 64
+    law, batch = LevelDistributionConfig("logsnr-normal", -0.5, 1.3), 64
     _, lam = drawn(law, batch)
     strata = (torch.special.ndtr((lam - law.mean) / law.std) * batch).sort().values
     offset = strata - torch.arange(batch)
@@ -60,7 +60,7 @@ def test_the_normal_law_is_stratified_too():
 
 
 def test_beyond_the_schedule_is_its_end():
-    u, _ = drawn(TimeLawConfig("logsnr-normal", 200.0, 0.1), 4)
+    u, _ = drawn(LevelDistributionConfig("logsnr-normal", 200.0, 0.1), 4)
     torch.testing.assert_close(u, torch.zeros(4), atol=1e-6, rtol=0)
-    u, _ = drawn(TimeLawConfig("logsnr-normal", -200.0, 0.1), 4)
+    u, _ = drawn(LevelDistributionConfig("logsnr-normal", -200.0, 0.1), 4)
     torch.testing.assert_close(u, torch.ones(4), atol=1e-6, rtol=0)

@@ -199,8 +199,8 @@ ENTRY = b'{"a": {"dtype": "F32", "shape": [2], "data_offsets": [0, 8]}}'
         (b"", r"damaged: it is empty$"),
         (b"\x08", r"damaged: it ends within its header$"),
         (header(ENTRY)[:-1], r"damaged: it ends within its header$"),
-        (header(ENTRY, bytes(7)), r"damaged: 76 bytes, where its header tells of 77$"),
-        (header(ENTRY, bytes(9)), r"damaged: 78 bytes, where its header tells of 77$"),
+        (header(ENTRY, bytes(7)), r"damaged: 76 bytes, where its header declares 77$"),
+        (header(ENTRY, bytes(9)), r"damaged: 78 bytes, where its header declares 77$"),
         (header(b"no JSON"), r"damaged: its header is not one of safetensors$"),
         (header(b'{"a": [1]}'), r"damaged: its header is not one of safetensors$"),
         (
@@ -463,7 +463,7 @@ def test_an_adapter_gives_motion_to_a_stable_diffusion(models, tmp_path, backbon
         scheduler=parts["scheduler"], safety_checker=None, feature_extractor=None, requires_safety_checker=False,
     ).save_pretrained(tmp_path / "still")  # fmt: skip
     adapter.save_pretrained(tmp_path / "motion")
-    with pytest.raises(UsageError, match=r"backbones.video.adapter: missing; .* which knows no motion"):
+    with pytest.raises(UsageError, match=r"backbones.video.adapter: missing; .* which has no motion modules"):
         build("animatediff", tmp_path / "still")
     model = build("animatediff", tmp_path / "still", adapter=str(tmp_path / "motion"))
     adapter.save_pretrained(tmp_path / "more")

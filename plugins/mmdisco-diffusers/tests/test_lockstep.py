@@ -169,7 +169,7 @@ def test_an_interrupt_ends_both_at_their_next_step(models, backbone, monkeypatch
     with monkeypatch.context() as patched:
         patched.setattr(threading.Thread, "join", interrupted)
         with pytest.raises(KeyboardInterrupt):
-            run(parts, heard=lambda count, logit: met.append(count))
+            run(parts, on_step=lambda count, logit: met.append(count))
     for thread in threading.enumerate():
         if thread.name in parts:
             thread.join(60)
@@ -181,7 +181,7 @@ def test_a_pipeline_of_several_schedulers_is_named(models):
     pipeline = diffusers.DiffusionPipeline.from_pretrained(models("ltx2"), local_files_only=True)
     pipeline.set_progress_bar_config(disable=True)
     asked = {"prompt": "a dog", "num_frames": 9, "height": 64, "width": 64, "num_inference_steps": 2}
-    with pytest.raises(UsageError, match="lockstep: a LTX2Pipeline walks several schedulers at once"):
+    with pytest.raises(UsageError, match="lockstep: a LTX2Pipeline uses several schedulers at once"):
         run({"video": Part(pipeline, {**asked, "stg_scale": 0.0, "audio_stg_scale": 0.0})})
 
 
@@ -207,5 +207,5 @@ def test_what_it_cannot_do_is_said(models, backbone):
 
     with pytest.raises(UsageError, match="reads the base models' x_0"):
         run({}, Guidance(Reader()))
-    with pytest.raises(UsageError, match="guidance of the form released is not known"):
+    with pytest.raises(UsageError, match="guidance of the form released is not supported"):
         run({}, Guidance(Pair(), form="released"))

@@ -159,7 +159,7 @@ def frames(path):
 @pytest.mark.parametrize(
     ("changed", "arguments", "message"),
     [
-        ({"video": "wan"}, ["--independent"], "backbones.video: models beside it can only be run whole"),
+        ({"video": "wan"}, ["--independent"], "backbones.video: other models of this recipe can only be run whole"),
         ({}, ["--independent", "--set", "sample.keep_latents=true"], "not kept as latents"),
         ({"more": ", arguments: {seed_of: 2}"}, ["--independent"], "a AudioLDM2Pipeline takes no seed_of"),
         (
@@ -168,7 +168,7 @@ def frames(path):
             "backbones.audio.axes: [0, 1] must name each of 0 to 2 once",
         ),
         ({"more": ", latent: [4, 16, 16], axes: [0, 1, 1]"}, ["--independent"], "axes: [0, 1, 1] must name each of"),
-        ({"more": ", axes: [1, 0, 2]"}, ["--independent"], "axes: [1, 0, 2] need a latent to lead to"),
+        ({"more": ", axes: [1, 0, 2]"}, ["--independent"], "axes: [1, 0, 2] need a latent"),
         ({"more": ", rate: 8000"}, ["--independent"], "audio lasts 1.25 s at 8000 Hz, not 0.625 s"),
         (
             {},

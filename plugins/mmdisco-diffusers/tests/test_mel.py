@@ -158,7 +158,7 @@ def test_what_cannot_be_measured_is_said_in_one_line(models, clip, tmp_path, cap
     code, err = said("audioldm", model, clip, "--seconds", "5")
     assert (code, "audio covers 0.000-1.0" in err) == (4, True)
     code, err = said("audioldm", model, clip, "--seconds", "0.01")
-    assert (code, "0.01 s of sound are too few to measure" in err) == (4, True)
+    assert (code, "0.01 s of audio are too few to measure" in err) == (4, True)
     code, err = said("audioldm", model, tmp_path / "none.mp4")
     assert (code, "none.mp4" in err) == (4, True)
     code, err = said("audioldm", tmp_path / "nowhere" / "at" / "all", clip)

@@ -65,7 +65,7 @@ def test_each_family_plans_by_its_own_rules(backbone):
     )  # fmt: skip
     short = backbone("stable-audio", full=False).plan(Request(seconds=0.5))
     assert (short.latent_shape, short.media_shape) == ((4, 13), (2, 400))
-    assert short.notes == ("audio: made no longer than asked for, which this model never saw in training",)
+    assert short.notes == ("audio: made no longer than requested, unlike in this model's training",)
     latent, media, notes = shapes("animatediff", seconds=2.0, height=20, width=16)
     assert (latent, media) == ((4, 8, 5, 4), (3, 8, 20, 16))
     assert notes == ("video: frames 16 becomes 8: the motion modules were trained on 16 frames and know 8",)
@@ -161,8 +161,8 @@ def test_grids_in_sigma_are_the_schedulers_own(cls, options, steps, tmp_path):
             {"timestep_type": "continuous", "prediction_type": "v_prediction"},
             "option timestep_type=continuous are not known",
         ),
-        ("LCM", {}, "LCMScheduler: cannot walk 60 steps"),
-        ("FlowMatchEulerDiscrete", {"use_dynamic_shifting": True}, r"Scheduler: cannot walk 60 steps \(.*mu"),
+        ("LCM", {}, "LCMScheduler: cannot take 60 steps"),
+        ("FlowMatchEulerDiscrete", {"use_dynamic_shifting": True}, r"Scheduler: cannot take 60 steps \(.*mu"),
     ],
 )
 def test_steps_that_are_not_known_are_refused_in_one_line(cls, options, message, tmp_path):
@@ -365,4 +365,4 @@ def test_the_memory_plan_adds_up(models):
     assert "transformer: " in lines[0]
     assert "block by block" in lines[0]
     assert "tiling" in lines[1]
-    assert "let go" in lines[2]
+    assert "freed" in lines[2]
