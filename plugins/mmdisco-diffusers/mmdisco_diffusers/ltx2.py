@@ -3,18 +3,14 @@
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from functools import cached_property
-from typing import Any
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
-from torchaudio.functional import resample
 
 from mmdisco_cli.diffusion.backbone import (
     BackboneInfo,
     Condition,
     ModalityInfo,
-    ModalityPlan,
     Payload,
     Plan,
     Request,
@@ -26,7 +22,7 @@ from mmdisco_cli.diffusion.schedules import Levels, Schedule
 from mmdisco_cli.errors import UsageError
 from mmdisco_diffusers.levels import ended_clean, prediction_of
 from mmdisco_diffusers.ltx import by_tokens, decoded, encoded, factors_of, pack, require_single_cells, unpack
-from mmdisco_diffusers.mel import MelFormat, log_mel, mel_format
+from mmdisco_diffusers.ltx2_audio import LTX2Audio
 from mmdisco_diffusers.opening import open_parts
 from mmdisco_diffusers.options import LTX2Options
 from mmdisco_diffusers.parts import Parts, Roles
@@ -39,8 +35,6 @@ ROLES = Roles(("transformer",), ("vae", "audio_vae", "vocoder"), ("text_encoder"
 MODALITIES = ("audio", "video")
 FPS, FRAMES, HEIGHT, WIDTH = 24.0, 121, 512, 768
 CFG_SCALES = {"audio": 7.0, "video": 3.0}
-SQUEEZE = 4
-"""Mel frames, and bands, of one latent cell of audio."""
 TOKENS = 1024
 """Most tokens of the pipeline's language model."""
 COUNTS, SHIFTS = (1024, 4096), (0.95, 2.05)
@@ -56,7 +50,7 @@ class LTX2:
         require_single_cells(parts)
         self.parts, self.options, self.request = parts, options, request
         self.skipped = _skipped(parts, options.stg_blocks)
-        self.stage = Stage(parts, ROLES, options)
+        self.stage, self.audio = Stage(parts, ROLES, options), LTX2Audio(parts)
         self.prompts = Prompts(self.stage)
         self.fingerprint = self.stage.fingerprint()
 
@@ -64,10 +58,10 @@ class LTX2:
     def info(self) -> BackboneInfo:
         """Describe audio and video."""
         channels = {
-            "audio": self._audio_config["latent_channels"],
+            "audio": self.audio.config["latent_channels"],
             "video": self.parts.config("transformer")["in_channels"],
         }
-        rates = {"audio": float(self._rate), "video": self.request.fps or FPS}
+        rates = {"audio": float(self.audio.rate), "video": self.request.fps or FPS}
         width = self._width if self.options.pooled else {"audio": 0, "video": 0}
         prediction = prediction_of(self.parts)
         modalities = (
@@ -96,12 +90,7 @@ class LTX2:
         """
         factors, channels = factors_of(self.parts.config("vae")), int(self.parts.config("transformer")["in_channels"])
         video = grouped_plan(request, FPS, (FRAMES, HEIGHT, WIDTH), channels, factors)
-        audio, rate = self._audio_config, self._rate
-        cells = max(round(video.seconds * audio["sample_rate"] / audio["mel_hop_length"] / SQUEEZE), 1)
-        samples = round(video.seconds * rate)
-        latent = (int(audio["latent_channels"]), cells, int(audio["mel_bins"]) // SQUEEZE)
-        media = (int(self.parts.config("vocoder")["out_channels"]), samples)
-        return Plan({"audio": ModalityPlan(latent, media, rate, samples / rate), "video": video}, video.notes)
+        return Plan({"audio": self.audio.plan(video.seconds), "video": video}, video.notes)
 
     def grid(self, steps: int, plan: Plan) -> dict[str, Levels]:
         """Return one grid for both, that for the video's number of tokens."""
@@ -207,7 +196,7 @@ class LTX2:
     def encode(self, media: Mapping[str, Tensor], plan: Plan) -> State:
         """Return the normalised mean latents of media of either modality."""
         work = {
-            "audio": lambda chunk: self._encoded_audio(chunk, plan),
+            "audio": lambda chunk: self.audio.encode(chunk, plan.modalities["audio"]),
             "video": lambda chunk: encoded(self.parts.get("vae"), chunk),
         }
         return {m: self.stage.through_codec(work[m], x) for m, x in media.items()}
@@ -215,19 +204,10 @@ class LTX2:
     def decode(self, latent: Mapping[str, Tensor], plan: Plan) -> State:
         """Return the media of normalised latents of either modality, chunk by chunk."""
         work = {
-            "audio": lambda chunk: self._decoded_audio(chunk, plan).float().clamp(-1, 1),
+            "audio": lambda chunk: self.audio.decode(chunk, plan.modalities["audio"]).float().clamp(-1, 1),
             "video": lambda chunk: decoded(self.parts.get("vae"), chunk).float().clamp(-1, 1),
         }
         return {m: self.stage.through_codec(work[m], x) for m, x in latent.items()}
-
-    @property
-    def _audio_config(self) -> Mapping[str, Any]:
-        return self.parts.config("audio_vae")
-
-    @property
-    def _rate(self) -> int:
-        """Return the sample rate of the vocoder's audio in Hz."""
-        return int(self.parts.config("vocoder")["output_sampling_rate"])
 
     @property
     def _width(self) -> dict[str, int]:
@@ -237,10 +217,6 @@ class LTX2:
             m: int(config[f"{m}_connector_num_attention_heads"]) * int(config[f"{m}_connector_attention_head_dim"])
             for m in MODALITIES
         }
-
-    def _mel_frames(self, cells: int) -> int:
-        # In a causal codec the first cell is one frame.
-        return cells * SQUEEZE - (SQUEEZE - 1 if self._audio_config["causality_axis"] is not None else 0)
 
     def _schedule(self, plan: Plan) -> Schedule:
         tokens = math.prod(plan.modalities["video"].latent_shape[1:])
@@ -274,29 +250,6 @@ class LTX2:
             return payload
         return repeated(self.encode_prompt([""], None, plan)[modality].positive, count)
 
-    def _form(self) -> MelFormat:
-        audio = self._audio_config
-        return mel_format(int(audio["sample_rate"]), int(audio["mel_hop_length"]), int(audio["mel_bins"]))
-
-    def _encoded_audio(self, media: Tensor, plan: Plan) -> Tensor:
-        """Return the latents of audio (B, channels, samples)."""
-        form, vae = self._form(), self.parts.get("audio_vae")
-        frames = self._mel_frames(plan.modalities["audio"].latent_shape[1])
-        waves = resample(media, self._rate, form.sample_rate).flatten(0, 1)
-        # Cut or padded to whole frames, and at least to the length of one transform.
-        waves = F.pad(waves, (0, max(frames * form.hop, form.transform) - waves.shape[1]))
-        mel = log_mel(waves, form)[:, :frames].unflatten(0, media.shape[:2])
-        mean, std = _statistics(vae, plan)
-        latent: Tensor = (vae.encode(mel).latent_dist.mode() - mean) / std
-        return latent
-
-    def _decoded_audio(self, latent: Tensor, plan: Plan) -> Tensor:
-        """Return audio (B, channels, samples) of latents."""
-        mean, std = _statistics(self.parts.get("audio_vae"), plan)
-        mel = self.parts.get("audio_vae").decode(latent * std + mean).sample
-        audio: Tensor = self.parts.get("vocoder")(mel)
-        return F.pad(audio, (0, plan.modalities["audio"].media_shape[1] - audio.shape[2]))
-
 
 def build(label: str, options: LTX2Options, request: Request) -> LTX2:
     """Build the backbone of a recipe."""
@@ -322,9 +275,3 @@ def rescaled(whole: Tensor, plain: Tensor, x: Tensor, sigma: Tensor, share: floa
     factor = near.std(axes, keepdim=True) / far.std(axes, keepdim=True)
     x0 = far * (share * factor + 1 - share)
     return (x - x0) / sigma
-
-
-def _statistics(vae: Any, plan: Plan) -> tuple[Tensor, Tensor]:
-    """Return mean and standard deviation of each channel and band."""
-    channels, _, bands = plan.modalities["audio"].latent_shape
-    return vae.latents_mean.view(1, channels, 1, bands), vae.latents_std.view(1, channels, 1, bands)
