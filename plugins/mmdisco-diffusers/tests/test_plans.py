@@ -68,7 +68,7 @@ def test_each_family_plans_by_its_own_rules(backbone):
     assert short.notes == ("audio: made no longer than requested, unlike in this model's training",)
     latent, media, notes = shapes("animatediff", seconds=2.0, height=20, width=16)
     assert (latent, media) == ((4, 8, 5, 4), (3, 8, 20, 16))
-    assert notes == ("video: frames 16 becomes 8: the motion modules were trained on 16 frames and know 8",)
+    assert notes == ("video: frames 16 becomes 8: the motion modules were trained on 16 frames and take at most 8",)
     assert shapes("text-to-video-sd", frames=3, height=16, width=16)[0] == (4, 3, 4, 4)
     assert shapes("cogvideox", frames=13, height=16, width=32)[:2] == ((4, 5, 2, 4), (3, 17, 16, 32))
     assert shapes("wan", frames=13, height=16, width=32)[:2] == ((4, 4, 2, 4), (3, 13, 16, 32))
