@@ -19,6 +19,7 @@ from mmdisco_cli.hookspecs import (
     API_VERSION,
     OLDEST_API_VERSION,
     BackboneSpec,
+    ConverterSpec,
     DatasetSpec,
     DiscriminatorSpec,
     ExtractorSpec,
@@ -26,7 +27,7 @@ from mmdisco_cli.hookspecs import (
     Spec,
 )
 from mmdisco_cli.registry.blame import claim
-from mmdisco_cli.registry.installing import how_to_install
+from mmdisco_cli.registry.installing import how_to_install, providers
 from mmdisco_cli.registry.process_state import undisturbed
 from mmdisco_cli.run.console import note, warn
 
@@ -38,18 +39,12 @@ HOST = "mmdisco-cli"
 VARIABLE = "MMDISCO_PLUGINS"
 BUILTIN = "mmdisco_cli.builtin"
 """What mmdisco provides itself, loaded like any plugin: by name, so that nothing here knows what it is."""
-_DIFFUSERS = (
-    "audioldm", "audioldm2", "stable-audio", "stable-audio-3", "longcat", "auffusion",
-    "animatediff", "text-to-video-sd", "cogvideox", "hunyuan-video", "ltx", "mochi", "videocrafter2", "wan",
-    "ltx2", "lockstep",
-)  # fmt: skip
-OURS = {"mmdiffusion": "mmdisco-mmdiffusion", **dict.fromkeys(_DIFFUSERS, "mmdisco-diffusers")}
-"""Plugins of this project by what they provide, for whoever has not installed them."""
 KINDS: dict[str, type[Spec]] = {
     "backbone": BackboneSpec,
     "discriminator": DiscriminatorSpec,
     "dataset": DatasetSpec,
     "extractor": ExtractorSpec,
+    "converter": ConverterSpec,
 }
 
 
@@ -103,10 +98,20 @@ class Registry:
             owners = sorted(d for d, _ in found)
             choices = " or ".join(f"{owner}:{short}" for owner in owners)
             raise PluginError(f"{kind} {name!r} is provided by {' and '.join(owners)}: write {choices}")
-        absent = OURS.get(short) not in {None, *(plugin.distribution for plugin in self.plugins)}
-        hint = f": {how_to_install(OURS[short])}" if absent else did_you_mean(short, (spec.name for _, spec in entries))
-        troubles = "".join(f"; {plugin.trouble()}" for plugin in self.plugins if plugin.trouble())
-        raise PluginError(f"unknown {kind} {name!r}{hint}{troubles}")
+        provided = next(iter(self.installable(kind, short)), None)
+        close = did_you_mean(short, (spec.name for _, spec in entries))
+        hint = close if provided is None else f": {how_to_install(provided)}"
+        raise PluginError(f"unknown {kind} {name!r}{hint}{self.troubles}")
+
+    @property
+    def troubles(self) -> str:
+        """Return a clause, after a semicolon, for each plugin that provides nothing."""
+        return "".join(f"; {plugin.trouble()}" for plugin in self.plugins if plugin.trouble())
+
+    def installable(self, kind: str, name: str | None = None) -> list[str]:
+        """Return the plugins of this project that are not installed and provide an entry, or any of that kind."""
+        present = {plugin.distribution for plugin in self.plugins}
+        return [distribution for distribution in providers(kind, name) if distribution not in present]
 
 
 def load_registry() -> Registry:

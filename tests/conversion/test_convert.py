@@ -12,7 +12,7 @@ from safetensors.torch import load_file, save_file
 
 from mmdisco_cli import app, paper
 from mmdisco_cli.conversion import run
-from mmdisco_cli.conversion.kinds import discriminator_shapes
+from mmdisco_cli.conversion.discriminators import discriminator_shapes
 from mmdisco_cli.conversion.published import PUBLISHED
 from mmdisco_cli.conversion.unet_shapes import (
     RELEASED_COUPLED,

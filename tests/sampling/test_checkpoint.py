@@ -9,7 +9,7 @@ import torch
 from released_weights import filled, small, weights
 
 from mmdisco_cli import app
-from mmdisco_cli.conversion.kinds import discriminator_shapes
+from mmdisco_cli.conversion.discriminators import discriminator_shapes
 from mmdisco_cli.conversion.unet_shapes import UNetSizes, coupled_shapes, enlarger_shapes
 from mmdisco_cli.data.probing import probe
 from mmdisco_cli.paper.configs import RELEASED
