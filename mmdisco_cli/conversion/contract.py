@@ -39,7 +39,7 @@ class Candidate:
 class BuildConverter(Protocol):
     """What the factory of a `ConverterSpec` returns."""
 
-    def __call__(self, format: str, shapes: Shapes, file: str, /) -> Sequence[Candidate]:
+    def __call__(self, format: str, shapes: Shapes, file: str, /) -> Sequence[Candidate]:  # noqa: A002 - as the option
         """Return the networks of the entry `format` that tensors of these names and shapes may be; none where unlike.
 
         Of several, and of those of other converters, the one with the fewest misfits is taken. `file` is the name of

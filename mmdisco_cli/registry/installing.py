@@ -26,6 +26,11 @@ def providers(kind: str, name: str | None = None) -> list[str]:
     ]
 
 
+def entries_of(distribution: str) -> Mapping[str, Sequence[str]]:
+    """Return the names of all entries of one of the project's plugins, by kind."""
+    return _our_plugins()[distribution]
+
+
 @cache
 def _our_plugins() -> Mapping[str, Mapping[str, Sequence[str]]]:
     return tomllib.loads(_LIST.read_text(encoding="utf-8"))

@@ -9,7 +9,8 @@ from torch import Tensor, nn
 
 from mmdisco_cli.assembly import Assembly, assemble, build_discriminator, request_of
 from mmdisco_cli.assembly.trial import try_discriminator
-from mmdisco_cli.data.opening import SplitDataset, check_shapes, open_dataset
+from mmdisco_cli.data.contract import SplitDataset
+from mmdisco_cli.data.opening import check_shapes, open_dataset
 from mmdisco_cli.devices import DTYPES
 from mmdisco_cli.diffusion.backbone import State, count_parameters
 from mmdisco_cli.diffusion.whole import require_predictions
