@@ -9,7 +9,7 @@ hooks below. A hook returns descriptions, never instances, and importing that mo
     def mmdisco_backbones():
         yield BackboneSpec("tone", "A pure tone", ToneOptions, lazy("mmdisco_tone.model:build"), api_version=1)
 
-What a description leads to is called with positional arguments, and tells its types where torch may be imported:
+The function that a description leads to is called with positional arguments:
 
 | hook | build | what it returns, and its Protocol |
 |---|---|---|

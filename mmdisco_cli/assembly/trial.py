@@ -88,7 +88,7 @@ def _try_media(spec: Spec, media: Callable[..., Any], indices: range, plans: Map
         try:
             with _naming(spec, "media"):
                 found = media(indices, (modality,))
-        except KeyError:  # it has no such modality, which the recipe has to hear
+        except KeyError:  # it has no such modality, which is the recipe's mistake
             continue
         _expect(spec, isinstance(found, Mapping), f"media gives {type(found).__name__}, not a mapping of modalities")
         if modality in found:
@@ -177,7 +177,7 @@ def expect_clips(expect: Expect, modality: str, x: Any, count: int, ranged: bool
 
 @contextmanager
 def _naming(spec: Spec, call: str) -> Iterator[None]:
-    """Say whose call failed; a KeyError of media is for who asked."""
+    """Say whose call failed; a KeyError of media is for the caller."""
     try:
         yield
     except Exception as error:

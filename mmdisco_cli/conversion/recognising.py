@@ -43,14 +43,14 @@ def require_format(registry: Registry, name: str) -> Spec:
     return registry.find(KIND, name)
 
 
-def recognised(registry: Registry, source: Path, tensors: Mapping[str, Tensor], asked: str | None) -> Candidate:
-    """Return what a checkpoint holds; `asked` is the format that it was given out for.
+def recognised(registry: Registry, source: Path, tensors: Mapping[str, Tensor], format_name: str | None) -> Candidate:
+    """Return what a checkpoint holds; `format_name` is what `--format` says that it is.
 
     Raises:
         DataError: no network that is known, another one than was given out, or one with tensors that do not fit.
-        PluginError: the converter that was asked for fails.
+        PluginError: the converter of that format fails.
     """
-    wanted = require_format(registry, asked) if asked else None
+    wanted = require_format(registry, format_name) if format_name else None
     shapes = {name: tuple(tensor.shape) for name, tensor in tensors.items()}
     found = nearest(registry, shapes, wanted.name if wanted else source.name, wanted)
     if found.candidate is None:
@@ -62,7 +62,7 @@ def recognised(registry: Registry, source: Path, tensors: Mapping[str, Tensor], 
     said = f" {describe_misfits(misfits)}" if misfits else ""
     if wanted is not None and found.spec is not wanted:
         near = f", apart from:{said}" if misfits else ""
-        raise DataError(f"{source}: is no {asked}; it looks like {title}{near}")
+        raise DataError(f"{source}: is no {format_name}; it looks like {title}{near}")
     if misfits:
         raise DataError(f"{source}: looks like {title}, but {len(misfits)} tensors do not fit:{said}")
     return found.candidate

@@ -34,10 +34,10 @@ def convert(options: ConvertOptions) -> None:
     console.result(str(destination))
 
 
-def _convert(registry: Registry, source: Path, destination: Path, asked: str | None) -> None:
+def _convert(registry: Registry, source: Path, destination: Path, format_name: str | None) -> None:
     checkpoint = read_checkpoint(source)
     tensors = checkpoint.tensors
-    candidate = recognised(registry, source, tensors, asked)
+    candidate = recognised(registry, source, tensors, format_name)
     # Only now the values: names, shapes and kinds of numbers cost nothing, whatever a file declares.
     require_room(source, tensors.values())
     require_finite(source, tensors)
@@ -47,7 +47,7 @@ def _convert(registry: Registry, source: Path, destination: Path, asked: str | N
     console.note(f"{candidate.title}: {len(tensors)} tensors, {count:,} parameters")
     for text in checkpoint.notes:
         console.note(text)
-    if candidate.note and asked is None:
+    if candidate.note and format_name is None:
         console.note(candidate.note)
 
 

@@ -54,7 +54,7 @@ class BuildDataset(Protocol):
     """What the factory of a `DatasetSpec` returns.
 
     Where it has parameters of these names, it is given as keywords too: `modalities`, those that are wanted;
-    `channels` and `sample_rate`, how the model of sound takes it; and `progress`, a function to call with how many
+    `channels` and `sample_rate`, what the audio model takes; and `progress`, a function to call with how many
     clips are looked through and of how many.
     """
 
@@ -75,7 +75,7 @@ class Captioned(Protocol):
     def captions(self, indices: Sequence[int], modalities: Sequence[str]) -> Mapping[str, Sequence[str]]:
         """Return, for each of these modalities, one text for each of these clips, empty where there is none.
 
-        Texts of one clip may differ by modality: what is seen is not all that is heard.
+        Texts of one clip may differ by modality: a video may be described by other words than its audio.
         """
 
 

@@ -147,7 +147,7 @@ def _owner(point: EntryPoint) -> str:
 
 def _load(owner: str, version: str, load: Callable[[], Any]) -> Plugin:
     try:
-        with redirect_stdout(sys.stderr), undisturbed(lambda names: _tell(f"{owner} {version}", names)):
+        with redirect_stdout(sys.stderr), undisturbed(lambda names: _warn_of(f"{owner} {version}", names)):
             specs = tuple(_collect(load(), "" if owner == HOST else f"{owner} {version}"))
         return Plugin(owner, version, "loaded", specs)
     except KeyboardInterrupt:  # most likely true, but a plugin that hangs should be known by name
@@ -157,12 +157,12 @@ def _load(owner: str, version: str, load: Callable[[], Any]) -> Plugin:
         return Plugin(owner, version, "failed", cause=" ".join(f"{type(error).__name__}: {error}".split()))
 
 
-def _tell(plugin: str, changed: list[str]) -> None:
+def _warn_of(plugin: str, changed: list[str]) -> None:
     warn(f"plugin {plugin} changed {', '.join(changed)}, which other recipes share: set back")
 
 
 def _collect(plugin: object, owner: str) -> list[tuple[str, Spec]]:
-    """Ask a plugin for its descriptions through a manager of its own, and check them."""
+    """Return what a plugin describes, called through a manager of its own, after checking it."""
     manager = pluggy.PluginManager(GROUP)
     manager.add_hookspecs(hookspecs)
     manager.register(plugin)
@@ -234,7 +234,7 @@ def _aside(spec: Spec, function: Callable[P, T], expected: tuple[type[Exception]
 
 @contextmanager
 def _on_behalf(spec: Spec, expected: tuple[type[Exception], ...]) -> Iterator[None]:
-    with undisturbed(lambda names: _tell(spec.owner, names), draws=True):
+    with undisturbed(lambda names: _warn_of(spec.owner, names), draws=True):
         try:
             yield
         except BaseException as error:  # SystemExit too, with which it would end everything as a success

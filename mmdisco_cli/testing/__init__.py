@@ -5,9 +5,9 @@ from mmdisco_cli.testing import check_backbone, check_dataset, check_discriminat
 def test_tone():
     check_backbone(build("audio", ToneOptions(), Request()), Request(seconds=1.0))
 
-def test_judge():
+def test_scorer():
     shapes = {"audio": (2, 5), "video": (3, 4, 8, 8)}  # of latents, without batch
-    assert check_discriminator(lambda: build(JudgeOptions(), shapes, {}), shapes) == ()
+    assert check_discriminator(lambda: build(ScorerOptions(), shapes, {}), shapes) == ()
 
 def test_clips():
     shapes = {"audio": (1, 16000), "video": (3, 10, 64, 64)}  # of media, without batch
@@ -60,14 +60,14 @@ def check_backbone(
 ) -> None:
     """Check every promise of the contract on one sample for each prompt, with the network out of reach.
 
-    They are: shapes, layouts and float32; levels that only ever get cleaner, by one law in grid and training;
+    They are: shapes, layouts and float32; levels that only ever get cleaner, by one schedule in grid and training;
     predictions that depend on a sample's own x, t and prompt alone, under CFG or guidance of the model's own too;
     samples fixed by their seed, and untouched by a guidance of weight 0; media and latents made of one another, the
     same each time and in any batch; draws of the model's own that follow a sample's key; nothing of the caller's
     written to, nor torch's global generator, nor its defaults; nothing fetched, nor any other process started.
 
     "The same" is to within `tolerance` times the largest value, or times 1 if that is larger, and ten times that where
-    CFG or a run of `steps` steps multiplies what was rounded. Equal bits are never asked of a model, not even of one
+    CFG or a run of `steps` steps multiplies what was rounded. Equal bits are never required of a model, not even of one
     call made twice: which kernel sums a batch, and in what order, is up to processor and threads. What does have to
     be equal in its bits is what is no sum: tensors of the caller's, and the state of torch's global generator.
 
@@ -169,9 +169,9 @@ def check_extractor(make: Callable[[], Extractor], *, seconds: float = 1.0, tole
         AssertionError: naming the first promise that is broken.
     """
     with _alone():
-        extractor = make()
-        extractors.check_description(extractor, make())
-        extractors.check_embedding(make, extractor, extractors.clips_for(extractor, seconds), tolerance)
+        extractor, again = make(), make()
+        extractors.check_description(extractor, again)
+        extractors.check_embedding(extractor, again, extractors.clips_for(extractor, seconds), tolerance)
 
 
 @contextmanager

@@ -119,7 +119,8 @@ def texts_of(part: Any, indices: Sequence[int], shapes: Shapes) -> dict[str, lis
 
 def media(part: Dataset, indices: Sequence[int], shapes: Shapes) -> State:
     """Return the media of some clips in some modalities, and expect their form."""
-    found = undrawn(lambda: dict(part.media(indices, list(shapes))))
+    found: Any = undrawn(lambda: part.media(indices, list(shapes)))
+    expect(isinstance(found, Mapping), f"media gives {type(found).__name__}, not a mapping of modalities")
     absent = [m for m in shapes if m not in found]
     expect(not absent, f"media gives no {' and no '.join(absent)}")
     for m, shape in shapes.items():

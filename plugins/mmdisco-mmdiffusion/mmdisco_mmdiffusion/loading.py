@@ -1,4 +1,4 @@
-"""Converted checkpoints become networks, ready to be asked."""
+"""Converted checkpoints become networks, ready to be called."""
 
 import hashlib
 from collections.abc import Callable, Mapping, Sequence

@@ -12,7 +12,7 @@ def mmdisco_backbones() -> Iterable[BackboneSpec]:
     """Describe the coupled U-Net."""
     yield BackboneSpec(
         "mmdiffusion",
-        "MM-Diffusion: sound and picture from one coupled U-Net",
+        "MM-Diffusion: audio and video from one coupled U-Net",
         MMDiffusionOptions,
         lazy("mmdisco_mmdiffusion.backbone:build"),
         api_version=1,

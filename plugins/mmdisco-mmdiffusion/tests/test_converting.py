@@ -28,8 +28,7 @@ SMALL = {
 }
 SHARED = {"channels": 32, "multipliers": [1, 2], "res_blocks": 1, "attention": [1], "heads": 4}
 OPTIONS = {
-    UNET: SHARED
-    | {"head_channels": 64, "dilations": 10, "windows": [1], "video_channels": 3, "audio_channels": 1},
+    UNET: SHARED | {"head_channels": 64, "dilations": 10, "windows": [1], "video_channels": 3, "audio_channels": 1},
     ENLARGER: SHARED | {"image_channels": 3},
 }
 TITLES = {UNET: "MM-Diffusion's coupled U-Net", ENLARGER: "MM-Diffusion's super-resolution network"}
