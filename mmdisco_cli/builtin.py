@@ -3,10 +3,19 @@
 from collections.abc import Iterable
 
 from mmdisco_cli.backbones.options import TokenOptions
+from mmdisco_cli.conversion.published import converters
 from mmdisco_cli.data.options import ClipsOptions
 from mmdisco_cli.discriminators.options import AdditiveOptions, AlignedOptions, EnergyOptions, MLPOptions
 from mmdisco_cli.extractors.options import ExtractorOptions
-from mmdisco_cli.hookspecs import BackboneSpec, DatasetSpec, DiscriminatorSpec, ExtractorSpec, hookimpl, lazy
+from mmdisco_cli.hookspecs import (
+    BackboneSpec,
+    ConverterSpec,
+    DatasetSpec,
+    DiscriminatorSpec,
+    ExtractorSpec,
+    hookimpl,
+    lazy,
+)
 from mmdisco_cli.paper.options import PaperMelOptions, PaperWaveformOptions
 from mmdisco_cli.toys.bounce.options import BounceOptions
 from mmdisco_cli.toys.gaussians.options import GaussianMixtureOptions, GaussiansOptions
@@ -31,7 +40,8 @@ def mmdisco_backbones() -> Iterable[BackboneSpec]:
 @hookimpl
 def mmdisco_discriminators() -> Iterable[DiscriminatorSpec]:
     """Describe the built-in discriminators."""
-    home, paper = "mmdisco_cli.discriminators", lazy("mmdisco_cli.paper.discriminator:build")
+    home, published = "mmdisco_cli.discriminators", "mmdisco_cli.conversion.published"
+    paper = lazy("mmdisco_cli.paper.discriminator:build")
     return (
         DiscriminatorSpec(
             "energy", "inner product with a joint network", EnergyOptions, lazy(f"{home}.energy:build"), 1
@@ -45,6 +55,7 @@ def mmdisco_discriminators() -> Iterable[DiscriminatorSpec]:
             PaperWaveformOptions,
             paper,
             1,
+            lazy(f"{published}:how_to_get_waveform"),
         ),
         DiscriminatorSpec(
             "paper-mel",
@@ -52,6 +63,7 @@ def mmdisco_discriminators() -> Iterable[DiscriminatorSpec]:
             PaperMelOptions,
             paper,
             1,
+            lazy(f"{published}:how_to_get_mel"),
         ),
     )
 
@@ -90,3 +102,9 @@ def mmdisco_extractors() -> Iterable[ExtractorSpec]:
         ExtractorSpec(name, summary, ExtractorOptions, lazy(f"{home}.{module}:build"), 1)
         for name, summary, module in known
     ]
+
+
+@hookimpl
+def mmdisco_converters() -> Iterable[ConverterSpec]:
+    """Describe the paper's discriminators as their authors publish them."""
+    return converters()

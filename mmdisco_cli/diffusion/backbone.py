@@ -166,6 +166,20 @@ class JointBackbone(Protocol):
         """Return each modality's media."""
 
 
+class BuildBackbone(Protocol):
+    """What the factory of a `BackboneSpec` returns, and its `outline`."""
+
+    def __call__(self, label: str, options: Any, request: Request, /) -> Backbone | JointBackbone:
+        """Return the model that a recipe names under `label`, loaded from what its options name, on the CPU.
+
+        `label` is the modality too, where the entry is of any one. The plan for `request` is asked for afterwards.
+
+        Raises:
+            ValueError, UsageError: the options do not go together.
+            DataError: weights cannot be found or read.
+        """
+
+
 @runtime_checkable
 class Movable(Protocol):
     """The optional member of a backbone that can live on any device."""

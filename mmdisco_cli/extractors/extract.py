@@ -15,7 +15,7 @@ from mmdisco_cli.data.media import MediaInfo, Span, probe, read_whole_sound, sho
 from mmdisco_cli.data.naming import UNUSABLE, naming
 from mmdisco_cli.data.resampling import resample
 from mmdisco_cli.errors import DataError, UsageError
-from mmdisco_cli.extractors.contract import Extractor, Film, Pictures, Sound
+from mmdisco_cli.extractors.contract import BuildExtractor, Extractor, Film, Pictures, Sound
 from mmdisco_cli.extractors.options import ExtractorOptions
 from mmdisco_cli.measures.cache import Cache
 from mmdisco_cli.measures.clip_sets import LISTED, ClipSet, Seen
@@ -57,9 +57,8 @@ def open_extractor(text: str) -> Extractor:
     name, _, preset = head.partition(":")
     if not name:
         raise UsageError(f"--extractor {text}: expected NAME[:PRESET][=WEIGHTS], as in fvd:mm-diffusion=i3d.pt")
-    build = load_registry().find(KIND, name).factory()
-    extractor: Extractor = build(ExtractorOptions(preset, weights or None))
-    return extractor
+    build: BuildExtractor = load_registry().find(KIND, name).factory()
+    return build(ExtractorOptions(preset, weights or None))
 
 
 def embed_sets(sets: Mapping[str, ClipSet], extractor: Extractor, cache: Cache, ranks: Ranks) -> dict[str, Embedded]:

@@ -7,7 +7,7 @@ from torch import Tensor
 
 from mmdisco_cli.backbones.denoiser import TokenDenoiser
 from mmdisco_cli.backbones.token import Codec
-from mmdisco_cli.data.bank import Dataset
+from mmdisco_cli.data.contract import Dataset
 from mmdisco_cli.diffusion.schedules import Levels, cosine, log_snr
 from mmdisco_cli.recipes.schema import TrainConfig
 from mmdisco_cli.training.loop import Loss

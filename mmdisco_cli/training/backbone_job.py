@@ -8,7 +8,8 @@ import torch
 
 from mmdisco_cli.assembly import request_of
 from mmdisco_cli.backbones.token import TokenBackbone
-from mmdisco_cli.data.opening import SplitDataset, check_shapes, open_dataset
+from mmdisco_cli.data.contract import SplitDataset
+from mmdisco_cli.data.opening import check_shapes, open_dataset
 from mmdisco_cli.errors import PluginError, UsageError
 from mmdisco_cli.recipes.schema import Component, Recipe
 from mmdisco_cli.run.distribution import same_weights

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from mmdisco_cli.backbones.token import TokenBackbone, codec_fingerprint
-from mmdisco_cli.data.bank import Dataset
+from mmdisco_cli.data.contract import Dataset
 from mmdisco_cli.recipes.schema import TrainConfig
 from mmdisco_cli.run.distribution import Ranks, same_weights
 from mmdisco_cli.training.backbone import codec_items, codec_loss, denoising_loss

@@ -6,7 +6,8 @@ from pathlib import Path
 
 from torch import Tensor
 
-from mmdisco_cli.data.bank import Dataset, latent_bank, make_shards
+from mmdisco_cli.data.bank import latent_bank, make_shards
+from mmdisco_cli.data.contract import Dataset
 from mmdisco_cli.run.distribution import Ranks
 from mmdisco_cli.training.signals import StopFlag
 

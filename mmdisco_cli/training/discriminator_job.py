@@ -9,7 +9,8 @@ from torch import Tensor, nn
 
 from mmdisco_cli.assembly import Assembly, assemble, build_discriminator, request_of
 from mmdisco_cli.assembly.trial import try_discriminator
-from mmdisco_cli.data.opening import SplitDataset, check_shapes, open_dataset
+from mmdisco_cli.data.contract import SplitDataset
+from mmdisco_cli.data.opening import check_shapes, open_dataset
 from mmdisco_cli.devices import DTYPES
 from mmdisco_cli.diffusion.backbone import State, count_parameters
 from mmdisco_cli.diffusion.whole import require_predictions
@@ -135,7 +136,8 @@ def discriminator_job(recipe: Recipe, device: torch.device, ranks: Ranks, show: 
     # Seeded here and nowhere else: initialisation is the only use of the global generator.
     torch.manual_seed(recipe.train.seed)
     module = build_discriminator(component, assembly.shapes, assembly.pooled).to(device)
-    try_discriminator(component.spec, module, assembly.shapes, twice=recipe.train.lambda_denoise > 0)
+    twice = recipe.train.lambda_denoise > 0
+    try_discriminator(component.spec, module, assembly.shapes, assembly.pooled, twice=twice)
     dataset = open_dataset(recipe, request_of(recipe), assembly.modalities, show)
     check_shapes(dataset.split("train"), assembly.modalities)
     return DiscriminatorJob(recipe, assembly, module, dataset)

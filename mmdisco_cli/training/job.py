@@ -6,7 +6,7 @@ from typing import Any, Protocol
 
 import torch
 
-from mmdisco_cli.data.opening import SplitDataset
+from mmdisco_cli.data.contract import SplitDataset
 from mmdisco_cli.errors import DataError
 from mmdisco_cli.recipes.schema import Recipe
 from mmdisco_cli.run import console

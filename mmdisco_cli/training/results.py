@@ -9,7 +9,7 @@ from mmdisco_cli.assembly import Assembly
 from mmdisco_cli.backbones.logmel import SCALE, encode_logmel
 from mmdisco_cli.backbones.sound import SAMPLE_RATE
 from mmdisco_cli.backbones.token import TokenBackbone
-from mmdisco_cli.data.bank import Dataset
+from mmdisco_cli.data.contract import Dataset
 from mmdisco_cli.diffusion.denoise import logit_of
 from mmdisco_cli.discriminators.interaction import interaction, strangers
 from mmdisco_cli.recipes.schema import TrainConfig

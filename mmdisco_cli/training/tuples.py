@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from mmdisco_cli.assembly import Assembly
-from mmdisco_cli.data.bank import Dataset
+from mmdisco_cli.data.contract import Dataset
 from mmdisco_cli.diffusion.backbone import State
 from mmdisco_cli.errors import UsageError
 from mmdisco_cli.recipes.schema import Recipe
