@@ -74,9 +74,7 @@ def mismatched(states: Mapping[str, Tensor]) -> State:
     return {m: x.roll(k * step, 0) for k, (m, x) in enumerate(states.items())}
 
 
-def draw_progress(
-    distribution: TimeLawConfig, levels_at: LevelsAt, batch: int, generator: torch.Generator
-) -> Tensor:
+def draw_progress(distribution: TimeLawConfig, levels_at: LevelsAt, batch: int, generator: torch.Generator) -> Tensor:
     """Return progress u (B,) in [0, 1], stratified over the batch so that a step sees every part of the schedule.
 
     Under the `logsnr-normal` distribution the log-SNR of `levels_at` is normal; it is inverted on a fine grid of u.

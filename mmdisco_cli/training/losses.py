@@ -88,9 +88,7 @@ def joint_losses(
     return value, figures
 
 
-def _real_logit(
-    discriminator: nn.Module, real: NoisyBatch, x0: State, *, with_gradient: bool
-) -> tuple[Tensor, State]:
+def _real_logit(discriminator: nn.Module, real: NoisyBatch, x0: State, *, with_gradient: bool) -> tuple[Tensor, State]:
     if with_gradient:
         return logit_and_gradient(discriminator, real.states, real.levels, create_graph=True, x0=x0)
     return logit(discriminator, real.states, real.levels, x0=x0), {}

@@ -26,7 +26,7 @@ def test_a_diverging_training_stops_and_names_the_step(tmp_path: Path) -> None:
 
 
 def test_nan_data_stop_it_with_the_checkpoint_before(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from mmdisco_cli.training import discriminator_run as module
+    from mmdisco_cli.training import discriminator as module
 
     made = module.discriminator_loss
 

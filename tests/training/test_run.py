@@ -15,7 +15,7 @@ from mmdisco_cli.backbones.token import TokenBackbone, build, codec_fingerprint
 from mmdisco_cli.diffusion.backbone import Request
 from mmdisco_cli.errors import DataError, UsageError
 from mmdisco_cli.run.options import TrainOptions
-from mmdisco_cli.training.identity import training_fingerprint
+from mmdisco_cli.training.directory import training_fingerprint
 from mmdisco_cli.training.metrics import read_rows
 from mmdisco_cli.training.run import train
 from mmdisco_cli.weights_file import read_about
@@ -69,7 +69,7 @@ def test_the_run_directory_says_everything(tmp_path: Path) -> None:
 
 def test_initialisation_is_seeded_right_before_the_network_is_built(tmp_path: Path) -> None:
     """What the shipped weights were made by: seed, network, training, and no other draw from the global generator."""
-    from mmdisco_cli.training.backbone_job import build_backbone
+    from mmdisco_cli.training.backbone import build_backbone
 
     recipe = load(tmp_path, "pictures", seed=3)
     torch.rand(5)
@@ -164,7 +164,7 @@ def test_what_cannot_be_trained_is_refused_by_key(
 
 @pytest.mark.parametrize("fakes", ["generated", "mixed"])
 def test_generated_fakes_are_made_once(fakes: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("mmdisco_cli.training.generated.DEFAULT_COUNT", 16)
+    monkeypatch.setattr("mmdisco_cli.training.data.DEFAULT_COUNT", 16)
     recipe, out = load(tmp_path, fakes=fakes), tmp_path / "out"
     run(recipe, out)
     (shard,) = (out / "bank").rglob("*.safetensors")

@@ -14,6 +14,8 @@ import mmdisco_cli
 from mmdisco_cli.recipes import recipe as recipes
 from mmdisco_cli.recipes.schema import Recipe
 from mmdisco_cli.run.options import TrainOptions
+from mmdisco_cli.training.directory import RunDirectory
+from mmdisco_cli.training.loop import Context
 from mmdisco_cli.training.run import train
 
 POINTS = """
@@ -42,6 +44,11 @@ def load(folder: Path, name: str = "points", **settings: Any) -> Recipe:
     path = folder / f"{name}.yaml"
     path.write_text({"points": POINTS, "pictures": PICTURES}[name])
     return recipes.load(str(path), [f"train.{key}={value}" for key, value in settings.items()])
+
+
+def alone(recipe: Recipe, out: Path) -> Context:
+    """Return the context of a training in this process, without any other and without a progress display."""
+    return Context(RunDirectory(out, recipe), torch.device("cpu"))
 
 
 def run(recipe: Recipe, out: Path, **options: bool) -> Mapping[str, Tensor]:
