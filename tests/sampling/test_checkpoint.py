@@ -201,8 +201,8 @@ def test_what_backbones_tell_of_their_own_memory_is_not_told_again():
     from mmdisco_cli.sampling.memory import memory_mb
 
     telling = SimpleNamespace(parameters=3_000_000, memory=("unet: 6 MB in bfloat16",))
-    backbones = {"audio": telling, "video": SimpleNamespace(parameters=2_000_000)}
-    assert memory_mb(SimpleNamespace(backbones=backbones, discriminator=None), 1) == {"weights": 8, "guidance": 0}
+    bases = [SimpleNamespace(backbone=each) for each in (telling, SimpleNamespace(parameters=2_000_000))]
+    assert memory_mb(SimpleNamespace(bases=bases, discriminator=None), 1) == {"weights": 8, "guidance": 0}
 
 
 def test_a_dry_run_plans_around_what_is_missing(plugin, capsys):

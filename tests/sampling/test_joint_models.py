@@ -3,7 +3,6 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -29,10 +28,8 @@ from mmdisco_cli.diffusion.noise import sample_keys
 from mmdisco_cli.diffusion.schedules import Levels, make_schedule
 from mmdisco_cli.errors import UsageError
 from mmdisco_cli.recipes.schema import SampleConfig
-from mmdisco_cli.run.options import SampleOptions
 from mmdisco_cli.sampling.draw import draw
 from mmdisco_cli.sampling.job import _require_given
-from mmdisco_cli.sampling.run import _decode
 
 NAMES = ("audio", "video")
 
@@ -158,11 +155,9 @@ def test_held_beside_a_modality_of_its_own_model_a_given_one_keeps_the_common_ti
     torch.testing.assert_close(found["video"], given["video"])
 
 
-def test_given_modalities_are_not_decoded() -> None:
+def test_only_the_latents_at_hand_are_decoded() -> None:
     models = assembly()
-    job: Any = SimpleNamespace(assembly=models, options=SampleOptions(), sources={"video": None})
-    latents = {m: torch.zeros(2, 3) for m in NAMES}
-    media = _decode(job, latents, [0, 1])
+    media = models.keyed(0, [0, 1]).decode({"audio": torch.zeros(2, 3)})
     backbone = models.models["film"].backbone
     assert isinstance(backbone, Drawing)
     assert backbone.asked == [["audio"]]

@@ -21,6 +21,7 @@ from safetensors.torch import load_file
 from tiny_models import REQUEST, SOUND, save_base
 
 from mmdisco_cli.app import run as mmdisco
+from mmdisco_cli.commands.gallery import write_page
 from mmdisco_cli.data.manifest import complete_rows
 from mmdisco_cli.data.media import probe, read_video
 from mmdisco_cli.errors import DataError, ExitCode, Stopped, UsageError
@@ -56,7 +57,8 @@ def make(tiny: Path, out: str, *settings: str, **options: Any) -> list[dict[str,
     """Make samples with their latents kept; return the lines reported."""
     recipe = recipes.load(str(tiny), ["sample.keep_latents=true", *settings])
     rows: list[dict[str, Any]] = []
-    run.make_samples(plan_job(recipe, SampleOptions(out=Path(out), **options)), rows.append)
+    job = plan_job(recipe, SampleOptions(out=Path(out), **options))
+    write_page(job, anew=bool(run.make_samples(job, rows.append)))
     return rows
 
 
@@ -268,19 +270,23 @@ def test_independent_has_a_folder_of_its_own_and_the_gallery_shows_both(tiny: Pa
 
 
 def test_the_gallery_is_written_again_only_for_something_new(tiny: Path) -> None:
-    page = Path("runs/tiny/samples/index.html")
+    folder = Path("runs/tiny/samples")
 
-    def writes(*options: str) -> bool:
-        if page.exists():
-            page.write_text("not written again")
+    def sample(*options: str) -> str:
         assert mmdisco(["sample", "--recipe", str(tiny), "--n", "1", *options]) == ExitCode.OK
-        return page.read_text() != "not written again"
+        return (folder / "index.html").read_text()
 
-    assert writes()
-    assert not writes()
-    writes("--independent")
-    assert writes()
-    assert writes("--seed", "1")
+    def leave() -> None:
+        os.utime(folder / "manifest.jsonl", ns=(0, 0))  # older than the page, however coarse the file system's times
+        (folder / "index.html").write_text("left")
+
+    assert "<article" in sample()
+    leave()
+    assert sample() == "left"
+    sample("--independent")
+    assert sample() != "left"
+    leave()
+    assert sample("--seed", "1") != "left"
 
 
 @pytest.mark.parametrize("batch", ["1", "2", "3"])

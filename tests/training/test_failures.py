@@ -83,7 +83,7 @@ def test_a_full_disk_keeps_the_previous_checkpoint(
             save(*arguments)  # type: ignore[arg-type]
 
     monkeypatch.setattr(loop, "save_state", second_fails)
-    kept = r"state\.pt: cannot be written \((No space left on device|File too large)\); the previous checkpoint is kept"
+    kept = r"state\.pt: cannot write \((No space left on device|File too large)\); the previous checkpoint is kept"
     with pytest.raises(DataError, match=kept) as raised:
         run(recipe, out)
     assert raised.value.exit_code == ExitCode.DATA

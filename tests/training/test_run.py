@@ -174,10 +174,3 @@ def test_generated_fakes_are_made_once(fakes: str, tmp_path: Path, monkeypatch: 
     changed = load(tmp_path, fakes=fakes, steps=10)
     with pytest.raises(DataError, match=r"another sample\.steps"):
         run(replace(changed, sample=replace(changed.sample, steps=4)), out)
-
-
-def test_missing_base_models_name_the_command_that_makes_them() -> None:
-    from mmdisco_cli.weights_file import find_weights
-
-    with pytest.raises(DataError, match=r"this makes it: mmdisco train --recipe clips-audio --set data\.path=DIR$"):
-        find_weights("runs/clips-audio/train/backbone.safetensors")

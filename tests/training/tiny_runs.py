@@ -64,14 +64,18 @@ def weights(out: Path, name: str = "points") -> Mapping[str, Tensor]:
     return average
 
 
+def _threads() -> dict[str, str]:
+    """Return variables for as many threads as here: with another number sums are taken in another order."""
+    return dict.fromkeys(("OMP_NUM_THREADS", "MKL_NUM_THREADS"), str(torch.get_num_threads()))
+
+
 def start(*command: str, cwd: Path, **environment: str) -> "subprocess.Popen[str]":
     """Begin `python -m ...` with the package that is under test."""
     source = str(Path(mmdisco_cli.__file__).parent.parent)
     return subprocess.Popen(
         [sys.executable, "-m", *command],
         cwd=cwd,
-        # As many threads as here, for with another number sums are taken in another order.
-        env={**os.environ, "PYTHONPATH": source, "OMP_NUM_THREADS": str(torch.get_num_threads()), **environment},
+        env={**os.environ, "PYTHONPATH": source, **_threads(), **environment},
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,

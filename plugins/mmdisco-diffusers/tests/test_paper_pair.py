@@ -315,8 +315,8 @@ def test_videocrafter_conforms_and_walks_the_levels_it_was_trained_on(crafter):
     for t, share in ((0, 1.0), (399, 0.7), (400, 0.7), (999, 0.7)):
         level = schedule.levels_at(torch.tensor([t / 999]))
         assert level.t == t
-        torch.testing.assert_close(level.alpha.double(), share * kept[t : t + 1].sqrt(), rtol=1e-6, atol=1e-7)
-        torch.testing.assert_close(level.sigma.double(), (1 - kept[t : t + 1]).sqrt(), rtol=1e-6, atol=1e-7)
+        torch.testing.assert_close(level.alpha.double(), share * kept[t : t + 1].sqrt(), rtol=1e-5, atol=1e-6)
+        torch.testing.assert_close(level.sigma.double(), (1 - kept[t : t + 1]).sqrt(), rtol=1e-5, atol=1e-6)
     level = schedule.levels_at(torch.tensor([400 / 999]))
     assert float(level.alpha.square() + level.sigma.square()) == pytest.approx(0.78, abs=0.01)
     assert schedule.grid(50).t.tolist()[:2] == [981, 961]
