@@ -1,4 +1,4 @@
-"""Banks: shards that ranks share out, and tuples of the same clips."""
+"""Banks: shards that ranks share out, and tuples of the same clips, re-paired ones and generated ones."""
 
 import math
 from pathlib import Path
@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from mmdisco_cli.training.data import from_banks
+from mmdisco_cli.training.data import from_banks, mixed
 
 
 def test_a_bank_keeps_the_clips_together() -> None:
@@ -17,6 +17,20 @@ def test_a_bank_keeps_the_clips_together() -> None:
     assert torch.equal(one["x"], -one["y"])
     assert torch.equal(one["x"], same["x"])
     assert len(one["x"].unique()) > 40
+
+
+@pytest.mark.parametrize("batch", [4, 7])
+def test_mixed_fakes_are_re_paired_real_ones_and_then_generated_ones(batch: int) -> None:
+    rows = torch.arange(50.0)[:, None]
+    draw = mixed(from_banks({"x": rows, "y": rows}), from_banks({"x": rows + 100, "y": rows + 100}))
+    x, y = (values[:, 0] for values in draw(batch, torch.Generator().manual_seed(0)).latents.values())
+    half = batch // 2
+    assert len(x) == len(y) == batch
+    assert bool((x[:half] < 50).all())
+    assert sorted(x[:half].tolist()) == sorted(y[:half].tolist())
+    assert bool((x[:half] != y[:half]).all())
+    assert bool((x[half:] >= 100).all())
+    assert torch.equal(x[half:], y[half:])
 
 
 def test_the_shares_of_a_bank_are_all_of_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -65,8 +65,8 @@ def assert_same_log(ours: Path, theirs: Path) -> None:
     [
         ("points", "discriminator", 3),
         ("points", "discriminator", 17),
-        ("pictures", "codec", 2),
-        ("pictures", "denoiser", 25),
+        ("frames", "codec", 2),
+        ("frames", "denoiser", 25),
     ],
 )
 def test_killed_at_any_step(name: str, stage: str, step: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -82,7 +82,7 @@ def test_killed_at_any_step(name: str, stage: str, step: int, tmp_path: Path, mo
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", ["points", "pictures"])
+@pytest.mark.parametrize("name", ["points", "frames"])
 def test_kill_9(name: str, tmp_path: Path) -> None:
     recipe = load(tmp_path, name, steps=300)
     out = tmp_path / "killed"
@@ -138,7 +138,7 @@ def test_a_stop_at_any_step_goes_on_the_same(step: int, tmp_path: Path, monkeypa
 
 def test_a_stop_while_encoding_keeps_the_shards(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("mmdisco_cli.data.bank.SHARD", 2)
-    recipe = load(tmp_path, "pictures")
+    recipe = load(tmp_path, "frames")
     with monkeypatch.context() as patched:
         patched.setattr(SignalFlag, "received", property(lambda self: True))
         patched.setattr(Context, "must_stop", lambda self: (tmp_path / "out/bank").exists())
