@@ -43,7 +43,7 @@ def test_every_console_line_is_a_command_that_is_run_here_or_by_ci() -> None:
     tests = "ruff check . && mypy && OMP_NUM_THREADS=1 pytest"
     published = "pip install --no-deps musicnn torchvggish"
     assert others == ["pip install .", 'pip install ".[test]"', published, tests, plugins]
-    assert "\ninstall \".[test]\"\ninstall --no-deps musicnn torchvggish\n" in script
+    assert '\ninstall ".[test]"\ninstall --no-deps musicnn torchvggish\n' in script
     assert "for plugin in plugins/*/" in script
     assert {path.name for path in (ROOT / "plugins").iterdir()} == set(PLUGINS)
     assert all(f"\n{step}" in script for step in ("ruff check .", "mypy", "pytest"))

@@ -10,7 +10,8 @@ from mmdisco_cli.diffusion.denoise import Prediction
 from mmdisco_cli.diffusion.prediction import from_x0_eps
 from mmdisco_cli.diffusion.schedules import Levels
 from mmdisco_cli.recipes.schema import TrainConfig
-from mmdisco_cli.training.joint import denoise_loss, disc_loss, joint_losses, noised, repaired, shuffled
+from mmdisco_cli.training.batch import Batch, noised
+from mmdisco_cli.training.losses import denoise_loss, disc_loss, joint_losses
 
 RHO, ALPHA = 0.8, 0.8
 SIGMA = math.sqrt(1 - ALPHA**2)
@@ -42,17 +43,19 @@ def levels(count, alpha=ALPHA):
     return {"x": level, "y": level}
 
 
-def exact_bases(noisy, levels):
+def exact_bases(noisy):
     """Return each marginal alone: for x_0 ~ N(0, 1) and alpha^2 + sigma^2 = 1, x_0 is alpha x and epsilon sigma x."""
-    parts = ({m: getattr(levels[m], part)[:, None] * x for m, x in noisy.items()} for part in ("alpha", "sigma"))
+    parts = (
+        {m: getattr(noisy.levels[m], part)[:, None] * x for m, x in noisy.states.items()} for part in ("alpha", "sigma")
+    )
     return Prediction(*parts)
 
 
 def losses(module, count=100_000, seed=1, **weights):
-    real, generator = gaussians(count), torch.Generator().manual_seed(seed)
-    return joint_losses(
-        module, exact_bases, real, shuffled(real, generator), levels(count), WINDOW, TrainConfig(**weights), generator
-    )
+    real, generator = Batch(gaussians(count)), torch.Generator().manual_seed(seed)
+    fake = real.shuffled(generator)
+    noisy = (noised(batch, levels(count), generator) for batch in (real, fake))
+    return joint_losses(module, exact_bases, *noisy, WINDOW, TrainConfig(**weights))
 
 
 def test_classification_at_chance():
@@ -78,11 +81,11 @@ def test_no_error_remains_where_the_gradient_is_the_whole_residual():
 
 def test_with_the_exact_residual_score_only_the_posterior_variance_remains():
     count = 200_000
-    noisy, noise = noised(gaussians(count), levels(count), torch.Generator().manual_seed(5))
+    noisy = noised(Batch(gaussians(count)), levels(count), torch.Generator().manual_seed(5))
     # grad log p - grad log q for unit Gaussians of correlation c, from the inverse of [[1, c], [c, 1]].
-    x, y = noisy["x"], noisy["y"]
+    x, y = noisy.states["x"], noisy.states["y"]
     gradient = {"x": x - (x - C * y) / (1 - C**2), "y": y - (y - C * x) / (1 - C**2)}
-    found, alone = denoise_loss(noise, exact_bases(noisy, levels(count)).epsilon, gradient, levels(count), WINDOW)
+    found, alone = denoise_loss(noisy.noise, exact_bases(noisy).epsilon, gradient, noisy.levels, WINDOW)
     assert float(alone) == pytest.approx(2 * (1 - SIGMA**2), rel=0.01)
     assert float(found) == pytest.approx(2 * (1 - SIGMA**2 / (1 - C**2)), rel=0.01)
 
@@ -110,11 +113,11 @@ def test_the_minimiser_of_the_denoising_loss_is_the_residual_score():
 def test_with_one_parameter_the_minimiser_is_the_covariance():
     """For l = a x y alone, setting the derivative of Eq. (5) to zero gives a = c."""
     count = 200_000
-    noisy, noise = noised(gaussians(count), levels(count), torch.Generator().manual_seed(2))
+    noisy = noised(Batch(gaussians(count)), levels(count), torch.Generator().manual_seed(2))
 
     def loss(a):
-        gradient = {"x": a * noisy["y"], "y": a * noisy["x"]}
-        return float(denoise_loss(noise, exact_bases(noisy, levels(count)).epsilon, gradient, levels(count), WINDOW)[0])
+        gradient = {"x": a * noisy.states["y"], "y": a * noisy.states["x"]}
+        return float(denoise_loss(noisy.noise, exact_bases(noisy).epsilon, gradient, noisy.levels, WINDOW)[0])
 
     low, middle, high = (loss(a) for a in (0.0, 0.5, 1.0))
     vertex = 0.5 + 0.25 * (low - high) / (low - 2 * middle + high)
@@ -150,13 +153,14 @@ def test_a_loss_of_weight_zero_is_not_computed(left_out, absent):
 
 
 @pytest.mark.parametrize("fakes", [None, gaussians(8, seed=5)])
-def test_classification_alone_asks_no_base_and_needs_no_gradient(fakes):
-    def asked(noisy, levels):
-        raise AssertionError("a base model was asked for nothing")
+def test_classification_alone_calls_no_base_model_and_needs_no_gradient(fakes):
+    def called(noisy):
+        raise AssertionError("a base model was called for nothing")
 
     module, config = Quadratic(cross=0.3), TrainConfig(lambda_denoise=0)
     generator = torch.Generator().manual_seed(0)
-    value, _ = joint_losses(module, asked, gaussians(8), fakes, levels(8), WINDOW, config, generator)
+    real, fake = (clean and noised(Batch(clean), levels(8), generator) for clean in (gaussians(8), fakes))
+    value, _ = joint_losses(module, called, real, fake, WINDOW, config)
     value.backward()
     assert float(module.parts.grad.norm()) > 0.1
 
@@ -187,45 +191,6 @@ def test_the_error_of_v():
     nothing = {"x": torch.zeros(4, 3, dtype=torch.float64)}
     _, alone = denoise_loss(noise, base, nothing, {"x": level}, WINDOW, "v")
     assert float(alone) == pytest.approx(float((right - wrong).square().mean()))
-
-
-def test_noise_is_that_of_equation_one():
-    clean, level = gaussians(50_000), levels(50_000)
-    noisy, noise = noised(clean, level, torch.Generator().manual_seed(3))
-    again, _ = noised(clean, level, torch.Generator().manual_seed(3))
-    for m, x in clean.items():
-        torch.testing.assert_close(noisy[m], ALPHA * x + SIGMA * noise[m].double())
-        assert torch.equal(again[m], noisy[m])
-        assert float(noise[m].std()) == pytest.approx(1, abs=0.02)
-    together = torch.corrcoef(torch.stack([noise["x"][:, 0], noise["y"][:, 0]]))
-    assert abs(float(together[0, 1])) < 0.02
-
-
-@pytest.mark.parametrize(("modalities", "batch"), [(2, 2), (2, 7), (3, 3), (3, 8)])
-def test_no_modality_keeps_a_partner(modalities, batch):
-    clean = {name: torch.arange(batch)[:, None] for name in "xyz"[:modalities]}
-    for seed in range(20):
-        wrong = shuffled(clean, torch.Generator().manual_seed(seed))
-        rows = torch.cat(list(wrong.values()), dim=1)
-        assert all(len(set(row)) == modalities for row in rows.tolist())
-        # Every modality alone keeps its law: each clip is used once.
-        assert all(sorted(column) == list(range(batch)) for column in rows.T.tolist())
-
-
-def test_one_tuple_cannot_be_re_paired():
-    with pytest.raises(ValueError, match="re-pairing 2 modalities needs as many tuples, got 1"):
-        shuffled({"x": torch.zeros(1, 1), "y": torch.zeros(1, 1)}, torch.Generator())
-
-
-@pytest.mark.parametrize(("modalities", "batch"), [(2, 2), (2, 8), (3, 3), (3, 9)])
-def test_noisy_tuples_are_re_paired_within_their_own_level(modalities, batch):
-    each = batch // modalities
-    row = torch.arange(batch)
-    level = row % each  # levels repeat once a modality
-    wrong = repaired(dict.fromkeys("xyz"[:modalities], row[:, None]))
-    rows = torch.cat(list(wrong.values()), dim=1)
-    assert all(len(set(found)) == modalities for found in rows.tolist())
-    assert torch.equal(level[rows], level[:, None].expand(-1, modalities))
 
 
 class Reader(nn.Module):
@@ -260,13 +225,12 @@ def test_a_network_that_reads_the_bases_x0_learns_the_residual_score_as_its_grad
 
 def test_fakes_without_a_source_leave_the_classification_what_it_was():
     network = Quadratic(**BEST)
-    real, count = gaussians(100_000), 100_000
-    value = {}
-    for name, fake in (("shuffled", shuffled(real, torch.Generator().manual_seed(5))), ("re-paired", None)):
+    real, level, value = Batch(gaussians(100_000)), levels(100_000), {}
+    fakes = {"shuffled": real.shuffled(torch.Generator().manual_seed(5)), "re-paired": None}
+    for name, fake in fakes.items():
+        generator = torch.Generator().manual_seed(6)
+        noisy = (batch and noised(batch, level, generator) for batch in (real, fake))
         with torch.no_grad():
-            found = joint_losses(
-                network, exact_bases, real, fake, levels(count), WINDOW, TrainConfig(lambda_denoise=0.0),
-                torch.Generator().manual_seed(6),
-            )  # fmt: skip
-        value[name] = float(found[0])
+            found, _ = joint_losses(network, exact_bases, *noisy, WINDOW, TrainConfig(lambda_denoise=0.0))
+        value[name] = float(found)
     assert value["re-paired"] == pytest.approx(value["shuffled"], abs=0.01)

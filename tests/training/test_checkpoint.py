@@ -108,7 +108,7 @@ def test_two_torn_checkpoints_are_one_line(tmp_path: Path, monkeypatch: pytest.M
     run(recipe, out, fresh=True)
 
 
-@pytest.mark.parametrize("name", ["points", "pictures"])
+@pytest.mark.parametrize("name", ["points", "frames"])
 def test_a_finished_training_takes_more_steps(
     name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
