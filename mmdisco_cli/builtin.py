@@ -6,7 +6,15 @@ from mmdisco_cli.backbones.options import TokenOptions
 from mmdisco_cli.data.options import ClipsOptions
 from mmdisco_cli.discriminators.options import AdditiveOptions, AlignedOptions, EnergyOptions, MLPOptions
 from mmdisco_cli.extractors.options import ExtractorOptions
-from mmdisco_cli.hookspecs import BackboneSpec, DatasetSpec, DiscriminatorSpec, ExtractorSpec, hookimpl, lazy
+from mmdisco_cli.hookspecs import (
+    BackboneSpec,
+    DatasetSpec,
+    DiscriminatorSpec,
+    ExtractorSpec,
+    ProtocolSpec,
+    hookimpl,
+    lazy,
+)
 from mmdisco_cli.paper.options import PaperMelOptions, PaperWaveformOptions
 from mmdisco_cli.toys.bounce.options import BounceOptions
 from mmdisco_cli.toys.gaussians.options import GaussianMixtureOptions, GaussiansOptions
@@ -90,3 +98,16 @@ def mmdisco_extractors() -> Iterable[ExtractorSpec]:
         ExtractorSpec(name, summary, ExtractorOptions, lazy(f"{home}.{module}:build"), 1)
         for name, summary, module in known
     ]
+
+
+@hookimpl
+def mmdisco_protocols() -> Iterable[ProtocolSpec]:
+    """Describe the built-in ways to evaluate a recipe."""
+    toys = "mmdisco_cli.toys"
+    known = (
+        ("bounce", "events in video against those in audio", f"{toys}.bounce.protocol"),
+        ("clips", "alignment and distances of any clips", "mmdisco_cli.evaluation.clips"),
+        ("gaussians", "gradient and samples against a known distribution", f"{toys}.gaussians.protocol"),
+        ("gaussians-ablation", "the losses of a discriminator, alone and together", f"{toys}.gaussians.ablation"),
+    )
+    return [ProtocolSpec(name, summary, lazy(f"{module}:build"), 1) for name, summary, module in known]

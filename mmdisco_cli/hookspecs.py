@@ -76,6 +76,21 @@ class ExtractorSpec(Spec):
     """
 
 
+@dataclass(frozen=True)
+class NoOptions:
+    """The options of what a recipe only names."""
+
+
+@dataclass(frozen=True)
+class ProtocolSpec(Spec):
+    """Describe a way to evaluate a recipe, which `eval.protocol` names.
+
+    It has no options: its factory takes nothing and gives a `mmdisco_cli.evaluation.protocol.Protocol`.
+    """
+
+    options: type = field(default=NoOptions, init=False)
+
+
 def lazy(target: str) -> Callable[[], Factory]:
     """Return a loader of `module:attribute` that imports nothing until it is called."""
 
@@ -105,3 +120,8 @@ def mmdisco_datasets() -> Iterable[DatasetSpec]:  # type: ignore[empty-body]
 @hookspec
 def mmdisco_extractors() -> Iterable[ExtractorSpec]:  # type: ignore[empty-body]
     """Describe the networks for evaluation that this plugin provides."""
+
+
+@hookspec
+def mmdisco_protocols() -> Iterable[ProtocolSpec]:  # type: ignore[empty-body]
+    """Describe the ways to evaluate a recipe that this plugin provides."""

@@ -18,10 +18,10 @@ from mmdisco_cli.errors import DataError, UsageError
 from mmdisco_cli.extractors.contract import Extractor, Film, Pictures, Sound
 from mmdisco_cli.extractors.options import ExtractorOptions
 from mmdisco_cli.measures.cache import Cache
-from mmdisco_cli.measures.clip_sets import LISTED, ClipSet, Seen
-from mmdisco_cli.measures.picking import sampled
+from mmdisco_cli.measures.clip import MeasuredClip
+from mmdisco_cli.measures.clip_sets import ClipSet, report_unusable
+from mmdisco_cli.measures.frame_choice import sampled
 from mmdisco_cli.registry.plugins import load_registry
-from mmdisco_cli.run import console
 from mmdisco_cli.run.distribution import Ranks
 from mmdisco_cli.run.progress import progress
 
@@ -80,32 +80,30 @@ def _embed_row(row: str, found: ClipSet, extractor: Extractor, cache: Cache, ran
             try:
                 outcome[index] = _embed(clips[index], extractor, cache)
             except UNUSABLE as error:
-                outcome[index] = str(error)
+                outcome[index] = str(error).removeprefix(f"{clips[index].path}: ")
             advance(len(outcome), {})
     parts = [outcome]
     if ranks.world > 1:
         parts = [{} for _ in range(ranks.world)]
         dist.all_gather_object(parts, outcome)
     whole = {index: one for part in parts for index, one in part.items()}
-    refused = [one for _, one in sorted(whole.items()) if isinstance(one, str)]
+    refused = [(clips[index].path, one) for index, one in sorted(whole.items()) if isinstance(one, str)]
     if len(refused) == len(clips):
-        raise DataError(f"{row}: {extractor.name} takes none of {len(clips)} clips: {refused[0]}")
-    for line in refused[:LISTED] if ranks.first else ():
-        console.warn(f"skipped: {line}")
-    if ranks.first and len(refused) > LISTED:
-        console.warn(f"and {len(refused) - LISTED} more of {row}")
+        path, reason = refused[0]
+        raise DataError(f"{row}: {extractor.name} takes none of {len(clips)} clips: {path}: {reason}")
+    report_unusable(refused, len(clips), row, 1.0, loud=ranks.first)
     return Embedded([(clips[k].path, one) for k in range(len(clips)) if not isinstance(one := whole[k], str)])
 
 
-def _embed(clip: Seen, extractor: Extractor, cache: Cache) -> Vectors:
+def _embed(clip: MeasuredClip, extractor: Extractor, cache: Cache) -> Vectors:
     name = f"{VERSION}-{extractor.name}"
-    kept = cache.get(clip.watched.digest, name)
+    kept = cache.get(clip.digest, name)
     if kept is not None:
         return {key: torch.from_numpy(array) for key, array in kept.items()}
     # One clip at a time: the result hangs on nothing but the clip.
     with naming(clip.path):
         found = {key: vectors.cpu() for key, vectors in extractor.embed(*media_of(clip.path, extractor.wants)).items()}
-    cache.put(clip.watched.digest, name, {key: vectors.numpy() for key, vectors in found.items()})
+    cache.put(clip.digest, name, {key: vectors.numpy() for key, vectors in found.items()})
     return found
 
 

@@ -16,7 +16,7 @@ from mmdisco_cli.measures.cache import Cache
 from mmdisco_cli.measures.clip_sets import ClipSet
 from mmdisco_cli.measures.compat import compatible_name, numerics
 from mmdisco_cli.measures.distances import Feature, distances, size_of
-from mmdisco_cli.measures.picked import require_known
+from mmdisco_cli.measures.names import require_known
 from mmdisco_cli.measures.scoring import LEAST_HALVED, Scores
 from mmdisco_cli.run.distribution import Ranks
 from mmdisco_cli.run.options import EvalOptions
@@ -33,7 +33,7 @@ class Networks:
 
 
 def open_extractors(options: EvalOptions, known: Collection[str]) -> list[Extractor]:
-    """Return the extractors that were asked for; `known` are metrics that take none.
+    """Return the extractors that --extractor names; `known` are metrics that take none.
 
     Raises:
         UsageError: one lacks its weights, --compat is of no use, or nothing measures one of --metrics.
@@ -42,7 +42,7 @@ def open_extractors(options: EvalOptions, known: Collection[str]) -> list[Extrac
     found = [open_extractor(text) for text in options.extractors]
     check_compat(options.compat, found)
     added = [name for one in found for name in metrics_of(one, options.compat)]
-    require_known(options.metrics, [*known, *added], of_films=not found)
+    require_known(options.metrics, [*known, *added], of_clips=not found)
     return found
 
 

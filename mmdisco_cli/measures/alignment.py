@@ -1,4 +1,4 @@
-"""Alignment of a set of clips: AV-Align beside its level for mismatched pairs, and by how much sound is late."""
+"""Alignment of a set of clips: AV-Align beside its level for mismatched pairs, and by how much audio is late."""
 
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
@@ -6,18 +6,18 @@ from typing import Any
 
 from mmdisco_cli.measures.av_align import RULES, Peaks, av_align, chances
 from mmdisco_cli.measures.bootstrap import estimate, mean_of
+from mmdisco_cli.measures.clip import MeasuredClip
 from mmdisco_cli.measures.lag import best_lag
 from mmdisco_cli.measures.motion import motion_peaks
-from mmdisco_cli.measures.watching import Watched
 
 METRICS = ("av_align", "av_align_chance", "av_align_gain", "av_lag")
-LEAST_PICTURES = 3
-"""Pictures that it takes for one to move more than both its neighbours."""
+LEAST_FRAMES = 3
+"""Frames that it takes for one to move more than both its neighbours."""
 
 
 @dataclass(frozen=True)
 class Aligned:
-    """One clip: its score, that of its picture with others' sounds, lag in seconds, correlation; None: undefined."""
+    """One clip: its score, that of its video with others' audio, lag in seconds, correlation; None: undefined."""
 
     score: float | None
     chance: float | None
@@ -30,15 +30,15 @@ class Aligned:
         return None if self.score is None or self.chance is None else self.score - self.chance
 
 
-def peaks_of(watched: Watched, rule: str) -> Peaks:
+def peaks_of(clip: MeasuredClip, rule: str) -> Peaks:
     """Return what AV-Align compares of a clip."""
     chosen = RULES[rule]
-    heard = watched.own_onsets if chosen.own_rate else watched.onsets
-    seen = [float(watched.times[i]) for i in motion_peaks(watched.motion.tolist(), chosen.least_motion)]
-    return Peaks(heard.tolist(), seen, watched.frame, watched.stop)
+    onsets = clip.own_onsets if chosen.own_rate else clip.onsets
+    moving = [float(clip.times[i]) for i in motion_peaks(clip.motion.tolist(), chosen.least_motion)]
+    return Peaks(onsets.tolist(), moving, clip.match_window, clip.stop)
 
 
-def align_clips(clips: Sequence[Watched], rule: str) -> list[Aligned]:
+def align_clips(clips: Sequence[MeasuredClip], rule: str) -> list[Aligned]:
     """Return the alignment of each clip of a set, whose order should be canonical."""
     peaks = [peaks_of(clip, rule) for clip in clips]
     chance = chances(peaks, RULES[rule])
@@ -66,7 +66,7 @@ def _figure(values: Sequence[float | None], seed: int) -> dict[str, Any]:
     return {**found, "n": defined, "undefined": len(values) - defined}
 
 
-def _aligned(clip: Watched, peaks: Peaks, chance: float | None, rule: str) -> Aligned:
+def _aligned(clip: MeasuredClip, peaks: Peaks, chance: float | None, rule: str) -> Aligned:
     lag = best_lag(clip.motion, clip.times, clip.envelope, float(clip.facts["audio"][0]))
-    score = av_align(peaks, RULES[rule]) if len(clip.motion) >= LEAST_PICTURES else None
+    score = av_align(peaks, RULES[rule]) if len(clip.motion) >= LEAST_FRAMES else None
     return Aligned(score, chance, *((lag.seconds, lag.correlation) if lag else (None, None)))

@@ -1,7 +1,7 @@
-"""AV-Align by any of its three published rules, and what the same sounds and pictures score when they are mismatched.
+"""AV-Align by any of its three published rules, and what the same audio and video score when they are mismatched.
 
 Yariv et al., "Diverse and Aligned Audio-to-Video Generation via Text-to-Video Model Adaptation" (arXiv 2309.16429)
-counts onsets of sound that lie within a frame of a peak of optical flow, over all onsets and peaks. Its published code,
+counts onsets of audio that lie within a frame of a peak of optical flow, over all onsets and peaks. Its published code,
 its correction of 2025 and its use by JavisBench differ, and so do their scores: a score without its rule means nothing.
 """
 
@@ -35,21 +35,21 @@ MOST_PARTNERS = 32
 
 @dataclass(frozen=True)
 class Peaks:
-    """When something begins to sound and when something moves, in seconds; `frame` is the time of one picture."""
+    """Onsets of audio and peaks of motion, in seconds before `stop`; within `frame` seconds they match."""
 
-    heard: Sequence[float]
-    seen: Sequence[float]
+    onsets: Sequence[float]
+    motion: Sequence[float]
     frame: float
     stop: float = float("inf")
 
 
 def av_align(peaks: Peaks, rule: Rule) -> float | None:
-    """Return the score of a clip, None where nothing is heard and nothing seen to move."""
-    return _score(peaks.heard, peaks.seen, peaks.frame, rule)
+    """Return the score of a clip, None where nothing sounds and nothing moves."""
+    return _score(peaks.onsets, peaks.motion, peaks.frame, rule)
 
 
 def chances(clips: Sequence[Peaks], rule: Rule) -> list[float | None]:
-    """Return what each clip's picture scores on average with the sounds of other clips of the set.
+    """Return what each clip's video scores on average with the audio of other clips of the set.
 
     Up to 33 clips meet all others, in a larger set each meets 32, evenly spread. Of clips that differ in length, only
     the common part counts. The pairs depend on the order of the clips, which should therefore be a canonical one.
@@ -59,10 +59,10 @@ def chances(clips: Sequence[Peaks], rule: Rule) -> list[float | None]:
     return [_mean([_crossed(clips[i], clips[(i + step) % count], rule) for step in steps]) for i in range(count)]
 
 
-def matched(heard: Sequence[float], seen: Sequence[float], frame: float, *, once: bool) -> int:
-    """Return how many onsets lie within a frame of a peak, each taking the first that is free."""
-    free, count = list(seen), 0
-    for time in heard:
+def matched(onsets: Sequence[float], motion: Sequence[float], frame: float, *, once: bool) -> int:
+    """Return how many onsets lie within a frame of a peak of motion, each taking the first that is free."""
+    free, count = list(motion), 0
+    for time in onsets:
         found = next((peak for peak in free if peak - frame < time < peak + frame), None)
         if found is not None:
             count += 1
@@ -71,17 +71,17 @@ def matched(heard: Sequence[float], seen: Sequence[float], frame: float, *, once
     return count
 
 
-def _score(heard: Sequence[float], seen: Sequence[float], frame: float, rule: Rule) -> float | None:
-    if not heard and not seen:
+def _score(onsets: Sequence[float], motion: Sequence[float], frame: float, rule: Rule) -> float | None:
+    if not onsets and not motion:
         return None
-    both = matched(heard, seen, frame, once=rule.once)
-    return both / (len(heard) + len(seen) - both + rule.added)
+    both = matched(onsets, motion, frame, once=rule.once)
+    return both / (len(onsets) + len(motion) - both + rule.added)
 
 
-def _crossed(picture: Peaks, sound: Peaks, rule: Rule) -> float | None:
-    stop = min(picture.stop, sound.stop)
-    heard, seen = ([time for time in times if time < stop] for times in (sound.heard, picture.seen))
-    return _score(heard, seen, picture.frame, rule)
+def _crossed(video: Peaks, audio: Peaks, rule: Rule) -> float | None:
+    stop = min(video.stop, audio.stop)
+    onsets, motion = ([time for time in times if time < stop] for times in (audio.onsets, video.motion))
+    return _score(onsets, motion, video.frame, rule)
 
 
 def _steps(count: int) -> list[int]:

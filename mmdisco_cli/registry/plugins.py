@@ -23,6 +23,7 @@ from mmdisco_cli.hookspecs import (
     DiscriminatorSpec,
     ExtractorSpec,
     Factory,
+    ProtocolSpec,
     Spec,
 )
 from mmdisco_cli.registry.blame import claim
@@ -50,6 +51,7 @@ KINDS: dict[str, type[Spec]] = {
     "discriminator": DiscriminatorSpec,
     "dataset": DatasetSpec,
     "extractor": ExtractorSpec,
+    "protocol": ProtocolSpec,
 }
 
 

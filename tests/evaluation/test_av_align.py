@@ -6,12 +6,12 @@ from pathlib import Path
 
 import pytest
 import torch
+from mmdisco_cli.measures.watching import Analysis, digest_of, watch
 
 from mmdisco_cli.measures.alignment import align_clips, alignment_metrics, peaks_of
 from mmdisco_cli.measures.av_align import MOST_PARTNERS, RULES, Peaks, av_align, chances, matched
 from mmdisco_cli.measures.motion import motion_peaks
 from mmdisco_cli.measures.onsets import HOP, ONSET_RATE, onset_envelope, onset_times, reach_at
-from mmdisco_cli.measures.watching import Analysis, digest_of, watch
 
 CLIPS = Path(__file__).parent / "clips"
 ASSETS = Path(__file__).parent.parent / "assets"

@@ -4,11 +4,11 @@ import shutil
 from pathlib import Path
 
 import pytest
+from mmdisco_cli.measures.watching import Analysis
 
 from mmdisco_cli.errors import DataError
 from mmdisco_cli.measures.cache import Cache
 from mmdisco_cli.measures.clip_sets import list_clips, watch_all
-from mmdisco_cli.measures.watching import Analysis
 from mmdisco_cli.run.distribution import Ranks
 
 CLIP = Path(__file__).parent.parent / "assets" / "synth_sync_10.mp4"

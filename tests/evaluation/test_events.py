@@ -5,15 +5,15 @@ import random
 
 import pytest
 import torch
+from mmdisco_cli.evaluation.films import Film, Frame, read_film
+from mmdisco_cli.toys.bounce.heard import heard_strikes
+from mmdisco_cli.toys.bounce.seen import Impact, seen_impacts
 
 from mmdisco_cli.data.media import write_mp4
-from mmdisco_cli.evaluation.films import Film, Frame, read_film
 from mmdisco_cli.toys.bounce.dataset import Bounce
 from mmdisco_cli.toys.bounce.events import event_iou, kind_correlation, match_events, material_agreement
-from mmdisco_cli.toys.bounce.heard import heard_strikes
 from mmdisco_cli.toys.bounce.options import BounceOptions
 from mmdisco_cli.toys.bounce.scene import SECONDS
-from mmdisco_cli.toys.bounce.seen import Impact, seen_impacts
 
 
 def events(times):

@@ -9,11 +9,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from mmdisco_cli.evaluation.tabulate import write_rows
 
 from mmdisco_cli.app import run as mmdisco
 from mmdisco_cli.errors import DataError, ExitCode
 from mmdisco_cli.evaluation.features_files import load_features
-from mmdisco_cli.evaluation.tabulate import write_rows
 from mmdisco_cli.measures.frechet import distance, fitted
 
 pytestmark = pytest.mark.usefixtures("in_empty_folder")

@@ -8,14 +8,14 @@ from pathlib import Path
 
 import pytest
 import torch
+from mmdisco_cli.evaluation.films import Film, Frame, measure_films
+from mmdisco_cli.evaluation.real import RealSet, write_real
 from small_models import write_recipe
 
 from mmdisco_cli.app import run as mmdisco
 from mmdisco_cli.data.media import read_audio, write_mp4
 from mmdisco_cli.errors import DataError, ExitCode
 from mmdisco_cli.evaluation import clips
-from mmdisco_cli.evaluation.films import Film, Frame, measure_films
-from mmdisco_cli.evaluation.real import RealSet, write_real
 from mmdisco_cli.measures.distances import distances
 from mmdisco_cli.measures.features import features_of, stacked
 from mmdisco_cli.recipes import recipe as recipes

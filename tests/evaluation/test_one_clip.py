@@ -6,6 +6,9 @@ from pathlib import Path
 
 import pytest
 import torch
+from mmdisco_cli.evaluation.directions import better
+from mmdisco_cli.evaluation.films import Film, Frame, measure_films
+from mmdisco_cli.evaluation.sampled import found_films
 
 from mmdisco_cli.app import run as mmdisco
 from mmdisco_cli.data import clips as data_clips
@@ -13,9 +16,6 @@ from mmdisco_cli.data.clips import open_clips
 from mmdisco_cli.data.naming import SOUND_SUFFIXES, SUFFIXES, VIDEO_SUFFIXES, naming
 from mmdisco_cli.diffusion.backbone import ModalityPlan
 from mmdisco_cli.errors import DataError, DeviceError, ExitCode, Stopped, UsageError
-from mmdisco_cli.evaluation.directions import better
-from mmdisco_cli.evaluation.films import Film, Frame, measure_films
-from mmdisco_cli.evaluation.sampled import found_films
 from mmdisco_cli.measures import clip_sets
 from mmdisco_cli.measures.clip_sets import list_clips
 from mmdisco_cli.sampling import given

@@ -15,12 +15,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from mmdisco_cli.evaluation.tabulate import write_rows
 
 from mmdisco_cli.app import run as mmdisco
 from mmdisco_cli.data.media import write_mp4
 from mmdisco_cli.errors import DataError, ExitCode
 from mmdisco_cli.evaluation.compare import read_clips
-from mmdisco_cli.evaluation.tabulate import write_rows
 from mmdisco_cli.measures.bootstrap import LEAST, estimate, gap_closed, mean_of
 from mmdisco_cli.run import console
 

@@ -11,6 +11,8 @@ import numpy as np
 import pytest
 import torch
 from media_recorder import flat, pulse, record
+from mmdisco_cli.measures.picking import spaced
+from mmdisco_cli.measures.watching import Analysis, digest_of, pack, unpack, watch
 
 from mmdisco_cli.app import run as mmdisco
 from mmdisco_cli.data.media import Span, write_mp4
@@ -20,8 +22,6 @@ from mmdisco_cli.measures.av_align import matched
 from mmdisco_cli.measures.cache import Cache
 from mmdisco_cli.measures.clip_sets import list_clips, watch_all
 from mmdisco_cli.measures.health import flags_of, gap_of, health_of
-from mmdisco_cli.measures.picking import spaced
-from mmdisco_cli.measures.watching import Analysis, digest_of, pack, unpack, watch
 from mmdisco_cli.run.distribution import Ranks
 
 HERE = Path(__file__).parent
