@@ -180,5 +180,5 @@ def _conclusion(name: str, found: Mapping[str, Any]) -> str:
     if found["n"] < LEAST:
         return f"too few pairs to tell, it takes {LEAST}: {shown}"
     if low is None or low <= 0 <= high:
-        return f"no difference can be told: {shown}"
+        return f"no difference is certain: {shown}"
     return f"the {'second' if low > 0 else 'first'} run is better: {shown}"

@@ -10,7 +10,7 @@ from mmdisco_cli.measures.bootstrap import LEAST
 from mmdisco_cli.measures.scoring import ScoredClip
 
 LEADING = {
-    "event_iou": ("events seen and heard together", "event_iou"),
+    "event_iou": ("events in both video and audio", "event_iou"),
     "av_align_gain": ("AV-Align above mismatched pairs", "av_align_gain"),
 }
 """Metrics that decide, the first that is there: what they are called, and the column of clips they are means of."""
@@ -62,7 +62,7 @@ def _guidance(metric: str, rows: Mapping[str, Any], clips: Sequence[ScoredClip],
     if found["n"] < LEAST:
         return Conclusion(f"Too few pairs to tell whether guidance helped: it takes {LEAST}.", because, None, metric)
     if low is None or low <= 0 <= high:
-        return Conclusion("Whether guidance helped cannot be told from these clips.", because, None, metric)
+        return Conclusion("Whether guidance helped is not certain from these clips.", because, None, metric)
     if low > 0:
         return Conclusion("Guidance helped: audio and video belong together more often.", because, True, metric)
     return Conclusion("Guidance did harm: audio and video belong together less often.", because, False, metric)

@@ -100,7 +100,7 @@ def _embed(clip: MeasuredClip, extractor: Extractor, cache: Cache) -> Vectors:
     kept = cache.get(clip.digest, name)
     if kept is not None:
         return {key: torch.from_numpy(array) for key, array in kept.items()}
-    # One clip at a time: the result hangs on nothing but the clip.
+    # One clip at a time: the result depends on nothing but the clip.
     with naming(clip.path):
         found = {key: vectors.cpu() for key, vectors in extractor.embed(*media_of(clip.path, extractor.wants)).items()}
     cache.put(clip.digest, name, {key: vectors.numpy() for key, vectors in found.items()})
@@ -108,42 +108,42 @@ def _embed(clip: MeasuredClip, extractor: Extractor, cache: Cache) -> Vectors:
 
 
 def media_of(path: Path, wants: Pictures | Sound | Film) -> tuple[Tensor, ...]:
-    """Return the pictures (T, ...) or the sound (S,) that an extractor wants, or both.
+    """Return the frames (T, ...) or the audio (S,) that an extractor wants, or both.
 
     Raises:
         DataError: the file cannot be decoded, or holds too little.
     """
     info = probe(path)
     if isinstance(wants, Sound):
-        return (_sound(info, info.span(("audio",)), wants),)
+        return (_audio(info, info.span(("audio",)), wants),)
     if isinstance(wants, Pictures):
-        return (_pictures(info, info.span(("video",)), wants),)
+        return (_frames(info, info.span(("video",)), wants),)
     span = info.span()
-    sound = _sound(info, span, wants.sound)
-    return _pictures(info, span, wants.pictures), sound
+    sound = _audio(info, span, wants.sound)
+    return _frames(info, span, wants.pictures), sound
 
 
-def _sound(info: MediaInfo, span: Span, wants: Sound) -> Tensor:
+def _audio(info: MediaInfo, span: Span, wants: Sound) -> Tensor:
     seconds = float(span.stop - span.start)
     if seconds < wants.least - ROUNDING:
-        raise DataError(f"{info.path}: {seconds:.2f} s of sound, the extractor takes {wants.least:.2f} s")
+        raise DataError(f"{info.path}: {seconds:.2f} s of audio, the extractor takes {wants.least:.2f} s")
     sound, rate = read_whole_sound(info, left=wants.left)
     first = round((span.start - info.span(("audio",)).start) * rate)
     return resample(sound[None, first : first + round((span.stop - span.start) * rate)], rate, wants.rate)[0]
 
 
-def _pictures(info: MediaInfo, span: Span, wants: Pictures) -> Tensor:
+def _frames(info: MediaInfo, span: Span, wants: Pictures) -> Tensor:
     if wants.moments is not None:
         return _shown_at(info, span, wants, wants.moments(float(span.stop - span.start)))
     found = [wants.each(one) for _, one in islice(sampled(walk_pictures(info), span, wants.fps, []), wants.most)]
     if len(found) < wants.least:
         length = f" at {float(wants.fps):g} a second" if wants.fps else ""
-        raise DataError(f"{info.path}: {len(found)} pictures{length}, the extractor takes {wants.least}")
+        raise DataError(f"{info.path}: {len(found)} frames{length}, the extractor takes {wants.least}")
     return torch.stack(found)
 
 
 def _shown_at(info: MediaInfo, span: Span, wants: Pictures, moments: Sequence[float]) -> Tensor:
     order = sorted(set(moments))
-    pictures = shown_at(info, walk_pictures(info), [span.start + Fraction(time) for time in order])
-    kept = dict(zip(order, map(wants.each, pictures), strict=True))
+    frames = shown_at(info, walk_pictures(info), [span.start + Fraction(time) for time in order])
+    kept = dict(zip(order, map(wants.each, frames), strict=True))
     return torch.stack([kept[time] for time in moments])

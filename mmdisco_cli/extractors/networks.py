@@ -99,7 +99,7 @@ def with_networks(scores: Scores, found: Networks) -> Scores:
 
 
 def check_compat(name: str, extractors: Sequence[Extractor]) -> None:
-    """Raise UsageError for numerics that nobody knows, or that none of the extractors has."""
+    """Raise UsageError for unknown numerics, or that none of the extractors has."""
     if not name:
         return
     numerics(name)

@@ -26,7 +26,7 @@ class Aligned:
 
     @property
     def gain(self) -> float | None:
-        """Return the score beyond chance."""
+        """Return the score less that of chance."""
         return None if self.score is None or self.chance is None else self.score - self.chance
 
 

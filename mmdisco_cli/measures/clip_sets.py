@@ -37,7 +37,7 @@ class Measuring:
 
 @dataclass(frozen=True)
 class ClipSet:
-    """The usable clips of a folder, in an order that hangs on their bytes alone, and (path, reason) of all others."""
+    """The usable clips of a folder, in an order that depends on their bytes alone, and (path, reason) of all others."""
 
     clips: tuple[MeasuredClip, ...]
     bad: tuple[tuple[Path, str], ...] = ()

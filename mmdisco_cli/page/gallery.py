@@ -98,5 +98,5 @@ def _counts(peaks: Peaks) -> dict[str, float]:
 
 
 def _relative(file: Path, folder: Path) -> str:
-    """Return the file as seen from the page: the two move together."""
+    """Return the path of the file relative to the page: the two move together."""
     return Path(os.path.relpath(file.resolve(), folder.resolve())).as_posix()
