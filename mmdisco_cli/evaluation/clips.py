@@ -20,11 +20,11 @@ from mmdisco_cli.evaluation.protocol import Protocol, Report
 from mmdisco_cli.evaluation.real_clips import halves, open_reference, scanning, shape_of, write_real
 from mmdisco_cli.evaluation.samples import how_sampled, require_clips, sampled_rows
 from mmdisco_cli.evaluation.tables import tabulate, write_rows
+from mmdisco_cli.extractors.compat import rounding_lines
 from mmdisco_cli.extractors.networks import measure_networks, open_extractors, with_networks
 from mmdisco_cli.measures.cache import Cache
 from mmdisco_cli.measures.clip import ClipShape
 from mmdisco_cli.measures.clip_sets import MAY_FAIL, ClipSet, Measuring, list_clips, measure_clips
-from mmdisco_cli.measures.compat import rounding_lines
 from mmdisco_cli.measures.distances import sources
 from mmdisco_cli.measures.features import SAMPLE_RATE
 from mmdisco_cli.measures.scoring import DISTANCES, Scores, analysis_of, how, score_sets, unusable

@@ -12,11 +12,11 @@ from torch import Tensor
 from mmdisco_cli.errors import DataError, UsageError
 from mmdisco_cli.evaluation.protocol import Report
 from mmdisco_cli.evaluation.tables import tabulate
+from mmdisco_cli.extractors.compat import compatible_name, numerics, rounding_lines
 from mmdisco_cli.measures import kernel
 from mmdisco_cli.measures.bootstrap import finite
 from mmdisco_cli.measures.cache import UNREADABLE
 from mmdisco_cli.measures.clip import digest_of
-from mmdisco_cli.measures.compat import compatible_name, numerics, rounding_lines
 from mmdisco_cli.measures.distances import frechet_record, size_of, warn_of_few
 from mmdisco_cli.measures.frechet import HALVES, SIZES, Gaussian, distance, fitted, from_moments, in_order
 from mmdisco_cli.measures.scales import as_they_are

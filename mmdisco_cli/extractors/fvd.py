@@ -132,7 +132,7 @@ def _scripted(path: Path) -> nn.Module:
 
 
 class _Scripted(nn.Module):
-    """StyleGAN-V's file, asked for features of frames that are scaled and sized already."""
+    """StyleGAN-V's file, called for features of frames that are scaled and sized already."""
 
     def __init__(self, inner: nn.Module) -> None:
         super().__init__()

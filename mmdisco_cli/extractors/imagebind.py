@@ -39,7 +39,7 @@ VISION, SOUND = Tower(1280, 32, 16), Tower(768, 12, 12)
 DIMENSION = 1024
 
 
-class Trunk(nn.Module):
+class Encoder(nn.Module):
     """Patches of frames or of a spectrogram, with a token before them, to an embedding (B, 1024) of unit length."""
 
     def __init__(self, tower: Tower, stem: nn.Module, patches: int, *, of_audio: bool, dimension: int) -> None:
@@ -69,10 +69,10 @@ class ImageBind(nn.Module):
         super().__init__()
         cut = (2, 14, 14)
         stem = nn.Conv3d(3, vision.width, cut, cut, bias=False)
-        self.vision = Trunk(vision, stem, (SIDE // 14) ** 2, of_audio=False, dimension=dimension)
+        self.vision = Encoder(vision, stem, (SIDE // 14) ** 2, of_audio=False, dimension=dimension)
         across, along = (MELS - 16) // 10 + 1, (FRAMES - 16) // 10 + 1
         hearing = nn.Conv2d(1, sound.width, 16, 10, bias=False)
-        self.audio = Trunk(sound, hearing, across * along, of_audio=True, dimension=dimension)
+        self.audio = Encoder(sound, hearing, across * along, of_audio=True, dimension=dimension)
 
     def forward(self, frames: Tensor, spectra: Tensor) -> Tensor:
         """Return the cosine () of a clip's mean embeddings."""

@@ -9,12 +9,12 @@ import torch
 from torch import Tensor
 
 from mmdisco_cli.errors import UsageError
+from mmdisco_cli.extractors.compat import compatible_name, numerics
 from mmdisco_cli.extractors.contract import Extractor
 from mmdisco_cli.extractors.extract import Embedded, embed_sets, open_extractor
 from mmdisco_cli.measures.bootstrap import estimate, finite, mean_of
 from mmdisco_cli.measures.cache import Cache
 from mmdisco_cli.measures.clip_sets import ClipSet
-from mmdisco_cli.measures.compat import compatible_name, numerics
 from mmdisco_cli.measures.distances import Feature, distances, size_of
 from mmdisco_cli.measures.names import require_known
 from mmdisco_cli.measures.scoring import LEAST_HALVED, Scores
@@ -99,7 +99,7 @@ def with_networks(scores: Scores, found: Networks) -> Scores:
 
 
 def check_compat(name: str, extractors: Sequence[Extractor]) -> None:
-    """Raise UsageError for unknown numerics, or that none of the extractors has."""
+    """Raise UsageError for unknown numerics, or for some that none of the extractors has."""
     if not name:
         return
     numerics(name)

@@ -11,9 +11,16 @@ from torch import Tensor
 from mmdisco_cli import __version__
 from mmdisco_cli.errors import UsageError, did_you_mean
 from mmdisco_cli.measures import alignment, lag
-from mmdisco_cli.measures.alignment import Aligned, align_clips, alignment_metrics, peaks_of
+from mmdisco_cli.measures.alignment import (
+    MOST_PARTNERS,
+    RULES,
+    Aligned,
+    Peaks,
+    align_clips,
+    alignment_metrics,
+    peaks_of,
+)
 from mmdisco_cli.measures.analysis import Analysis
-from mmdisco_cli.measures.av_align import MOST_PARTNERS, RULES, Peaks
 from mmdisco_cli.measures.clip import MeasuredClip
 from mmdisco_cli.measures.clip_sets import ClipSet
 from mmdisco_cli.measures.distances import BUILT_IN, distances

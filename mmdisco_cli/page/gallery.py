@@ -10,9 +10,8 @@ from typing import Any
 from urllib.parse import quote
 
 from mmdisco_cli.errors import DataError
-from mmdisco_cli.measures.alignment import peaks_of
+from mmdisco_cli.measures.alignment import DEFAULT_RULE, RULES, Peaks, av_align, peaks_of
 from mmdisco_cli.measures.analysis import Analysis
-from mmdisco_cli.measures.av_align import DEFAULT_RULE, RULES, Peaks, av_align
 from mmdisco_cli.measures.clip import measure_clip
 from mmdisco_cli.page.cards import Card, Player, card_html, sorting_html
 from mmdisco_cli.page.shell import document

@@ -16,9 +16,8 @@ from media_recorder import flat, pulse, record
 from mmdisco_cli.app import run as mmdisco
 from mmdisco_cli.data.media import Span, read_clip, write_mp4
 from mmdisco_cli.errors import DataError, ExitCode
-from mmdisco_cli.measures.alignment import peaks_of
+from mmdisco_cli.measures.alignment import matched, peaks_of
 from mmdisco_cli.measures.analysis import Analysis
-from mmdisco_cli.measures.av_align import matched
 from mmdisco_cli.measures.cache import Cache
 from mmdisco_cli.measures.clip import ClipShape, FurtherAnalysis, measure_clip
 from mmdisco_cli.measures.clip_sets import Measuring, list_clips, measure_clips
@@ -185,7 +184,7 @@ def late_video(folder):
 
 @pytest.mark.parametrize("rate", [16000, 44100])
 def test_a_further_analysis_gets_what_reading_the_clip_by_itself_gives(tmp_path, rate):
-    wave = 0.1 * np.random.default_rng(0).standard_normal((2, 3 * rate)).astype(np.float32)
+    wave = 0.1 * np.random.default_rng(0).standard_normal((1, 3 * rate)).astype(np.float32)
     path = record(tmp_path / "a.mp4", jumping(25, 3, [0.5, 1.2]), wave, rate=rate)
     for clip in (path, late_video(tmp_path), ASSETS / "mmd_aist_13.mp4"):
         found = measure_clip(clip, Analysis(height=32), FurtherAnalysis("window", SHAPE, window)).further

@@ -16,10 +16,10 @@ from mmdisco_cli.evaluation.protocol import Protocol, Report
 from mmdisco_cli.evaluation.real_clips import RealSet, halves, open_reference, write_real
 from mmdisco_cli.evaluation.samples import draw_given, how_sampled, require_clips, sampled_rows
 from mmdisco_cli.evaluation.tables import tabulate, write_lines, write_rows
+from mmdisco_cli.extractors.compat import rounding_lines
 from mmdisco_cli.extractors.networks import Networks, measure_networks, open_extractors, with_networks
 from mmdisco_cli.measures.cache import Cache
 from mmdisco_cli.measures.clip_sets import MAY_FAIL, ClipSet, Measuring, list_clips, measure_clips
-from mmdisco_cli.measures.compat import rounding_lines
 from mmdisco_cli.measures.distances import distances, sources
 from mmdisco_cli.measures.features import DEFINITIONS, stacked
 from mmdisco_cli.measures.scoring import DISTANCES, ScoredClip, analysis_of, how, score_sets, unusable

@@ -7,9 +7,18 @@ from pathlib import Path
 import pytest
 import torch
 
-from mmdisco_cli.measures.alignment import align_clips, alignment_metrics, peaks_of
+from mmdisco_cli.measures.alignment import (
+    MOST_PARTNERS,
+    RULES,
+    Peaks,
+    align_clips,
+    alignment_metrics,
+    av_align,
+    chances,
+    matched,
+    peaks_of,
+)
 from mmdisco_cli.measures.analysis import Analysis
-from mmdisco_cli.measures.av_align import MOST_PARTNERS, RULES, Peaks, av_align, chances, matched
 from mmdisco_cli.measures.clip import measure_clip
 from mmdisco_cli.measures.motion import motion_peaks
 from mmdisco_cli.measures.onsets import HOP, ONSET_RATE, onset_envelope, onset_times, reach_at
