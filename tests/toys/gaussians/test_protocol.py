@@ -152,9 +152,7 @@ def test_ablation_trains_and_resumes(tmp_path, capsys):
 
 def test_what_does_not_fit_is_named(weights, tmp_path):
     recipe = recipe_of("gaussians", f"sample.weights={weights}")
-    with pytest.raises(
-        UsageError, match=r"--metrics mass_on_mode: unknown \(did you mean mass_on_modes\? known: "
-    ):
+    with pytest.raises(UsageError, match=r"--metrics mass_on_mode: unknown \(did you mean mass_on_modes\? known: "):
         evaluate(recipe, EvalOptions(out=tmp_path, metrics=("mass_on_mode",)))
     with pytest.raises(UsageError, match="--reference"):
         evaluate(recipe, EvalOptions(out=tmp_path, reference=tmp_path))
