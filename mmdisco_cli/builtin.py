@@ -13,6 +13,7 @@ from mmdisco_cli.hookspecs import (
     DatasetSpec,
     DiscriminatorSpec,
     ExtractorSpec,
+    ProtocolSpec,
     hookimpl,
     lazy,
 )
@@ -108,3 +109,16 @@ def mmdisco_extractors() -> Iterable[ExtractorSpec]:
 def mmdisco_converters() -> Iterable[ConverterSpec]:
     """Describe the paper's discriminators as their authors publish them."""
     return converters()
+
+
+@hookimpl
+def mmdisco_protocols() -> Iterable[ProtocolSpec]:
+    """Describe the built-in ways to evaluate a recipe."""
+    toys = "mmdisco_cli.toys"
+    known = (
+        ("bounce", "events in video against those in audio", f"{toys}.bounce.protocol"),
+        ("clips", "alignment and distances of any clips", "mmdisco_cli.evaluation.clips"),
+        ("gaussians", "gradient and samples against a known distribution", f"{toys}.gaussians.protocol"),
+        ("gaussians-ablation", "the losses of a discriminator, alone and together", f"{toys}.gaussians.ablation"),
+    )
+    return [ProtocolSpec(name, summary, lazy(f"{module}:build"), 1) for name, summary, module in known]

@@ -137,6 +137,16 @@ class ConverterSpec(Spec):
     key: str = ""
 
 
+@dataclass(frozen=True)
+class ProtocolSpec(Spec):
+    """Describe a way to evaluate a recipe, which `eval.protocol` names.
+
+    It has no options: its factory takes nothing and gives a `mmdisco_cli.evaluation.protocol.Protocol`.
+    """
+
+    options: type = field(default=NoOptions, init=False)
+
+
 def lazy(target: str) -> Callable[[], Factory]:
     """Return a loader of `module:attribute` that imports nothing until it is called."""
 
@@ -171,3 +181,8 @@ def mmdisco_extractors() -> Iterable[ExtractorSpec]:  # type: ignore[empty-body]
 @hookspec
 def mmdisco_converters() -> Iterable[ConverterSpec]:  # type: ignore[empty-body]
     """Describe the checkpoints of other projects that this plugin converts."""
+
+
+@hookspec
+def mmdisco_protocols() -> Iterable[ProtocolSpec]:  # type: ignore[empty-body]
+    """Describe the ways to evaluate a recipe that this plugin provides."""

@@ -24,6 +24,7 @@ from mmdisco_cli.hookspecs import (
     DiscriminatorSpec,
     ExtractorSpec,
     Factory,
+    ProtocolSpec,
     Spec,
 )
 from mmdisco_cli.registry.blame import claim
@@ -45,6 +46,7 @@ KINDS: dict[str, type[Spec]] = {
     "dataset": DatasetSpec,
     "extractor": ExtractorSpec,
     "converter": ConverterSpec,
+    "protocol": ProtocolSpec,
 }
 
 

@@ -11,14 +11,15 @@ from torch import nn
 from mmdisco_cli.assembly import Assembly, LoadedDiscriminator, assemble, build_discriminator
 from mmdisco_cli.devices import choose_device
 from mmdisco_cli.errors import UsageError
-from mmdisco_cli.evaluation.report import Report, align, number
+from mmdisco_cli.evaluation.protocol import Protocol, Report
+from mmdisco_cli.evaluation.tables import align, number
 from mmdisco_cli.recipes.schema import Recipe
 from mmdisco_cli.run.files import write_json
 from mmdisco_cli.run.options import EvalOptions
 from mmdisco_cli.run.progress import progress
 from mmdisco_cli.run.signals import SignalFlag
 from mmdisco_cli.toys.gaussians.data import Gaussians
-from mmdisco_cli.toys.gaussians.protocol import drawn, laws, points_of
+from mmdisco_cli.toys.gaussians.protocol import drawn, points_of, sample_metrics
 from mmdisco_cli.toys.gaussians.score import score_errors, split
 from mmdisco_cli.training.batch import Batch
 from mmdisco_cli.training.directory import RunDirectory, training_fingerprint
@@ -56,13 +57,20 @@ VARIANTS = (
 )
 
 
-def evaluate(recipe: Recipe, options: EvalOptions) -> Report:
+def build() -> Protocol:
+    """Return the protocol."""
+    return Protocol(METRICS, evaluate, takes_samples=False)
+
+
+def evaluate(recipe: Recipe, options: EvalOptions, ranks: Ranks) -> Report | None:
     """Train every variant from the recipe's seed and measure each; the same command again takes up what is trained.
 
     Raises:
         UsageError: the recipe's data are not gaussians, or its discriminator is not `mlp`.
         Stopped: a signal came; what was trained is kept.
     """
+    if not ranks.first:
+        return None
     points, out, steps = points_of(recipe), options.out or Path(), recipe.train.steps
     alone = assemble(recipe, choose_device(), with_discriminator=False)
     stop, found = SignalFlag(), {}
@@ -106,7 +114,7 @@ def measure(module: nn.Module, recipe: Recipe, alone: Assembly, points: Gaussian
     """Return the errors of a discriminator's score and how good the samples are that it guides."""
     assembly = replace(alone, discriminator=LoadedDiscriminator(module, {}, Path(), ""))
     errors = score_errors(assembly, points.mixture, recipe.sample, recipe.eval.seed).metrics()
-    found = laws({"guided": drawn(assembly, recipe.sample, recipe.eval)}, points)
+    found = sample_metrics({"guided": drawn(assembly, recipe.sample, recipe.eval)}, points)
     return {
         "residual_error": errors["residual_error"],
         "joint_error": errors["joint_error"]["guided"],

@@ -1,16 +1,22 @@
-"""A report's figures as cells of a table, one column a row of films."""
+"""A report's figures as lines of a table, one column a row of clips, and the files that list clips one by one."""
 
 import csv
 import json
+import sys
 from collections.abc import Iterable, Mapping, Sequence
 from importlib import import_module
 from importlib.util import find_spec
+from io import StringIO
 from pathlib import Path
 from typing import Any
 
+from rich.box import SIMPLE_HEAD
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
 from mmdisco_cli.errors import DataError, UsageError
-from mmdisco_cli.evaluation.directions import better
-from mmdisco_cli.evaluation.report import align
+from mmdisco_cli.measures.names import better
 from mmdisco_cli.run.files import ESCAPED, replacing, write_text
 
 NONE = "-"
@@ -19,12 +25,12 @@ NONE = "-"
 def tabulate(
     metrics: Mapping[str, Any], names: Sequence[str], columns: Sequence[str], compared: Sequence[str] = ()
 ) -> list[str]:
-    """Return lines with the given metrics below one another and a column for each row of films.
+    """Return lines with the given metrics below one another and a column for each row of clips.
 
     After these comes what compares the rows, under whichever of the names `compared` a metric has it, and at the end
     which way of each is good.
     """
-    shown = [name for name in names if any(_told(metrics.get(name, {}).get(column)) for column in columns)]
+    shown = [name for name in names if any(_has_figure(metrics.get(name, {}).get(column)) for column in columns)]
     last = [" or ".join(compared)] if compared else []
     rows = [[column.replace("_", " ") for column in ("", *columns, *last, "better")]]
     for name in shown:
@@ -83,7 +89,7 @@ def read_parquet(path: Path) -> list[Mapping[str, Any]]:
     return rows
 
 
-def _told(figure: Any) -> bool:
+def _has_figure(figure: Any) -> bool:
     """Return whether there is a figure for a cell, and not a count of several things."""
     return figure is not None and (not isinstance(figure, Mapping) or "value" in figure)
 
@@ -98,6 +104,25 @@ def cell(figure: Any) -> str:
     if figure.get("low") is not None:
         return f"{value} [{_short(figure['low'])}, {_short(figure['high'])}]"
     return value if figure.get("error") is None else f"{value} ± {_short(figure['error'])}"
+
+
+def align(rows: Sequence[Sequence[str]]) -> list[str]:
+    """Return rows of cells, the first the headings, as the lines of a table; in colour where stderr is a terminal."""
+    table = Table(box=SIMPLE_HEAD, show_edge=False, pad_edge=False)
+    for k, heading in enumerate(rows[0]):
+        table.add_column(Text(heading), justify="right" if k else "left", no_wrap=True, style="" if k else "bold")
+    for row in rows[1:]:
+        table.add_row(*map(Text, row))
+    # As wide as it has to be: rich would cut it at 80 columns wherever there is no terminal.
+    console = Console(file=StringIO(), width=10_000, force_terminal=sys.stderr.isatty(), highlight=False)
+    with console.capture() as drawn:
+        console.print(table)
+    return [line.rstrip() for line in drawn.get().splitlines()]
+
+
+def number(value: float, digits: int = 4) -> str:
+    """Return a figure for a table, a dash where there is none."""
+    return f"{value:.{digits}f}" if value == value else "-"
 
 
 def _short(value: float | None) -> str:

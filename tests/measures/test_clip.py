@@ -1,4 +1,4 @@
-"""Clips of every kind are watched by their time stamps, once, and what cannot be used is named with its reason."""
+"""Clips of every kind are measured by their time stamps, decoded once, and what cannot be used is named with why."""
 
 import csv
 import json
@@ -6,6 +6,7 @@ import re
 from fractions import Fraction
 from pathlib import Path
 
+import av
 import cv2
 import numpy as np
 import pytest
@@ -13,15 +14,15 @@ import torch
 from media_recorder import flat, pulse, record
 
 from mmdisco_cli.app import run as mmdisco
-from mmdisco_cli.data.media import Span, write_mp4
+from mmdisco_cli.data.media import Span, read_clip, write_mp4
 from mmdisco_cli.errors import DataError, ExitCode
-from mmdisco_cli.measures.alignment import peaks_of
-from mmdisco_cli.measures.av_align import matched
+from mmdisco_cli.measures.alignment import matched, peaks_of
+from mmdisco_cli.measures.analysis import Analysis
 from mmdisco_cli.measures.cache import Cache
-from mmdisco_cli.measures.clip_sets import list_clips, watch_all
+from mmdisco_cli.measures.clip import ClipShape, FurtherAnalysis, measure_clip
+from mmdisco_cli.measures.clip_sets import Measuring, list_clips, measure_clips
+from mmdisco_cli.measures.frame_choice import spaced
 from mmdisco_cli.measures.health import flags_of, gap_of, health_of
-from mmdisco_cli.measures.picking import spaced
-from mmdisco_cli.measures.watching import Analysis, digest_of, pack, unpack, watch
 from mmdisco_cli.run.distribution import Ranks
 
 HERE = Path(__file__).parent
@@ -29,8 +30,8 @@ ASSETS = HERE.parent / "assets"
 RATE = 16000
 
 
-def seen(path, analysis=None):
-    return watch(path, analysis or Analysis(height=32), digest_of(path))
+def measured(path, analysis=None):
+    return measure_clip(path, analysis or Analysis(height=32))
 
 
 def noise(seconds=1.6):
@@ -52,7 +53,7 @@ def jumping(fps, seconds, at):
 def test_pictures_are_taken_at_their_times_whatever_the_rate(tmp_path):
     for fps in (10, 25, 30):
         path = record(tmp_path / f"{fps}.mp4", jumping(fps, 2, [0.5, 1.2]), noise(2.0))
-        found = seen(path)
+        found = measured(path)
         # The recorder shows its last picture for a tenth of a second; of 25 a second every third is taken.
         assert len(found.times) in ((17, 18) if fps == 25 else (20, 21))
         assert found.times[1] - found.times[0] == pytest.approx(0.12 if fps == 25 else 0.1)
@@ -73,7 +74,7 @@ def panned(folder, fps, at):
 
 @pytest.mark.parametrize("fps", [5, 8, 12, 15, 16, 20, 24, 25, 30])
 def test_steady_motion_is_steady_and_as_large_at_any_rate(fps, tmp_path):
-    motion = seen(panned(tmp_path, fps, ()), Analysis(64)).motion
+    motion = measured(panned(tmp_path, fps, ()), Analysis(64)).motion
     assert motion.min() == pytest.approx(4, rel=0.08)
     assert motion.max() == pytest.approx(4, rel=0.08)
 
@@ -81,9 +82,9 @@ def test_steady_motion_is_steady_and_as_large_at_any_rate(fps, tmp_path):
 @pytest.mark.parametrize("fps", [8, 10, 12, 15, 16, 24, 25, 30])
 def test_motion_peaks_where_something_happens_at_any_rate(fps, tmp_path):
     moments = [0.56, 1.17, 1.88]
-    found = seen(panned(tmp_path, fps, moments), Analysis(64))
-    peaks = peaks_of(found, "tempotokens-2025").seen
-    assert matched(moments, peaks, found.frame, once=True) == 3
+    found = measured(panned(tmp_path, fps, moments), Analysis(64))
+    peaks = peaks_of(found, "tempotokens-2025").motion
+    assert matched(moments, peaks, found.match_window, once=True) == 3
     # Flow is not steady to the last digit: of its own pictures too one or two stand out.
     assert len(peaks) <= 5
 
@@ -108,7 +109,7 @@ def test_uneven_pictures_and_late_streams(tmp_path):
     uneven = record(tmp_path / "uneven.mp4", [one for k, one in enumerate(even) if k % 7 < 4], noise(2.0))
     late = record(tmp_path / "late.mp4", even, noise(2.0), move_video=lambda t: t + 0.5)
     quiet_start = record(tmp_path / "quiet.mp4", even, noise(2.0), move_sound=lambda t: t + 0.4)
-    found = {path.stem: seen(path) for path in (uneven, late, quiet_start)}
+    found = {path.stem: measured(path) for path in (uneven, late, quiet_start)}
     assert flags_of(found["uneven"]) == ["uneven"]
     assert found["late"].times[0] == pytest.approx(0.5, abs=0.01)
     assert flags_of(found["late"]) == ["gap"]
@@ -123,7 +124,7 @@ def test_a_clip_whose_stamps_jump_is_measured_as_it_plays_and_flagged(tmp_path):
             part = tmp_path / "part.ts"
             record(part, jumping(10, 2, [1.0]), level * 10 * noise(2.0), RATE)
             joined.write(part.read_bytes())
-    found = seen(tmp_path / "joined.ts", Analysis(32))
+    found = measured(tmp_path / "joined.ts", Analysis(32))
     assert "jumps" in flags_of(found)
     assert found.facts["pictures"] == 40
     assert found.facts["audio"][1] - found.facts["audio"][0] == pytest.approx(4, abs=0.15)  # and a codec's padding
@@ -132,41 +133,84 @@ def test_a_clip_whose_stamps_jump_is_measured_as_it_plays_and_flagged(tmp_path):
 
 def test_the_tail_that_a_codec_adds_is_no_sound_of_the_clip(tmp_path):
     path = record(tmp_path / "a.mp4", jumping(10, 1, [0.5]), noise(1.0))
-    found = seen(path)
+    found = measured(path)
     assert found.facts["audio"][1] - found.facts["audio"][0] == pytest.approx(1.0, abs=1e-3)
     assert len(found.envelope) == 1 + 22050 // 512
     assert abs(gap_of(found)) < 2e-3
 
 
 def test_native_analysis_takes_every_picture_at_its_own_time():
-    found = seen(ASSETS / "mmd_aist_13.mp4", Analysis(None, None))
-    assert (len(found.motion), found.frame) == (16, pytest.approx(0.1))
+    found = measured(ASSETS / "mmd_aist_13.mp4", Analysis(None, None))
+    assert (len(found.motion), found.match_window) == (16, pytest.approx(0.1))
     assert found.facts["height"] == found.facts["width"] == 256
 
 
 def test_one_picture_silence_and_stillness_are_no_reason_to_fail(tmp_path):
-    one = seen(record(tmp_path / "one.mp4", [(0.0, flat(90))], noise(1.0)))
+    one = measured(record(tmp_path / "one.mp4", [(0.0, flat(90))], noise(1.0)))
     assert len(one.motion) == 1
-    still = seen(
+    still = measured(
         record(tmp_path / "still.mp4", [(k / 10, flat(90)) for k in range(10)], np.zeros((1, RATE), np.float32))
     )
     assert flags_of(still) == ["silent", "still"]
     assert health_of([one, still], 1)["unusable"] == 1
     loud = record(tmp_path / "loud.mkv", jumping(10, 1, [0.5]), np.sign(noise(1.0)), codecs=("libx264", "pcm_s16le"))
-    assert "clipped" in flags_of(seen(loud))
+    assert "clipped" in flags_of(measured(loud))
 
 
 def test_what_is_kept_is_what_was_found(tmp_path):
     path = ASSETS / "synth_sync_10.mp4"
-    found, cache = seen(path), Cache(tmp_path)
-    cache.put(found.digest, "a", pack(found))
-    again = unpack(found.digest, cache.get(found.digest, "a"))
-    assert again.facts == found.facts
+    how = Measuring(Analysis(height=32), Cache(tmp_path))
+    ((found,), (again,)) = (measure_clips([path], how, "clips", 0, Ranks()).clips for _ in range(2))
+    assert again.facts == found.facts == measured(path).facts
     assert all(np.array_equal(getattr(again, name), getattr(found, name)) for name in ("times", "motion", "onsets"))
     assert all(torch.equal(again.features[name], found.features[name]) for name in found.features)
-    assert cache.get(found.digest, "b") is None
+    assert how.cache.get(found.digest, how.analysis.name) is not None
+    assert how.cache.get(found.digest, "b") is None
     next(tmp_path.rglob("*.npz")).write_bytes(b"cut short")
-    assert cache.get(found.digest, "a") is None
+    assert how.cache.get(found.digest, how.analysis.name) is None
+
+
+SHAPE = ClipShape(12, Fraction(8), 48, 64)
+
+
+def window(clip):
+    """Return what a further analysis is given, so that it can be looked at."""
+    return {"video": clip.video.numpy(), "audio": clip.audio.numpy()}
+
+
+def late_video(folder):
+    return record(folder / "late.mp4", jumping(20, 3, [0.5, 1.2]), noise(3.0), move_video=lambda t: t + 0.26)
+
+
+@pytest.mark.parametrize("rate", [16000, 44100])
+def test_a_further_analysis_gets_what_reading_the_clip_by_itself_gives(tmp_path, rate):
+    wave = 0.1 * np.random.default_rng(0).standard_normal((1, 3 * rate)).astype(np.float32)
+    path = record(tmp_path / "a.mp4", jumping(25, 3, [0.5, 1.2]), wave, rate=rate)
+    for clip in (path, late_video(tmp_path), ASSETS / "mmd_aist_13.mp4"):
+        found = measure_clip(clip, Analysis(height=32), FurtherAnalysis("window", SHAPE, window)).further
+        alone = read_clip(clip, None, SHAPE.frames, SHAPE.fps, SHAPE.height, SHAPE.width, 16000)
+        assert np.array_equal(found["video"], alone.video.numpy())
+        assert np.array_equal(found["audio"], alone.audio.numpy())
+
+
+def test_each_stream_is_decoded_once_whatever_is_found_in_it(tmp_path, monkeypatch):
+    path, opened, real = late_video(tmp_path), [], av.open
+    monkeypatch.setattr(av, "open", lambda *arguments, **named: opened.append(1) or real(*arguments, **named))
+    how = Measuring(Analysis(height=32), Cache(tmp_path / "cache"), FurtherAnalysis("window", SHAPE, window))
+    (found,) = measure_clips([path], how, "clips", 0, Ranks()).clips
+    assert len(opened) == 3  # its packets' stamps, its video, its audio
+    (again,) = measure_clips([path], how, "clips", 0, Ranks()).clips
+    assert len(opened) == 3
+    assert np.array_equal(again.further["video"], found.further["video"])
+    assert found.facts == measure_clip(path, how.analysis).facts
+
+
+def test_a_clip_too_short_for_a_further_analysis_is_unusable(tmp_path):
+    path = record(tmp_path / "short.mp4", jumping(10, 1, [0.5]), noise(1.0))
+    how = Measuring(Analysis(height=32), Cache(None), FurtherAnalysis("window", SHAPE, window))
+    ((_, reason),) = measure_clips([path], how, "clips", 1.0, Ranks()).bad
+    assert reason.startswith("video covers 0.000-")
+    assert not measure_clips([path], Measuring(how.analysis, how.cache), "clips", 0, Ranks()).bad
 
 
 def broken_folder(folder):
@@ -193,12 +237,13 @@ def broken_folder(folder):
 def test_every_unusable_clip_is_named_with_its_reason_and_fails_only_above_the_share(tmp_path):
     reasons = broken_folder(tmp_path / "films")
     paths = list_clips(tmp_path / "films")
-    found = watch_all(paths, Analysis(height=32), Cache(None), "films", 6 / 7, Ranks())
+    how = Measuring(Analysis(height=32), Cache(None))
+    found = measure_clips(paths, how, "films", 6 / 7, Ranks())
     assert [one.path.name for one in found.clips] == ["good.mp4"]
     assert {path.name for path, _ in found.bad} == reasons.keys()
     assert all(re.search(reasons[path.name], why) for path, why in found.bad)
-    with pytest.raises(DataError, match="films: 6 of 7 films cannot be read"):
-        watch_all(paths, Analysis(height=32), Cache(None), "films", 0.8, Ranks())
+    with pytest.raises(DataError, match="films: 6 of 7 clips cannot be used"):
+        measure_clips(paths, how, "films", 0.8, Ranks())
 
 
 @pytest.mark.usefixtures("in_empty_folder")
@@ -229,13 +274,13 @@ def test_folders_are_compared_without_a_recipe(capsys, tmp_path):
 
 def test_a_clip_slower_than_the_analysis_says_so(tmp_path):
     path = record(tmp_path / "slow.mp4", jumping(5, 2, [1.0]), noise(2.0))
-    found = seen(path)
+    found = measured(path)
     assert "slow" in flags_of(found)
     # Its own pictures are taken, none twice, and a frame is what lies between them.
-    assert (len(found.times), found.frame) == (10, pytest.approx(0.2))
-    assert "slow" not in flags_of(seen(path, Analysis(32, Fraction(5))))
+    assert (len(found.times), found.match_window) == (10, pytest.approx(0.2))
+    assert "slow" not in flags_of(measured(path, Analysis(32, Fraction(5))))
 
 
 def test_a_click_is_heard_where_it_is(tmp_path):
     path = record(tmp_path / "click.mp4", jumping(10, 2, [1.0]), pulse(44100, 2.0, 1.0), rate=44100)
-    assert seen(path).onsets == pytest.approx([1.0], abs=0.025)
+    assert measured(path).onsets == pytest.approx([1.0], abs=0.025)

@@ -1,7 +1,6 @@
-"""`mmdisco eval` of films, from a recipe to its files: rows side by side, the same again, and every error in a line."""
+"""`mmdisco eval` of clips, from a recipe to its files: rows side by side, the same again, and every error in a line."""
 
 import json
-import math
 import os
 from dataclasses import replace
 from pathlib import Path
@@ -14,19 +13,20 @@ from mmdisco_cli.app import run as mmdisco
 from mmdisco_cli.data.media import read_audio, write_mp4
 from mmdisco_cli.errors import DataError, ExitCode
 from mmdisco_cli.evaluation import clips
-from mmdisco_cli.evaluation.films import Film, Frame, measure_films
-from mmdisco_cli.evaluation.real import RealSet, write_real
-from mmdisco_cli.measures.distances import distances
-from mmdisco_cli.measures.features import features_of, stacked
+from mmdisco_cli.evaluation.real_clips import RealSet, write_real
+from mmdisco_cli.measures.analysis import Analysis
+from mmdisco_cli.measures.cache import Cache
+from mmdisco_cli.measures.clip_sets import MAY_FAIL, Measuring, measure_clips
 from mmdisco_cli.recipes import recipe as recipes
+from mmdisco_cli.run.distribution import Ranks
 from mmdisco_cli.run.options import EvalOptions
 from mmdisco_cli.toys.bounce import protocol as bounce
+from mmdisco_cli.toys.bounce.clip_events import event_analysis
 from mmdisco_cli.toys.bounce.dataset import Bounce
 from mmdisco_cli.toys.bounce.options import BounceOptions
 
 pytestmark = pytest.mark.usefixtures("in_empty_folder")
 ROWS = {"real", "independent", "guided"}
-FRAME = Frame(16, 10, 64, 64)
 FAST = "event_iou,kd_logmel"
 
 
@@ -169,26 +169,26 @@ def test_samples_made_otherwise_are_not_measured(small, capsys):
     assert "runs/small/independent: holds samples made with sample.steps 3 instead of 4" in lines[0]
 
 
-def test_one_unreadable_sample_is_an_error_and_one_real_film_in_twenty_is_not(tmp_path, capsys):
-    folder = write_films(tmp_path / "films", 1)
-    films = [Film(folder / "000.mp4")] * 20
-    broken = Film(tmp_path / "broken.mp4")
-    broken.path.write_bytes(b"nothing of a film")
-    assert len(measure_films([*films, broken], FRAME, lambda film, clip: 1, "real", 0.05)) == 20
+def test_one_unreadable_sample_is_an_error_and_one_real_clip_in_twenty_is_not(tmp_path, capsys):
+    clips = [write_films(tmp_path / "films", 1) / "000.mp4"] * 20
+    broken = tmp_path / "broken.mp4"
+    broken.write_bytes(b"no video")
+    how = Measuring(Analysis(height=32), Cache(tmp_path / "cache"), event_analysis(2))
+    assert len(measure_clips([*clips, broken], how, "real", MAY_FAIL, Ranks()).clips) == 20
     assert "warning: skipped:" in capsys.readouterr().err
-    for share, few in ((0.0, films), (0.05, films[:5])):
-        with pytest.raises(DataError, match=r"broken.mp4: .*\n.* of .* films cannot be read"):
-            measure_films([*few, broken], FRAME, lambda film, clip: 1, "guided", share)
+    for share, few in ((0.0, clips), (MAY_FAIL, clips[:5])):
+        with pytest.raises(DataError, match=r"broken.mp4: .*\n.* of .* clips cannot be used"):
+            measure_clips([*few, broken], how, "guided", share, Ranks())
 
 
 def test_real_films_of_other_data_are_written_again(tmp_path):
     data = Bounce(BounceOptions()).split("heldout")
 
     def write(dataset, count):
-        return write_real(RealSet(dataset, range(count)), tmp_path / "real", FRAME, 1, "real")
+        return write_real(RealSet(dataset, range(count)), tmp_path / "real", 10, 1, "real")
 
-    def sound(film):
-        return read_audio(film.path, 0, 1.6, 16000)
+    def sound(path):
+        return read_audio(path, 0, 1.6, 16000)
 
     first = write(data, 2)
     before = sound(first[0])
@@ -196,41 +196,7 @@ def test_real_films_of_other_data_are_written_again(tmp_path):
     assert not torch.equal(sound(first[0]), before)
     write(data, 1)
     assert torch.equal(sound(first[0]), before)
-    assert not first[1].path.exists()
-
-
-def test_features_tell_what_was_changed():
-    data = Bounce(BounceOptions()).split("heldout")
-    media = data.media(range(90), ("audio", "video"))
-    films = list(zip(media["video"], media["audio"], strict=True))
-
-    def features(change=lambda video, sound: (video, sound), part=slice(0, 45)):
-        return stacked([features_of(*change(video, sound)) for video, sound in films[part]])
-
-    changes = {
-        "kd_logmel": lambda video, sound: (video, 0.3 * sound),
-        "kd_frames": lambda video, sound: ((video + 0.3).clamp(-1, 1), sound),
-        "kd_motion": lambda video, sound: (video[:, ::2].repeat_interleave(2, 1), sound),
-    }
-    reference = features(part=slice(45, 90))
-    floor = distances({"real": features()}, reference, tuple(changes))
-    for name, change in changes.items():
-        found = distances({"changed": features(change)}, reference, tuple(changes))
-        moved = {key: found[key]["changed"]["value"] - floor[key]["real"]["value"] for key in changes}
-        assert moved[name] > 0.05, (name, moved)
-        untouched = {"kd_logmel"} if name != "kd_logmel" else {"kd_frames", "kd_motion"}
-        assert all(moved[key] == 0 for key in untouched)
-
-
-def test_features_of_silence_and_of_one_frame_are_finite():
-    found = features_of(torch.zeros(3, 1, 16, 16), torch.zeros(1, 400))
-    assert all(bool(vector.isfinite().all()) for vector in found.values())
-    assert {name: len(vector) for name, vector in found.items()} == {
-        "kd_logmel": 128,
-        "kd_frames": 384,
-        "kd_motion": 384,
-    }
-    assert math.isclose(float(found["kd_logmel"][0]), -3)
+    assert not first[1].exists()
 
 
 def test_defaults_leave_out_what_nobody_asked_for(small):

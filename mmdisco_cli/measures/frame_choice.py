@@ -1,4 +1,4 @@
-"""Which pictures of a film are looked at: what is shown at given times, or the film's own at an even distance."""
+"""Which frames of a clip are analysed: its own at an even distance, or what is shown at even times."""
 
 from collections.abc import Iterator
 from fractions import Fraction
@@ -11,31 +11,31 @@ from mmdisco_cli.data.media import Span
 Colour = npt.NDArray[np.uint8]
 HALF_MILLISECOND = Fraction(1, 2000)
 TIE = Fraction(1, 500)
-"""Seconds within which two pictures are equally far from a time: stamps of Matroska are whole milliseconds."""
+"""Seconds within which two frames are equally far from a time: stamps of Matroska are whole milliseconds."""
 
 
 def spaced(
     walk: Iterator[tuple[Fraction, Colour]], span: Span, fps: Fraction | None, stamps: list[Fraction]
 ) -> Iterator[tuple[Fraction, Colour]]:
-    """Yield pictures at their own times, each the nearest to 1 / fps after the one before; note all stamps.
+    """Yield frames at their own times, each the nearest to 1 / fps after the one before; note all stamps.
 
-    Of two that are as near it is the later. Pictures that come evenly are so taken evenly, every second or third, where
+    Of two that are as near it is the later. Frames that come evenly are so taken evenly, every second or third, where
     what is shown at even times would step over two and three in turn; those that come more slowly are all taken.
     """
     last: Fraction | None = None
     kept: tuple[Fraction, Colour] | None = None
-    for time, picture in walk:
+    for time, frame in walk:
         stamps.append(time)
         if fps is None:
-            yield time, picture
+            yield time, frame
             continue
         if kept is not None and _passed(kept[0], time, last, span, fps):
             yield kept
             last = kept[0]
-        kept = time, picture
+        kept = time, frame
     if fps is None or kept is None:
         return
-    # The last picture counts where its step is full and is one of those that the length of the film has room for.
+    # The last frame counts where its step is full and is one of those that the length of the clip has room for.
     full = (
         _passed(kept[0], span.stop, last, span, fps)
         and kept[0] < span.start + round((span.stop - span.start) * fps) / fps
@@ -45,7 +45,7 @@ def spaced(
 
 
 def _passed(kept: Fraction, time: Fraction, last: Fraction | None, span: Span, fps: Fraction) -> bool:
-    """Return whether a picture is to be taken rather than one at a later time."""
+    """Return whether a frame is to be taken rather than one at a later time."""
     if last is None:
         return time > span.start + HALF_MILLISECOND
     due = last + 1 / fps
@@ -55,19 +55,19 @@ def _passed(kept: Fraction, time: Fraction, last: Fraction | None, span: Span, f
 def sampled(
     walk: Iterator[tuple[Fraction, Colour]], span: Span, fps: Fraction | None, stamps: list[Fraction]
 ) -> Iterator[tuple[Fraction, Colour]]:
-    """Yield what is shown at each of the times, or every picture at its own; note the stamps of all that pass."""
+    """Yield what is shown at each of the times, or every frame at its own; note the stamps of all that pass."""
     shown: Colour | None = None
     count = 0
-    for time, picture in walk:
+    for time, frame in walk:
         stamps.append(time)
         if fps is None:
-            yield time, picture
+            yield time, frame
             continue
         # A stamp that is late by rounding alone, as Matroska's milliseconds are, is not late.
         while shown is not None and time > span.start + count / fps + HALF_MILLISECOND:
             yield span.start + count / fps, shown
             count += 1
-        shown = picture
+        shown = frame
     if fps is not None and shown is not None:
         for k in range(count, max(count + (count == 0), round((span.stop - span.start) * fps))):
             yield span.start + k / fps, shown

@@ -1,15 +1,15 @@
-"""What a picture of bouncing balls shows: when each one strikes the floor, how large it is and of what it is made.
+"""Detector of impacts in the video of bouncing balls: when each ball strikes the floor, its size and its material.
 
 Only pixels are used, so that real, generated and re-encoded clips are read alike.
 """
 
 import math
-from dataclasses import dataclass
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from mmdisco_cli.toys.bounce.events import Impact
 from mmdisco_cli.toys.bounce.render import FPS, GLOW, GLOW_SECONDS, HUES
 from mmdisco_cli.toys.bounce.scene import FLOOR, SIZE
 
@@ -17,16 +17,7 @@ LEAST_GLOW = 0.22
 """Share of a fresh impact's light that counts as one; an impact 100 ms before its first frame shows 0.43."""
 
 
-@dataclass(frozen=True)
-class Impact:
-    """One event: time in seconds, size (log2 of the radius in pixels, or of the pitch in Hz), material index."""
-
-    time: float
-    size: float
-    material: int
-
-
-def seen_impacts(video: Tensor, lanes: int) -> list[Impact]:
+def impacts_in_video(video: Tensor, lanes: int) -> list[Impact]:
     """Return the floor contacts that a clip (3, T, H, W) in [-1, 1] shows, in order of time.
 
     A struck floor lights up and fades with a known time constant, so the light that one frame adds to the last tells

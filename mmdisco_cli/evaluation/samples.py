@@ -6,9 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from mmdisco_cli.data.manifest import Row, complete_rows, read_settings
-from mmdisco_cli.data.naming import VIDEO_SUFFIXES, has_suffix
-from mmdisco_cli.errors import DataError, UsageError
-from mmdisco_cli.evaluation.films import Film
+from mmdisco_cli.errors import UsageError
 from mmdisco_cli.recipes.schema import Recipe
 from mmdisco_cli.run import console
 from mmdisco_cli.run.distribution import Ranks, wait_for_all
@@ -18,16 +16,23 @@ from mmdisco_cli.sampling.run import make_samples
 from mmdisco_cli.sampling.settings import disagreement, is_control
 
 
+def require_clips(recipe: Recipe) -> None:
+    """Raise UsageError for a recipe whose samples are not audio and video."""
+    if sorted(recipe.modalities) != ["audio", "video"]:
+        have = " and ".join(recipe.modalities) or "none"
+        raise UsageError(f"backbones: {recipe.eval.protocol} measures clips of audio and video, the recipe has {have}")
+
+
 def sampled_rows(
-    recipe: Recipe, options: EvalOptions, n: int, found: Sequence[Film] | None, ranks: Ranks | None = None
-) -> dict[str, Sequence[Film]]:
-    """Return the independent and the guided films, those found in --samples in place of guided ones."""
-    independent = draw_films(recipe, n, independent=True, ranks=ranks)
+    recipe: Recipe, options: EvalOptions, n: int, found: Sequence[Path] | None, ranks: Ranks | None = None
+) -> dict[str, Sequence[Path]]:
+    """Return the independent and the guided clips, those found in --samples in place of guided ones."""
+    independent = draw_clips(recipe, n, independent=True, ranks=ranks)
     if found is None or options.samples is None:
-        return {"independent": independent, "guided": draw_films(recipe, n, ranks=ranks)}
+        return {"independent": independent, "guided": draw_clips(recipe, n, ranks=ranks)}
     if len(found) < recipe.eval.n:
         console.warn(f"{options.samples}: {len(found)} samples, so every row has as many instead of {recipe.eval.n}")
-    warn_unless_control(independent[0].path.parent, options.samples)
+    warn_unless_control(independent[0].parent, options.samples)
     return {"independent": independent, "guided": found}
 
 
@@ -44,7 +49,7 @@ def how_sampled(recipe: Recipe, options: EvalOptions) -> dict[str, Any]:
     }
 
 
-def draw_films(recipe: Recipe, n: int, *, independent: bool = False, ranks: Ranks | None = None) -> list[Film]:
+def draw_clips(recipe: Recipe, n: int, *, independent: bool = False, ranks: Ranks | None = None) -> list[Path]:
     """Return n samples from where `mmdisco sample` keeps them, making those that are missing.
 
     Raises:
@@ -57,24 +62,26 @@ def draw_films(recipe: Recipe, n: int, *, independent: bool = False, ranks: Rank
             f"{job.directory}: holds samples made with {clause} (remove them, or measure others with --samples DIR)"
         )
     rows = _made(job, f"{'independent' if independent else 'guided'} samples in {job.directory}", ranks)
-    return [Film(job.directory / row["path"]) for row in in_order(rows)]
+    return [job.directory / row["path"] for row in in_order(rows)]
 
 
 def draw_given(
-    recipe: Recipe, modality: str, sources: Sequence[Film], folder: Path, ranks: Ranks | None = None
-) -> list[Film]:
-    """Return one sample for each of a folder's films, with a modality held at it; samples of others are replaced.
+    recipe: Recipe, modality: str, sources: Sequence[Path], folder: Path, ranks: Ranks | None = None
+) -> dict[Path, Path]:
+    """Return one sample for each of a folder's clips with a modality held at it, by sample the clip that gave it.
+
+    Samples that were held at other clips are replaced.
 
     Raises:
         UsageError, DataError, PluginError, DeviceError, Stopped: as for `mmdisco sample`.
     """
-    options = SampleOptions(n=len(sources), seed=recipe.eval.seed, out=folder, given={modality: sources[0].path.parent})
+    options = SampleOptions(n=len(sources), seed=recipe.eval.seed, out=folder, given={modality: sources[0].parent})
     job = plan_job(recipe, options)
     # This folder is the report's own: what the last one left there with other models is of no use.
     if disagreement(folder, job.settings):
         job = replace(job, options=replace(options, overwrite=True))
     rows = _made(job, f"samples with given {modality} in {folder}", ranks)
-    return [Film(folder / row["path"], modality, sources[int(row["index"])].path) for row in in_order(rows)]
+    return {folder / row["path"]: sources[int(row["index"])] for row in in_order(rows)}
 
 
 def _made(job: Job, title: str, ranks: Ranks | None) -> list[Row]:
@@ -93,23 +100,6 @@ def _made(job: Job, title: str, ranks: Ranks | None) -> list[Row]:
 def in_order(rows: Sequence[Row]) -> list[Row]:
     """Return lines of a manifest in order of index."""
     return sorted(rows, key=lambda row: int(row["index"]))
-
-
-def found_films(folder: Path, most: int) -> list[Film]:
-    """Return up to `most` films of a folder: those of its manifest, or without one all video files in sorted order.
-
-    Raises:
-        DataError: no such folder, or nothing in it.
-    """
-    if not folder.is_dir():
-        raise DataError(f"{folder}: no such folder")
-    listed = [folder / row["path"] for row in complete_rows(folder)]
-    if not listed and read_settings(folder) is None:
-        listed = sorted(path for path in folder.iterdir() if not path.name.startswith("."))
-    paths = [path for path in listed if has_suffix(path, VIDEO_SUFFIXES)]
-    if not paths:
-        raise DataError(f"{folder}: holds no samples")
-    return [Film(path) for path in paths[:most]]
 
 
 def warn_unless_control(independent: Path, samples: Path) -> None:

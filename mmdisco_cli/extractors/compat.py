@@ -42,10 +42,10 @@ def compatible_name(distance: str, numerics_of: str) -> str:
 
 def rounding_lines(metrics: Mapping[str, Any]) -> list[str]:
     """Return for each distance by a publication's numerics how much of it may be rounding alone."""
-    told = {name: (figures.get("protocol") or {}).get("of_itself") for name, figures in metrics.items() if figures}
+    apart = {name: (figures.get("protocol") or {}).get("of_itself") for name, figures in metrics.items() if figures}
     return [
         f"{name}: the reference is at {value:.3g} from itself, so figures of that size are mostly float32 rounding"
-        for name, value in told.items()
+        for name, value in apart.items()
         if value is not None
     ]
 

@@ -13,6 +13,7 @@ from mmdisco_cli.discriminators.mlp import build
 from mmdisco_cli.errors import DataError, UsageError
 from mmdisco_cli.evaluation.run import evaluate
 from mmdisco_cli.recipes.recipe import load
+from mmdisco_cli.run.distribution import Ranks
 from mmdisco_cli.run.options import EvalOptions, SampleOptions
 from mmdisco_cli.sampling.run import sample
 from mmdisco_cli.toys.gaussians import ablation as gaussians_ablation
@@ -49,7 +50,7 @@ def recipe_of(name="gaussians", *overrides):
     return load(name, [*TINY, *overrides])
 
 
-def judged_by(recipe, module):
+def with_discriminator(recipe, module):
     alone = assemble(recipe, torch.device("cpu"), with_discriminator=False)
     return replace(alone, discriminator=LoadedDiscriminator(module, {}, Path(), ""))
 
@@ -77,13 +78,13 @@ def weights(tmp_path):
 def test_the_optimal_discriminator_has_no_error(name):
     recipe = recipe_of(name, "sample.steps=20")
     points = gaussians.points_of(recipe)
-    assembly = judged_by(recipe, Exact(points.mixture))
+    assembly = with_discriminator(recipe, Exact(points.mixture))
     metrics = score_errors(assembly, points.mixture, recipe.sample, 0).metrics()
     assert metrics["residual_error"] < 1e-3
     assert metrics["joint_error"]["guided"] < 1e-3
     rows = gaussians.sample_rows(assembly, points.mixture, recipe.sample, replace(recipe.eval, n=512))
     torch.testing.assert_close(rows["guided"], rows["exact"], atol=2e-3, rtol=0)
-    mass = gaussians.laws(rows, points)["mass_on_modes"]
+    mass = gaussians.sample_metrics(rows, points)["mass_on_modes"]
     assert mass["exact"] == mass["guided"] > 0.98
     assert mass["real"] > 0.98
     assert 0.15 < mass["independent"] < 0.35
@@ -91,7 +92,9 @@ def test_the_optimal_discriminator_has_no_error(name):
 
 def test_a_silent_discriminator_misses_all_of_the_residual():
     recipe = recipe_of()
-    metrics = score_errors(judged_by(recipe, Silent()), gaussians.points_of(recipe).mixture, recipe.sample, 0).metrics()
+    metrics = score_errors(
+        with_discriminator(recipe, Silent()), gaussians.points_of(recipe).mixture, recipe.sample, 0
+    ).metrics()
     assert metrics["residual_error"] == pytest.approx(1)
     assert metrics["joint_error"]["guided"] == pytest.approx(metrics["joint_error"]["independent"])
     assert sum(metrics["by_level"]["residual_share"]) == pytest.approx(1)
@@ -131,7 +134,7 @@ def test_written_samples_are_a_row_of_their_own(weights, tmp_path):
     points = gaussians.read_samples(tmp_path / "samples", ("x", "y"))
     drawn = gaussians.drawn(assemble(recipe, torch.device("cpu")), recipe.sample, replace(recipe.eval, n=5))
     torch.testing.assert_close(points, drawn, atol=1e-4, rtol=0)
-    report = gaussians.evaluate(recipe, EvalOptions(samples=tmp_path / "samples", out=tmp_path))
+    report = gaussians.evaluate(recipe, EvalOptions(samples=tmp_path / "samples", out=tmp_path), Ranks())
     assert list(report.metrics["mass_on_modes"]) == ["independent", "guided", "exact", "samples", "real"]
     with pytest.raises(DataError, match="holds no samples of x, y"):
         gaussians.read_samples(tmp_path / "none", ("x", "y"))
@@ -158,7 +161,7 @@ def test_what_does_not_fit_is_named(weights, tmp_path):
     swapped = replace(recipe, backbones=dict(reversed(recipe.backbones.items())))
     with pytest.raises(UsageError, match="the data have x, y, in this order, not y, x"):
         gaussians.points_of(swapped)
-    assembly, mixture = judged_by(recipe, Silent()), gaussians.points_of(recipe).mixture
+    assembly, mixture = with_discriminator(recipe, Silent()), gaussians.points_of(recipe).mixture
     with pytest.raises(UsageError, match="none of the 8 steps lies inside"):
         score_errors(assembly, mixture, replace(recipe.sample, window=(10.0, 11.0)), 0)
     with pytest.raises(UsageError, match="varies the options of mlp"):

@@ -32,13 +32,13 @@ def plot_clips(path: Path, metrics: Mapping[str, Any]) -> Path:
 
 
 def figures_of(metrics: Mapping[str, Any], name: str) -> Mapping[str, Any]:
-    """Return a metric's figure by row of films, those of given films with them."""
+    """Return a metric's figure by row of clips, those of given clips with them."""
     given = {row: metrics[row].get(name) for row in ("given_video", "given_audio") if row in metrics}
     return {row: figure for row, figure in ({**metrics.get(name, {}), **given}).items() if row in COLOURS and figure}
 
 
 def bars(panel: Axes, groups: Mapping[str, Mapping[str, Any]]) -> None:
-    """Draw a group of bars a metric, one bar a row of films, each with its interval or two standard errors."""
+    """Draw a group of bars a metric, one bar a row of clips, each with its interval or two standard errors."""
     rows = list(dict.fromkeys(row for group in groups.values() for row in group))
     width = 0.8 / max(1, len(rows))
     for k, row in enumerate(rows):

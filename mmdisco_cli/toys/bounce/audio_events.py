@@ -1,4 +1,4 @@
-"""What a sound of struck balls tells: when each strike begins, its pitch and its material.
+"""Detector of impacts in the audio of bouncing balls: when each strike begins, its pitch and its material.
 
 Only the waveform is used. Onsets are rises of the log-mel spectrum; kind is the nearest of a grid of synthesised
 strikes.
@@ -12,9 +12,9 @@ import torch.nn.functional as F
 from torch import Tensor
 from torchaudio import functional as AF
 
+from mmdisco_cli.toys.bounce.events import Impact
 from mmdisco_cli.toys.bounce.render import SAMPLE_RATE, strike_sound
 from mmdisco_cli.toys.bounce.scene import MATERIALS, RADIUS, pitch
-from mmdisco_cli.toys.bounce.seen import Impact
 
 HOP = 80
 WINDOW = 256
@@ -27,29 +27,29 @@ LAG = 3
 PITCHES = 97
 
 
-def heard_strikes(sound: Tensor) -> list[Impact]:
-    """Return the strikes in mono sound (samples,) at 16 kHz, in order of time."""
-    times = onset_times(sound)
-    ends = [*times, len(sound) / SAMPLE_RATE][1:]
-    return [Impact(t, *_kind(sound, t, end)) for t, end in zip(times, ends, strict=True)]
+def impacts_in_audio(audio: Tensor) -> list[Impact]:
+    """Return the strikes in mono audio (samples,) at 16 kHz, in order of time."""
+    times = strike_times(audio)
+    ends = [*times, len(audio) / SAMPLE_RATE][1:]
+    return [Impact(t, *_kind(audio, t, end)) for t, end in zip(times, ends, strict=True)]
 
 
-def onset_times(sound: Tensor) -> list[float]:
-    """Return the times in seconds at which the sound begins anew."""
-    mel = _mel(sound)
+def strike_times(audio: Tensor) -> list[float]:
+    """Return the times in seconds at which something is struck."""
+    mel = _mel(audio)
     log = mel.clamp_min(FLOOR * float(mel.max().clamp_min(1e-3))).log10()
     rise = F.pad((log[:, LAG:] - log[:, :-LAG]).clamp_min(0).mean(0), (LAG, 0))
     radius = round(LEAST_GAP * SAMPLE_RATE / HOP)
     peak = F.max_pool1d(rise[None, None], 2 * radius + 1, 1, radius)[0, 0]
-    # The last windows reach beyond the end, where a tone that is cut off would sound like a click.
-    whole = torch.arange(len(rise)) * HOP + WINDOW // 2 <= len(sound)
+    # The last windows reach past the end, where a tone that is cut off would sound like a click.
+    whole = torch.arange(len(rise)) * HOP + WINDOW // 2 <= len(audio)
     frames = torch.nonzero((rise == peak) & (rise > LEAST_RISE) & whole)[:, 0]
     # The rise peaks when the window has just taken in the attack, LAG frames after the last silent one.
     return [max((float(f) - LAG / 2) * HOP / SAMPLE_RATE, 0.0) for f in frames]
 
 
-def _mel(sound: Tensor) -> Tensor:
-    spectrum = torch.stft(sound, 512, HOP, WINDOW, torch.hann_window(WINDOW), pad_mode="constant", return_complex=True)
+def _mel(audio: Tensor) -> Tensor:
+    spectrum = torch.stft(audio, 512, HOP, WINDOW, torch.hann_window(WINDOW), pad_mode="constant", return_complex=True)
     return _filters().T @ spectrum.abs()
 
 
@@ -59,11 +59,11 @@ def _filters() -> Tensor:
     return filters
 
 
-def _kind(sound: Tensor, time: float, end: float) -> tuple[float, int]:
+def _kind(audio: Tensor, time: float, end: float) -> tuple[float, int]:
     """Return log2 of the pitch in Hz and the material of the best-fitting template; what rang before is subtracted."""
     start = round((time + 0.01) * SAMPLE_RATE)
-    fresh = _spectrogram(sound[start:], min(end - time, 0.16))
-    before = _spectrogram(sound[max(start - 800, 0) : max(start - 200, 0)], 0.03).amax(1, keepdim=True)
+    fresh = _spectrogram(audio[start:], min(end - time, 0.16))
+    before = _spectrogram(audio[max(start - 800, 0) : max(start - 200, 0)], 0.03).amax(1, keepdim=True)
     patch = (fresh - before).clamp_min(0)
     names, bank = _templates()
     bank = bank[:, :, : patch.shape[1]]
@@ -71,10 +71,10 @@ def _kind(sound: Tensor, time: float, end: float) -> tuple[float, int]:
     return names[int(score.argmax())]
 
 
-def _spectrogram(sound: Tensor, seconds: float) -> Tensor:
+def _spectrogram(audio: Tensor, seconds: float) -> Tensor:
     """Return compressed magnitudes (513, frames) of up to `seconds`, one frame each 20 ms."""
-    frames = max(min(round(seconds / 0.02), len(sound) // 320), 1)
-    padded = F.pad(sound, (0, 1024))
+    frames = max(min(round(seconds / 0.02), len(audio) // 320), 1)
+    padded = F.pad(audio, (0, 1024))
     pieces = torch.stack([padded[320 * k : 320 * k + 1024] for k in range(frames)])
     magnitudes: Tensor = torch.fft.rfft(pieces * torch.hann_window(1024)).abs()
     return magnitudes.sqrt().T

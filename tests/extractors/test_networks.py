@@ -18,6 +18,7 @@ from mmdisco_cli.data.media import write_mp4
 from mmdisco_cli.errors import ExitCode
 from mmdisco_cli.extractors import desync, imagebind
 from mmdisco_cli.extractors.audioclip import SoundHead, first_seconds, framed
+from mmdisco_cli.extractors.compat import mm_diffusion
 from mmdisco_cli.extractors.desync import segments
 from mmdisco_cli.extractors.extract import open_extractor
 from mmdisco_cli.extractors.fvd import from_tensorflow
@@ -26,7 +27,6 @@ from mmdisco_cli.extractors.imagebind import ImageBind, Tower, towers
 from mmdisco_cli.extractors.synchformer import Size, Synchformer, parts
 from mmdisco_cli.extractors.tf_checkpoint import read_shapes
 from mmdisco_cli.extractors.vggish import PRESETS, VGGish, patches_of
-from mmdisco_cli.measures.compat import mm_diffusion
 from mmdisco_cli.measures.frechet import frechet
 
 ASSETS = Path(__file__).parent.parent / "assets"

@@ -4,20 +4,20 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from mmdisco_cli.evaluation.compare import figures, told
-from mmdisco_cli.evaluation.tabulate import cell
+from mmdisco_cli.evaluation.compare import count_of, figures
+from mmdisco_cli.evaluation.tables import cell
 from mmdisco_cli.measures.bootstrap import LEAST
 from mmdisco_cli.measures.scoring import ScoredClip
 
 LEADING = {
-    "event_iou": ("events seen and heard together", "event_iou"),
-    "av_align_gain": ("AV-Align beyond mismatched pairs", "av_align_gain"),
+    "event_iou": ("events in both video and audio", "event_iou"),
+    "av_align_gain": ("AV-Align above mismatched pairs", "av_align_gain"),
 }
 """Metrics that decide, the first that is there: what they are called, and the column of clips they are means of."""
 
 
 @dataclass(frozen=True)
-class Verdict:
+class Conclusion:
     """One sentence, what it rests on, whether it is good news (None: neither), and the metric that decided."""
 
     says: str
@@ -26,15 +26,15 @@ class Verdict:
     metric: str | None
 
 
-def verdict_of(metrics: Mapping[str, Any], clips: Sequence[ScoredClip], seed: int) -> Verdict:
-    """Return the verdict of a report."""
+def conclude(metrics: Mapping[str, Any], clips: Sequence[ScoredClip], seed: int) -> Conclusion:
+    """Return the conclusion of a report."""
     metric = next((name for name in LEADING if metrics.get(name)), None)
     if metric is None:
-        return Verdict("Nothing here decides whether sound and picture belong together.", "", None, None)
+        return Conclusion("Nothing here decides whether audio and video belong together.", "", None, None)
     rows = metrics[metric]
     if {"guided", "independent"} <= rows.keys():
         return _guidance(metric, rows, clips, seed)
-    return _beyond_chance(metric, rows)
+    return _above_chance(metric, rows)
 
 
 def paired(clips: Sequence[ScoredClip], column: str, seed: int) -> dict[str, Any]:
@@ -46,7 +46,7 @@ def paired(clips: Sequence[ScoredClip], column: str, seed: int) -> dict[str, Any
     return figures([(found["independent"], found["guided"]) for _, found in both], seed)
 
 
-def _guidance(metric: str, rows: Mapping[str, Any], clips: Sequence[ScoredClip], seed: int) -> Verdict:
+def _guidance(metric: str, rows: Mapping[str, Any], clips: Sequence[ScoredClip], seed: int) -> Conclusion:
     name, column = LEADING[metric]
     found = paired(clips, column, seed)
     difference = found["difference"] or {"value": None, "low": None, "high": None}
@@ -54,21 +54,21 @@ def _guidance(metric: str, rows: Mapping[str, Any], clips: Sequence[ScoredClip],
     because = (
         f"{name[0].upper()}{name[1:]}: {cell(rows['independent'])} independent, {cell(rows['guided'])} guided"
         + (f", {cell(rows['real'])} in real clips" if rows.get("real") else "")
-        + f". Difference of clips of the same noise: {cell(difference)}, over {told(found['n'])}, 95 % interval."
+        + f". Difference of clips of the same noise: {cell(difference)}, over {count_of(found['n'])}, 95 % interval."
     )
     closed = rows.get("gap_closed")
     if closed and closed.get("value") is not None:
         because += f" Of the gap to real clips {_percent(closed)} is closed."
     if found["n"] < LEAST:
-        return Verdict(f"Too few pairs to tell whether guidance helped: it takes {LEAST}.", because, None, metric)
+        return Conclusion(f"Too few pairs to tell whether guidance helped: it takes {LEAST}.", because, None, metric)
     if low is None or low <= 0 <= high:
-        return Verdict("Whether guidance helped cannot be told from these clips.", because, None, metric)
+        return Conclusion("Whether guidance helped is not certain from these clips.", because, None, metric)
     if low > 0:
-        return Verdict("Guidance helped: sound and picture belong together more often.", because, True, metric)
-    return Verdict("Guidance did harm: sound and picture belong together less often.", because, False, metric)
+        return Conclusion("Guidance helped: audio and video belong together more often.", because, True, metric)
+    return Conclusion("Guidance did harm: audio and video belong together less often.", because, False, metric)
 
 
-def _beyond_chance(metric: str, rows: Mapping[str, Any]) -> Verdict:
+def _above_chance(metric: str, rows: Mapping[str, Any]) -> Conclusion:
     row = next((name for name in ("samples", "guided", "real") if name in rows), next(iter(rows)))
     name, _ = LEADING[metric]
     figure = rows[row]
@@ -76,11 +76,11 @@ def _beyond_chance(metric: str, rows: Mapping[str, Any]) -> Verdict:
     because += f", {cell(rows['real'])} in real clips." if rows.get("real") and row != "real" else "."
     low = figure.get("low")
     if figure.get("n", LEAST) < LEAST:
-        says = f"Too few clips to tell whether sound and picture belong together: it takes {LEAST}."
-        return Verdict(says, because, None, metric)
+        says = f"Too few clips to tell whether audio and video belong together: it takes {LEAST}."
+        return Conclusion(says, because, None, metric)
     if low is None or low <= 0:
-        return Verdict("Sound and picture match no better than those of different clips.", because, None, metric)
-    return Verdict("Sound and picture belong together, beyond chance.", because, True, metric)
+        return Conclusion("Audio and video match no better than those of different clips.", because, None, metric)
+    return Conclusion("Audio and video belong together, more than by chance.", because, True, metric)
 
 
 def _percent(closed: Mapping[str, Any]) -> str:

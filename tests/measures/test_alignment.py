@@ -7,11 +7,21 @@ from pathlib import Path
 import pytest
 import torch
 
-from mmdisco_cli.measures.alignment import align_clips, alignment_metrics, peaks_of
-from mmdisco_cli.measures.av_align import MOST_PARTNERS, RULES, Peaks, av_align, chances, matched
+from mmdisco_cli.measures.alignment import (
+    MOST_PARTNERS,
+    RULES,
+    Peaks,
+    align_clips,
+    alignment_metrics,
+    av_align,
+    chances,
+    matched,
+    peaks_of,
+)
+from mmdisco_cli.measures.analysis import Analysis
+from mmdisco_cli.measures.clip import measure_clip
 from mmdisco_cli.measures.motion import motion_peaks
 from mmdisco_cli.measures.onsets import HOP, ONSET_RATE, onset_envelope, onset_times, reach_at
-from mmdisco_cli.measures.watching import Analysis, digest_of, watch
 
 CLIPS = Path(__file__).parent / "clips"
 ASSETS = Path(__file__).parent.parent / "assets"
@@ -21,44 +31,44 @@ ONCE, MANY = RULES["tempotokens-2025"], RULES["tempotokens-2023"]
 
 
 @pytest.fixture(scope="module")
-def watched():
+def measured():
     found = {}
     for name in EXAMPLES:
         path = CLIPS / name if (CLIPS / name).is_file() else ASSETS / name
-        found[name] = watch(path, NATIVE, digest_of(path))
+        found[name] = measure_clip(path, NATIVE)
     return found
 
 
 @pytest.mark.parametrize("name", EXAMPLES)
-def test_scores_and_peaks_are_those_of_published_code(name, watched):
+def test_scores_and_peaks_are_those_of_published_code(name, measured):
     expected = EXAMPLES[name]
-    scores = {rule: av_align(peaks_of(watched[name], rule), RULES[rule]) for rule in RULES}
+    scores = {rule: av_align(peaks_of(measured[name], rule), RULES[rule]) for rule in RULES}
     assert scores == {
         "tempotokens-2025": expected["av_align_2025"],
         "tempotokens-2023": expected["av_align_2023"],
         "javisbench": expected["av_align_javisdit"],
     }
-    peaks = peaks_of(watched[name], "tempotokens-2025")
-    assert peaks.heard == pytest.approx(expected["audio_peaks"], abs=1e-5)
-    assert peaks.seen == pytest.approx(expected["video_peaks"], abs=1e-9)
-    assert len(peaks_of(watched[name], "tempotokens-2023").seen) == expected["n_video_peaks_nothresh"]
-    assert len(peaks_of(watched[name], "javisbench").heard) == expected["n_audio_peaks_native_sr"]
+    peaks = peaks_of(measured[name], "tempotokens-2025")
+    assert peaks.onsets == pytest.approx(expected["audio_peaks"], abs=1e-5)
+    assert peaks.motion == pytest.approx(expected["video_peaks"], abs=1e-9)
+    assert len(peaks_of(measured[name], "tempotokens-2023").motion) == expected["n_video_peaks_nothresh"]
+    assert len(peaks_of(measured[name], "javisbench").onsets) == expected["n_audio_peaks_native_sr"]
 
 
-def test_undefined_clips_are_counted_apart_and_not_as_0(watched):
+def test_undefined_clips_are_counted_apart_and_not_as_0(measured):
     aligned = {
-        "real": align_clips([watched["synth_static_silent_25.mp4"], watched["synth_sync_10.mp4"]], "tempotokens-2025")
+        "real": align_clips([measured["synth_static_silent_25.mp4"], measured["synth_sync_10.mp4"]], "tempotokens-2025")
     }
     found = alignment_metrics(aligned, 0, ("av_align",))["av_align"]["real"]
     assert (found["value"], found["n"], found["undefined"]) == (1.0, 1, 1)
 
 
 def test_a_peak_is_matched_once_by_the_rule_of_2025_only():
-    heard, seen = [0.95, 1.0, 1.05], [1.0]
-    assert matched(heard, seen, 0.1, once=True) == 1
-    assert matched(heard, seen, 0.1, once=False) == 3
-    assert av_align(Peaks(heard, seen, 0.1), ONCE) == 1 / 3
-    assert av_align(Peaks(heard, seen, 0.1), MANY) == 3.0
+    onsets, motion = [0.95, 1.0, 1.05], [1.0]
+    assert matched(onsets, motion, 0.1, once=True) == 1
+    assert matched(onsets, motion, 0.1, once=False) == 3
+    assert av_align(Peaks(onsets, motion, 0.1), ONCE) == 1 / 3
+    assert av_align(Peaks(onsets, motion, 0.1), MANY) == 3.0
 
 
 def test_a_frame_away_is_no_match_and_within_it_the_first_free_peak_is_taken():
@@ -84,9 +94,8 @@ def test_chance_meets_every_other_clip_and_never_itself():
 def test_chance_of_a_large_set_is_near_that_of_all_its_pairs():
     draw = random.Random(0)
     clips = [Peaks(sorted(draw.uniform(0, 2) for _ in range(4)), [draw.uniform(0, 2)], 0.1) for _ in range(80)]
-    every = [
-        av_align(Peaks(b.heard, a.seen, 0.1), ONCE) for i, a in enumerate(clips) for j, b in enumerate(clips) if i != j
-    ]
+    pairs = [(a, b) for i, a in enumerate(clips) for j, b in enumerate(clips) if i != j]
+    every = [av_align(Peaks(b.onsets, a.motion, 0.1), ONCE) for a, b in pairs]
     found = chances(clips, ONCE)
     assert len(clips) > MOST_PARTNERS
     assert sum(found) / len(found) == pytest.approx(sum(every) / len(every), abs=0.01)
@@ -97,8 +106,8 @@ def test_of_clips_of_different_length_only_the_common_part_is_mismatched():
     assert chances([short, long], ONCE) == [1.0, 1.0]
 
 
-def test_gain_has_an_interval_and_is_the_difference(watched):
-    clips = [watched[name] for name in EXAMPLES if "silent" not in name]
+def test_gain_has_an_interval_and_is_the_difference(measured):
+    clips = [measured[name] for name in EXAMPLES if "silent" not in name]
     aligned = {"real": align_clips(clips, "tempotokens-2025")}
     found = {
         name: row["real"]

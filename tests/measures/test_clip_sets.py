@@ -6,9 +6,9 @@ from pathlib import Path
 import pytest
 
 from mmdisco_cli.errors import DataError
+from mmdisco_cli.measures.analysis import Analysis
 from mmdisco_cli.measures.cache import Cache
-from mmdisco_cli.measures.clip_sets import list_clips, watch_all
-from mmdisco_cli.measures.watching import Analysis
+from mmdisco_cli.measures.clip_sets import Measuring, list_clips, measure_clips
 from mmdisco_cli.run.distribution import Ranks
 
 CLIP = Path(__file__).parent.parent / "assets" / "synth_sync_10.mp4"
@@ -50,22 +50,22 @@ def test_clips_are_called_by_their_path_below_the_folder_that_was_named(tmp_path
     for name in ("a/1.mp4", "b/1.mp4", "1.mp4"):
         (tmp_path / name).parent.mkdir(exist_ok=True)
         shutil.copy(CLIP, tmp_path / name)
-    paths, how = list_clips(tmp_path), Analysis(height=32)
-    below = watch_all(paths, how, Cache(tmp_path / "cache"), "films", 0, Ranks(), tmp_path)
+    paths, how = list_clips(tmp_path), Measuring(Analysis(height=32), Cache(tmp_path / "cache"))
+    below = measure_clips(paths, how, "clips", 0, Ranks(), tmp_path)
     assert [one.name for one in below.clips] == ["1.mp4", "a/1.mp4", "b/1.mp4"]
-    alone = watch_all(paths, how, Cache(tmp_path / "cache"), "films", 0, Ranks())
+    alone = measure_clips(paths, how, "clips", 0, Ranks())
     assert [one.name for one in alone.clips] == ["1.mp4"] * 3
 
 
 def test_a_cache_that_cannot_be_written_is_no_fault_of_the_clips(tmp_path):
     (tmp_path / "cache").touch()
     with pytest.raises(DataError, match=r"^--cache .*/cache: cannot write") as caught:
-        watch_all([CLIP] * 3, Analysis(height=32), Cache(tmp_path / "cache"), "films", 1.0, Ranks())
-    assert "cannot be read" not in str(caught.value)
+        measure_clips([CLIP] * 3, Measuring(Analysis(height=32), Cache(tmp_path / "cache")), "clips", 1.0, Ranks())
+    assert "cannot be used" not in str(caught.value)
 
 
 def test_what_was_kept_is_read_from_a_cache_that_cannot_be_written(tmp_path, monkeypatch):
-    cache, how = Cache(tmp_path), Analysis(height=32)
-    first = watch_all([CLIP], how, cache, "films", 0, Ranks())
+    how = Measuring(Analysis(height=32), Cache(tmp_path))
+    first = measure_clips([CLIP], how, "clips", 0, Ranks())
     monkeypatch.setattr(Cache, "put", lambda *_: pytest.fail("wrote what was there"))
-    assert watch_all([CLIP], how, cache, "films", 0, Ranks()).clips[0].watched.facts == first.clips[0].watched.facts
+    assert measure_clips([CLIP], how, "clips", 0, Ranks()).clips[0].facts == first.clips[0].facts
