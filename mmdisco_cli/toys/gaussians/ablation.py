@@ -14,6 +14,7 @@ from mmdisco_cli.errors import UsageError
 from mmdisco_cli.evaluation.protocol import Protocol, Report
 from mmdisco_cli.evaluation.tables import align, number
 from mmdisco_cli.recipes.schema import Recipe
+from mmdisco_cli.run.distribution import Ranks
 from mmdisco_cli.run.files import write_json
 from mmdisco_cli.run.options import EvalOptions
 from mmdisco_cli.run.progress import progress
