@@ -1,4 +1,4 @@
-"""The command line: names, options and exit codes; no logic, and no torch on the way to `--help`."""
+"""The command line: names, options and exit codes; no logic, and no import of torch for `--help`."""
 
 import traceback
 from collections.abc import Sequence
@@ -17,9 +17,9 @@ from mmdisco_cli.run.signals import stopping
 
 ENVIRONMENT = {
     "MMDISCO_PLUGINS": "which plugins load: unset all, empty none, a,b only those distributions",
-    "RANK, WORLD_SIZE": "set by torchrun: share out training, samples and evaluation",
-    "LOCAL_RANK": "set by torchrun: which GPU of its machine a process takes",
-    "CUDA_VISIBLE_DEVICES": "which GPUs are seen; empty leaves the CPU",
+    "RANK, WORLD_SIZE": "set by torchrun: divide training, sampling and evaluation",
+    "LOCAL_RANK": "set by torchrun: which GPU of its machine a process uses",
+    "CUDA_VISIBLE_DEVICES": "which GPUs are visible; empty: the CPU only",
     "OMP_NUM_THREADS": "CPU threads",
 }
 
@@ -46,14 +46,14 @@ app = typer.Typer(
 
 
 @dataclass
-class State:
-    """What the global options said, seen even after a command has failed."""
+class GlobalOptions:
+    """The options that stand before the command; kept outside of it, to be read after a failure."""
 
     debug: bool = False
 
 
-def _print_version(asked: bool) -> None:
-    if asked:
+def _print_version(requested: bool) -> None:
+    if requested:
         console.result(f"mmdisco {__version__}")
         raise typer.Exit
 
@@ -85,19 +85,19 @@ app.command("info")(info.command)
 
 def run(arguments: Sequence[str] | None = None) -> int:
     """Run one command line and return its exit code; every error ends here."""
-    state = State()
+    options = GlobalOptions()
     console.open_closed_streams()
     try:
         with stopping():
-            code = app(args=arguments, prog_name="mmdisco", obj=state, standalone_mode=False)
+            code = app(args=arguments, prog_name="mmdisco", obj=options, standalone_mode=False)
     except BaseException as error:
         blame = blamed(error)
         if blame is None and not isinstance(error, Exception | KeyboardInterrupt):
             raise
-        if state.debug:
+        if options.debug:
             traceback.print_exc()
         return _report(blame or error)
-    if code == ExitCode.INTERRUPTED:  # which typer has heard, and kept to itself
+    if code == ExitCode.INTERRUPTED:  # typer catches Ctrl-C and returns this code
         console.fail(describe(KeyboardInterrupt()))
     return code if isinstance(code, int) else ExitCode.OK
 

@@ -11,9 +11,8 @@ from torch import Tensor, nn
 def by_row(layers: Iterable[nn.Module], x: Tensor) -> Tensor:
     """Map (B, in), one row a sample, through linear and pointwise layers to (B, out), rounded once at the end.
 
-    A few rows are summed in another order than many, and their last numbers go another way than those that fill a
-    vector register; a sampler magnifies what that rounds a hundred times. Float64, where there is one, leaves half a
-    unit in the last place, which almost always is the same one in any batch.
+    The order of summation depends on the number of rows, and a sampler magnifies the rounding errors a hundredfold. In
+    float64, where the device has it, the result rounded to float32 is almost always the same in any batch.
     """
     dtype = x.dtype if x.device.type == "mps" else torch.float64
     y = x.to(dtype)
@@ -23,10 +22,10 @@ def by_row(layers: Iterable[nn.Module], x: Tensor) -> Tensor:
 
 
 def among_others(convolve: nn.Module, x: Tensor) -> Tensor:
-    """Convolve (B, C, T), a sample on its own like one among others, so that rounding seldom tells them apart.
+    """Convolve (B, C, T), a batch of one in the same order of summation as larger ones.
 
-    On the CPU torch sums a small batch of one in another order than oneDNN does all others. What oneDNN does follows
-    from the processor, and with several threads from B, so equal bits are no promise.
+    On the CPU torch sums a small batch of one in another order than oneDNN sums larger ones. oneDNN's order depends on
+    the processor, and with several threads on B, so equal bits are not guaranteed.
     """
     alone = len(x) == 1 and x.device.type == "cpu"
     mapped: Tensor = convolve(x.repeat(2, 1, 1))[:1] if alone else convolve(x)
@@ -54,7 +53,7 @@ class Block(nn.Module):
     """Pre-norm transformer block, modulated by the noise level (adaLN-single: PixArt-alpha, arXiv 2310.00426).
 
     Attention is written out, because the fused kernels have no second derivative on the CPU, which the denoising loss
-    needs. A width that the heads do not divide is a ValueError.
+    needs. Raise ValueError where the heads do not divide the width.
     """
 
     def __init__(self, width: int, heads: int) -> None:

@@ -1,4 +1,4 @@
-"""Which device and number format a run uses."""
+"""The device and the number format of a run."""
 
 import ctypes
 import sys
@@ -10,7 +10,7 @@ from mmdisco_cli.run.ranks import local_rank
 
 DTYPES: dict[str, torch.dtype] = {"float32": torch.float32, "bfloat16": torch.bfloat16}
 _TRIM_THRESHOLD, _MMAP_MAX = -1, -4
-"""As malloc.h of glibc numbers them."""
+"""Option numbers of mallopt in glibc's malloc.h."""
 _KINDS = ("auto", "cpu", "cuda", "mps")
 
 
@@ -35,10 +35,10 @@ def choose_device(name: str | None = None) -> torch.device:
 
 
 def keep_large_blocks() -> None:
-    """Let the C library keep what it is given back in blocks of over 32 MiB, until the process ends.
+    """Let glibc keep freed blocks of more than 32 MiB for reuse, until the process ends.
 
-    glibc hands such blocks to the kernel at once, and every operation on activations of that size pages its result in
-    anew: a seventh of the time of guidance on a CPU. Where the C library is another, nothing happens.
+    By default glibc returns such blocks to the kernel at once, so every operation on activations of that size causes
+    page faults again: a seventh of the time of guidance on a CPU. With another C library this does nothing.
     """
     mallopt = getattr(ctypes.CDLL(None), "mallopt", None) if sys.platform == "linux" else None
     if mallopt is not None:

@@ -1,4 +1,4 @@
-"""Every error a user can meet, and the exit code it ends with."""
+"""The errors that users meet, and their exit codes."""
 
 import errno
 from collections.abc import Iterable
@@ -8,7 +8,7 @@ from typing import ClassVar
 
 
 class ExitCode(IntEnum):
-    """What the process says when it ends; `mmdisco --help` and the README list the same."""
+    """Exit codes of the process; `mmdisco --help` and the README list them."""
 
     OK = 0
     UNEXPECTED = 1
@@ -30,12 +30,12 @@ EXIT_MEANINGS: dict[ExitCode, str] = {
     ExitCode.DEVICE: "device or memory",
     ExitCode.STOPPED: "stopped on a signal with its state saved: run it again",
     ExitCode.INTERRUPTED: "Ctrl-C",
-    ExitCode.UNREAD: "whoever read the results went away",
+    ExitCode.UNREAD: "the reader of the results went away",
 }
 
 
 class MMDiscoError(Exception):
-    """An error whose message alone tells the user what to do; one line for each problem."""
+    """An error whose message says what to do, one line for each problem; printed without a traceback."""
 
     exit_code: ClassVar[ExitCode] = ExitCode.UNEXPECTED
 
@@ -64,19 +64,19 @@ class DeviceError(MMDiscoError):
     exit_code = ExitCode.DEVICE
 
 
-class Stopped(MMDiscoError):  # noqa: N818 - it is no failure: the state is saved and the same command goes on
+class Stopped(MMDiscoError):  # noqa: N818 - no failure: the state is saved and the same command resumes
     """A signal ended the work at a step boundary, after the state was saved."""
 
     exit_code = ExitCode.STOPPED
 
 
-class Unread(MMDiscoError):  # noqa: N818 - as with SIGPIPE, nobody is left to be told of a failure
-    """The results go into a pipe that nobody reads any more."""
+class Unread(MMDiscoError):  # noqa: N818 - as with SIGPIPE, there is no failure to report
+    """Standard output is a pipe whose reader has ended."""
 
     exit_code = ExitCode.UNREAD
 
 
-# What a file system says when the user, not the program, has to act.
+# Errors of the file system that the user, not the program, has to resolve.
 _DATA_ERRNOS = frozenset(
     {
         *(errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOSPC, errno.EDQUOT, errno.EEXIST),
@@ -89,7 +89,7 @@ _DEVICE_PHRASES = ("CUDA", "cuDNN", "CUBLAS", "NCCL", "MPS backend", "can't allo
 
 
 def exit_code_of(error: BaseException) -> ExitCode:
-    """Classify any exception that reached the top."""
+    """Return the exit code of any exception."""
     if isinstance(error, MMDiscoError):
         return error.exit_code
     if isinstance(error, KeyboardInterrupt):
@@ -102,13 +102,13 @@ def exit_code_of(error: BaseException) -> ExitCode:
 
 
 def describe(error: BaseException) -> str:
-    """Say in one line for each problem what went wrong, without a traceback."""
+    """Return an error's message, one line for each problem, without a traceback."""
     if isinstance(error, MMDiscoError):
         return str(error)
     if isinstance(error, KeyboardInterrupt):
-        return "interrupted; the same command goes on from what it has saved"
+        return "interrupted; the same command resumes from what it has saved"
     if isinstance(error, OSError) and error.strerror:
-        # A name may hold anything, and a line break would make two errors of one.
+        # A file name may contain a line break, which would split the error in two.
         name = "" if error.filename is None else f"{error.filename}: ".replace("\n", "\\n")
         return f"{name}{error.strerror}"
     lines = str(error).strip().splitlines()
@@ -122,7 +122,7 @@ def _is_device_error(error: BaseException) -> bool:
 
 
 def did_you_mean(name: str, known: Iterable[str]) -> str:
-    """Return the close matches in parentheses with a leading space, or all that is known where that is short."""
+    """Return close matches in parentheses with a leading space, or all known names where these are few."""
     names = sorted(set(known))
     close = get_close_matches(name, names, n=3, cutoff=0.6)
     if close:

@@ -1,4 +1,4 @@
-"""Declare one field of a recipe: its default, its bounds and what it means."""
+"""Declare the fields of a recipe: default, bounds and meaning."""
 
 import os
 from collections.abc import Sequence
@@ -7,11 +7,11 @@ from typing import Any, TypeVar, cast
 
 T = TypeVar("T")
 WIDEST = (-(2**63), 2**63 - 1)
-"""What tensors and random generators hold: the bounds of a whole number that has none of its own."""
+"""Default bounds of integers: those of 64 bits, as tensors and random generators have them."""
 
 
-class KeyProblem(ValueError):  # noqa: N818 - one for a recipe, whose reader adds the place
-    """Raised by the `__post_init__` of options where the value of one `key`, dotted below them, goes with no other."""
+class KeyProblem(ValueError):  # noqa: N818 - the reader of recipes adds the file and line
+    """Raised by the `__post_init__` of options where the value of one `key`, dotted, contradicts others."""
 
     def __init__(self, key: str, text: str) -> None:
         super().__init__(text)
@@ -20,12 +20,12 @@ class KeyProblem(ValueError):  # noqa: N818 - one for a recipe, whose reader add
 
 def at_home(path: str) -> str:
     """Return a path with a leading ~ or ~USER replaced by that home, as a shell would; others as they are."""
-    return os.path.expanduser(path)  # noqa: PTH111 - pathlib's refuses users that there are not
+    return os.path.expanduser(path)  # noqa: PTH111 - pathlib's raises for unknown users
 
 
 @dataclass(frozen=True)
 class Bounds:
-    """What a value must satisfy beyond its type; `doc` is what the reference says of it, `path` that ~ is a home."""
+    """What a value must satisfy beside its type; `doc` is its line in the reference, `path` expands ~."""
 
     minimum: float | None = None
     maximum: float | None = None
@@ -48,8 +48,8 @@ def option(
 ) -> T:
     """Declare a dataclass field; the bounds hold for every element of a tuple or mapping.
 
-    `by_modality` says that the keys of a mapping, or the elements of a tuple, are names of modalities; `path` that
-    text names a file or folder, in which a leading ~ is the user's home.
+    `by_modality`: the keys of a mapping, or the elements of a tuple, are names of modalities. `path`: the text names a
+    file or folder, in which a leading ~ is the user's home.
     """
     metadata = {"bounds": Bounds(minimum, maximum, tuple(choices), by_modality, path=path, doc=doc)}
     if isinstance(default, dict):

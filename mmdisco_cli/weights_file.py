@@ -1,4 +1,4 @@
-"""Weights as one self-describing safetensors file: tensors, and what they are as JSON in the metadata."""
+"""Weights as one self-describing safetensors file: tensors, and their description as JSON in the metadata."""
 
 import json
 import os
@@ -47,9 +47,9 @@ def write_tensors(path: Path, tensors: Mapping[str, Tensor], metadata: Mapping[s
 
 
 def save_pickled(path: Path, content: Any, previous: Path | None = None) -> None:
-    """Write what torch.save makes of `content`, whole or not at all, so that a kill leaves the file before as it was.
+    """Write `content` with torch.save, whole or not at all: a kill leaves the old file as it was.
 
-    The file before becomes `previous`, where that is named.
+    The old file is kept as `previous`, where that is given.
 
     Raises:
         DataError: the file cannot be written.
@@ -64,7 +64,7 @@ def save_pickled(path: Path, content: Any, previous: Path | None = None) -> None
             if previous is not None and path.exists():
                 os.replace(path, previous)
     except RuntimeError as error:
-        # Even so torch hides what the disk said behind a failed check of its own.
+        # Even so torch hides the error of the disk behind a failed check of its own.
         cause = error.__context__
         reason = (cause.strerror if isinstance(cause, OSError) else None) or str(error).split("\n", 1)[0]
         raise DataError(f"{path}: cannot write ({reason})") from error
@@ -74,7 +74,7 @@ def read_about(path: Path, kind: str) -> dict[str, Any]:
     """Return the description in a weights file, without its tensors.
 
     Raises:
-        DataError: not a safetensors file, not one of ours, or of another kind ("backbone" or "discriminator").
+        DataError: not a safetensors file, not written by mmdisco, or of another kind ("backbone" or "discriminator").
     """
     about = any_about(path)
     if about.get("kind") != kind:

@@ -153,7 +153,7 @@ def test_ctrl_c(monkeypatch, capsys):
 
     monkeypatch.setattr("mmdisco_cli.recipes.recipe.load", interrupt)
     assert app.run(["train", "--recipe", "gaussians"]) == 130
-    assert capsys.readouterr().err == "error: interrupted; the same command goes on from what it has saved\n"
+    assert capsys.readouterr().err == "error: interrupted; the same command resumes from what it has saved\n"
 
 
 def test_results_that_nobody_reads_end_quietly(tmp_path):

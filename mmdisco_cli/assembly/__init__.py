@@ -1,4 +1,4 @@
-"""From a recipe to models that run together: its backbones on a device, and the discriminator that joins them."""
+"""From a recipe to its models: the backbones on a device, and the discriminator that joins them."""
 
 from mmdisco_cli.assembly.build import assemble, build_discriminator, request_of
 from mmdisco_cli.assembly.discriminator import load_discriminator

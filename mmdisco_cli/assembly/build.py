@@ -1,4 +1,4 @@
-"""Build what a recipe names: backbones that fit each other in length, and the discriminator beside them."""
+"""Build the models of a recipe: backbones of matching lengths, and the discriminator that joins them."""
 
 from collections.abc import Mapping
 from dataclasses import asdict, replace
@@ -32,14 +32,14 @@ def assemble(
     *,
     outlined: bool = False,
 ) -> Assembly:
-    """Build every model of a recipe; without a discriminator nothing guides.
+    """Build every model of a recipe; without its discriminator there is no guidance.
 
-    `outlined` builds models without weights, on no device: what can be planned before the weights are there.
+    `outlined` builds models without weights, on no device, to plan a run whose weights are missing.
 
     Raises:
         UsageError: the recipe names no weights for the discriminator, or options that do not fit.
-        DataError: weights are missing or damaged, or the discriminator was trained beside other backbones.
-        PluginError: a backbone's plugin cannot be imported, or cannot outline what it would make.
+        DataError: weights are missing or damaged, or the discriminator was trained with other backbones.
+        PluginError: a backbone's plugin cannot be imported, or cannot plan without weights.
         DeviceError: a backbone cannot go to the device.
     """
     if not recipe.backbones:
@@ -63,7 +63,7 @@ def assemble(
 
 
 def join(alone: Assembly, weights: Path) -> Assembly:
-    """Add the discriminator in a file to backbones that it was trained beside; errors as for `assemble`."""
+    """Add the discriminator in a file to the backbones that it was trained with; errors as for `assemble`."""
     loaded = load_discriminator(weights, alone)
     loaded.module.to(alone.device)
     spec = load_registry().find("discriminator", loaded.about["name"])
@@ -74,7 +74,7 @@ def join(alone: Assembly, weights: Path) -> Assembly:
 def build_discriminator(
     component: Component, shapes: Mapping[str, tuple[int, ...]], pooled: Mapping[str, int]
 ) -> nn.Module:
-    """Build the untrained discriminator of a recipe for latents and pooled conditions of these sizes, without batch."""
+    """Build the untrained discriminator of a recipe for latent shapes without batch and sizes of pooled conditions."""
     return build_module(component.spec, component.options, shapes, pooled)
 
 
@@ -84,7 +84,7 @@ def request_of(recipe: Recipe) -> Request:
 
 
 def _build(label: str, component: Component, request: Request, device: torch.device) -> JointBackbone:
-    backbone = _made(label, component, imported(component.spec), request)
+    backbone = _built(label, component, imported(component.spec), request)
     move(backbone, device)
     return backbone
 
@@ -93,10 +93,10 @@ def _outline(label: str, component: Component, request: Request, device: torch.d
     lazy = component.spec.outline if isinstance(component.spec, BackboneSpec) else None
     if lazy is None:
         raise PluginError(f"backbones.{label}: {component.name} has no plan without its weights")
-    return _made(label, component, lazy(), request)
+    return _built(label, component, lazy(), request)
 
 
-def _made(label: str, component: Component, build: Factory, request: Request) -> JointBackbone:
+def _built(label: str, component: Component, build: Factory, request: Request) -> JointBackbone:
     with naming(f"backbones.{label}"):
         backbone = build(label, component.options, request)
         require_members(component.spec, backbone, BACKBONE)
@@ -116,7 +116,7 @@ def _with_outlined_discriminator(recipe: Recipe, alone: Assembly) -> Assembly:
 def _require_trained(recipe: Recipe, alone: Assembly) -> None:
     for label, name in alone.fingerprints.items():
         if name == UNTRAINED:
-            raise UsageError(f"backbones.{label}.weights: missing; {_how_base(recipe, label)}")
+            raise UsageError(f"backbones.{label}.weights: missing; {_how_to_train(recipe, label)}")
 
 
 def _no_weights(recipe: Recipe) -> str:
@@ -126,7 +126,7 @@ def _no_weights(recipe: Recipe) -> str:
     return f"recipe {recipe.name} names no trained discriminator: {untrained_discriminator(recipe)}{alone}"
 
 
-def _how_base(recipe: Recipe, label: str) -> str:
+def _how_to_train(recipe: Recipe, label: str) -> str:
     key = f"backbones.{label}.weights"
     if recipe.train.target != "backbone":
         return f"name its trained weights with --set {key}=PATH"

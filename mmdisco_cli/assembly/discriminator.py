@@ -1,4 +1,4 @@
-"""Load a trained discriminator, and check that it was trained beside these very models."""
+"""Load a trained discriminator, and check that it was trained with these very backbones."""
 
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -16,13 +16,13 @@ from mmdisco_cli.run.files import SHORT, sha256_of
 from mmdisco_cli.weights_file import load_weights, read_about
 
 _FORM: dict[str, type] = {"name": str, "options": dict, "coupling": str, "shapes": dict, "backbones": dict}
-"""What the description of a discriminator must have."""
+"""The required keys of a discriminator's description, and their types."""
 
 
 def build_module(
     spec: Spec, options: Any, shapes: Mapping[str, tuple[int, ...]], pooled: Mapping[str, int]
 ) -> nn.Module:
-    """Build an untrained discriminator for latents and pooled conditions of these sizes, without batch."""
+    """Build an untrained discriminator for latent shapes without batch and sizes of pooled conditions, by modality."""
     build = imported(spec)
     with naming(f"discriminator {spec.name}"):
         module: nn.Module = build(options, shapes, pooled)
@@ -31,11 +31,11 @@ def build_module(
 
 
 def load_discriminator(path: Path, beside: Assembly) -> LoadedDiscriminator:
-    """Build the discriminator that a file describes, fill it, and check that it belongs to these models.
+    """Build the discriminator that a file describes, load its weights, and check that it fits these backbones.
 
     Raises:
-        DataError: unreadable, or trained with another coupling, on other latents or beside other backbones.
-        PluginError: nobody provides its architecture.
+        DataError: unreadable, or trained with another coupling, on other latents or with other backbones.
+        PluginError: no plugin provides its architecture.
     """
     about = read_about(path, "discriminator")
     _check(path, about, beside)
@@ -68,8 +68,8 @@ def _check(path: Path, about: Mapping[str, Any], beside: Assembly) -> None:
             raise DataError(f"{path}: trained with {what} {theirs}, but the recipe has {ours}")
     if "released" not in about and beside.showing_prompts:
         raise DataError(
-            f"{path}: trained without captions, so its layers for prompts are as random as they began: it cannot be "
-            f"shown those of {beside.showing_prompts}. Train one with pooled: false there, and sample it so"
+            f"{path}: trained without captions, so its layers for prompts still have their random initial weights: it "
+            f"cannot take those of {beside.showing_prompts}. Train one with pooled: false there, and sample it so"
         )
 
 
@@ -77,7 +77,7 @@ def _comparisons(about: Mapping[str, Any], beside: Assembly) -> Iterator[tuple[s
     yield "coupling", about["coupling"], beside.coupling
     yield "modalities", sorted(about["shapes"]), sorted(beside.shapes)
     if "released" in about:
-        # Its authors name neither the sizes nor the very files of the base models: what must fit is the channels.
+        # Its authors give neither the sizes nor the exact files of the base models: only the channels must match.
         for modality, shape in beside.shapes.items():
             yield f"{modality} latents with channels", about["shapes"][modality][0], shape[0]
         return

@@ -8,7 +8,7 @@ from mmdisco_cli.hookspecs import Factory, Spec
 
 
 def imported(spec: Spec) -> Factory:
-    """Import what builds an entry; raise PluginError where that cannot be."""
+    """Import and return the function that builds an entry; raise PluginError where that fails."""
     try:
         return spec.factory()
     except (ImportError, AttributeError) as error:

@@ -15,7 +15,7 @@ from mmdisco_cli.diffusion.noise import sample_keys
 
 @dataclass(frozen=True)
 class LoadedDiscriminator:
-    """A trained discriminator, what its file says of it, and the fingerprint of that file."""
+    """A trained discriminator, the description in its file (`about`), and the fingerprint of that file."""
 
     module: nn.Module
     about: Mapping[str, Any]
@@ -24,7 +24,7 @@ class LoadedDiscriminator:
 
     @property
     def knows_given(self) -> bool:
-        """Return whether its training showed it modalities that are almost clean, as given ones are held."""
+        """Return whether it was trained on pairs with one modality almost clean, as given modalities are."""
         return float(self.about.get("given_fraction", 0)) > 0
 
 
@@ -65,28 +65,28 @@ class Assembly:
 
     @property
     def notes(self) -> tuple[str, ...]:
-        """Return everything that the backbones had to snap."""
+        """Return a line for each requested value that a backbone changed to one that it can make."""
         return tuple(note for base in self.bases for note in base.plan.notes)
 
     @property
     def fingerprints(self) -> dict[str, str]:
-        """Return what names the exact weights of every backbone, by label: what a discriminator's file must say."""
+        """Return the fingerprint of every backbone's weights, by label; a discriminator's file must hold the same."""
         return {label: base.backbone.info.fingerprint for label, base in self.models.items()}
 
     @property
     def variants(self) -> dict[str, str]:
-        """Return what else samples depend on, by label, of those backbones that name it."""
+        """Return what else samples depend on, by label, for the backbones that name it."""
         found = {label: base.backbone.info.variant for label, base in self.models.items()}
         return {label: variant for label, variant in found.items() if variant}
 
     @property
     def showing_prompts(self) -> str:
-        """Name the backbones whose pooled conditions a discriminator is shown, empty where there are none."""
-        shown = [m for m, base in self.models.items() if any(i.pooled_dim for i in base.modalities.values())]
-        return " and ".join(f"backbones.{label}" for label in shown)
+        """Name the backbones whose pooled prompts are input of a discriminator, empty where there are none."""
+        pooled = [m for m, base in self.models.items() if any(i.pooled_dim for i in base.modalities.values())]
+        return " and ".join(f"backbones.{label}" for label in pooled)
 
     def keyed(self, seed: int, indices: Sequence[int]) -> Self:
-        """Return the same models for the samples `indices`, on which alone depends what a model draws by itself."""
+        """Return the same models for the samples `indices`: a model's own random numbers depend on these only."""
         models = {
             label: replace(base, backbone=keyed(base.backbone, sample_keys(seed, indices, label)))
             for label, base in self.models.items()
@@ -96,7 +96,7 @@ class Assembly:
     def conditioned(self, prompts: Sequence[str], negative: str = "") -> Self:
         """Return the same models conditioned on prompts, one a sample.
 
-        `negative` is what all are guided away from in place of the models' own, which mostly is the empty text.
+        `negative` is the negative prompt of CFG for all of them; empty, each takes its own default.
         """
         negatives = [negative] * len(prompts) if negative else None
         models = {

@@ -1,4 +1,4 @@
-"""What the models of a recipe will make of one request, so that they fit each other in length."""
+"""The plans of all models of a recipe for one request, of matching lengths."""
 
 from collections.abc import Mapping
 from dataclasses import replace
@@ -7,7 +7,7 @@ from mmdisco_cli.diffusion.backbone import JointBackbone, Plan, Request
 
 
 def plan_together(backbones: Mapping[str, JointBackbone], request: Request) -> dict[str, Plan]:
-    """Return every model's plan; where their lengths differ, those that can follow the one of the coarsest steps."""
+    """Return every model's plan; where lengths differ, models that can take that of the model with the lowest rate."""
     plans = {label: backbone.plan(request) for label, backbone in backbones.items()}
     timed = [(p.rate, p.seconds) for plan in plans.values() for p in plan.modalities.values() if p.rate]
     if not timed:
@@ -17,7 +17,7 @@ def plan_together(backbones: Mapping[str, JointBackbone], request: Request) -> d
 
 
 def _following(backbone: JointBackbone, plan: Plan, request: Request, seconds: float) -> Plan:
-    """Return the plan for this length, if the model comes closer to it so."""
+    """Return the plan for this length where that comes closer to it, else the plan as it was."""
     if not any(p.rate for p in plan.modalities.values()) or _gap(plan, seconds) == 0:
         return plan
     other = backbone.plan(replace(request, seconds=seconds))

@@ -1,6 +1,6 @@
-"""Whether what a plugin's factory gives has the form that its use needs: tried once where it is built, not hours later.
+"""Try what a plugin's factory returns once, where it is built, so that a wrong type or shape does not fail hours later.
 
-What mmdisco brings itself is known to, and is not tried.
+Built-in discriminators and data sets are not tried.
 """
 
 import inspect
@@ -20,10 +20,10 @@ from mmdisco_cli.hookspecs import Spec
 BACKBONE = ("info", "plan", "grid", "levels_at", "encode_prompt", "predict", "encode", "decode")
 DATASET = ("length", "fingerprint", "report", "media", "split")
 BATCH = 2
-"""Enough to tell a logit (B,) from (), (1,) and (B, 1)."""
+"""Enough to distinguish a logit (B,) from (), (1,) and (B, 1)."""
 LOUDEST = 16.0
 """What no media in [-1, 1] reach: they are pixels of 0 to 255, or whole numbers."""
-NO_GRADIENT = "its logit has no gradient by the states, with which it has to guide"
+NO_GRADIENT = "its logit has no gradient by the states, which guidance needs"
 Shapes = Mapping[str, tuple[int, ...]]
 Expect = Callable[[bool, str], None]
 """What complains, in the second argument's words, where the first is false: here by naming a plugin."""
@@ -35,8 +35,8 @@ def require_members(spec: Spec, thing: object, names: Iterable[str]) -> None:
 
 
 def require_module(spec: Spec, module: object) -> None:
-    """Raise PluginError where a plugin's discriminator is no network."""
-    _expect(spec, isinstance(module, nn.Module), f"it gives {type(module).__name__}, not a torch.nn.Module")
+    """Raise PluginError where a plugin's discriminator is no torch.nn.Module."""
+    _expect(spec, isinstance(module, nn.Module), f"it returns {type(module).__name__}, not a torch.nn.Module")
 
 
 def try_discriminator(
@@ -48,12 +48,12 @@ def try_discriminator(
     gradient's own gradient too, as the denoising loss does.
 
     Raises:
-        PluginError: the call fails, or what it gives is no logit (B,) that can be differentiated by the states.
+        PluginError: the call fails, or its result is no logit (B,) that can be differentiated by the states.
     """
     if not spec.owner:
         return
     kept = module.training
-    module.eval()  # so that nothing in it counts these states among its data
+    module.eval()  # so that running statistics, such as those of batch norms, ignore these states
     try:
         with _naming(spec, "its forward"), torch.enable_grad():
             _ask(spec, module, shapes, pooled, twice)
@@ -62,10 +62,10 @@ def try_discriminator(
 
 
 def try_dataset(spec: Spec, dataset: Any, plans: Mapping[str, ModalityPlan]) -> None:
-    """Ask a plugin's data set for its parts and first clips.
+    """Read the splits and first clips of a plugin's data set.
 
     Raises:
-        PluginError: a member is missing or fails, or what it gives are no clips (B, ...) of floats in [-1, 1].
+        PluginError: a member is missing or fails, or its media are no clips (B, ...) of floats in [-1, 1].
     """
     if not spec.owner:
         return
@@ -74,7 +74,7 @@ def try_dataset(spec: Spec, dataset: Any, plans: Mapping[str, ModalityPlan]) -> 
         try:
             with _naming(spec, f"split({part!r})"):
                 split = dataset.split(part)
-        except DataError:  # it may be too small to be parted, which training says itself
+        except DataError:  # it may be too small to split, which training reports
             continue
         require_members(spec, split, [name for name in DATASET if name != "split"])
         with _naming(spec, "its members"):
@@ -90,7 +90,7 @@ def _try_media(spec: Spec, media: Callable[..., Any], indices: range, plans: Map
                 found = media(indices, (modality,))
         except KeyError:  # it has no such modality, which is the recipe's mistake
             continue
-        _expect(spec, isinstance(found, Mapping), f"media gives {type(found).__name__}, not a mapping of modalities")
+        _expect(spec, isinstance(found, Mapping), f"media returns {type(found).__name__}, not a mapping of modalities")
         if modality in found:
             expect_clips(partial(_expect, spec), modality, found[modality], len(indices), bool(plan.rate))
 

@@ -1,1 +1,1 @@
-"""The built-in base models; this package imports no torch until a model is built."""
+"""The built-in base models; the package imports no torch until a model is built."""

@@ -1,4 +1,4 @@
-"""Pictures as a small latent: a convolutional autoencoder applied to every frame, trained on pictures alone."""
+"""The video codec of the built-in base model: a convolutional autoencoder applied to every frame by itself."""
 
 import torch
 import torch.nn.functional as F
@@ -8,14 +8,14 @@ from mmdisco_cli.diffusion.backbone import ModalityPlan, Request
 from mmdisco_cli.errors import UsageError
 
 STRIDE = 16
-"""Pixels along an edge that one latent cell stands for."""
+"""Pixels along each edge of one latent cell."""
 
 
 class FrameCodec(nn.Module):
     """Encode frames (B, 3, T, H, W) to latents (B, C, T, H/16, W/16) and back.
 
-    The code is bounded and blurred by a little noise in training, so that nearby latents decode alike: a denoiser's
-    small errors must not show.
+    The code is bounded by tanh, and a little noise is added to it in training, so that nearby latents decode alike and
+    a denoiser's small errors stay invisible.
     """
 
     mean: Tensor
@@ -64,11 +64,11 @@ class FrameCodec(nn.Module):
         return unfold_frames(pixels, len(latent)).clamp(-1, 1)
 
     def compact(self, video: Tensor) -> Tensor:
-        """Return the single frames (B * T, 3, H, W) that training draws from, as bytes."""
+        """Return the single frames (B * T, 3, H, W) of video for training, as bytes."""
         return fold_frames(((video + 1) * 127.5).round().byte())
 
     def expand(self, items: Tensor) -> Tensor:
-        """Return compact items as the network takes them."""
+        """Return the result of `compact` as floats in [-1, 1], as the network takes them."""
         return items.float() / 127.5 - 1
 
     def reconstruction_loss(self, frames: Tensor, generator: torch.Generator) -> Tensor:

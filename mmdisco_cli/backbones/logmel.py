@@ -1,4 +1,4 @@
-"""Sound as a log-mel latent, and back to a waveform by Griffin and Lim's algorithm."""
+"""Audio to log-mel magnitudes, and back to a waveform by Griffin-Lim."""
 
 from functools import lru_cache
 
@@ -9,24 +9,24 @@ from torchaudio import functional as AF
 N_FFT, WINDOW, HOP = 1024, 512, 160
 MELS, LOW, HIGH = 64, 150.0, 8000.0
 FLOOR = 0.03
-"""Mel magnitudes below this are silence: about 75 dB under a full-scale tone."""
+"""Mel magnitudes below this count as silence: about 75 dB under a full-scale tone."""
 CENTRE, SCALE = -2.5, 1.6
-"""Offset and scale that bring log-mel magnitudes to about zero mean and unit variance on struck sounds."""
+"""Offset and scale that bring log-mel magnitudes to about zero mean and unit variance, measured on `bounce`."""
 
 
-def encode_logmel(sound: Tensor, sample_rate: int) -> Tensor:
-    """Return the normalised log-mel magnitudes (B, 64, samples // 160) of mono sound (B, 1, samples)."""
-    spectrum = _stft(sound[:, 0]).abs()[..., : sound.shape[-1] // HOP]
+def encode_logmel(audio: Tensor, sample_rate: int) -> Tensor:
+    """Return the normalised log-mel magnitudes (B, 64, samples // 160) of mono audio (B, 1, samples)."""
+    spectrum = _stft(audio[:, 0]).abs()[..., : audio.shape[-1] // HOP]
     mel = _filters(sample_rate).T @ spectrum
     return (mel.clamp_min(FLOOR).log() - CENTRE) / SCALE
 
 
 def decode_logmel(latent: Tensor, sample_rate: int, iterations: int = 32) -> Tensor:
-    """Return sound (B, 1, frames * 160) for normalised log-mel magnitudes (B, 64, frames).
+    """Return audio (B, 1, frames * 160) for normalised log-mel magnitudes (B, 64, frames).
 
     Magnitudes come from a non-negative least-squares fit (multiplicative updates: Lee & Seung, 2001), phases from
     Griffin-Lim with momentum 0.99 (Perraudin et al., 2013), begun from phase zero so that the same latent always gives
-    the same sound.
+    the same audio.
     """
     mel = (latent.float() * SCALE + CENTRE).clamp(max=5.0).exp()
     mel = (mel - FLOOR).clamp_min(0)
@@ -34,14 +34,14 @@ def decode_logmel(latent: Tensor, sample_rate: int, iterations: int = 32) -> Ten
     spectrum = _unmel(mel, _filters(sample_rate))
     window = torch.hann_window(WINDOW)
     samples = latent.shape[-1] * HOP
-    sound = AF.griffinlim(spectrum, window, N_FFT, HOP, WINDOW, 1.0, iterations, 0.99, samples, False)
-    clipped: Tensor = sound[:, None].clamp(-1, 1)
+    audio = AF.griffinlim(spectrum, window, N_FFT, HOP, WINDOW, 1.0, iterations, 0.99, samples, False)
+    clipped: Tensor = audio[:, None].clamp(-1, 1)
     return clipped
 
 
-def _stft(sound: Tensor) -> Tensor:
+def _stft(audio: Tensor) -> Tensor:
     window = torch.hann_window(WINDOW)
-    return torch.stft(sound, N_FFT, HOP, WINDOW, window, pad_mode="constant", return_complex=True)
+    return torch.stft(audio, N_FFT, HOP, WINDOW, window, pad_mode="constant", return_complex=True)
 
 
 @lru_cache(maxsize=4)

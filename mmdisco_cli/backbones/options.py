@@ -1,4 +1,4 @@
-"""What a recipe may say of the built-in base models; torch-free, since listing plugins reads it."""
+"""Options of the built-in base models in a recipe; torch-free, because listing plugins imports them."""
 
 from dataclasses import dataclass
 

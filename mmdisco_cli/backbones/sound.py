@@ -1,4 +1,4 @@
-"""Sound as a small latent: a convolutional autoencoder of log-mel pictures, trained on sound alone."""
+"""The audio codec of the built-in base model: a convolutional autoencoder of log-mel spectrograms."""
 
 import torch
 import torch.nn.functional as F
@@ -10,19 +10,19 @@ from mmdisco_cli.errors import UsageError
 
 SAMPLE_RATE = 16000
 STRIDE = 2
-"""Log-mel frames of 10 ms that one latent step stands for."""
+"""Log-mel frames of 10 ms in one latent step."""
 
 
 class SoundCodec(nn.Module):
-    """Encode mono sound (B, 1, S) to latents (B, C, S / 320) and back to a waveform.
+    """Encode mono audio (B, 1, S) to latents (B, C, S / 320) and back to a waveform.
 
-    Bounded and blurred in training for the reason that `FrameCodec` is: a denoiser's small errors must not be heard.
+    Its code is bounded, and noise added in training, as in `FrameCodec`: a denoiser's small errors stay inaudible.
     """
 
     mean: Tensor
     std: Tensor
     batch = 32
-    """Log-mel pictures in a training step."""
+    """Log-mel spectrograms in a training step."""
 
     def __init__(self, channels: int, noise: float = 0.05, width: int = 96) -> None:
         super().__init__()
@@ -48,26 +48,26 @@ class SoundCodec(nn.Module):
         samples = steps * HOP * STRIDE
         return ModalityPlan((self.channels, steps), (1, samples), SAMPLE_RATE, samples / SAMPLE_RATE, notes)
 
-    def encode(self, sound: Tensor) -> Tensor:
+    def encode(self, audio: Tensor) -> Tensor:
         """Return latents of about zero mean and unit variance."""
-        mel = encode_logmel(sound.cpu(), SAMPLE_RATE).to(sound.device)
+        mel = encode_logmel(audio.cpu(), SAMPLE_RATE).to(audio.device)
         return (self._code(mel) - self.mean[:, None]) / self.std[:, None]
 
     def decode(self, latent: Tensor) -> Tensor:
-        """Return sound in [-1, 1]."""
+        """Return audio (B, 1, samples) in [-1, 1]."""
         code = (latent * self.std[:, None] + self.mean[:, None]).clamp(-1, 1)
         return decode_logmel(self.decoder(code).cpu(), SAMPLE_RATE).to(latent.device)
 
-    def compact(self, sound: Tensor) -> Tensor:
-        """Return the log-mel pictures (B, 64, T) that training draws from, in half precision."""
-        return encode_logmel(sound, SAMPLE_RATE).half()
+    def compact(self, audio: Tensor) -> Tensor:
+        """Return the log-mel spectrograms (B, 64, T) of audio for training, in half precision."""
+        return encode_logmel(audio, SAMPLE_RATE).half()
 
     def expand(self, items: Tensor) -> Tensor:
-        """Return compact items as the network takes them."""
+        """Return the result of `compact` in float32, as the network takes it."""
         return items.float()
 
     def reconstruction_loss(self, mel: Tensor, generator: torch.Generator) -> Tensor:
-        """Return the mean absolute and squared error of log-mel pictures (N, 64, T) through a noisy code."""
+        """Return the mean absolute and squared error of log-mel spectrograms (N, 64, T) through a noisy code."""
         code = self._code(mel)
         noise = torch.randn(code.shape, generator=generator).to(code.device)
         error = self.decoder(code + self.noise * noise) - mel
@@ -76,7 +76,7 @@ class SoundCodec(nn.Module):
 
     @torch.no_grad()
     def measure(self, mel: Tensor) -> None:
-        """Set the latent normalisation from log-mel pictures (N, 64, T)."""
+        """Set the latent normalisation from log-mel spectrograms (N, 64, T)."""
         code = self._code(mel)
         self.mean.copy_(code.mean((0, 2)))
         self.std.copy_(code.std((0, 2)))

@@ -1,6 +1,6 @@
 """The built-in base model: a codec, a token denoiser and the cosine schedule, for one modality.
 
-It is what `mmdisco train` makes with `train.target: backbone`, and what the shipped recipes sample from.
+`mmdisco train` with `train.target: backbone` trains one; `bounce` and `clips` sample from them.
 """
 
 import hashlib
@@ -26,7 +26,7 @@ CODECS: dict[str, type[Codec]] = {"sound": SoundCodec, "frames": FrameCodec}
 
 
 class TokenBackbone:
-    """One modality's codec and denoiser, after the contract of `diffusion.backbone.Backbone`."""
+    """One modality's codec and denoiser: a `diffusion.backbone.Backbone`."""
 
     def __init__(self, modality: str, options: TokenOptions, request: Request) -> None:
         self.modality, self.options, self.request = modality, options, request
@@ -53,12 +53,12 @@ class TokenBackbone:
         return ModalityInfo(self.modality, "sample", plan.latent_shape[0], plan.rate)
 
     def plan(self, request: Request) -> ModalityPlan:
-        """Return the one shape that the network was built for, noting what of the request it cannot follow."""
+        """Return the one shape that the network was built for, with a note on each requested value that differs."""
         own = self.request
         notes = tuple(
-            f"{self.modality}: {name} {asked} becomes {made}, the only one it was trained for"
+            f"{self.modality}: {name} {requested} becomes {made}, the only one it was trained for"
             for name in ("seconds", "frames", "fps", "height", "width")
-            if (asked := getattr(request, name)) is not None and asked != (made := getattr(own, name))
+            if (requested := getattr(request, name)) is not None and requested != (made := getattr(own, name))
         )
         return self.codec.plan(own, notes)
 
@@ -83,21 +83,21 @@ class TokenBackbone:
 
     @torch.no_grad()
     def encode(self, media: Tensor, plan: ModalityPlan) -> Tensor:
-        """Return the latents of media, a clip's the same bits whatever stands beside it."""
+        """Return the latents of media; those of a clip are the same to the bit in any batch."""
         return _one_by_one(self.codec.encode, media)
 
     @torch.no_grad()
     def decode(self, latent: Tensor, plan: ModalityPlan) -> Tensor:
-        """Return the media of latents, a clip's the same bits whatever stands beside it."""
+        """Return the media of latents; those of a clip are the same to the bit in any batch."""
         return _one_by_one(self.codec.decode, latent)
 
 
 def _one_by_one(convert: Callable[[Tensor], Tensor], clips: Tensor) -> Tensor:
     """Convert clips (B, ...) one at a time.
 
-    Which kernel sums a batch, and in which order, is the processor's choice; Griffin-Lim makes 1e-2 of the difference
-    in the last bit. A clip alone takes the same way in any batch, and on a CPU no more time. The copy is for kernels
-    that choose by a tensor's place in memory.
+    The order of summation depends on the batch size and the processor, and Griffin-Lim magnifies a difference in the
+    last bit to 1e-2. One at a time, a clip is computed alike in any batch, and on a CPU no slower. It is cloned because
+    some kernels depend on a tensor's alignment in memory.
     """
     return torch.cat([convert(clip.clone()) for clip in clips.split(1)])
 
@@ -140,7 +140,7 @@ def _require_fit(modality: str, options: TokenOptions, shape: tuple[int, ...]) -
 
 
 def codec_fingerprint(backbone: TokenBackbone) -> str:
-    """Return a name of what `encode` computes: latents made with another codec must never be mixed with these."""
+    """Return a fingerprint of what `encode` computes: latents of different codecs must never be mixed."""
     digest = hashlib.sha256(f"{backbone.options.codec}:{backbone.plan(backbone.request)}".encode())
     for name, tensor in sorted(backbone.codec.state_dict().items()):
         digest.update(name.encode() + tensor.float().cpu().numpy().tobytes())

@@ -1,4 +1,4 @@
-"""The gallery of a run: its films, each beside the independent sample of the same noise where there is one."""
+"""The gallery of a run: its videos, each beside the independent sample from the same noise where there is one."""
 
 import os
 from collections.abc import Sequence
@@ -10,14 +10,14 @@ from mmdisco_cli.sampling.job import Job
 from mmdisco_cli.sampling.settings import is_control
 
 
-def write_page(job: Job, *, anew: bool = True) -> Path | None:
-    """Write index.html over all films of a job's directory, of every shard and seed; None where there are none.
+def write_page(job: Job, *, force: bool = True) -> Path | None:
+    """Write index.html with all videos of a job's directory, of every shard and seed; None where there are none.
 
-    `anew=False` leaves a page that is younger than all it shows. Whoever has made a sample must not rely on that: while
-    a page is drawn, another shard may have made one that it lacks.
+    `force=False` keeps a page that is newer than its samples. After making a sample it must be forced: while another
+    shard was writing the page, that sample may have been missing.
     """
     page = job.directory / "index.html"
-    if not anew and _is_fresh(page, [job.directory / MANIFEST, _control(job) / MANIFEST]):
+    if not force and _is_fresh(page, [job.directory / MANIFEST, _control(job) / MANIFEST]):
         return page
     rows = [row for row in complete_rows(job.directory) if str(row["path"]).endswith(".mp4")]
     if not rows:
@@ -28,7 +28,7 @@ def write_page(job: Job, *, anew: bool = True) -> Path | None:
 
 
 def _controls(job: Job) -> dict[str, str]:
-    """Return, by name, the films of the neighbouring directory that differ from this one's by guidance alone."""
+    """Return, by name, the videos of the independent directory whose settings differ by guidance only."""
     beside = _control(job)
     settings = read_settings(beside)
     if job.options.independent or settings is None or not is_control(settings, job.settings):
@@ -37,13 +37,13 @@ def _controls(job: Job) -> dict[str, str]:
 
 
 def _control(job: Job) -> Path:
-    """Return where the independent counterpart of a job's directory lies by default."""
+    """Return the default directory of a job's independent samples."""
     name = job.directory.name
     return job.directory.parent / ("independent" if name == "samples" else f"independent-{name}")
 
 
 def _is_fresh(page: Path, sources: Sequence[Path]) -> bool:
-    """Return whether the page is younger than what it shows; drawing 256 films takes half a minute."""
+    """Return whether the page is newer than its sources; writing 256 videos into one takes half a minute."""
     if not page.is_file():
         return False
     written = page.stat().st_mtime_ns

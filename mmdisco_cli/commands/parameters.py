@@ -1,4 +1,4 @@
-"""The options that several commands share, each spelt once."""
+"""The command-line options that several commands share."""
 
 import os
 from collections.abc import Sequence
@@ -12,13 +12,13 @@ if TYPE_CHECKING:
 
 
 def allow_downloads(chosen: bool) -> None:
-    """Tell plugins, in this process and those that it starts, that what is missing may be fetched."""
+    """Set MMDISCO_DOWNLOAD, so that plugins, in child processes too, may fetch missing models."""
     if chosen:
         os.environ["MMDISCO_DOWNLOAD"] = "1"
 
 
 def load_recipe(command: str, name: str, settings: Sequence[str] | None) -> "Recipe":
-    """Return the recipe that a command was given, which the hints of this run then speak of."""
+    """Load a command's recipe, and remember the command line for the hints in error messages."""
     from mmdisco_cli.recipes.hints import Present, remember
     from mmdisco_cli.recipes.recipe import load
 
@@ -38,4 +38,4 @@ OutOption = Annotated[
 ]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON on stdout, one object a line.")]
 DownloadOption = Annotated[bool, typer.Option("--download", help="Fetch models that are not on this machine.")]
-DryRunOption = Annotated[bool, typer.Option("--dry-run", help="Say what would be done, and do nothing.")]
+DryRunOption = Annotated[bool, typer.Option("--dry-run", help="Print what would be done, and do nothing.")]

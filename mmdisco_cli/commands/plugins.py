@@ -5,7 +5,7 @@ from mmdisco_cli.run.console import record, result
 
 
 def command(json: JsonOption = False) -> None:
-    """List what is installed, and why a plugin does not load."""
+    """List the plugins and what they provide, and why one does not load."""
     from mmdisco_cli.registry.plugins import load_registry
 
     for plugin in load_registry().plugins:

@@ -1,4 +1,4 @@
-"""Prompts as a command line or a file gives them; torch-free."""
+"""Prompts from the command line or a file; torch-free."""
 
 import codecs
 import re
@@ -8,7 +8,7 @@ from pathlib import Path
 from mmdisco_cli.errors import DataError, UsageError
 
 MARK = "\ufeff"
-"""The byte order mark, which editors put first and `cat` leaves between two files."""
+"""The byte order mark: at the beginning of a file, or between two files joined by `cat`."""
 _OTHERS = (
     (codecs.BOM_UTF32_LE, "UTF-32"),  # begins with the mark of UTF-16
     (codecs.BOM_UTF32_BE, "UTF-32"),
@@ -20,7 +20,7 @@ _OTHERS = (
 def read_prompts(path: Path) -> list[str]:
     """Return the prompts of a UTF-8 file, one a line, without blank lines and without the space around each.
 
-    Lines end as on any system, and nowhere else; a byte order mark is no part of a prompt.
+    Lines end in LF, CRLF or CR, and nowhere else; a byte order mark is no part of a prompt.
 
     Raises:
         DataError: it holds no prompt, or is no UTF-8 text, with the line.

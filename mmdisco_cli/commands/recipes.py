@@ -47,7 +47,7 @@ def copy(
     destination: Annotated[
         Path | None, typer.Argument(metavar="[DESTINATION]", help="File or folder; here by default.")
     ] = None,
-    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace what is there.")] = False,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace an existing file.")] = False,
 ) -> None:
     """Copy a recipe to edit it, and print where it went."""
     from mmdisco_cli.recipes.recipe import find

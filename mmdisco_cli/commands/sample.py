@@ -35,7 +35,7 @@ def command(
     ] = None,
     checkpoint: Annotated[
         Path | None,
-        typer.Option("--checkpoint", metavar="FILE", help="Weights that say themselves what they belong to."),
+        typer.Option("--checkpoint", metavar="FILE", help="Self-describing weights, in place of a recipe."),
     ] = None,
     n: Annotated[int, typer.Option("--n", metavar="N", min=1, max=WIDEST[1], help="How many samples.")] = 16,
     seed: Annotated[
@@ -54,7 +54,7 @@ def command(
     ] = None,
     given: Annotated[
         list[str] | None,
-        typer.Option("--given", metavar="MODALITY=PATH", help="Hold a modality at this file and sample the others."),
+        typer.Option("--given", metavar="MODALITY=PATH", help="Take a modality from this file and sample the others."),
     ] = None,
     independent: Annotated[
         bool, typer.Option("--independent", help="The same base models and noise, without guidance.")
@@ -62,10 +62,10 @@ def command(
     shard: Annotated[
         str | None, typer.Option("--shard", metavar="I/N", help="Only every N-th sample from the I-th, counted from 0.")
     ] = None,
-    device: Annotated[str | None, typer.Option("--device", metavar="D", help="As torch names it.")] = None,
+    device: Annotated[str | None, typer.Option("--device", metavar="D", help="A torch device, as cuda:1.")] = None,
     dtype: Annotated[str | None, typer.Option("--dtype", metavar="T", help="float32 or bfloat16.")] = None,
     settings: SetOption = None,
-    overwrite: Annotated[bool, typer.Option("--overwrite", help="Make again what is there.")] = False,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Make existing samples again.")] = False,
     download: DownloadOption = False,
     dry_run: DryRunOption = False,
     json: JsonOption = False,
@@ -100,11 +100,11 @@ def command(
     if not dry_run:
         from mmdisco_cli.commands.gallery import write_page
 
-        write_page(job, anew=bool(made))
+        write_page(job, force=bool(made))
 
 
 def _load(recipe: str | None, checkpoint: Path | None, settings: Sequence[str]) -> tuple["Recipe", bool]:
-    """Return the recipe that was asked for by name or by a file, and whether anything can guide it."""
+    """Return the recipe, by name or from a checkpoint, and whether it has a discriminator to guide it."""
     if (recipe is None) == (checkpoint is None):
         raise UsageError(
             "--recipe and --checkpoint: give one of them" if recipe else "Missing option '--recipe' (or '--checkpoint')"

@@ -1,1 +1,1 @@
-"""Media, folders and the synthetic sets; this package imports no torch until one is read."""
+"""Media files and folders as data sets; the package imports no torch until one is read."""

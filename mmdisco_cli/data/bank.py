@@ -1,4 +1,4 @@
-"""A bank of latents: clips encoded once, kept on disk as shards, used by every training that needs the same ones."""
+"""A bank of latents: clips encoded once, stored as shards on disk, and shared by trainings that use the same codec."""
 
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -28,7 +28,7 @@ def latent_bank(
     """Return the latents (count, ...) of the first `count` clips of one modality, in float16.
 
     Shards already under `root` are read, missing ones are made, so that an interrupted run loses at most one. `show`
-    hears how many clips are ready and of how many, and may raise to stop.
+    is called with the number of clips ready and their total, and may raise to stop.
 
     Raises:
         DataError: a shard cannot be written, or is damaged.
@@ -47,7 +47,7 @@ def make_shards(
     show: Callable[[int, int], None] | None = None,
     share: tuple[int, int] = (0, 1),
 ) -> None:
-    """Make what is missing of a bank; `share` (rank, world) leaves all but every world-th shard to the other ranks."""
+    """Make the missing shards of a bank; `share` is (rank, world): a rank makes every world-th shard."""
     shards = _shards(dataset, modality, count, codec, root)
     for indices, path in shards[share[0] :: share[1]]:
         if not path.exists():

@@ -1,7 +1,7 @@
-"""A folder of anyone's video files as a data set of windows.
+"""A folder of video files as a data set of windows: clips of one length, cut from the files.
 
 Every file is decoded once when the folder is opened, so that a broken one is reported then and not hours into a
-training. What cannot be used is skipped and said in `report`; nothing ever takes its place.
+training. Unusable files are skipped and listed in `report`, never replaced.
 """
 
 from __future__ import annotations
@@ -28,13 +28,13 @@ from mmdisco_cli.errors import DataError, UsageError
 
 SEGMENT = 16  # windows decoded in one pass over a file
 SILENT = 1e-4  # peak below which a file counts as silent (-80 dB)
-STILL = 3  # 8-bit steps within which a picture counts as unmoving
+STILL = 3  # 8-bit range of a pixel over time below which a video counts as still
 MODALITIES = ("audio", "video")
 
 
 @dataclass(frozen=True)
 class Scan:
-    """What a folder holds: windows by file name and time, (file, reason) of those skipped, remarks on usable ones."""
+    """What a folder holds: windows by file name and time, (file, reason) of skipped ones, (file, remark) of others."""
 
     windows: tuple[Window, ...]
     skipped: tuple[tuple[str, str], ...]
@@ -45,7 +45,7 @@ Progress = Callable[[int, int], None]
 
 
 class ClipsDataset:
-    """Windows of a folder's files; `media` decodes, `split` divides by file."""
+    """The windows of a folder's files; `media` decodes them, `split` divides them by file."""
 
     def __init__(self, scanned: Scan, store: WindowStore) -> None:
         self._scan, self._store = scanned, store
@@ -59,7 +59,7 @@ class ClipsDataset:
         self.fingerprint = _fingerprint(scanned.windows, store)
 
     def media(self, indices: Sequence[int], modalities: Sequence[str]) -> dict[str, Tensor]:
-        """Return {"audio": (B, C, S), "video": (B, 3, T, H, W)}, float32 in [-1, 1], of the modalities asked for."""
+        """Return {"audio": (B, C, S), "video": (B, 3, T, H, W)}, float32 in [-1, 1], of some modalities."""
         stored = [self._stored(self.windows[index]) for index in indices]
         return {name: torch.stack([as_float(item[name]) for item in stored]) for name in modalities}
 
@@ -68,7 +68,7 @@ class ClipsDataset:
             return self._store.get(window)
 
     def clip(self, index: int) -> Clip:
-        """Return one window of picture and sound."""
+        """Return one window with video and audio."""
         item, shape = self.media([index], MODALITIES), self._store.shape
         start = float(self.windows[index].start)
         return Clip(item["video"][0], item["audio"][0], shape.fps, shape.sample_rate, start)
@@ -101,8 +101,11 @@ def open_clips(
 ) -> ClipsDataset:
     """Open a folder: windows of frames / fps seconds, `stride` seconds apart (default: end to end).
 
-    A file needs only the `modalities` named, so sound alone can be trained from .wav files. Its side of the split
-    hangs on its bytes, or on its folder where `path` holds `train` and `test`. Raise DataError where nothing is usable.
+    A file needs only the `modalities` named, so an audio model can be trained on .wav files. Whether a file is held out
+    depends on a hash of its bytes, or on its folder where `path` holds `train` and `test`.
+
+    Raises:
+        DataError: no file is usable.
     """
     shape = Shape(frames, as_fps(fps), height, width, sample_rate, channels)
     store = WindowStore(shape, modalities, cache_bytes)
@@ -119,7 +122,7 @@ def build(
     modalities: Sequence[str] = MODALITIES,
     progress: Progress | None = None,
 ) -> ClipsDataset:
-    """Open the folder that a recipe names, in windows of the length and size that it requests."""
+    """Open the folder that a recipe names, in windows of the length and size that the recipe requests."""
     if options.path is None:
         raise UsageError("data.path: name a folder of video files, as in --set data.path=DIR")
     fps = as_fps(request.fps or 10)
@@ -145,7 +148,7 @@ def scan(
     holdout: float = 0.1,
     progress: Progress | None = None,
 ) -> Scan:
-    """Decode every file once; return its windows, or why it is skipped.
+    """Decode every file once; return the windows, and why files are skipped.
 
     Raises:
         DataError: nothing is usable, or the stride or the held-out fraction is out of range.
@@ -212,7 +215,7 @@ def _digest(file: Path) -> str:
 
 
 def _check(windows: Sequence[Window], store: WindowStore) -> Iterator[str]:
-    """Decode all windows of a file; yield a remark where its sound is silent or its picture unmoving."""
+    """Decode all windows of a file; yield a remark where its audio is silent or its video still."""
     loudest, widest = 0, 0
     for first in range(0, len(windows), SEGMENT):
         for stored in store.load(windows[first : first + SEGMENT]):
@@ -224,7 +227,7 @@ def _check(windows: Sequence[Window], store: WindowStore) -> Iterator[str]:
     if "audio" in store.modalities and loudest < SILENT * 32767:
         yield "silent"
     if "video" in store.modalities and widest < STILL:
-        yield "the picture does not move"
+        yield "the video does not move"
 
 
 def _marked(window: Window, held: frozenset[str]) -> Window:

@@ -1,4 +1,4 @@
-"""Decoded video frames in the order in which they are shown: stamps mended, all of one size, the right way up."""
+"""Decoded video frames in presentation order: stamps corrected, all of one size, rotated upright."""
 
 from __future__ import annotations
 
@@ -21,9 +21,9 @@ from mmdisco_cli.data.probing import UNSHOWN, MediaInfo, video_stream
 from mmdisco_cli.errors import DataError
 
 LOOK_AHEAD = 16
-"""Frames among which stamps are put in order: no codec lets more frames refer to later ones in a row."""
+"""Frames among which stamps are sorted: no codec reorders more."""
 WITHOUT_INDEX = ("mpeg", "mpegts")
-"""Formats in which a seek lands between keyframes, and in the first of them where stamps are guessed otherwise."""
+"""Formats in which a seek may land between keyframes; in "mpeg" stamps after a seek are also guessed differently."""
 GENERATE_STAMPS = 1
 """AVFMT_FLAG_GENPTS."""
 Pixels = np.ndarray[tuple[int, ...], np.dtype[np.uint8]]
@@ -31,30 +31,30 @@ Item = TypeVar("Item")
 
 
 class MissedSeekError(Exception):
-    """A seek landed where what is wanted cannot be told: the stream has to be read from its beginning."""
+    """The frames after a seek cannot be identified: the stream has to be read from its beginning."""
 
 
 @dataclass(frozen=True)
 class Orientation:
-    """How a stored frame becomes the one that is shown: rows and columns change places, then either is reversed."""
+    """How a stored frame is displayed: transposed or not, then rows or columns reversed or not."""
 
     swapped: bool = False
     reverse_rows: bool = False
     reverse_columns: bool = False
 
     def apply(self, pixels: Pixels) -> Pixels:
-        """Return pixels (H, W, C) the right way up."""
+        """Return pixels (H, W, C) as displayed."""
         turned = pixels.swapaxes(0, 1) if self.swapped else pixels
         down, across = (-1 if reverse else 1 for reverse in (self.reverse_rows, self.reverse_columns))
         return np.ascontiguousarray(turned[::down, ::across])
 
 
 def orientation_of(frame: VideoFrame) -> Orientation:
-    """Return what a frame's display matrix asks for, to the nearest quarter turn, mirrored or not."""
+    """Return the orientation of a frame's display matrix, to the nearest quarter turn, mirrored or not."""
     found = frame.side_data.get("DISPLAYMATRIX")
     if found is None:
         return Orientation()
-    # What is shown at (x', y') is stored at (x, y): x' = a x + c y, y' = b x + d y.
+    # The stored pixel (x, y) is displayed at (x', y'): x' = a x + c y, y' = b x + d y.
     a, b, _, c, d, *_ = struct.unpack("=9i", cast(SideData, found))
     if abs(a) + abs(d) >= abs(b) + abs(c):
         return Orientation(False, d < 0, a < 0)
@@ -63,21 +63,21 @@ def orientation_of(frame: VideoFrame) -> Orientation:
 
 @dataclass(frozen=True)
 class Decoded:
-    """A frame as it left the decoder, and the (width, height) of the stream's first one, which all are shown in."""
+    """A frame as it left the decoder, and the (width, height) of the stream's first one, to which all are scaled."""
 
     frame: VideoFrame
     size: tuple[int, int]
 
     @property
     def orientation(self) -> Orientation:
-        """Return which way up it is shown."""
+        """Return the frame's orientation."""
         return orientation_of(self.frame)
 
     def upright(self, layout: str) -> Pixels:
-        """Return its pixels (H, W, 3) in `layout`, rgb24 or bgr24, as they are shown."""
+        """Return its pixels (H, W, 3) in `layout`, rgb24 or bgr24, as displayed."""
         frame = self.frame
         if (frame.width, frame.height) != self.size:
-            # Where the size changes within a stream, players go on in that of its beginning.
+            # Where the size changes within a stream, players keep that of its beginning.
             frame = frame.reformat(*self.size, format=layout, interpolation="BICUBIC")
         return self.orientation.apply(cast(Pixels, frame.to_ndarray(format=layout)))
 
@@ -87,12 +87,12 @@ def timed_frames(
 ) -> Iterator[tuple[Fraction, Decoded]]:
     """Yield frames from the keyframe before `seek` on, with their times in seconds from the file's zero, rising.
 
-    Frames leave the decoder in the order in which they are shown. Stamps do not always: AVI has none, and files made
-    from one may number frames in the order in which they are stored. These are put in order.
+    Frames leave the decoder in presentation order. Their stamps need not: AVI has none, and files made from one may
+    number frames in the order in which they are stored. These stamps are sorted.
 
     Raises:
-        DataError: there are no stamps, they fall back by more than that explains, or a frame is corrupt.
-        MissedSeekError: the seek landed behind its time or on no frame, or where stamps or size are not to be trusted.
+        DataError: there are no stamps, they go backwards by more than that explains, or a frame is corrupt.
+        MissedSeekError: the seek landed after its time or on no frame, or where stamps or size cannot be trusted.
     """
     stream = video_stream(container)
     if stream is None or stream.time_base is None:
@@ -109,7 +109,7 @@ def timed_frames(
     latest: Fraction | None = None
     for time, decoded in ordered:
         if latest is not None and time < latest:
-            raise DataError(f"{info.path}: its time stamps fall back from {float(latest):.2f} to {float(time):.2f} s")
+            raise DataError(f"{info.path}: its time stamps go back from {float(latest):.2f} to {float(time):.2f} s")
         latest = time
         yield time, decoded
 
@@ -117,7 +117,7 @@ def timed_frames(
 def _trusted(
     stamped: Iterable[tuple[Fraction, Decoded]], info: MediaInfo, seek: Fraction
 ) -> Iterator[tuple[Fraction, Decoded]]:
-    """Pass on what follows a seek; where stamps are in disorder, so is the index that was sought by."""
+    """Yield the frames after a seek; raise MissedSeekError where stamps, hence the index, are disordered."""
     latest: Fraction | None = None
     for time, decoded in stamped:
         missed = time > seek if latest is None else time < latest
@@ -136,7 +136,7 @@ def _depth(stream: VideoStream) -> int:
 def _stamped(
     container: InputContainer, stream: VideoStream, info: MediaInfo, *, sought: bool
 ) -> Iterator[tuple[Fraction, Decoded]]:
-    """Yield frames as they leave the decoder, each with its own stamp or the best guess at it."""
+    """Yield frames as they leave the decoder, each with its own stamp or the best guess."""
     latest, size, lag = None, None, None
     waits = container.format.name in UNSHOWN and bool(stream.codec_context.has_b_frames)
     if sought and waits:
@@ -150,13 +150,13 @@ def _stamped(
         latest = time if latest is None else max(latest, time)
         size = size or (frame.width, frame.height)
         if lag is None:
-            # Stamped by when a decoder that waits for B-frames let it out: the first one is shown where it is stored.
+            # Stamped with when a decoder that waits for B-frames returned it: the first is shown where it is stored.
             lag = time - info.video.start if waits and info.video is not None else Fraction(0)
         yield time - lag, Decoded(frame, size)
 
 
 def _stamp(frame: VideoFrame, stream: VideoStream, info: MediaInfo, latest: Fraction | None) -> Fraction | None:
-    """Return when a frame is shown: by its stamp, else when its decoding let it out, else a frame after the last."""
+    """Return a frame's time: its presentation stamp, else its decoding stamp, else one frame after the last."""
     ticks = frame.pts if frame.pts is not None else frame.dts
     if ticks is not None and frame.time_base is not None:
         return ticks * frame.time_base - info.zero
@@ -164,7 +164,7 @@ def _stamp(frame: VideoFrame, stream: VideoStream, info: MediaInfo, latest: Frac
 
 
 def in_order(stamped: Iterable[tuple[Fraction, Item]], depth: Callable[[], int]) -> Iterator[tuple[Fraction, Item]]:
-    """Yield items as they come, each with the earliest of the stamps not yet given out among `depth` to come."""
+    """Yield items in their order, each with the earliest unused stamp of itself and the next `depth` ones."""
     stamps: list[Fraction] = []
     held: deque[Item] = deque()
     try:
@@ -176,7 +176,7 @@ def in_order(stamped: Iterable[tuple[Fraction, Item]], depth: Callable[[], int])
     except MissedSeekError:
         raise
     except Exception:
-        # What comes before a fault can be shown.
+        # The frames before a fault are usable.
         while held:
             yield heappop(stamps), held.popleft()
         raise

@@ -1,4 +1,4 @@
-"""Which files of a folder are kept from training."""
+"""Which files of a folder are held out from training."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -7,9 +7,10 @@ HELD_OUT_FOLDERS = ("test", "heldout")
 
 
 def held_out(digests: Mapping[str, str], root: Path, fraction: float) -> frozenset[str]:
-    """Return the names held out: by folder, or by hash of the bytes: copies stay together and new files move none.
+    """Return the names of the files held out: by folder, or by a hash of the bytes.
 
-    A handful of files may fall all on one side: then the one nearest to the border changes it.
+    By the hash, copies of a file stay on one side, and adding files changes the side of none. If all of a few files
+    fall on one side, the one with the nearest hash changes sides.
     """
     by_folder = [name for name in digests if name.split("/")[0] in HELD_OUT_FOLDERS]
     if by_folder and (root / "train").is_dir():

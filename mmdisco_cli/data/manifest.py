@@ -1,6 +1,6 @@
-"""What a directory of samples holds: settings.json says how they were made, manifest.jsonl has a line for each.
+"""A directory of samples: settings.json says how they were made, manifest.jsonl has a line for each.
 
-Several shards may write one directory. A line is appended whole or, by a kill, torn: then its sample is made again.
+Several shards may write to one directory. A line that a kill has cut off is ignored, and its sample made again.
 """
 
 import json
@@ -24,14 +24,14 @@ def append_row(directory: Path, row: Mapping[str, Any]) -> None:
 
 
 def read_rows(directory: Path) -> list[Row]:
-    """Return the latest line of every sample in order of index, leaving out torn ones and files that are gone."""
+    """Return the latest line of every sample in order of index, without incomplete lines and missing files."""
     rows = {str(row["path"]): row for row in read_lines(directory / MANIFEST) if _is_row(row)}
     present = [row for row in rows.values() if all((directory / str(name)).is_file() for name in _files(row))]
     return sorted(present, key=lambda row: (int(row["index"]), int(row["seed"])))
 
 
 def complete_rows(directory: Path) -> list[Row]:
-    """Return the samples that were made with the directory's present settings: those to show and to measure."""
+    """Return the samples that were made with the directory's present settings: those to display and to evaluate."""
     settings = read_settings(directory)
     fingerprint = settings.get("fingerprint") if settings else None
     return [row for row in read_rows(directory) if row.get("settings") == fingerprint]

@@ -1,4 +1,4 @@
-"""All media in and out, through PyAV: `read_clip` by time stamps, `write_mp4` whole or not at all."""
+"""Reading and writing media files with PyAV: `read_clip` by time stamps, `write_mp4` whole or not at all."""
 
 from mmdisco_cli.data.probing import MediaInfo, Span, probe
 from mmdisco_cli.data.reading import Clip, WindowFrames, read_clip, read_pictures, read_video, shown_at, walk_pictures

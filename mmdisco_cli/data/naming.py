@@ -1,4 +1,4 @@
-"""Which files are media, and whose fault it is where one of them cannot be used."""
+"""Suffixes of media files, and errors that name the file."""
 
 from __future__ import annotations
 
@@ -32,9 +32,9 @@ SOUND_SUFFIXES = (
     ),
 )
 SUFFIXES = (*VIDEO_SUFFIXES, *SOUND_SUFFIXES)
-"""Of all files in a folder that are taken for media, wherever a folder of them is named."""
+"""Suffixes of the files that are read wherever a folder of media is named."""
 UNUSABLE = (DataError, DeviceError)
-"""What `naming` raises: a file that cannot be used, or that takes more memory than there is."""
+"""What `naming` raises: a file cannot be used, or takes more memory than there is."""
 
 
 def has_suffix(path: Path, suffixes: Iterable[str] = SUFFIXES) -> bool:
@@ -44,13 +44,13 @@ def has_suffix(path: Path, suffixes: Iterable[str] = SUFFIXES) -> bool:
 
 @contextmanager
 def naming(path: str | os.PathLike[str]) -> Iterator[None]:
-    """Turn whatever goes wrong with one file into one line that names it.
+    """Turn any exception inside the block into a one-line error that names the file.
 
-    What this program raises itself, and what ends it, pass through.
+    Errors of mmdisco's own, and what ends the process, pass through.
 
     Raises:
-        DataError: any exception at all.
-        DeviceError: the file asks for more memory than there is.
+        DataError: any other exception.
+        DeviceError: the file takes more memory than there is.
     """
     try:
         yield

@@ -1,4 +1,4 @@
-"""From a recipe to its data: clips of exactly the shapes that the recipe's models take."""
+"""From a recipe to its data set: clips of exactly the shapes that the recipe's models take."""
 
 import inspect
 from collections.abc import Callable, Iterable, Mapping
@@ -24,7 +24,7 @@ def open_dataset(
 
     Raises:
         UsageError: the recipe names no data, lacks an option, or has clips of another shape than the models take.
-        DataError: nothing there is usable.
+        DataError: none of its clips is usable.
         PluginError: the data set cannot be imported, fails or has the wrong form.
     """
     if recipe.data is None:
@@ -33,9 +33,9 @@ def open_dataset(
         build: BuildDataset = recipe.data.factory()
     except (ImportError, AttributeError) as error:
         raise PluginError(f"{recipe.data.name!r} cannot be imported: {error}") from error
-    wishes = {"modalities": tuple(plans), "progress": progress, **_sound(plans)}
+    arguments = {"modalities": tuple(plans), "progress": progress, **_audio_format(plans)}
     try:
-        dataset = build(recipe.data.options, snapped(request, plans), **_taken(build, wishes))
+        dataset = build(recipe.data.options, snapped(request, plans), **_accepted(build, arguments))
     except KeyError as error:
         if not set(error.args[:1]) & plans.keys():
             raise
@@ -47,7 +47,7 @@ def open_dataset(
 
 
 def check_shapes(dataset: Dataset, plans: Mapping[str, ModalityPlan]) -> None:
-    """Raise UsageError where the data set's first clip has not the modalities and shapes that the models take."""
+    """Raise UsageError where the first clip lacks a modality of the models, or has another shape than they take."""
     clip = {modality: media for modality in plans for media in _first(dataset, modality)}
     if absent := [modality for modality in plans if modality not in clip]:
         raise _lacking(absent)
@@ -58,7 +58,7 @@ def check_shapes(dataset: Dataset, plans: Mapping[str, ModalityPlan]) -> None:
 
 
 def snapped(request: Request, plans: Mapping[str, ModalityPlan]) -> Request:
-    """Return the request with the frames and pixels that the video model settled on."""
+    """Return the request with the frames, rate and size that the video model planned."""
     for plan in plans.values():
         if len(plan.media_shape) == 4:
             _, frames, height, width = plan.media_shape
@@ -67,7 +67,7 @@ def snapped(request: Request, plans: Mapping[str, ModalityPlan]) -> Request:
 
 
 def _first(dataset: Dataset, modality: str) -> list[Tensor]:
-    """Return the media (1, ...) of the first clip, none where the data set does not know the modality."""
+    """Return the media (1, ...) of the first clip, an empty list where the data set has no such modality."""
     try:
         media = dataset.media(range(1), (modality,))
     except KeyError as error:
@@ -81,12 +81,12 @@ def _lacking(modalities: Iterable[str]) -> UsageError:
     return UsageError(f"data: has no {' and no '.join(modalities)}, which the recipe's backbones make")
 
 
-def _sound(plans: Mapping[str, ModalityPlan]) -> dict[str, int]:
-    sounds = [plan for plan in plans.values() if len(plan.media_shape) == 2 and plan.rate]
-    return {"channels": sounds[0].media_shape[0], "sample_rate": round(sounds[0].rate or 0)} if sounds else {}
+def _audio_format(plans: Mapping[str, ModalityPlan]) -> dict[str, int]:
+    audio = [plan for plan in plans.values() if len(plan.media_shape) == 2 and plan.rate]
+    return {"channels": audio[0].media_shape[0], "sample_rate": round(audio[0].rate or 0)} if audio else {}
 
 
-def _taken(build: Callable[..., Any], wishes: Mapping[str, Any]) -> dict[str, Any]:
-    """Return those wishes that a factory has a parameter for: most data sets need none of them."""
+def _accepted(build: Callable[..., Any], arguments: Mapping[str, Any]) -> dict[str, Any]:
+    """Return those arguments that a factory has a parameter for: most data sets need none of them."""
     parameters = inspect.signature(build).parameters
-    return {name: value for name, value in wishes.items() if name in parameters}
+    return {name: value for name, value in arguments.items() if name in parameters}

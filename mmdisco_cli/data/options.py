@@ -1,4 +1,4 @@
-"""What a recipe may say of the built-in data sets; torch-free, since listing plugins reads it."""
+"""Options of the built-in data sets in a recipe; torch-free, because listing plugins imports them."""
 
 from dataclasses import dataclass
 
@@ -7,6 +7,6 @@ from mmdisco_cli.schema import option
 
 @dataclass(frozen=True)
 class ClipsOptions:
-    """A folder of anyone's video files."""
+    """A folder of video files."""
 
     path: str | None = option(None, "folder of video files, or of one folder each for train and test", path=True)

@@ -1,4 +1,4 @@
-"""Lay decoded sound along time as players do: on through jitter, along with drift, with silence only for true gaps."""
+"""Place decoded audio in time as players do: jitter is ignored, drift followed, and only real gaps become silence."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ import torch
 from torch import Tensor
 
 GAP = 0.02
-"""Seconds from which stamps are followed: what is less off is played on, since nobody hears it as late, but a hole of
-zeros as a click. With 20 ms, onsets are those of sound that is decoded without stamps, on every clip they are known of.
+"""Seconds from which deviating stamps are followed. Smaller deviations are inaudible as delay, but a gap filled with
+zeros is audible as a click. With 20 ms, onsets are those of audio decoded without stamps, on every clip compared.
 """
 NEAR = 3
-"""Frames on either side with which a stamp is compared: fewer that are off among others are read as wrong stamps."""
+"""Frames on either side with which a stamp is compared: up to so many deviating ones are taken for wrong stamps."""
 KNOT = 1.0
 """Seconds over which drift is averaged."""
 TAPS = 32
@@ -27,17 +27,17 @@ Floats = npt.NDArray[np.float64]
 
 @dataclass(frozen=True)
 class Piece:
-    """Sound (C, S) of one decoded frame, and the seconds at which it is stamped."""
+    """The audio (C, S) of one decoded frame, and its stamp in seconds."""
 
     time: Fraction
     wave: Tensor
 
 
 def played(pieces: Sequence[Piece], rate: int) -> list[Piece]:
-    """Join the frames of a stream into stretches without a gap, each from its first frame's stamp on.
+    """Join the frames of a stream into pieces without a gap, each starting at its first frame's stamp.
 
-    Within a stretch sound is played on where its stamps stay within GAP of gapless play, and is else stretched to keep
-    to them, as a clock that runs slow or fast is made good. Stretches may overlap where stamps fall back.
+    Within a piece audio is concatenated where its stamps stay within GAP of gapless playback, and else resampled to
+    follow them, which corrects a clock that runs slow or fast. Pieces may overlap where stamps go backwards.
     """
     late = _lateness(pieces, rate)
     level = _level(late)
@@ -46,21 +46,21 @@ def played(pieces: Sequence[Piece], rate: int) -> list[Piece]:
 
 
 def _lateness(pieces: Sequence[Piece], rate: int) -> Floats:
-    """Return by how many seconds each stamp is later than play without a gap since the first."""
+    """Return by how many seconds each stamp is later than gapless playback since the first."""
     lengths = [piece.wave.shape[1] for piece in pieces]
     ends = np.cumsum([0, *lengths[:-1]]) / rate
     return np.array([float(piece.time - pieces[0].time) for piece in pieces]) - ends
 
 
 def _level(late: Floats) -> Floats:
-    """Return the median of each value and those near it, which keeps every edge where it is."""
+    """Return the running median, which removes outliers and keeps edges where they are."""
     last = len(late) - 1
     reach = [min(NEAR, k, last - k) for k in range(len(late))]
     return np.array([np.median(late[k - r : k + r + 1]) for k, r in enumerate(reach)])
 
 
 def _gaps(level: Floats) -> list[int]:
-    """Return where lateness leaps: drift gets as far in small steps, and is followed without a gap."""
+    """Return where the lateness jumps; drift gets as far in small steps, and makes no gap."""
     found, kept = [], level[0] if len(level) else 0.0
     for index in range(1, len(level)):
         if abs(level[index] - kept) <= GAP:
@@ -79,20 +79,20 @@ def _stretch(pieces: Sequence[Piece], drift: Floats, rate: int) -> Piece:
 
 
 def _places(lengths: Sequence[int], drift: Floats, rate: int) -> Floats:
-    """Return which sample of a stretch, in fractions, sounds at each sample of time; drift is in seconds a frame."""
+    """Return the fractional input position of each output sample; drift is in seconds, one value a frame."""
     starts = np.cumsum([0, *lengths[:-1]]) / rate
     whole = sum(lengths) / rate
     block = (starts / KNOT).astype(int)
     means = [(starts[block == k].mean(), drift[block == k].mean()) for k in np.unique(block)]
     own, off = np.array([(0.0, drift[0]), *means, (whole, drift[-1])]).T
-    # Stamps that stand still or run backwards leave no time to play in.
+    # Stamps that stand still or go backwards must not make time go backwards.
     shown = np.maximum.accumulate(own + off)
     places: Floats = np.interp(np.arange(max(1, round(shown[-1] * rate))) / rate, shown, own) * rate
     return places
 
 
 def _warped(wave: Tensor, places: Floats) -> Tensor:
-    """Return (C, len(places)): a wave between its samples, by a windowed sinc."""
+    """Return a wave at fractional positions, (C, len(places)), interpolated by a windowed sinc."""
     padded = torch.nn.functional.pad(wave, (TAPS // 2, TAPS))
     reach = torch.arange(1 - TAPS // 2, TAPS // 2 + 1)
     pieces = []

@@ -1,4 +1,4 @@
-"""Open media files safely and learn from their packets' time stamps what they cover."""
+"""Open media files safely, and find from their packets' time stamps what they cover."""
 
 from __future__ import annotations
 
@@ -20,10 +20,10 @@ from mmdisco_cli.data.breaks import Break, Stamp, find_breaks, shifts, typical_l
 from mmdisco_cli.data.promises import refuse_truncated
 from mmdisco_cli.errors import DataError
 
-# Ordinary media only: ffmpeg would also play text files, and playlists that reach for other files or the network.
+# Media only: ffmpeg would also open text files, and playlists that refer to other files or the network.
 FORMATS = "mov,matroska,avi,gif,wav,mp3,flac,ogg,aac,mpegts,mpeg,flv,asf,aiff,w64,caf"
 FAR = 5  # seconds into a file from which seeking beats decoding from the start
-UNSHOWN = ("avi",)  # formats that store in which order packets are decoded, but not when they are shown
+UNSHOWN = ("avi",)  # formats with decoding times of packets, but no presentation times
 
 
 @dataclass(frozen=True)
@@ -39,9 +39,9 @@ class MediaInfo:
     """What a file holds. Times count from the file's own zero: the start of its earliest stream, where players begin.
 
     `zero` is that instant in the container's time stamps. A span is None where the stream is missing. `pixel_aspect` is
-    width over height of a stored pixel, `height` and `width` are those of the stored picture, 0 where there is none;
-    `rate` is how many pictures a second the container declares. Spans and all that is read are without `breaks`: time
-    goes on where stamps jump.
+    width over height of a stored pixel, `height` and `width` are those of a stored frame, 0 without video; `rate` is
+    the frame rate that the container declares. Spans, and all that is read, are in corrected time, with `breaks`
+    removed.
     """
 
     path: str
@@ -90,22 +90,22 @@ def probe(path: str | os.PathLike[str]) -> MediaInfo:
         spans = {stream.index: _span(stream, packets[stream.index], breaks, ordered) for stream in streams}
         first = {index: found[0].position or 0 for index, found in packets.items() if found}
         refuse_truncated(container, streams, spans, breaks, first)
-        # A closed container's streams are dangling: all that is wanted of them is taken here.
-        seen, heard = (spans.get(stream.index) if stream else None for stream in (video, audio))
+        # The streams of a closed container must not be used: all that is needed of them is read here.
+        video_span, audio_span = (spans.get(stream.index) if stream else None for stream in (video, audio))
         aspect = (video and video.sample_aspect_ratio) or Fraction(1)
         height, width = (video.height, video.width) if video else (0, 0)
         rate = video.average_rate if video else None
-    zero = min((span.start for span in (seen, heard) if span), default=Fraction(0))
-    video_span, audio_span = _moved(seen, zero), _moved(heard, zero)
-    return MediaInfo(os.fspath(path), zero, video_span, audio_span, aspect, height, width, rate, breaks)
+    zero = min((span.start for span in (video_span, audio_span) if span), default=Fraction(0))
+    spans_from_zero = _moved(video_span, zero), _moved(audio_span, zero)
+    return MediaInfo(os.fspath(path), zero, *spans_from_zero, aspect, height, width, rate, breaks)
 
 
 def check_covered(info: MediaInfo, modality: str, window: Span, slack: Fraction) -> None:
     """Raise DataError where a stream is missing or does not cover `window`, give or take `slack` seconds."""
     span = info.span((modality,))
     if window.start < span.start - slack or window.stop > span.stop + slack:
-        asked, have = (f"{float(s.start):.3f}-{float(s.stop):.3f} s" for s in (window, span))
-        raise DataError(f"{info.path}: {modality} covers {have}, not all of {asked}")
+        wanted, have = (f"{float(s.start):.3f}-{float(s.stop):.3f} s" for s in (window, span))
+        raise DataError(f"{info.path}: {modality} covers {have}, not all of {wanted}")
 
 
 @contextmanager
@@ -123,13 +123,13 @@ def opened(path: str | os.PathLike[str]) -> Iterator[InputContainer]:
 
 
 def video_stream(container: InputContainer) -> VideoStream | None:
-    """Return the main picture stream, passing over cover art and what no decoder is there for."""
+    """Return the main video stream, without cover art and streams that cannot be decoded."""
     streams = [s for s in container.streams.video if s.codec_context and not s.disposition & Disposition.attached_pic]
     return streams[0] if streams else None
 
 
 def audio_stream(container: InputContainer) -> AudioStream | None:
-    """Return the default sound stream, or the first that can be decoded."""
+    """Return the default audio stream, or the first that can be decoded."""
     streams = [s for s in container.streams.audio if s.codec_context]
     chosen = [s for s in streams if s.disposition & Disposition.default]
     return next(iter(chosen or streams), None)
@@ -149,7 +149,7 @@ def _reason(error: Exception) -> str:
 
 @dataclass(frozen=True)
 class _Packet:
-    """What a packet says of time, in seconds; `shown` is None where it says only when it is decoded."""
+    """A packet's times in seconds; `shown` is None where it has only a decoding time."""
 
     stamp: Stamp
     shown: Fraction | None
@@ -167,7 +167,7 @@ def _packets(container: InputContainer, streams: Sequence[VideoStream | AudioStr
             base, number = packet.time_base, numbers[packet.stream_index]
             stamp = Stamp(time * base, (packet.duration or 0) * base, number)
             shown = None if packet.pts is None else packet.pts * base
-            # Discarded packets only prime the decoder; an edit list has put them before the start.
+            # Discarded packets only prime the decoder: an edit list puts them before the start.
             found[packet.stream_index].append(_Packet(stamp, shown, packet.is_discard, packet.pos))
         numbers[packet.stream_index] += 1
     return found
@@ -191,7 +191,7 @@ def _span(
 def _shown(
     stream: VideoStream | AudioStream, packets: Sequence[_Packet], breaks: Sequence[Break], ordered: bool
 ) -> Iterator[tuple[Fraction, Fraction]]:
-    """Yield from when and for how long each packet is shown, or decoded where packets are `ordered`, without breaks."""
+    """Yield each packet's presentation time (decoding time where `ordered`), without breaks, and its duration."""
     late = dict(zip(range(packets[-1].stamp.number + 1), shifts(breaks, stream.index), strict=False)) if packets else {}
     broken = {one.number for one in breaks if one.stream == stream.index}
     typical = typical_length([packet.stamp for packet in packets]) if broken else Fraction(0)

@@ -1,4 +1,4 @@
-"""Read clips and pictures by their time stamps, never by counting frames."""
+"""Read clips and frames by their time stamps, never by counting frames."""
 
 from __future__ import annotations
 
@@ -45,11 +45,14 @@ def read_clip(
     sample_rate: int,
     channels: int = 1,
 ) -> Clip:
-    """Read frames / fps seconds of picture and sound from `start` seconds after its zero; None: where both begin.
+    """Read frames / fps seconds of video and audio from `start` seconds after the file's zero; None: where both begin.
 
-    The picture at time t is the last one stamped t or earlier, scaled to cover height x width and cropped about its
-    centre. Sound lies where its stamps put it, gaps are silence. Raise DataError, naming the file, where it cannot be
-    decoded, lacks a stream, or does not have both all through the window (half a video frame is let off at either end).
+    The frame at time t is the last one stamped t or earlier, scaled to cover height x width and cropped about its
+    centre. Audio is placed by its stamps, gaps are silence.
+
+    Raises:
+        DataError: the file cannot be decoded, lacks a stream, or does not have both through the whole window (up to
+            half a video frame may be missing at either end).
     """
     info, rate = probe(path), as_fps(fps)
     begin = info.span().start if start is None else Fraction(start)
@@ -68,7 +71,7 @@ def read_video(
     *,
     info: MediaInfo | None = None,
 ) -> Tensor:
-    """Read pictures alone, (3, T, H, W) in [-1, 1]; arguments and errors as for `read_clip`, `info` saves a probe."""
+    """Read video only, (3, T, H, W) in [-1, 1]; arguments and errors as for `read_clip`, `info` saves a probe."""
     info, rate = info or probe(path), as_fps(fps)
     begin = info.span(("video",)).start if start is None else Fraction(start)
     return _as_video(read_pictures(info, _window_times(info, begin, frames, rate), height, width))
@@ -110,7 +113,7 @@ def _as_video(frames: Tensor) -> Tensor:
 
 
 def read_pictures(info: MediaInfo, times: Sequence[Fraction], height: int, width: int) -> Tensor:
-    """Return the picture shown at each of the rising `times` (seconds from the file's zero), uint8 (N, 3, H, W)."""
+    """Return the frame shown at each of the rising `times` (seconds from the file's zero), uint8 (N, 3, H, W)."""
     if times[0] > FAR and not info.breaks:
         with suppress(MissedSeekError):
             return _read(info, times, height, width, seek=True)
@@ -118,7 +121,7 @@ def read_pictures(info: MediaInfo, times: Sequence[Fraction], height: int, width
 
 
 def walk_pictures(info: MediaInfo) -> Iterator[tuple[Fraction, Pixels]]:
-    """Yield every picture of a file, upright, as (seconds from the file's zero, uint8 (H, W, 3) blue first).
+    """Yield every frame of a file, upright, as (seconds from the file's zero, uint8 (H, W, 3) in BGR order).
 
     Raises:
         DataError: the file cannot be decoded to its end.
@@ -152,7 +155,7 @@ class FramesAt(Generic[Shown]):
     def rest(self, path: str) -> Iterator[Shown]:
         """Yield what is shown at the times that are left; raise DataError, naming the file, where no frame passed."""
         if self.shown is None:
-            raise DataError(f"{path}: no picture can be decoded")
+            raise DataError(f"{path}: no video frame can be decoded")
         while self.left:
             self.left.pop()
             yield self.shown
@@ -169,7 +172,7 @@ def shown_at(info: MediaInfo, stamped: Iterable[tuple[Fraction, Shown]], times: 
 
 
 def _read(info: MediaInfo, times: Sequence[Fraction], height: int, width: int, *, seek: bool) -> Tensor:
-    """Decode on and return what is shown at each time."""
+    """Decode from one time on, and return the frame shown at each time."""
     with opened(info.path) as container:
         found = timed_frames(container, info, times[0] if seek else None)
         # The earliest time that a stamp may mean.
@@ -178,27 +181,27 @@ def _read(info: MediaInfo, times: Sequence[Fraction], height: int, width: int, *
 
 
 def _rounding(frame: VideoFrame) -> Fraction:
-    """Return by how much a stamp may be late through rounding alone: half a tick (Matroska counts milliseconds)."""
+    """Return how late a stamp may be by rounding: half a tick of the time base (Matroska counts milliseconds)."""
     return min((frame.time_base or Fraction(0)) / 2, HALF_MILLISECOND)
 
 
 def _fit(decoded: Decoded, pixel_aspect: Fraction, height: int, width: int) -> Tensor:
-    """Turn, crop about the centre and scale a frame to uint8 (3, height, width), antialiased, keeping its aspect."""
+    """Rotate, crop about the centre and scale a frame to uint8 (3, height, width), antialiased, keeping its aspect."""
     shown_aspect = 1 / pixel_aspect if decoded.orientation.swapped else pixel_aspect
-    picture = torch.from_numpy(decoded.upright("rgb24")).permute(2, 0, 1)
-    picture = _centre_crop(picture, Fraction(width, height) / shown_aspect)
-    rows, columns = picture.shape[1:]
+    pixels = torch.from_numpy(decoded.upright("rgb24")).permute(2, 0, 1)
+    pixels = _centre_crop(pixels, Fraction(width, height) / shown_aspect)
+    rows, columns = pixels.shape[1:]
     if (rows, columns) == (height, width):
-        return picture
+        return pixels
     if rows % height == 0 and columns % width == 0:
         # Whole blocks of pixels: their mean undoes a nearest-neighbour enlargement exactly, where a filter would blur.
-        return interpolate(picture[None].float(), (height, width), mode="area")[0].round().to(torch.uint8)
-    return interpolate(picture[None], (height, width), mode="bilinear", antialias=True)[0]
+        return interpolate(pixels[None].float(), (height, width), mode="area")[0].round().to(torch.uint8)
+    return interpolate(pixels[None], (height, width), mode="bilinear", antialias=True)[0]
 
 
-def _centre_crop(picture: Tensor, aspect: Fraction) -> Tensor:
-    rows, columns = picture.shape[1:]
+def _centre_crop(pixels: Tensor, aspect: Fraction) -> Tensor:
+    rows, columns = pixels.shape[1:]
     height = max(1, min(rows, round(columns / aspect)))
     width = max(1, min(columns, round(rows * aspect)))
     top, left = (rows - height) // 2, (columns - width) // 2
-    return picture[:, top : top + height, left : left + width]
+    return pixels[:, top : top + height, left : left + width]

@@ -1,4 +1,4 @@
-"""Change the sample rate of sound without moving it in time."""
+"""Change the sample rate of audio without shifting it in time."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 QUALITY = "HQ"
-"""What librosa calls soxr_hq, by which published onset times were found."""
+"""librosa's soxr_hq, with which the published onset times were computed."""
 
 
 def resample(wave: Tensor, source: int, target: int) -> Tensor:

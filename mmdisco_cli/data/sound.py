@@ -1,4 +1,4 @@
-"""Read sound by its time stamps: gaps are silence, padding is not, any layout and rate becomes what is asked for."""
+"""Read audio by its time stamps: gaps become silence, a codec's padding is removed, layout and rate are converted."""
 
 from __future__ import annotations
 
@@ -20,10 +20,10 @@ from mmdisco_cli.data.probing import FAR, MediaInfo, Span, audio_stream, check_c
 from mmdisco_cli.data.resampling import resample
 from mmdisco_cli.errors import DataError
 
-RUN_UP = Fraction(1)  # seconds of sound decoded before a window after a seek: codecs carry state from packet to packet
+RUN_UP = Fraction(1)  # seconds decoded before a window after a seek: codecs carry state from packet to packet
 MARGIN = Fraction(1, 20)  # seconds around a window that the resampling filter may see
-ROUNDING = Fraction(1, 1000)  # seconds after a stream's start by which its first sound may be stamped late for nothing
-SURROUND = 0.5**0.5  # -3 dB for what is neither front left nor front right (ITU-R BS.775)
+ROUNDING = Fraction(1, 1000)  # seconds by which the first frame may be stamped after its stream's start by rounding
+SURROUND = 0.5**0.5  # -3 dB for all channels but front left and front right (ITU-R BS.775)
 
 
 def read_audio(
@@ -36,9 +36,9 @@ def read_audio(
     info: MediaInfo | None = None,
     slack: Fraction = MARGIN,
 ) -> Tensor:
-    """Read sound alone, (channels, round(seconds * sample_rate)) in [-1, 1]; errors as for `read_clip`.
+    """Read audio only, (channels, round(seconds * sample_rate)) in [-1, 1]; errors as for `read_clip`.
 
-    Up to `slack` seconds may be missing at either end and are silence.
+    Up to `slack` seconds may be missing at either end, and become silence.
     """
     info = info or probe(path)
     begin = info.span(("audio",)).start if start is None else Fraction(start)
@@ -82,14 +82,13 @@ def decode_sound(info: MediaInfo, channels: int = 1) -> DecodedSound:
 
 
 def read_whole_sound(info: MediaInfo, *, left: bool = False) -> tuple[Tensor, int]:
-    """Return all sound of a file in mono at its own rate, (S,), without the codec's padding, and that rate.
+    """Return all audio of a file in mono at its own rate, (S,), without the codec's padding, and that rate in Hz.
 
-    It ends with the last that is decoded, though stamps may say that it goes on for longer: silence added would be a
-    click where sound breaks off.
-    `left` takes what a stereo player's left side plays instead of the mean of both.
+    It ends with the last decoded sample, even where stamps declare more: added silence would be a click where the audio
+    breaks off. `left` takes the left channel of a stereo downmix instead of the mean of both.
 
     Raises:
-        DataError: no sound can be decoded.
+        DataError: no audio can be decoded.
     """
     sound = decode_sound(info, 2 if left else 1)
     return sound.whole()[0], sound.rate
@@ -102,7 +101,7 @@ def _decode(info: MediaInfo, window: Span, channels: int) -> DecodedSound:
     found = _gather(info, window, channels, seek=True) if far else None
     found = found or _gather(info, window, channels, seek=False)
     if found is None:
-        raise DataError(f"{info.path}: no sound can be decoded")
+        raise DataError(f"{info.path}: no audio can be decoded")
     return DecodedSound(info, *found, channels)
 
 
@@ -131,7 +130,7 @@ def _gather(info: MediaInfo, window: Span, channels: int, *, seek: bool) -> tupl
     pieces: list[Piece] = []
     native = after = 0
     with opened(info.path) as container:
-        for frame, stamp in _timed_sound(container, info, window.start + info.zero - RUN_UP if seek else None):
+        for frame, stamp in _timed_audio(container, info, window.start + info.zero - RUN_UP if seek else None):
             time = stamp - info.zero
             if seek and not native and time > window.start - RUN_UP / 2:
                 return None
@@ -152,10 +151,10 @@ def _lead(native: int, target: int) -> Fraction:
     return Fraction(ceil(MARGIN * common), common)
 
 
-def _timed_sound(
+def _timed_audio(
     container: InputContainer, info: MediaInfo, seek: Fraction | None
 ) -> Iterator[tuple[AudioFrame, Fraction]]:
-    """Yield frames with their stamps in seconds, those without one where the frame before ends."""
+    """Yield frames with their stamps in seconds; a frame without one starts where the one before ends."""
     stream = audio_stream(container)
     if stream is None or stream.time_base is None:
         return

@@ -1,4 +1,4 @@
-"""Decode windows of files in one pass each and keep them small in memory."""
+"""Decode the windows of a file in one pass, and cache them in compact form in memory."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ Stored = dict[str, Tensor]  # "video" uint8 (3, T, H, W), "audio" int16 (C, S)
 
 @dataclass(frozen=True)
 class Shape:
-    """The size of a window: frames / fps seconds of pictures (3, frames, height, width) and of sound."""
+    """The size of a window: frames / fps seconds of video (3, frames, height, width) and of audio."""
 
     frames: int
     fps: Fraction
@@ -27,12 +27,12 @@ class Shape:
 
     @property
     def seconds(self) -> Fraction:
-        """Return the length of a window."""
+        """Return the length of a window in seconds."""
         return self.frames / self.fps
 
     @property
     def samples(self) -> int:
-        """Return the samples of a window's sound."""
+        """Return the number of audio samples of a window."""
         return round(self.seconds * self.sample_rate)
 
 
@@ -50,7 +50,7 @@ class Window:
 class WindowStore:
     """Decode windows and keep as many of them as fit into `budget` bytes.
 
-    Nothing is evicted: under draws at random a cache that only fills up hits as often as any other.
+    Nothing is evicted: with random access a cache that only fills up has as many hits as any other.
     """
 
     def __init__(self, shape: Shape, modalities: Sequence[str], budget: int) -> None:
@@ -83,7 +83,7 @@ def _decode(windows: Sequence[Window], shape: Shape, modalities: Sequence[str]) 
         for item, video in zip(stored, _videos(windows, shape), strict=True):
             item["video"] = video
     if "audio" in modalities:
-        for item, audio in zip(stored, _sounds(windows, shape), strict=True):
+        for item, audio in zip(stored, _audios(windows, shape), strict=True):
             item["audio"] = audio
     return stored
 
@@ -91,19 +91,19 @@ def _decode(windows: Sequence[Window], shape: Shape, modalities: Sequence[str]) 
 def _videos(windows: Sequence[Window], shape: Shape) -> Iterator[Tensor]:
     wanted = [[window.start + index / shape.fps for index in range(shape.frames)] for window in windows]
     times = sorted({time for row in wanted for time in row})
-    pictures = read_pictures(windows[0].info, times, shape.height, shape.width)
+    frames = read_pictures(windows[0].info, times, shape.height, shape.width)
     place = {time: index for index, time in enumerate(times)}
     for row in wanted:
-        yield pictures[[place[time] for time in row]].transpose(0, 1).contiguous()
+        yield frames[[place[time] for time in row]].transpose(0, 1).contiguous()
 
 
-def _sounds(windows: Sequence[Window], shape: Shape) -> Iterator[Tensor]:
+def _audios(windows: Sequence[Window], shape: Shape) -> Iterator[Tensor]:
     first, last = windows[0].start, windows[-1].start
     slack, seconds = 1 / (2 * shape.fps), last - first + shape.seconds
-    sound = read_audio(
+    audio = read_audio(
         windows[0].info.path, first, seconds, shape.sample_rate, shape.channels, info=windows[0].info, slack=slack
     )
     for window in windows:
         begin = round((window.start - first) * shape.sample_rate)
-        piece = torch.nn.functional.pad(sound[:, begin : begin + shape.samples], (0, 1))[:, : shape.samples]
+        piece = torch.nn.functional.pad(audio[:, begin : begin + shape.samples], (0, 1))[:, : shape.samples]
         yield piece.mul(32767).round().to(torch.int16)

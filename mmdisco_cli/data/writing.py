@@ -49,21 +49,23 @@ def write_mp4(
 ) -> Path:
     """Write video (3, T, H, W) and audio (1 or 2, S), both in [-1, 1], as H.264 and AAC of equal length.
 
-    `scale` repeats every pixel; an even one also spares small pictures the colour loss of 4:2:0. Odd sizes are padded
-    by their edge. Sound is cut or filled with silence to T / fps where it differs by at most a frame or 0.1 s.
-    `metadata` is kept as JSON in the comment tag, its "title" as the title too. The same input gives the same bytes.
-    Raise DataError where the shapes do not fit or the file cannot be written; then nothing is left behind.
+    `scale` repeats every pixel; an even one also avoids the loss of colour resolution of 4:2:0. Odd sizes are padded by
+    repeating the edge. Audio is cut or padded with silence to T / fps seconds, from which it may differ by 0.1 s.
+    `metadata` is stored as JSON in the comment tag, its "title" as the title too. The same input gives the same bytes.
+
+    Raises:
+        DataError: the shapes do not fit, or the file cannot be written; then nothing is left behind.
     """
     target, rate = Path(path), as_fps(fps)
-    pictures = _pictures(video, scale)
-    sound, hertz = _sound(audio, sample_rate, Fraction(pictures.shape[0]) / rate)
+    frames = _rgb_frames(video, scale)
+    wave, hertz = _waveform(audio, sample_rate, Fraction(frames.shape[0]) / rate)
     try:
         with replacing(target) as part, av.open(str(part), "w", format="mp4", options=_MUXER) as container:
             container.metadata.update(_tags(metadata or {}))
             streams = container.add_stream("libx264", rate=rate), container.add_stream("aac", rate=hertz)
-            _set_up_video(streams[0], pictures, crf)
-            _set_up_audio(streams[1], sound, hertz)
-            packets = [*_encode_video(streams[0], pictures, rate), *_encode_audio(streams[1], sound, hertz)]
+            _set_up_video(streams[0], frames, crf)
+            _set_up_audio(streams[1], wave, hertz)
+            packets = [*_encode_video(streams[0], frames, rate), *_encode_audio(streams[1], wave, hertz)]
             for packet in sorted(packets, key=_decoding_time):
                 container.mux(packet)
     except av.FFmpegError as error:
@@ -71,7 +73,7 @@ def write_mp4(
     return target
 
 
-# bitexact drops the library version, so that the bytes depend on the clip alone.
+# bitexact omits the library version, so that the bytes depend on the clip only.
 _MUXER = {"movflags": "+faststart", "fflags": "+bitexact"}
 
 
@@ -80,7 +82,7 @@ def _tags(metadata: Mapping[str, str]) -> dict[str, str]:
     return tags | ({"title": metadata["title"]} if "title" in metadata else {})
 
 
-def _pictures(video: Tensor, scale: int) -> Tensor:
+def _rgb_frames(video: Tensor, scale: int) -> Tensor:
     """Turn (3, T, H, W) in [-1, 1] into RGB (T, 3, H', W') in [0, 1] with even sides."""
     if video.ndim != 4 or video.shape[0] != 3 or 0 in video.shape:
         raise DataError(f"a video to write must be (3, T, H, W), not {tuple(video.shape)}")
@@ -105,52 +107,52 @@ def _to_yuv420(rgb: Tensor) -> Tensor:
     return torch.cat([luma.mul(219).add(16), small]).round().clamp(0, 255).to(torch.uint8)
 
 
-def _sound(audio: Tensor, sample_rate: int, seconds: Fraction) -> tuple[np.ndarray, int]:
+def _waveform(audio: Tensor, sample_rate: int, seconds: Fraction) -> tuple[np.ndarray, int]:
     """Turn (C, S) into float32 (C, S') of exactly `seconds`, at a rate that AAC knows."""
     if audio.ndim != 2 or audio.shape[0] not in (1, 2) or sample_rate <= 0:
-        raise DataError(f"sound to write must be (1 or 2, S), not {tuple(audio.shape)} at {sample_rate} Hz")
+        raise DataError(f"audio to write must be (1 or 2, S), not {tuple(audio.shape)} at {sample_rate} Hz")
     if not bool(torch.isfinite(audio).all()):
-        raise DataError("the sound to write holds values that are not finite")
+        raise DataError("the audio to write holds values that are not finite")
     if abs(Fraction(audio.shape[1], sample_rate) - seconds) > Fraction(1, 10):
-        raise DataError(f"sound of {audio.shape[1] / sample_rate:.3f} s does not fit a video of {float(seconds):.3f} s")
+        raise DataError(f"audio of {audio.shape[1] / sample_rate:.3f} s does not fit a video of {float(seconds):.3f} s")
     hertz = sample_rate if sample_rate in AAC_RATES else 48000
     wave = resample(audio.detach().cpu().float(), sample_rate, hertz).clamp(-1, 1)
     samples = round(seconds * hertz)
     return pad(wave[:, :samples], (0, max(0, samples - wave.shape[1]))).numpy(), hertz
 
 
-def _set_up_video(stream: VideoStream, pictures: Tensor, crf: int) -> None:
-    stream.height, stream.width = pictures.shape[2:]
+def _set_up_video(stream: VideoStream, frames: Tensor, crf: int) -> None:
+    stream.height, stream.width = frames.shape[2:]
     stream.pix_fmt = "yuv420p"
-    # One thread: the bits must not depend on the number of cores. Nor on what was in memory before, which x264's
-    # macroblock tree reads at some small sizes (32, 64, 96 and 160 pixels were seen).
+    # One thread: the bytes must not depend on the number of cores. Nor on uninitialised memory, which x264's macroblock
+    # tree reads at some small sizes (observed at 32, 64, 96 and 160 pixels).
     stream.options = {"crf": str(crf), "preset": "medium", "threads": "1", "x264-params": "mbtree=0"}
     context = stream.codec_context
     context.color_primaries = context.color_trc = context.colorspace = BT709
     context.color_range = LIMITED_RANGE
 
 
-def _set_up_audio(stream: AudioStream, sound: np.ndarray, hertz: int) -> None:
-    stream.layout = _layout(sound)
-    # 6 bits a sample is the most that AAC allows; above 192 kbit/s nothing more is heard.
-    stream.bit_rate = min(6 * hertz, 192_000) * sound.shape[0]
+def _set_up_audio(stream: AudioStream, wave: np.ndarray, hertz: int) -> None:
+    stream.layout = _layout(wave)
+    # 6 bits a sample is the most that AAC allows; above 192 kbit/s there is no audible gain.
+    stream.bit_rate = min(6 * hertz, 192_000) * wave.shape[0]
 
 
-def _layout(sound: np.ndarray) -> str:
-    return "mono" if sound.shape[0] == 1 else "stereo"
+def _layout(wave: np.ndarray) -> str:
+    return "mono" if wave.shape[0] == 1 else "stereo"
 
 
-def _encode_video(stream: VideoStream, pictures: Tensor, rate: Fraction) -> Iterator[Packet[Any]]:
-    for index, picture in enumerate(pictures):
-        frame = av.VideoFrame.from_ndarray(_to_yuv420(picture).numpy(), format="yuv420p")
+def _encode_video(stream: VideoStream, frames: Tensor, rate: Fraction) -> Iterator[Packet[Any]]:
+    for index, rgb in enumerate(frames):
+        frame = av.VideoFrame.from_ndarray(_to_yuv420(rgb).numpy(), format="yuv420p")
         frame.colorspace, frame.color_range = BT709, LIMITED_RANGE
         frame.pts, frame.time_base = index, 1 / rate
         yield from stream.encode(frame)
     yield from stream.encode(None)
 
 
-def _encode_audio(stream: AudioStream, sound: np.ndarray, hertz: int) -> Iterator[Packet[Any]]:
-    frame = av.AudioFrame.from_ndarray(np.ascontiguousarray(sound), format="fltp", layout=_layout(sound))
+def _encode_audio(stream: AudioStream, wave: np.ndarray, hertz: int) -> Iterator[Packet[Any]]:
+    frame = av.AudioFrame.from_ndarray(np.ascontiguousarray(wave), format="fltp", layout=_layout(wave))
     frame.sample_rate, frame.pts, frame.time_base = hertz, 0, Fraction(1, hertz)
     yield from stream.encode(frame)
     yield from stream.encode(None)

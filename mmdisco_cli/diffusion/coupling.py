@@ -1,8 +1,8 @@
-"""Which noise levels of the modalities belong together, in training and in sampling.
+"""Which noise levels of the modalities are paired, in training and in sampling.
 
-`index` pairs them at one progress u, each model on its own native grid. `logsnr` gives every model the log-SNR of the
-first modality of the first model, finding its native time by bisection. A discriminator must be sampled with the
-coupling that it was trained with.
+`index` pairs levels of equal progress u, each model on its own native grid. `logsnr` pairs levels of equal log-SNR:
+every model takes that of the first modality of the first model, its native time found by bisection. A discriminator
+must be sampled with the coupling that it was trained with.
 """
 
 from collections.abc import Callable, Sequence
@@ -25,7 +25,7 @@ def coupled_grid(bases: Sequence[Base], steps: int, coupling: Coupling = "index"
     if _is_index(coupling):
         return {m: level for grid in own for m, level in grid.items()}
     target = _first_log_snr(own[0])
-    # Each keeps its own end: a grid that stops at sigma = 0 has no log-SNR there.
+    # Each keeps its own last level: where a grid ends at sigma = 0 there is no log-SNR to match.
     matched = [own[0], *(_with_end(_match(base, target), grid) for base, grid in zip(bases[1:], own[1:], strict=True))]
     return {m: level for grid in matched for m, level in grid.items()}
 
@@ -40,18 +40,19 @@ def coupled_levels(bases: Sequence[Base], u: Tensor, coupling: Coupling = "index
 
 
 def free_levels(bases: Sequence[Base], progress: Sequence[Tensor]) -> dict[str, Levels]:
-    """Return each modality's levels (B,) with every model at its own progress (B,).
+    """Return each modality's levels (B,) with every model at its own progress (B,), not coupled.
 
-    Teaches a discriminator pairs that the sampler does not walk, as a clean modality beside a noisy one (see `Given`).
+    For training a discriminator on pairs that a sampler does not visit, such as a clean modality with a noisy one
+    (see `denoise.Given`).
     """
     each = [base.backbone.levels_at(u, base.plan) for base, u in zip(bases, progress, strict=True)]
     return {m: level for levels in each for m, level in levels.items()}
 
 
 def given_levels(bases: Sequence[Base]) -> dict[str, Levels]:
-    """Return the level () at which each modality is seen while it is held as given: almost clean, log-SNR 3.
+    """Return the level () that each modality is noised to while it is given (fixed): almost clean, log-SNR 3.
 
-    Not quite clean, so that what a video codec does to a given film drowns in the noise that training showed.
+    Not quite clean, so that the noise hides the artefacts of a given file's codec, which training did not have.
     """
     target = torch.tensor([GIVEN_LOG_SNR], dtype=torch.float64)
     return {m: level.at(0) for base in bases for m, level in _match(base, target).items()}
@@ -85,7 +86,7 @@ def _first_log_snr(levels: dict[str, Levels]) -> Tensor:
 
 
 def _match(base: Base, target: Tensor) -> dict[str, Levels]:
-    """Return a model's levels where its first modality has the log-SNR target; its other modalities go along."""
+    """Return a model's levels where its first modality has the log-SNR target; its other modalities follow."""
     first = next(iter(base.modalities))
     u = progress_at(lambda u: base.backbone.levels_at(u, base.plan)[first], target)
     return base.backbone.levels_at(u, base.plan)

@@ -1,44 +1,44 @@
 """From base models to one denoiser: native predictions, CFG and guidance become x_0 and epsilon of every modality.
 
-A denoiser is any function of the states and their levels; what changes one wraps it, so every sampler can use it.
+A denoiser is any function of the states and their noise levels; modifications wrap one, so every sampler can use them.
 """
 
-from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
-from contextlib import AbstractContextManager, nullcontext
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any
 
 import torch
 from torch import Tensor
 
-from mmdisco_cli.diffusion.backbone import Base, Condition, Payload, State, inner, own_guidance
-from mmdisco_cli.diffusion.guidance import Discriminator, Guidance, cfg_combine, guide, logit, reads_x0
-from mmdisco_cli.diffusion.prediction import add_noise, at_least_float32, per_sample, to_x0_eps
+from mmdisco_cli.diffusion.adapting import Base
+from mmdisco_cli.diffusion.base_models import Denoiser, Prediction, autocast, cfg_scales, predict_bases
+from mmdisco_cli.diffusion.contract import State
+from mmdisco_cli.diffusion.guidance import Discriminator, Guidance, guide, logit, reads_x0
+from mmdisco_cli.diffusion.prediction import add_noise, per_sample, to_x0_eps
 from mmdisco_cli.diffusion.schedules import Levels
-from mmdisco_cli.errors import PluginError
-from mmdisco_cli.registry.blame import owner_of
 
-
-@dataclass(frozen=True)
-class Prediction:
-    """Hold what is predicted of the states: x_0 and epsilon (B, ...) of each, and the logit (B,) where it is known."""
-
-    x0: State
-    epsilon: State
-    logit: Tensor | None = None
-
-
-# (states (B, ...), levels () or (B,)) -> prediction
-Denoiser = Callable[[State, Mapping[str, Levels]], Prediction]
+__all__ = [
+    "Denoiser",
+    "Given",
+    "JointDenoiser",
+    "Prediction",
+    "clip_to_quantile",
+    "hold",
+    "logit_of",
+    "make_denoiser",
+    "predict_bases",
+    "threshold",
+    "unguided",
+    "without",
+]
 
 
 @dataclass(frozen=True)
 class Given:
-    """Hold what some modalities are known to be: clean states (B, ...) and the noise they are seen under.
+    """Modalities that are given rather than sampled: their clean states (B, ...), and the noise added to them.
 
-    `levels` fixes the level at which a modality is seen; without one it follows the sampler's. Only a fixed clean level
-    samples the conditional distribution: under the sampler's own, two unit Gaussians of correlation 0.8 come out with
-    0.35. But the discriminator must know that pair of levels from its training.
+    `levels` fixes the level that a given modality is noised to; without one it follows the sampler's. Only a fixed,
+    almost clean level samples the conditional distribution: at the sampler's own levels, two unit Gaussians of
+    correlation 0.8 come out with 0.35. But the discriminator must have been trained on such pairs of levels.
     """
 
     clean: State
@@ -46,20 +46,22 @@ class Given:
     levels: Mapping[str, Levels] = field(default_factory=dict)
 
     def beside(self, state: State, levels: Mapping[str, Levels]) -> tuple[State, dict[str, Levels]]:
-        """Return the states with the given ones among them, each as it is seen at its level, and all levels."""
-        seen = {**levels, **self.levels}
-        noisy = {m: add_noise(x, self.noise[m], seen[m].alpha, seen[m].sigma) for m, x in self.clean.items()}
-        return state | noisy, seen
+        """Return the states with the given ones, each noised to its level, and all levels."""
+        all_levels = {**levels, **self.levels}
+        noisy = {
+            m: add_noise(x, self.noise[m], all_levels[m].alpha, all_levels[m].sigma) for m, x in self.clean.items()
+        }
+        return state | noisy, all_levels
 
 
 @dataclass(frozen=True)
 class JointDenoiser:
     """The denoiser of several models together, guided or not, which also gives the discriminator's logit on request.
 
-    `cfg` overrides the models' own scales by modality. Models and discriminator run under autocast to `dtype`, or
+    `cfg` overrides the models' own CFG scales by modality. Models and discriminator run under autocast to `dtype`, or
     under the caller's own autocast where that is None; all the rest runs in float32. Models all of whose modalities are
-    given are not evaluated. A `quantile` above 0 is that of `threshold`. The `discriminator` may guide, through
-    `guidance`, or be there for its logit alone.
+    given are not evaluated. A `quantile` above 0 is that of `threshold`. `discriminator` is evaluated by `logit` where
+    there is no `guidance`, whose own discriminator comes first.
     """
 
     bases: Sequence[Base]
@@ -71,18 +73,18 @@ class JointDenoiser:
     discriminator: Discriminator | None = None
 
     def __call__(self, state: State, levels: Mapping[str, Levels]) -> Prediction:
-        """Return x_0 and epsilon of the states (B, ...) at levels () or (B,), and the logit (B,) where it guides."""
+        """Return x_0 and epsilon of states (B, ...) at levels () or (B,), and the logit (B,) where guidance acts."""
         denoise = threshold(self._guided, self.quantile) if self.quantile else self._guided
         return (denoise if self.given is None else hold(denoise, self.given))(state, levels)
 
     def logit(self, state: State, levels: Mapping[str, Levels]) -> Tensor | None:
-        """Return the logit (B,) of the states, given modalities as they are held; None without a discriminator."""
+        """Return the logit (B,) of the states, given modalities included; None without a discriminator."""
         discriminator = self.guidance.discriminator if self.guidance is not None else self.discriminator
         if discriminator is None:
             return None
         if self.given is not None:
             state, levels = self.given.beside(state, levels)
-        with _autocast(state, self.dtype):
+        with autocast(state, self.dtype):
             return logit_of(discriminator, self.bases, state, levels, _pooled(self.bases)[0])
 
     def _guided(self, state: State, levels: Mapping[str, Levels]) -> Prediction:
@@ -92,8 +94,10 @@ class JointDenoiser:
         if self.guidance is None:
             return alone
         pooled, negative = _pooled(self.bases)
-        guidance = replace(self.guidance, cfg={m: s for base in self.bases for m, s in _scales(base, self.cfg).items()})
-        with _autocast(state, self.dtype):
+        guidance = replace(
+            self.guidance, cfg={m: s for base in self.bases for m, s in cfg_scales(base, self.cfg).items()}
+        )
+        with autocast(state, self.dtype):
             return Prediction(*guide(guidance, state, alone.x0, alone.epsilon, levels, pooled, known, negative))
 
 
@@ -110,27 +114,6 @@ def make_denoiser(
 
 
 @torch.no_grad()
-def predict_bases(
-    bases: Sequence[Base],
-    state: Mapping[str, Tensor],
-    levels: Mapping[str, Levels],
-    cfg: Mapping[str, float] | None = None,
-    dtype: torch.dtype | None = torch.float32,
-) -> Prediction:
-    """Return the prediction of every model for its own states, each alone: the independent prediction."""
-    x0: State = {}
-    epsilon: State = {}
-    for base in bases:
-        with _autocast(state, dtype):
-            native = _native(base, state, levels, cfg or {})
-        _require_like(native, state, base)
-        for m, info in base.modalities.items():
-            level = levels[m]
-            x0[m], epsilon[m] = to_x0_eps(native[m], state[m], level.alpha, level.sigma, info.prediction)
-    return Prediction(x0, epsilon)
-
-
-@torch.no_grad()
 def logit_of(
     discriminator: Discriminator,
     bases: Sequence[Base],
@@ -144,14 +127,14 @@ def logit_of(
 
 
 def unguided(modalities: Iterable[str]) -> dict[str, float]:
-    """Return the CFG scales that leave every model as it is: the distribution that a discriminator corrects."""
+    """Return CFG scales of 1: without CFG a model has the distribution that a discriminator was trained to correct."""
     return dict.fromkeys(modalities, 1.0)
 
 
 def hold(denoise: Denoiser, given: Given) -> Denoiser:
-    """Return a denoiser that sees the given modalities at x_u = alpha * x_0 + sigma * epsilon and predicts just these.
+    """Return a denoiser with some modalities given: their states are noised from `given`, their predictions exact.
 
-    Whatever a sampler makes of their states is overridden, so they end at the given x_0 with every sampler.
+    What a sampler makes of their states is ignored, so they end at the given x_0 with every sampler.
     """
 
     def held(state: State, levels: Mapping[str, Levels]) -> Prediction:
@@ -196,70 +179,9 @@ def without(prediction: Prediction, modalities: Collection[str]) -> Prediction:
     return replace(prediction, x0=x0, epsilon={m: prediction.epsilon[m] for m in x0})
 
 
-def _native(base: Base, state: Mapping[str, Tensor], levels: Mapping[str, Levels], cfg: Mapping[str, float]) -> State:
-    """Return a model's native output, guided its own way or by both halves of classifier-free guidance in one batch."""
-    names = base.modalities
-    conditions = {m: base.conditions.get(m, Condition()) for m in names}
-    scales = _scales(base, cfg)
-    x = {m: state[m] for m in names}
-    t = {m: levels[m].t.to(x[m].device).expand(len(x[m])) for m in names}
-    positive = {m: condition.positive for m, condition in conditions.items()}
-    if all(scale == 1 for scale in scales.values()):
-        return base.backbone.predict(x, t, positive, base.plan)
-    negative = {m: c.negative if scales[m] != 1 else c.positive for m, c in conditions.items()}
-    own = own_guidance(base)
-    if own is not None:
-        return own.guided(x, t, positive, negative, scales, base.plan)
-    both = base.backbone.predict(
-        {m: torch.cat([s, s]) for m, s in x.items()},
-        {m: torch.cat([s, s]) for m, s in t.items()},
-        {m: _stack(negative[m], positive[m]) for m in names},
-        base.plan,
-    )
-    halves = {m: at_least_float32(both[m]).chunk(2) for m in names}
-    return {m: cfg_combine(half[1], half[0], scales[m]) for m, half in halves.items()}
-
-
-def _require_like(native: Mapping[str, Tensor], state: Mapping[str, Tensor], base: Base) -> None:
-    """Raise PluginError where a model's output has not the form of its states: anything would broadcast to some."""
-    for m in base.modalities:
-        found = native.get(m) if isinstance(native, Mapping) else native
-        shape = tuple(found.shape) if isinstance(found, Tensor) else type(found).__name__
-        if shape != tuple(state[m].shape):
-            owner = owner_of(inner(base.backbone))
-            whose = f"plugin {owner}: " if owner else ""
-            raise PluginError(f"{whose}the prediction of {m} is {shape}, not {tuple(state[m].shape)}")
-
-
-def _stack(first: Payload, second: Payload) -> Payload:
-    if isinstance(first, Tensor) and isinstance(second, Tensor):
-        return torch.cat([first, second])
-    if isinstance(first, Mapping) and isinstance(second, Mapping):
-        return {key: torch.cat([first[key], second[key]]) for key in first}
-    if first is None and second is None:
-        return None
-    raise TypeError("the positive and negative conditions of a modality must have one form")
-
-
-def _scales(base: Base, cfg: Mapping[str, float]) -> dict[str, float]:
-    """Return the CFG scale of each of a model's modalities, 1 where there is nothing negative to leave."""
-    conditions = {m: base.conditions.get(m, Condition()) for m in base.modalities}
-    return {
-        m: cfg.get(m, info.cfg_scale) if conditions[m].negative is not None else 1.0
-        for m, info in base.modalities.items()
-    }
-
-
 def _pooled(bases: Sequence[Base]) -> tuple[dict[str, Tensor] | None, dict[str, Tensor] | None]:
     """Return the pooled conditions by modality, and the negative ones; None where there are none."""
     conditions = {m: c for base in bases for m, c in base.conditions.items()}
     positive = {m: c.pooled for m, c in conditions.items() if c.pooled is not None}
     negative = {m: c.pooled_negative for m, c in conditions.items() if c.pooled_negative is not None}
     return positive or None, negative or None
-
-
-def _autocast(state: Mapping[str, Tensor], dtype: torch.dtype | None) -> AbstractContextManager[Any]:
-    if dtype is None:
-        return nullcontext()
-    device = next(iter(state.values())).device.type
-    return torch.autocast(device, dtype, enabled=dtype != torch.float32)

@@ -1,4 +1,9 @@
-"""The discriminator's logit, its gradient, and the guided prediction of eq. (3); classifier-free guidance of a base."""
+"""Guidance by a discriminator: its logit, the logit's gradient, and the guided prediction of eq. (3).
+
+    epsilon_guided = epsilon - w * sigma * d logit / d x    (3)
+
+(MMDisCo, arXiv 2405.17842); classifier-free guidance (CFG) beside it.
+"""
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -17,7 +22,7 @@ DEFAULT_WINDOW: Window = (-4.5, 4.0)
 EVERYWHERE: Window = (-20.0, 20.0)
 CLIP = 1e-5
 TIMED = "audio"
-"""The modality whose training times the released discriminators are told."""
+"""The modality whose training times the released discriminators take."""
 
 
 class Discriminator(Protocol):
@@ -51,7 +56,7 @@ class BuildDiscriminator(Protocol):
 
 @runtime_checkable
 class Timed(Protocol):
-    """What the form "released" needs of a discriminator beyond a call: it counts in training times, not in log-SNR."""
+    """What the form "released" needs of a discriminator: its logit and noise levels at training times, not log-SNR."""
 
     def at_times(self, x: Mapping[str, Tensor], t: Tensor, pooled: Mapping[str, Tensor] | None = None) -> Tensor:
         """Return the logit (B,) at training times t (B,)."""
@@ -62,11 +67,11 @@ class Timed(Protocol):
 
 @dataclass(frozen=True)
 class Guidance:
-    """Say how a discriminator guides: by modality, its weight (1 where absent) and the log-SNR window it acts in.
+    """How a discriminator guides: by modality, its weight (1 where absent) and the log-SNR window in which it acts.
 
     The form "released" is that of the authors' code (MMDisCo, arXiv 2405.17842): the gradient of the logit of a
-    probability kept 1e-5 away from 0 and 1, which vanishes where the discriminator is sure, scaled by the sigma of the
-    whole training time. `cfg` are the scales of classifier-free guidance, which the gradient shares with its base.
+    probability kept 1e-5 away from 0 and 1, which vanishes where the discriminator is certain, scaled by the sigma of
+    the training time. `cfg` are the CFG scales, by modality, which the gradient shares with the base models.
     """
 
     discriminator: Discriminator
@@ -86,8 +91,11 @@ def logit(
 ) -> Tensor:
     """Return the logit (B,), at least float32, of noisy states x (B, ...) at levels () or (B,); differentiable in x.
 
-    `x0` is what the base models alone make of x, for a discriminator that `reads_x0`; it is held constant. The form
-    "released" tells a `Timed` discriminator the models' own times.
+    `x0` are the base models' own predictions for x, for a discriminator that `reads_x0`; they are constants. In the
+    form "released" a `Timed` discriminator gets the models' native times instead of log-SNR.
+
+    Raises:
+        ValueError: the discriminator reads x_0 and there is none, or the form "released" of one that is not `Timed`.
     """
     scaled = {m: s / per_sample(torch.hypot(levels[m].alpha, levels[m].sigma), s) for m, s in x.items()}
     if form == "released":
@@ -122,15 +130,16 @@ def logit_and_gradient(
     """
     with torch.inference_mode(False), torch.enable_grad():
         copies = {m: s.detach().clone().requires_grad_() for m, s in x.items()}
-        # Copied too, because what was made in inference mode cannot take part in a backward pass.
+        # Copied too: tensors made in inference mode cannot take part in a backward pass.
         conditions = None if pooled is None else {m: p.clone() for m, p in pooled.items()}
         estimates = None if x0 is None else {m: e.clone() for m, e in x0.items()}
         value = logit(discriminator, copies, levels, conditions, estimates, form)
-        pulled = value if form == "logit" else clipped(value)
-        # A sum, because samples do not see one another: its gradient holds each sample's own.
+        objective = value if form == "logit" else clipped(value)
+        # Samples are independent of one another, so the gradient of the sum holds each sample's own.
         gradient = torch.autograd.grad(
-            pulled.sum(), tuple(copies.values()), create_graph=create_graph, allow_unused=True, materialize_grads=True
-        )
+            objective.sum(), tuple(copies.values()), create_graph=create_graph, allow_unused=True,
+            materialize_grads=True,
+        )  # fmt: skip
     return value if create_graph else value.detach(), dict(zip(copies, gradient, strict=True))
 
 
@@ -148,11 +157,10 @@ def pull(
     negative: Mapping[str, Tensor] | None = None,
     x0: Mapping[str, Tensor] | None = None,
 ) -> tuple[Tensor, State]:
-    """Return the logit (B,) and the gradient that Eq. (3) takes, of the guidance's form.
+    """Return the logit (B,) and the gradient by modality for eq. (3), in the guidance's form.
 
-    Where there are negative texts beside the pooled ones, gradient and base share their classifier-free guidance:
-    g = g_negative + s * (g_positive - g_negative) makes the sum that of the jointly guided model. Both halves go
-    through the discriminator in one batch.
+    With `negative` pooled conditions (B, D) beside the `pooled` ones, the gradient has the CFG of the base models:
+    g = g_negative + s * (g_positive - g_negative). Both halves go through the discriminator in one batch.
     """
     if pooled and negative and any(guidance.cfg.get(m, 1.0) != 1 for m in x):
         twice = {m: Levels(*(v.repeat(2) if v.ndim else v for v in level)) for m, level in levels.items()}
@@ -180,12 +188,15 @@ def guided_epsilon(epsilon: Tensor, gradient: Tensor, sigma: Tensor, weight: flo
 
 
 def guided_x0(x0: Tensor, gradient: Tensor, alpha: Tensor, sigma: Tensor, weight: float | Tensor = 1.0) -> Tensor:
-    """Return x_0 + w * (sigma^2 / alpha) * gradient, what eq. (3) makes of x_0 at alpha > 0, () or (B,)."""
+    """Return x_0 + w * (sigma^2 / alpha) * gradient: eq. (3) for x_0, at alpha > 0, () or (B,)."""
     return x0 + weight * per_sample(sigma.square() / alpha, x0) * gradient
 
 
 def active(guidance: Guidance, levels: Mapping[str, Levels]) -> dict[str, Tensor]:
-    """Return, for each modality that is guided at all here, which of its levels () or (B,) are inside the window."""
+    """Return, for each modality that is guided, which of its levels () or (B,) are inside its window.
+
+    Modalities of weight 0, or with no level inside, are left out.
+    """
     inside = {}
     for modality, level in levels.items():
         low, high = guidance.windows.get(modality, DEFAULT_WINDOW)
@@ -206,8 +217,9 @@ def guide(
 ) -> tuple[State, State, Tensor | None]:
     """Return the guided x_0 and epsilon, and the logit (B,), None where no modality is guided at these levels.
 
-    A modality with weight 0 or outside its window keeps the very tensors of the base; one without x_0 is only seen,
-    as what is `known` of it where the discriminator reads x_0. `pooled` and `negative` are texts (B, D), see `pull`.
+    A modality with weight 0 or outside its window keeps the base models' own tensors. One in x without an x_0, a given
+    modality, is input of the discriminator only; `known` is its clean state, for a discriminator that reads x_0.
+    `pooled` and `negative` are conditions (B, D), see `pull`.
     """
     new_x0, new_epsilon = dict(x0), dict(epsilon)
     inside = active(guidance, {m: levels[m] for m in x0})
@@ -216,11 +228,11 @@ def guide(
     value, gradient = pull(guidance, x, levels, pooled, negative, {**x0, **(known or {})})
     for m, mask in inside.items():
         level, gate = levels[m], guidance.weights.get(m, 1.0) * mask
-        # Where a sample is outside, alpha may be 0: give it a harmless one, its gate is 0 anyway.
+        # Outside the window alpha may be 0: replace it by 1 there, where the gate is 0.
         alpha = level.alpha.where(mask, torch.ones_like(level.alpha))
-        push = per_sample(gate, gradient[m]) * gradient[m]
-        new_x0[m] = guided_x0(x0[m], push, alpha, level.sigma)
-        new_epsilon[m] = guided_epsilon(epsilon[m], push, level.sigma)
+        gated = per_sample(gate, gradient[m]) * gradient[m]
+        new_x0[m] = guided_x0(x0[m], gated, alpha, level.sigma)
+        new_epsilon[m] = guided_epsilon(epsilon[m], gated, level.sigma)
     return new_x0, new_epsilon, value
 
 
@@ -240,6 +252,6 @@ def _timed(discriminator: Discriminator) -> Timed:
 
 
 def _times(x: Mapping[str, Tensor], levels: Mapping[str, Levels]) -> Tensor:
-    """Return the native times (B,) of the modality that the released discriminators count by."""
+    """Return the native times (B,) of the modality whose times the released discriminators take."""
     state = x[TIMED]
     return levels[TIMED].t.to(state.device).expand(len(state))

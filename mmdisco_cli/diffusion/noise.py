@@ -1,4 +1,4 @@
-"""Noise that depends on the sample alone, to the bit: not on batch size, shard, device, threads or resume."""
+"""Noise that depends on the sample only, to the bit: not on batch size, shard, device, threads or resuming."""
 
 import hashlib
 from collections.abc import Mapping, Sequence
@@ -19,12 +19,12 @@ def sample_noise(seed: int, index: int, modality: str, stream: str, shape: Seque
 
 
 def sample_keys(seed: int, indices: Sequence[int], model: str) -> Tensor:
-    """Return a whole number (len(indices),) for each sample, from which a model draws what it draws by itself."""
+    """Return an integer key (len(indices),) for each sample, to seed a model's own random numbers (`Keyed`)."""
     return torch.tensor([_key(seed, index, model, "draws") for index in indices])
 
 
 def initial_noise(seed: int, index: int, modality: str, shape: Sequence[int], run: str = "") -> Tensor:
-    """Return the noise (*shape) that sample `index` starts from; every further `run` over it has noise of its own."""
+    """Return the noise (*shape) that sample `index` starts from; a further `run` of the sampler has its own noise."""
     return sample_noise(seed, index, modality, f"{run}initial", shape)
 
 
@@ -46,8 +46,8 @@ def initial_state(
 class GeneratorNoise:
     """Draw fresh noise from one generator of the caller's, whole batches at a time, modality after modality.
 
-    What a sample gets depends on its batch and on all that was drawn before; `StepNoise` is free of that. `axes` gives,
-    by modality, the order of axes in which numbers are drawn, as a permutation of the state's.
+    The noise of a sample depends on its batch and on all that was drawn before, unlike that of `StepNoise`. `axes`
+    gives, by modality, the order of axes in which numbers are drawn, as a permutation of the state's.
     """
 
     generator: torch.Generator

@@ -1,4 +1,9 @@
-"""Turn a model's native output into x_0 and epsilon, and back: eq. (6) of the design."""
+"""Turn a model's native output into x_0 and epsilon, and back.
+
+With x = alpha * x_0 + sigma * epsilon and the native output m = a * x_0 + b * epsilon, both follow from
+
+    x_0 = (b * x - sigma * m) / (alpha * b - sigma * a),  epsilon = (alpha * m - a * x) / (alpha * b - sigma * a)    (6)
+"""
 
 from typing import Literal
 
@@ -6,7 +11,7 @@ import torch
 from torch import Tensor
 
 PredictionType = Literal["epsilon", "sample", "v", "flow", "flow_reversed"]
-# Below this a ratio of eq. (6) carries no information, only rounding.
+# Below this a denominator of eq. (6) is rounding error.
 _SMALLEST = 1e-6
 
 
@@ -41,7 +46,7 @@ def to_x0_eps(
 ) -> tuple[Tensor, Tensor]:
     """Return (x_0, epsilon), in at least float32, from the native output for x (B, ...) at alpha and sigma, () or (B,).
 
-    What the model was trained to say is passed on untouched; what cannot be known (x_0 from epsilon at alpha = 0,
+    What the model was trained to predict is returned unchanged; what is undefined (x_0 from epsilon at alpha = 0,
     epsilon from x_0 at sigma = 0) is 0.
     """
     m, x = at_least_float32(native), at_least_float32(x)
@@ -56,7 +61,7 @@ def to_x0_eps(
 
 
 def from_x0_eps(x0: Tensor, eps: Tensor, alpha: Tensor, sigma: Tensor, prediction: PredictionType) -> Tensor:
-    """Return the native output that says (x_0, epsilon) at alpha and sigma, () or (B,): the inverse of `to_x0_eps`."""
+    """Return the native output for (x_0, epsilon) at alpha and sigma, () or (B,): the inverse of `to_x0_eps`."""
     a, b = coefficients(per_sample(alpha, x0), per_sample(sigma, x0), prediction)
     return a * at_least_float32(x0) + b * at_least_float32(eps)
 

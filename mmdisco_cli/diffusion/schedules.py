@@ -18,7 +18,7 @@ MAX_LOG_SNR = 20.0
 
 
 class Levels(NamedTuple):
-    """Hold the native time, alpha and sigma of noise levels: three tensors of one shape, (), (B,) or (steps + 1,)."""
+    """Native times, alphas and sigmas of noise levels: three tensors of one shape, (), (B,) or (steps + 1,)."""
 
     t: Tensor
     alpha: Tensor
@@ -31,10 +31,11 @@ class Levels(NamedTuple):
 
 @dataclass(frozen=True)
 class Schedule:
-    """Pair a law of training levels with a grid of sampling levels.
+    """The noise levels of training, and the grids of sampling.
 
-    `levels_at(u)` maps u (B,) in [0, 1] to levels (B,), log-SNR never rising with u. `grid(steps)` gives steps + 1
-    levels from noise to data; no model is asked at the last one, whose sigma is 0 unless the schedule says otherwise.
+    `levels_at(u)` maps progress u (B,) in [0, 1] to levels (B,), log-SNR never rising with u. `grid(steps)` gives
+    steps + 1 levels from noise to data; no model is evaluated at the last one, whose sigma is 0 unless the schedule
+    says otherwise.
     """
 
     name: str
@@ -99,7 +100,7 @@ def spaced_times(steps: int, train_steps: int, spacing: Spacing = "leading", ste
     """Return the integer training times (steps,) to sample at, falling (Lin et al. 2023, table 2)."""
     _require_known(spacing, Spacing)
     if spacing == "logsnr":
-        raise ValueError("even steps in log-SNR lie between whole times: take log_snr_grid")
+        raise ValueError("uniform steps in log-SNR lie between integer times: use log_snr_grid")
     _require_steps(steps, train_steps)
     if spacing == "leading":
         times = torch.arange(steps - 1, -1, -1) * (train_steps // steps) + steps_offset
@@ -112,10 +113,10 @@ def spaced_times(steps: int, train_steps: int, spacing: Spacing = "leading", ste
 
 
 def log_snr_grid(betas: Tensor, steps: int) -> Levels:
-    """Return the levels (steps + 1,) even in log-SNR from the last to the first that were trained with betas (T,).
+    """Return the levels (steps + 1,) uniform in log-SNR from the last to the first that were trained with betas (T,).
 
-    Between trained levels log alpha is linear in time, as DPM-Solver has it (Lu et al. 2022, appendix D.4); the native
-    time is the whole one before. The grid ends at the first trained level: MM-Diffusion leaves that noise in.
+    Between trained levels log alpha is linear in time, as in DPM-Solver (Lu et al. 2022, appendix D.4); the native
+    time is the integer one below. The grid ends at the first trained level: MM-Diffusion leaves that noise in.
     """
     kept = (1 - betas.double()).cumprod(0)
     log_alphas, lams = kept.log() / 2, (kept.log() - torch.log1p(-kept)) / 2
@@ -124,14 +125,14 @@ def log_snr_grid(betas: Tensor, steps: int) -> Levels:
     alpha, sigma = torch.sigmoid(2 * lam).sqrt(), torch.sigmoid(-2 * lam).sqrt()
     right = torch.searchsorted(-log_alphas, -alpha.log()).clamp(1, len(kept) - 1)
     part = (alpha.log() - log_alphas[right - 1]) / (log_alphas[right] - log_alphas[right - 1])
-    # A trained level is itself: rounding must not push it to the one before.
+    # A trained level keeps its own time: rounding must not move it to the one before.
     return _levels((right - 1 + part.clamp(0, 1) + 1e-3).floor(), alpha, sigma)
 
 
 def discrete_vp(
     betas: Tensor, spacing: Spacing = "leading", steps_offset: int = 0, end_at_zero: bool = True, name: str = "vp"
 ) -> Schedule:
-    """Return the variance-preserving schedule of discretely trained models, whose native times are whole numbers.
+    """Return the variance-preserving schedule of discretely trained models, whose native times are integers.
 
     `betas` (T,) as trained. `end_at_zero=False` ends the grid on the first trained level instead of sigma = 0, which
     the spacing "logsnr" always does (see `log_snr_grid`).
@@ -158,8 +159,8 @@ def discrete_vp(
 def flow(shift: float = 1.0, spacing: FlowSpacing = "trailing", train_steps: int = 1000) -> Schedule:
     """Return the rectified-flow schedule alpha = 1 - s, sigma = s, t = train_steps * s, with s shifted towards noise.
 
-    `spacing="trailing"` starts from s = 1, 1 - 1/n, ..., 1/n; "linspace" ends on the smallest trained s, as diffusers
-    does when it is given only a number of steps. The shift is eq. 23 of Esser et al. 2024.
+    `spacing="trailing"` takes s = 1, 1 - 1/n, ..., 1/n before shifting; "linspace" ends on the smallest trained s, as
+    diffusers does when it gets only a number of steps. The shift is eq. 23 of Esser et al. 2024.
     """
     _require_known(spacing, FlowSpacing)
 
@@ -192,7 +193,7 @@ def edm(sigma_min: float = 0.002, sigma_max: float = 80.0, rho: float = 7.0) -> 
     def grid(steps: int) -> Levels:
         _require_steps(steps)
         t, alpha, sigma = levels_at(torch.linspace(1, 0, steps, dtype=torch.float64))
-        # The time of sigma = 0 would be -inf; no model is asked there, so the last finite one stands in.
+        # The time of sigma = 0 would be -inf; no model is evaluated there, so the last finite one is repeated.
         return Levels(torch.cat([t, t[-1:]]), torch.cat([alpha, alpha[-1:]]), torch.cat([sigma, sigma.new_zeros(1)]))
 
     return Schedule("edm", levels_at, grid)
@@ -204,7 +205,7 @@ TRAINED: dict[str, tuple[Callable[[], Tensor], int]] = {
     "vp-scaled-linear": (betas_scaled_linear, 1),
     "vp-cosine": (betas_cosine, 0),
     "vp-audioldm": (partial(betas_scaled_linear, 0.0015, 0.0195), 1),
-    # As MMDisCo samples it; VideoCrafter2 itself was trained on the betas that are even in their square root.
+    # As MMDisCo samples it; VideoCrafter2 itself was trained with scaled linear betas.
     "vp-videocrafter2": (partial(betas_linear, 0.00085, 0.012), 1),
 }
 

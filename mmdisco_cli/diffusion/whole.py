@@ -1,7 +1,7 @@
-"""Models that cannot be asked for a prediction, only run from noise to media, all of a recipe's at once.
+"""Models that cannot be evaluated at one noise level, only run from noise to media, all models of a recipe together.
 
-The optional member `run_whole` of a backbone says that it is one. Such models only sample: nothing trains beside them,
-nothing is held as given, and their own solvers step.
+A backbone with the optional member `run_whole` is one. Such models only sample, with their own solvers: no training,
+and no modality can be given.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -17,7 +17,10 @@ from mmdisco_cli.errors import UsageError
 
 @dataclass(frozen=True)
 class Run:
-    """One batch: a prompt a sample, solver steps, scales of CFG, what guides, and who hears each step, from 1 on."""
+    """One batch: a prompt for each sample, solver steps, CFG scales, guidance, and a callback with each step's number.
+
+    Steps are counted from 1. The callback may raise to stop.
+    """
 
     prompts: Sequence[str]
     steps: int
@@ -28,10 +31,13 @@ class Run:
 
 @runtime_checkable
 class RunsWhole(Protocol):
-    """The optional member of a backbone that can only be run."""
+    """Optional member of a backbone: it can only be run from noise to media."""
 
     def run_whole(self, beside: Sequence[Any], plans: Sequence[Plan], run: Run) -> tuple[State, Tensor | None]:
-        """Return media (B, ...) of this model, the first of `beside`, and of all others; and the last logit (B,)."""
+        """Return the media (B, ...) of all models of the recipe, of which this is the first, and the last logit (B,).
+
+        `beside` are all of them as their authors wrote them, this one included, and `plans` their plans.
+        """
 
 
 def runs_whole(models: Mapping[str, Base]) -> bool:
@@ -44,7 +50,7 @@ def run_whole(models: Mapping[str, Base], run: Run) -> tuple[State, Tensor | Non
     backbones = {label: inner(base.backbone) for label, base in models.items()}
     for label, backbone in backbones.items():
         if not isinstance(backbone, RunsWhole):
-            raise UsageError(f"backbones.{label}: models beside it can only be run whole, and this one only predicts")
+            raise UsageError(f"backbones.{label}: other models of this recipe can only be run whole, this one cannot")
     first: Any = next(iter(backbones.values()))
     plans = [base.plan for base in models.values()]
     media: tuple[State, Tensor | None] = first.run_whole(list(backbones.values()), plans, run)
@@ -52,7 +58,7 @@ def run_whole(models: Mapping[str, Base], run: Run) -> tuple[State, Tensor | Non
 
 
 def require_predictions(models: Mapping[str, Base], purpose: str) -> None:
-    """Raise UsageError where a model can only be run; `purpose` is the participle of what it is wanted for."""
+    """Raise UsageError where a model can only be run; `purpose` is the participle that completes the message."""
     for label, base in models.items():
         if isinstance(inner(base.backbone), RunsWhole):
             raise UsageError(f"backbones.{label}: it can only be run from noise to media, not {purpose}")

@@ -1,6 +1,6 @@
-"""The control: a logit f(x) + g(y), the form of three of the paper's four released discriminators (no cross-attention).
+"""The control: a logit f(x) + g(y), as three of the paper's four released discriminators (no cross-attention).
 
-Its gradient for one modality does not depend on the other, so it can move each marginal but align nothing.
+Its gradient for one modality does not depend on the other, so it can change each marginal but align nothing.
 """
 
 from collections.abc import Mapping
@@ -13,7 +13,7 @@ from mmdisco_cli.discriminators.trunk import Trunk
 
 
 class Additive(nn.Module):
-    """A logit (B,) that sums one pooled term a modality."""
+    """A logit (B,): the sum of one term for each modality, pooled over time."""
 
     def __init__(
         self, options: AdditiveOptions, shapes: Mapping[str, tuple[int, ...]], pooled: Mapping[str, int]

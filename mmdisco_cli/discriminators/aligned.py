@@ -1,4 +1,4 @@
-"""A pooled logit over time-aligned, jointly mixed features: the classifier's way to see a pair."""
+"""A classifier: a logit pooled over time from time-aligned features of all modalities together."""
 
 from collections.abc import Mapping
 

@@ -1,13 +1,13 @@
 """The default discriminator: l(x, u) = sum_m <x^m, n_m(x, u)> with n a small joint network.
 
-Its gradient by x is n plus a correction, that is, a denoiser already: what guidance needs and what the denoising loss
-(Eq. 5 of MMDisCo, arXiv 2405.17842) trains. A scalar head over pooled features has to learn the same thing through a
-classifier's gradient.
+Its gradient by x is n plus a correction, so the network n is itself the residual score: what guidance needs and what
+the denoising loss (eq. 5 of MMDisCo, arXiv 2405.17842) trains. A scalar head over pooled features has to learn the same
+through the gradient of a classifier.
 
-With `reads_x0` the joint network looks at the base models' own x_0 beside x, and all it looks at is held constant: the
-large models have done the denoising, only what the pair adds is left to learn. The gradient by x is then n alone, so no
-second derivative is needed; n is the residual score because Eq. (5) makes it so, while a head that x does not enter
-keeps the logit free to be the log ratio of Eq. (4).
+With `reads_x0` the inputs of n are x and the base models' own x_0, both detached: the base models have done the
+denoising, and only the residual due to the pair is left to learn. The gradient by x is then exactly n, so no second
+derivative is needed; eq. (5) makes n the residual score, while a further head on detached features leaves the logit
+free to be the log ratio of eq. (4).
 """
 
 import math
@@ -58,7 +58,7 @@ class Energy(nn.Module):
             logit = logit + self.verdict(features).mean(1)[:, 0].float()
         for m, state in x.items():
             estimate = from_steps(self.heads[m](features), self.shapes[m])
-            # Signal over noise, bounded: the gradient's size is that of the residual it has to explain.
+            # Signal over noise, bounded: this gives the gradient the magnitude of the residual score.
             gain = torch.sigmoid(log_snr[m] + math.log(2)).view(-1, *[1] * (state.ndim - 1))
             logit = logit + (state * gain * estimate).flatten(1).float().sum(1)
         return logit

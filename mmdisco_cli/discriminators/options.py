@@ -1,4 +1,4 @@
-"""What a recipe may say of the discriminators; torch-free, since listing plugins reads it."""
+"""Options of the discriminators in a recipe; torch-free, because listing plugins imports them."""
 
 from dataclasses import dataclass
 
@@ -13,7 +13,9 @@ class EnergyOptions:
     depth: int = option(4, "number of blocks", minimum=1)
     heads: int = option(4, "attention heads", minimum=1)
     steps: int = option(64, "most tokens along the common time axis", minimum=1)
-    reads_x0: bool = option(False, "look at the base models' x_0 too, and hold all that is looked at constant")
+    reads_x0: bool = option(
+        False, "also read the base models' x_0; inputs are then detached, so no second derivative is needed"
+    )
 
 
 @dataclass(frozen=True)

@@ -1,4 +1,4 @@
-"""The joint network that the time-aligned discriminators share: one token a step, carrying every modality."""
+"""The joint network of the time-aligned discriminators: one token for each time step, of all modalities."""
 
 from collections.abc import Mapping
 
@@ -12,9 +12,9 @@ from mmdisco_cli.discriminators.frames import common_steps, step_width, to_steps
 class Trunk(nn.Module):
     """Map latents, each (B, *shape), to joint features (B, steps, width).
 
-    Every step's token is the sum of a linear view of what each modality does around that step, so the first block
-    already sees the pair. Each block then looks at its neighbours by a convolution, the same at all times, because what
-    binds two modalities is mostly local (an impact sounds when it is seen); attention adds what is far away.
+    A step's token is the sum of an embedding of each modality around that step, so the first block already has the
+    pair. Before each block a depthwise convolution mixes neighbouring steps, because what relates two modalities is
+    mostly local in time (an impact is heard when it is seen); attention relates distant steps.
     """
 
     def __init__(

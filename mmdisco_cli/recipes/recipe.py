@@ -1,4 +1,4 @@
-"""Find, read and override recipes: plain YAML into frozen dataclasses, every mistake with its line."""
+"""Find, read and override recipes: YAML into frozen dataclasses, every mistake reported with its line."""
 
 import errno
 from collections.abc import Iterable, Mapping, Sequence
@@ -39,7 +39,7 @@ __all__ = [
 
 
 def packaged_folder() -> Path:
-    """Return where the packaged recipes lie: in the wheel, or beside the package in a source checkout."""
+    """Return the folder of the packaged recipes: in the wheel, or beside the package in a source checkout."""
     package = Path(__file__).parent.parent
     installed = package / "_recipes"
     return installed if installed.is_dir() else package.parent / "recipes"
@@ -69,13 +69,13 @@ def _is_file(path: Path) -> bool:
     try:
         return path.is_file()
     except OSError as error:
-        if error.errno == errno.ENAMETOOLONG:  # it may still be anything but a file
+        if error.errno == errno.ENAMETOOLONG:  # no file can have this name
             return False
         raise
 
 
 def load(name: str, overrides: Sequence[str] = (), registry: Registry | None = None) -> Recipe:
-    """Read the recipe called or stored at `name`, lay it over what it extends, and apply `key.path=value` overrides.
+    """Read a recipe by name or path, merge it into the one it extends, and apply `key.path=value` overrides.
 
     Raises:
         UsageError: not found, or a line for each mistake in it.
@@ -116,7 +116,7 @@ def _overridden(tree: MappingNode, overrides: Iterable[str]) -> MappingNode:
     for text in overrides:
         keys, value = read_override(text)
         backbones = lookup(tree, "backbones")
-        # The only open mapping of the schema: an override may change its entries but never add one.
+        # The only mapping of the schema with free keys: an override may change its entries but not add one.
         if keys[0] == "backbones" and len(keys) > 1 and lookup(backbones or tree, keys[1]) is None:
             known = [key.value for key, _ in backbones.value] if isinstance(backbones, MappingNode) else []
             unknown = one_line(f"backbones.{keys[1]}")
@@ -124,5 +124,5 @@ def _overridden(tree: MappingNode, overrides: Iterable[str]) -> MappingNode:
         try:
             tree = assign(tree, keys, value)
         except RecursionError as error:
-            raise UsageError(f"{place(value)}: no recipe is as deep as that") from error
+            raise UsageError(f"{place(value)}: the key is nested too deeply") from error
     return tree

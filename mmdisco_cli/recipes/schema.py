@@ -27,7 +27,7 @@ class Component:
 
 @dataclass(frozen=True)
 class RequestConfig:
-    """What the recipe asks of every backbone; each snaps it to what its model allows."""
+    """The sample that a recipe requests of every backbone; each takes the nearest that its model can make."""
 
     seconds: float | None = option(None, "length of a sample in seconds", minimum=1e-3)
     frames: int | None = option(None, "video frames", minimum=1)
@@ -38,7 +38,7 @@ class RequestConfig:
 
 @dataclass(frozen=True)
 class TimeLawConfig:
-    """The law of the noise levels that training draws."""
+    """The distribution of the noise levels in training."""
 
     name: str = option("uniform", "uniform in u, or log-SNR normal", choices=("uniform", "logsnr-normal"))
     mean: float = option(0.0, "mean of the log-SNR")
@@ -64,10 +64,10 @@ class TrainConfig:
     lambda_denoise: float = option(1.0, "weight of the denoising loss, Eq. (5)", minimum=0)
     fakes: str = option("shuffled", "where fake tuples come from", choices=("shuffled", "generated", "mixed"))
     denoise_space: str = option(
-        "epsilon", "what Eq. (5) is an error of; v counts noisy levels more", choices=("epsilon", "v")
+        "epsilon", "the quantity whose error Eq. (5) is; v weights noisy levels more", choices=("epsilon", "v")
     )
     given_fraction: float = option(0.25, "share of rows with one modality almost clean", minimum=0, maximum=1)
-    bank: int = option(0, "clips encoded once and reused; 0 draws afresh", minimum=0)
+    bank: int = option(0, "clips encoded once and reused; 0 encodes every batch", minimum=0)
     time_law: TimeLawConfig = field(default_factory=TimeLawConfig)
     log_every: int = option(50, "steps between two lines of metrics.jsonl", minimum=1)
     checkpoint_every: int = option(500, "steps between two checkpoints", minimum=1)
@@ -80,7 +80,7 @@ class TrainConfig:
 
 @dataclass(frozen=True)
 class GivenConfig:
-    """What is drawn otherwise where a modality is given: its law given another may need more than the joint one."""
+    """Settings that differ where a modality is given: conditional sampling may need more guidance."""
 
     guidance: Mapping[str, float] = option({}, "weights in place of those of sample.guidance", by_modality=True)
     joint_steps: int | None = option(None, "in place of sample.joint_steps", minimum=1)
@@ -95,24 +95,24 @@ class SampleConfig:
     guidance: Mapping[str, float] = option({}, "weight w of Eq. (3); 1 where not given", by_modality=True)
     window: tuple[float, float] = option((-4.5, 4.0), "log-SNR between which guidance acts")
     cfg: Mapping[str, float] = option({}, "classifier-free guidance scale", minimum=0, by_modality=True)
-    negative_prompt: str = option("", "what it guides away from, where the models take prompts")
+    negative_prompt: str = option("", "negative prompt of CFG, where the models take prompts")
     batch_size: int = option(8, "samples denoised together", minimum=1)
     dtype: str = option("float32", "of the networks", choices=("float32", "bfloat16"))
     weights: str | None = option(None, "path or packaged name of the discriminator's weights", path=True)
     keep_latents: bool = option(False, "also write the final latents as .safetensors")
     scale: int = option(1, "nearest-neighbour upscaling of the written video", minimum=1)
     guidance_form: str = option(
-        "logit", "gradient of the logit, or clipped as the paper's code has it", choices=("logit", "released")
+        "logit", "gradient of the logit, or clipped as in the paper's code", choices=("logit", "released")
     )
-    joint_steps: int = option(1, "times that ddpm or ddim takes a step, noising again in between", minimum=1)
-    joint_window: tuple[float, float] = option((-20.0, 20.0), "log-SNR between which steps are taken again")
-    gibbs: tuple[str, ...] = option((), "modalities made anew afterwards, each given all others", by_modality=True)
+    joint_steps: int = option(1, "times that ddpm or ddim takes each step, adding noise in between", minimum=1)
+    joint_window: tuple[float, float] = option((-20.0, 20.0), "log-SNR between which steps are repeated")
+    gibbs: tuple[str, ...] = option((), "modalities resampled afterwards, each given all others", by_modality=True)
     gibbs_steps: int = option(20, "solver steps of each", minimum=1)
     given: GivenConfig = field(default_factory=GivenConfig)
     threshold: float = option(0.0, "quantile of x_0 at which it is clipped and rescaled; 0 never", minimum=0, maximum=1)
 
     def __post_init__(self) -> None:
-        """Refuse an empty window, and repeated steps of a sampler that cannot noise again."""
+        """Refuse an empty window, and repeated steps of a sampler that cannot repeat them."""
         for key, window in (("window", self.window), ("joint_window", self.joint_window)):
             if window[0] >= window[1]:
                 raise KeyProblem(key, f"must rise, got {list(window)}")
@@ -121,24 +121,24 @@ class SampleConfig:
         if wrong and self.sampler not in ("ddpm", "ddim"):
             held = " and ".join(f"{key} is {steps}" for key, steps in wrong.items())
             ones = " and ".join(f"{key}=1" for key in wrong)
-            text = f"{self.sampler} cannot noise again, and {held}: set {ones}, or sample.sampler to ddpm or ddim"
+            text = f"{self.sampler} cannot repeat steps, and {held}: set {ones}, or sample.sampler to ddpm or ddim"
             raise KeyProblem("sampler", text)
 
     def beside_given(self) -> "SampleConfig":
-        """Return what holds where a modality is given."""
+        """Return the settings where a modality is given: those of `given` in place of the others."""
         guidance, joint_steps = {**self.guidance, **self.given.guidance}, self.given.joint_steps or self.joint_steps
         return replace(self, guidance=guidance, joint_steps=joint_steps, given=GivenConfig())
 
     @property
     def solver_keys(self) -> tuple[str, ...]:
-        """The keys that decide what the base models alone make of noise; those added later only where they are used."""
-        again = self.joint_steps > 1
-        anew = len(self.gibbs) > 0
+        """The keys that independent samples depend on; keys added to the schema later only where they are used."""
+        repeats = self.joint_steps > 1
+        resamples = len(self.gibbs) > 0
         used = {
-            "joint_steps": again,
-            "joint_window": again,
-            "gibbs": anew,
-            "gibbs_steps": anew,
+            "joint_steps": repeats,
+            "joint_window": repeats,
+            "gibbs": resamples,
+            "gibbs_steps": resamples,
             "threshold": self.threshold > 0,
             "negative_prompt": bool(self.negative_prompt),
         }
@@ -151,19 +151,21 @@ class SampleConfig:
 
 @dataclass(frozen=True)
 class EvalConfig:
-    """What is measured, on how many samples."""
+    """What is evaluated, on how many samples."""
 
     protocol: str = field(default="bounce", metadata={"registry": "protocol", "bounds": Bounds(doc="set of measures")})
-    n: int = option(512, "samples a row of the report", minimum=1)
+    n: int = option(512, "samples in each row of the report", minimum=1)
     seed: int = option(0, "of the samples", minimum=0)
     given: bool = option(False, "bounce: also sample each modality with the other one given")
 
 
 @dataclass(frozen=True)
 class Recipe:
-    """Everything that fixes a run. `extends` is resolved before it gets here."""
+    """A resolved recipe: everything that determines a run. `extends` is resolved while reading."""
 
-    name: str = field(metadata={"bounds": Bounds(folder=True, doc="where it writes: runs/NAME; the file's by default")})
+    name: str = field(
+        metadata={"bounds": Bounds(folder=True, doc="where it writes: runs/NAME; by default the file's name")}
+    )
     summary: str = option("", "one line for `mmdisco recipes ls`")
     data: Component | None = field(default=None, metadata={"registry": "dataset"})
     request: RequestConfig = field(default_factory=RequestConfig)
@@ -176,7 +178,7 @@ class Recipe:
 
     @property
     def modalities(self) -> tuple[str, ...]:
-        """The modalities that all backbones make together, in the order of the recipe."""
+        """Return the modalities of all backbones together, in the order of the recipe."""
         return modalities_of(self.backbones)
 
     def to_dict(self) -> dict[str, Any]:
@@ -200,7 +202,7 @@ class Recipe:
 
 
 def modalities_of(backbones: Mapping[str, Component]) -> tuple[str, ...]:
-    """Return what each backbone predicts: what its description fixes, else the key that the recipe gave it."""
+    """Return the modalities of each backbone: those of its spec, else the key that the recipe gives it."""
     named = ((label, component.spec) for label, component in backbones.items())
     return tuple(
         modality
@@ -210,7 +212,7 @@ def modalities_of(backbones: Mapping[str, Component]) -> tuple[str, ...]:
 
 
 def to_plain(value: Any) -> Any:
-    """Turn dataclasses, mappings and tuples into what JSON and YAML know."""
+    """Turn dataclasses, mappings and tuples into the types of JSON and YAML."""
     if isinstance(value, Component):
         return {"name": value.name, **to_plain(value.options)}
     if is_dataclass(value):
@@ -223,7 +225,7 @@ def to_plain(value: Any) -> Any:
 
 
 def differences(old: Any, new: Any, path: str = "") -> list[str]:
-    """Name in dotted paths every value that two plain recipes do not share."""
+    """Return the dotted path of every value in which two plain recipes differ."""
     if not (isinstance(old, Mapping) and isinstance(new, Mapping)):
         return [] if old == new else [path]
     keys = [*old, *(key for key in new if key not in old)]

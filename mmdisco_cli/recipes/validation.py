@@ -1,4 +1,4 @@
-"""Read a YAML tree into frozen dataclasses, and report everything that is wrong at once."""
+"""Read a YAML tree into frozen dataclasses, and report all mistakes at once."""
 
 import math
 import re
@@ -21,7 +21,7 @@ _NAMES = {int: "a whole number", float: "a number", bool: "true or false", str: 
 _TAGS = {int: ("int",), float: ("float", "int"), bool: ("bool",), str: ("str",)}
 _DIGITS = re.compile("[-+]?[0-9][0-9_]*")
 _NO_TEXT = re.compile("[\0\ud800-\udfff]")
-"""What YAML may spell as an escape, and no path and no other program takes."""
+"""Characters that YAML can escape, but that are invalid in paths and texts."""
 
 
 def read_recipe(tree: MappingNode, registry: Registry) -> Recipe:
@@ -29,7 +29,7 @@ def read_recipe(tree: MappingNode, registry: Registry) -> Recipe:
 
     Raises:
         UsageError: a line for each wrong key, type or value.
-        PluginError: the same, where all that is wrong is names that no plugin provides.
+        PluginError: the same, where the only mistakes are names that no plugin provides.
     """
     reader = _Reader(registry)
     recipe = reader.dataclass(tree, Recipe, "", Bounds())
@@ -40,7 +40,7 @@ def read_recipe(tree: MappingNode, registry: Registry) -> Recipe:
 
 
 class _Reader:
-    """Reads by type. A method that finds a problem notes it and returns None, and reading goes on."""
+    """Reads nodes by type. A method that finds a problem records it and returns None, and reading continues."""
 
     def __init__(self, registry: Registry) -> None:
         self.registry = registry
@@ -48,14 +48,14 @@ class _Reader:
         self.modalities: tuple[str, ...] | None = None  # known once the backbones are read
 
     def problem(self, node: Node, path: str, text: str, kind: type[UsageError | PluginError] = UsageError) -> None:
-        """Note a problem."""
+        """Record a problem at a node, with its dotted path."""
         self.problems.append((kind, one_line(f"{place(node)}: {path}: {text}" if path else f"{place(node)}: {text}")))
 
     def read(self, node: Node, hint: Any, path: str, bounds: Bounds) -> Any:
         origin, arguments = get_origin(hint), get_args(hint)
         if origin in (Union, types.UnionType) and len(arguments) == 2 and type(None) in arguments:
-            inner = next(argument for argument in arguments if argument is not type(None))
-            return None if is_null(node) else self.read(node, inner, path, bounds)
+            present = next(argument for argument in arguments if argument is not type(None))
+            return None if is_null(node) else self.read(node, present, path, bounds)
         if origin is tuple:
             return self.sequence(node, arguments, path, bounds)
         if origin is not None and issubclass(origin, Mapping):
@@ -166,7 +166,7 @@ class _Reader:
             self.problem(node, path, f"expected {len(hints)} values, got {len(items)}")
             return None
         for i, item in enumerate(items):
-            if isinstance(item, ScalarNode):  # what is none has its own problem, when it is read
+            if isinstance(item, ScalarNode):  # others are reported when they are read
                 self.modality(item, item.value, f"{path}[{i}]", bounds)
         return tuple(
             self.read(item, hint, f"{path}[{i}]", bounds)
@@ -174,7 +174,7 @@ class _Reader:
         )
 
     def modality(self, node: Node, name: str, path: str, bounds: Bounds) -> None:
-        """Note a name that should be a modality's and is none of this recipe's."""
+        """Record a problem where a name must be a modality of this recipe and is not."""
         if bounds.by_modality and self.modalities is not None and name not in self.modalities:
             self.problem(node, path, f"unknown modality{did_you_mean(name, self.modalities)}")
 
@@ -191,9 +191,9 @@ class _Reader:
 
 
 def _parse(node: ScalarNode, hint: type) -> Any:
-    """Return the node's value as `hint`, or None where it is none.
+    """Return the node's value as `hint`, or None where it has another type.
 
-    Numbers are what anyone would take them for, not what YAML 1.1 does: 010 is ten, 1e-4 a number, and 1:30 none.
+    Numbers are read as in most languages, unlike in YAML 1.1: 010 is ten, 1e-4 is a number, and 1:30 is not.
     """
     tag = node.tag.removeprefix("tag:yaml.org,2002:")
     number = hint in (int, float) and (node.style is None or tag in _TAGS[hint])
@@ -217,11 +217,11 @@ def _complaint(value: Any, bounds: Bounds) -> str:
 
 def _wrong_text(text: str, bounds: Bounds) -> str:
     if _NO_TEXT.search(text):
-        return f"holds what is no text, got {text!r}"
+        return f"holds characters that are not text, got {text!r}"
     if bounds.folder and (
         text in {"", ".", ".."} or not text.isprintable() or set(text) & {"/", "\\"} or len(text.encode()) > 255
     ):
-        return f"must do as the name of one folder, got {text!r}"
+        return f"must be a valid name of one folder, got {text!r}"
     return ""
 
 
@@ -241,7 +241,7 @@ def _shown(number: float) -> str:
 
 
 def _deepest(node: Node, key: str) -> Node:
-    """Return what a mapping holds under a dotted key, as far as it goes."""
+    """Return the node under a dotted key, or the deepest one that exists on the way."""
     for part in key.split("."):
         node = lookup(node, part) or node
     return node

@@ -1,4 +1,4 @@
-"""YAML as a tree of nodes that remember their file and line; nothing in it is ever constructed as an object."""
+"""YAML as a tree of nodes that remember their file and line; no objects are ever constructed from it."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -15,7 +15,7 @@ _OVERRIDE = "--set "
 
 
 class _Loader(yaml.SafeLoader):
-    """Composes nodes; refuses a key given twice, which YAML would silently let win, and a value that holds itself."""
+    """Composes nodes; refuses duplicate keys, of which YAML would silently take the last, and recursive values."""
 
     def compose_node(self, parent: Node | None, index: Any) -> Node | None:
         node = super().compose_node(parent, index)
@@ -45,7 +45,7 @@ def read_tree(path: Path) -> MappingNode:
 
 
 def read_text(path: Path) -> str:
-    """Return what is written in a recipe file; raise UsageError where it is no text."""
+    """Return the text of a recipe file; raise UsageError where it is not UTF-8."""
     try:
         return path.read_text(encoding="utf-8")
     except UnicodeDecodeError as error:
@@ -53,7 +53,7 @@ def read_text(path: Path) -> str:
 
 
 def parse_tree(text: str, path: str) -> MappingNode:
-    """Compose the mapping in the text of a recipe that lies at `path`; errors as for `read_tree`."""
+    """Compose the mapping in the text of the recipe at `path`; errors as for `read_tree`."""
     node = _compose(text, path)
     if not isinstance(node, MappingNode):
         raise UsageError(
@@ -79,7 +79,7 @@ def read_override(text: str) -> tuple[list[str], Node]:
 
 
 def one_line(text: str) -> str:
-    """Return text with line breaks and all else that does not print written as escapes."""
+    """Return text with line breaks and other unprintable characters escaped."""
     return "".join(c if c.isprintable() else repr(c)[1:-1] for c in text)
 
 
@@ -106,7 +106,7 @@ def place(node: Node) -> str:
 
 
 def is_null(node: Node) -> bool:
-    """Tell an empty or null value."""
+    """Return whether a value is empty or null."""
     return isinstance(node, ScalarNode) and node.tag == _NULL
 
 
@@ -117,12 +117,12 @@ def lookup(node: Node, key: str) -> Node | None:
 
 
 def without(node: MappingNode, *keys: str) -> MappingNode:
-    """Return the mapping less some keys."""
+    """Return the mapping without some keys."""
     return _like(node, [pair for pair in node.value if pair[0].value not in keys])
 
 
 def merge(base: MappingNode, child: MappingNode) -> MappingNode:
-    """Lay a mapping over another; a section that names another registry entry replaces the whole section."""
+    """Merge a mapping into another; a section that names another registry entry replaces the whole section."""
     merged = base
     for key, value in child.value:
         old = lookup(base, key.value)
@@ -135,7 +135,7 @@ def merge(base: MappingNode, child: MappingNode) -> MappingNode:
 def assign(node: MappingNode, keys: Sequence[str], value: Node) -> MappingNode:
     """Set one value by its path; giving a section another `name` drops the options of the old entry.
 
-    A name that only gains or loses its distribution, as in `mmdisco-cli:token`, is no other.
+    Names that differ only in the distribution, as `token` and `mmdisco-cli:token`, are the same.
     """
     key, rest = ScalarNode("tag:yaml.org,2002:str", keys[0], value.start_mark), keys[1:]
     if not rest:

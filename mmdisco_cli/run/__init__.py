@@ -1,1 +1,1 @@
-"""What every command stands on: its options, the console, progress, signals, ranks, files."""
+"""What all commands use: their options, the console, progress, signals, ranks and files."""

@@ -1,4 +1,4 @@
-"""Results to stdout, everything else to stderr, both as plain text that no terminal width can break."""
+"""Results to stdout, everything else to stderr, both as plain text, independent of the terminal's width."""
 
 import json
 import math
@@ -11,26 +11,26 @@ from mmdisco_cli.errors import Unread
 
 
 def result(text: str) -> None:
-    """Print one line of the result, such as a path; raise Unread where nobody reads it."""
+    """Print one line of the result, such as a path; raise Unread where stdout is a closed pipe."""
     try:
         _print(text)
     except BrokenPipeError as error:
-        # What is left in the buffer is for nobody: without this the interpreter would complain of it at its end.
+        # Discard what is left in the buffer, or the interpreter would report an error at its end.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         raise Unread("the results are not read any more") from error
 
 
 def record(values: Mapping[str, Any]) -> None:
-    """Print one JSON object on a line of the result; numbers that JSON does not have become null."""
+    """Print one JSON object on a line of the result; infinite numbers and NaN become null."""
     text = json.dumps(_as_json(values), ensure_ascii=False, allow_nan=False)
-    # Bytes of a file name that are no UTF-8 become what JSON escapes them to, as in manifest.jsonl.
+    # Bytes of a file name that are not UTF-8 are escaped, as in manifest.jsonl.
     result(text.encode(errors="backslashreplace").decode())
 
 
 def _print(text: str) -> None:
     try:
         print(text, flush=True)
-    except UnicodeEncodeError:  # a path need not be UTF-8: its bytes are what opens it
+    except UnicodeEncodeError:  # a path need not be UTF-8: print its bytes
         sys.stdout.buffer.write(os.fsencode(f"{text}\n"))
         sys.stdout.flush()
 
@@ -44,17 +44,17 @@ def _as_json(value: Any) -> Any:
 
 
 def note(text: str, stream: TextIO | None = None) -> None:
-    """Tell the user something that is no part of the result; that nobody can read it ends no run."""
+    """Print a line that is no part of the result on stderr; a closed stderr does not end the run."""
     stream = stream or sys.stderr
     try:
         print(text, file=stream, flush=True)
     except OSError:
-        # What is left in the buffer would otherwise fail again at the end, and change the exit code.
+        # Discard the buffer, which would otherwise fail again at the end and change the exit code.
         os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
 
 
 def open_closed_streams() -> None:
-    """Let what was closed before the start, as by `2>&-`, lead nowhere: else the next file opened takes its place."""
+    """Open standard streams closed at the start, as by `2>&-`, on /dev/null: the next file would take their place."""
     for number in range(3):
         try:
             os.fstat(number)
@@ -65,11 +65,11 @@ def open_closed_streams() -> None:
 
 
 def warn(text: str) -> None:
-    """Tell the user of something to look at."""
+    """Print a warning."""
     note(f"warning: {text}")
 
 
 def fail(text: str) -> None:
-    """Say what went wrong, each line a problem of its own."""
+    """Print an error; each line of the text is one problem."""
     for line in text.splitlines():
         note(f"error: {line}")

@@ -1,7 +1,7 @@
-"""Ranks under `torchrun`: torch.distributed with gloo on the CPU and NCCL on GPUs, nothing home-made.
+"""Ranks under `torchrun`: torch.distributed, with gloo on the CPU and NCCL on GPUs.
 
-Gradients are averaged by hand after `backward` because DistributedDataParallel does not support the second derivatives
-that the denoising loss takes.
+Gradients are averaged explicitly after `backward`, because DistributedDataParallel does not support the second
+derivatives that the denoising loss takes.
 """
 
 from collections.abc import Iterable, Iterator
@@ -17,14 +17,14 @@ from mmdisco_cli.run.ranks import Ranks, ranks_of, require_meeting_place
 __all__ = ["Ranks", "any_rank", "average_gradients", "joined_ranks", "same_weights", "wait_for_all"]
 
 PATIENCE = timedelta(hours=6)
-"""How long ranks wait for one another: one may still be encoding clips when the others are done."""
+"""Timeout of collective operations: one rank may still be encoding clips when the others are done."""
 
 
 @contextmanager
 def joined_ranks(device: torch.device) -> Iterator[Ranks]:
-    """Be one of the processes that torchrun's environment describes, for the length of a block.
+    """Join the process group that torchrun's environment describes, for the duration of a block.
 
-    Ranks wait for one another at the end of a block that raised nothing. A lone process, or one whose caller has
+    Ranks wait for one another at the end of a block that raised nothing. A single process, or one whose caller has
     joined a group already, joins none.
 
     Raises:
@@ -35,8 +35,8 @@ def joined_ranks(device: torch.device) -> Iterator[Ranks]:
         yield ranks
         return
     require_meeting_place(ranks)
-    # Optimizers import this module, whose functions take the group of that moment as their default and so keep it
-    # alive after its end: import it while there is none.
+    # Optimizers import this module, whose functions take the current group as their default and so keep it alive after
+    # its end: import it while there is none.
     import torch.distributed.nn  # noqa: F401
 
     backend = "nccl" if device.type == "cuda" else "gloo"
@@ -47,20 +47,20 @@ def joined_ranks(device: torch.device) -> Iterator[Ranks]:
         dist.barrier()
         failed = False
     finally:
-        # A thread of gloo that frees a tensor while the interpreter ends would abort the process, so end the threads
-        # first. NCCL has none such, and would wait here for ranks that may never come.
+        # A thread of gloo that frees a tensor while the interpreter exits would abort the process, so end the threads
+        # first. NCCL has no such threads, and would wait here for ranks that may have failed.
         if backend == "gloo" or not failed:
             dist.destroy_process_group()
 
 
 def wait_for_all(ranks: Ranks | None) -> None:
-    """Go on when every rank has come this far."""
+    """Wait until every rank has called this."""
     if ranks is not None and ranks.world > 1:
         dist.barrier()
 
 
 def same_weights(module: nn.Module, ranks: Ranks) -> None:
-    """Give every rank the first one's weights: machines may differ in the last bit of what they compute from a seed."""
+    """Broadcast the first rank's weights: machines may differ in the last bit of an initialisation from one seed."""
     if ranks.world > 1:
         for tensor in module.state_dict().values():
             dist.broadcast(tensor, 0)

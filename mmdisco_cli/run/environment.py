@@ -1,4 +1,4 @@
-"""What a run was made with: versions, plugins, commit, devices and paths."""
+"""The environment of a run: versions, plugins, commit, devices and paths."""
 
 import platform
 import subprocess
@@ -25,7 +25,7 @@ _DISTRIBUTIONS = (
 
 
 def versions() -> dict[str, str]:
-    """Return the versions of everything that a result depends on, without importing any of it."""
+    """Return the versions of everything that results depend on, without importing any of it."""
     return {
         "mmdisco": __version__,
         "python": platform.python_version(),
@@ -34,7 +34,7 @@ def versions() -> dict[str, str]:
 
 
 def environment(plugins: Mapping[str, str]) -> dict[str, Any]:
-    """Return what a run directory keeps beside its recipe, as plain data; `plugins` says what became of each."""
+    """Return the environment that a run directory stores, as plain data; `plugins` maps each to its status."""
     return {"platform": platform.platform(), "versions": versions(), "plugins": dict(plugins), "commit": commit()}
 
 
@@ -53,7 +53,7 @@ def commit() -> str | None:
 
 
 def devices() -> list[str]:
-    """Return every device that torch can use, the one that mmdisco takes by itself first; importing torch is slow."""
+    """Return every device that torch can use, mmdisco's default first; imports torch, which is slow."""
     import torch
 
     found = [f"cuda:{i} {torch.cuda.get_device_name(i)}" for i in range(torch.cuda.device_count())]
@@ -61,7 +61,7 @@ def devices() -> list[str]:
 
 
 def paths(recipes: Path) -> dict[str, str]:
-    """Return where the package, its recipes, its weights and new runs lie."""
+    """Return the paths of the package, its recipes, its weights and new runs."""
     return {
         "package": str(PACKAGE),
         "recipes": str(recipes),

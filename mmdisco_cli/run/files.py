@@ -1,4 +1,4 @@
-"""Files: text, JSON lines and whatever else, written whole or not at all, and named by the hash of their bytes."""
+"""Atomic writing of files, JSON lines, and SHA-256 fingerprints."""
 
 import errno
 import hashlib
@@ -13,16 +13,16 @@ from mmdisco_cli.errors import DataError
 from mmdisco_cli.run import partial
 
 ESCAPED = "backslashreplace"
-"""Writes the bytes of a name that is no UTF-8, surrogates in Python, as JSON has it: read back they are the same."""
+"""Error handler that writes surrogates, the bytes of a file name that is not UTF-8, as JSON escapes them."""
 SHORT = 16
 """Hexadecimal digits of a fingerprint."""
 
 
 @contextmanager
 def replacing(target: Path) -> Iterator[Path]:
-    """Yield a temporary path beside `target` that takes its place on success and vanishes on failure.
+    """Yield a temporary path beside `target` that replaces it on success and is removed on failure.
 
-    What killed processes have left beside it vanishes too. Two that write one target do not meet: the last one counts.
+    Temporary files left by killed processes are removed too. Of two concurrent writers of one target the last one wins.
 
     Raises:
         DataError: the file cannot be written.
@@ -38,19 +38,19 @@ def replacing(target: Path) -> Iterator[Path]:
 
 
 def write_text(target: Path, text: str) -> None:
-    """Write UTF-8 text, whole or not at all; bytes of a name that are none are escaped."""
+    """Write UTF-8 text, whole or not at all; bytes of file names that are not UTF-8 are escaped."""
     with replacing(target) as part:
         part.write_text(text, encoding="utf-8", errors=ESCAPED)
 
 
 def write_json(target: Path, content: Any) -> Path:
-    """Write one JSON value for people to read, whole or not at all, and return its path."""
+    """Write one JSON value, indented, whole or not at all, and return its path."""
     write_text(target, json.dumps(content, indent=1, ensure_ascii=False) + "\n")
     return target
 
 
 def make_directory(directory: Path) -> None:
-    """Make a directory and those above it; raise DataError where that is impossible."""
+    """Make a directory and its parents; raise DataError where that is impossible."""
     try:
         directory.mkdir(parents=True, exist_ok=True)
     except OSError as error:
@@ -74,7 +74,7 @@ def append_line(path: Path, row: Mapping[str, Any]) -> None:
 
 
 def read_lines(path: Path) -> list[Any]:
-    """Return what every line of a file of JSON lines holds, None for torn ones; a file that is not there has none.
+    """Return the value of every line of a JSON lines file, None for invalid ones; a missing file has no lines.
 
     Raises:
         DataError: the file cannot be read.
@@ -103,7 +103,7 @@ def fingerprint(text: str) -> str:
 
 
 def _line_break(descriptor: int) -> bytes:
-    """Return what ends the last line if a kill has torn it."""
+    """Return a line break where the last line has none, because a kill cut it off."""
     end = os.lseek(descriptor, 0, os.SEEK_END)
     return b"\n" if end and os.pread(descriptor, 1, end - 1) != b"\n" else b""
 

@@ -1,4 +1,4 @@
-"""What each command was asked for beyond its recipe; torch-free, and all that the work behind a command sees of it.
+"""The options of each command beside its recipe, as its implementation gets them; torch-free.
 
 In every path a leading ~ is the user's home, also where a shell leaves it, as in `--given video=~/clip.mp4`.
 """
@@ -18,7 +18,7 @@ def path_at_home(path: Path) -> Path:
 
 
 def _at_home(value: Any) -> Any:
-    """Return a value of any option with the paths in it at home."""
+    """Return an option's value with ~ expanded in its paths."""
     if isinstance(value, Path):
         return path_at_home(value)
     if isinstance(value, Mapping):
@@ -27,14 +27,14 @@ def _at_home(value: Any) -> Any:
 
 
 def _settle(options: Any) -> None:
-    """Put every path of a command's options at home."""
+    """Expand ~ in every path of a command's options."""
     for option in fields(options):
         object.__setattr__(options, option.name, _at_home(getattr(options, option.name)))
 
 
 @dataclass(frozen=True)
 class SampleOptions:
-    """What `mmdisco sample` was asked for; None leaves the choice to the recipe or the machine."""
+    """The options of `mmdisco sample`; None leaves the choice to the recipe or the machine."""
 
     n: int = 16
     seed: int = 0
@@ -51,13 +51,13 @@ class SampleOptions:
     json: bool = False
 
     def __post_init__(self) -> None:
-        """Put its paths at home."""
+        """Expand ~ in its paths."""
         _settle(self)
 
 
 @dataclass(frozen=True)
 class TrainOptions:
-    """What `mmdisco train` was asked for."""
+    """The options of `mmdisco train`."""
 
     out: Path | None = None
     fresh: bool = False
@@ -65,26 +65,26 @@ class TrainOptions:
     json: bool = False
 
     def __post_init__(self) -> None:
-        """Put its paths at home."""
+        """Expand ~ in its paths."""
         _settle(self)
 
 
 @dataclass(frozen=True)
 class EvalOptions:
-    """What `mmdisco eval` was asked for; no metrics means all of the protocol."""
+    """The options of `mmdisco eval`; no metrics means all of the protocol."""
 
     samples: Path | None = None
     independent: Path | None = None
     reference: Path | None = None
     metrics: tuple[str, ...] = ()
     rule: str = "tempotokens-2025"
-    height: int | None = 128  # of analysed pictures, their shorter side; None: the file's own
-    fps: Fraction | None = Fraction(10)  # of analysed pictures; None: the file's own
+    height: int | None = 128  # shorter side of analysed frames, in pixels; None: the file's own
+    fps: Fraction | None = Fraction(10)  # analysed frames per second; None: the file's own
     max_bad: float | None = None  # share of clips that may be unusable; None: 0 for samples, 5 % for real ones
     features: tuple[Path, Path] | None = None  # real and fake
     compare: tuple[Path, Path] | None = None
     extractors: tuple[str, ...] = ()  # NAME[:PRESET][=WEIGHTS]
-    compat: str = ""  # a publication whose numerics are to be shown beside the exact ones
+    compat: str = ""  # a publication whose numerics are reported beside the exact ones
     cache: Path | None = Path("runs/cache")
     rows: str = "csv"
     seed: int = 0
@@ -92,18 +92,18 @@ class EvalOptions:
     json: bool = False
 
     def __post_init__(self) -> None:
-        """Put its paths at home."""
+        """Expand ~ in its paths."""
         _settle(self)
 
 
 @dataclass(frozen=True)
 class ConvertOptions:
-    """What `mmdisco convert` was asked for; without a format it is told from the source."""
+    """The options of `mmdisco convert`; without a format it is detected."""
 
     source: Path
     destination: Path
     format: str | None = None
 
     def __post_init__(self) -> None:
-        """Put its paths at home."""
+        """Expand ~ in its paths."""
         _settle(self)

@@ -1,4 +1,4 @@
-"""Temporary files that name the process writing them, so that what a kill has left can be told from live work."""
+"""Temporary files named after the process writing them, so that those of killed processes can be removed."""
 
 import functools
 import hashlib
@@ -10,15 +10,15 @@ import time
 from pathlib import Path
 
 DAY = 24 * 3600
-"""Seconds after which an untouched temporary file is nobody's, where its process cannot be asked for."""
+"""Age in seconds from which a temporary file is abandoned, where its process cannot be looked up."""
 _NAME = re.compile(r"\.mmdisco-(?:(?P<place>[0-9a-f]{8})-)?(?P<process>\d+)-[0-9a-f]{8}\.part")
 
 _ours: set[str] = set()
-"""Names of what this process is writing."""
+"""Names of the files that this process is writing."""
 
 
 def begin(folder: Path) -> Path:
-    """Return a new name in a folder, which is first rid of what killed processes have left there."""
+    """Return a new temporary path in a folder, after removing those of killed processes there."""
     sweep(folder.absolute())
     part = folder / f".mmdisco-{_place()}-{os.getpid()}-{secrets.token_hex(4)}.part"
     _ours.add(part.name)
@@ -26,27 +26,27 @@ def begin(folder: Path) -> Path:
 
 
 def end(part: Path) -> None:
-    """Remove a temporary file of this process where it still is."""
+    """Remove a temporary file of this process if it still exists."""
     part.unlink(missing_ok=True)
     _ours.discard(part.name)
 
 
 @functools.cache
 def sweep(folder: Path) -> None:
-    """Remove, once a process, temporary files of processes that have ended, but none that anybody may be writing.
+    """Remove, once in a process, temporary files of processes that have ended, but none that may still be written.
 
-    Several machines may write one folder, and a process can be asked for only where it runs: files from elsewhere are
-    left until nobody has touched them for a day.
+    Several machines may write to one folder, and a process can be looked up on its own machine only: files from
+    elsewhere are removed when they have not changed for a day.
     """
     try:
         parts = [Path(entry.path) for entry in os.scandir(folder) if _NAME.fullmatch(entry.name)]
-    except OSError:  # whoever writes there says why
+    except OSError:  # writing there will raise the error
         return
     for part in parts:
         try:
             if not _is_live(part):
                 part.unlink()
-        except OSError:  # just put in its place, or another user's
+        except OSError:  # just renamed, or another user's
             continue
 
 
@@ -70,10 +70,10 @@ def _runs(process: int) -> bool:
 
 @functools.cache
 def _place() -> str:
-    """Name where process numbers are unique: one start of one machine, or of a container in it."""
+    """Return a hash of where process numbers are unique: a machine since its start, or a container on it."""
     boot = Path("/proc/sys/kernel/random/boot_id")
     try:
-        inner = [boot.read_text(), str(Path("/proc/self/ns/pid").readlink())]
+        unique = [boot.read_text(), str(Path("/proc/self/ns/pid").readlink())]
     except OSError:
-        inner = []
-    return hashlib.sha256("\n".join([platform.node(), *inner]).encode(errors="replace")).hexdigest()[:8]
+        unique = []
+    return hashlib.sha256("\n".join([platform.node(), *unique]).encode(errors="replace")).hexdigest()[:8]

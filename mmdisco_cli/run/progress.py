@@ -1,4 +1,4 @@
-"""Show that a long job is alive: a bar on a terminal, a plain line now and then elsewhere."""
+"""Progress of a long job: a bar on a terminal, elsewhere a plain line every 30 seconds."""
 
 import math
 import sys
@@ -10,7 +10,7 @@ from typing import TextIO
 
 from mmdisco_cli.run.console import note
 
-# (steps done, figures to show beside them)
+# (steps done, numbers to display beside them)
 Advance = Callable[[int, Mapping[str, float]], None]
 Clock = Callable[[], float]
 
@@ -20,9 +20,9 @@ DAY = 86400
 
 @contextmanager
 def progress(title: str, total: int, done: int = 0, *, enabled: bool = True) -> Iterator[Advance]:
-    """Yield `advance(done, figures)`; the rate counts from `done`, so a resumed job does not look fast.
+    """Yield `advance(done, figures)`; the rate counts from `done`, so that a resumed job does not look fast.
 
-    `enabled=False` shows nothing, for every rank but the first.
+    `enabled=False` displays nothing, for all ranks but the first.
     """
     if not enabled:
         yield lambda done, figures: None
@@ -54,7 +54,7 @@ def lines(
 
 @dataclass
 class Pace:
-    """How fast steps are taken, of `total` from `first` on, since this was made."""
+    """The rate of steps, of `total` from `first` on, since this object was made."""
 
     total: int
     first: int
@@ -64,7 +64,7 @@ class Pace:
         self.start = self.clock()
 
     def at(self, done: int, now: float) -> list[str]:
-        """Say the rate and what it leaves to do, or how long all took; nothing before a step of ours."""
+        """Return the rate and the time left, or the time taken at the end; nothing before the first step."""
         seconds, taken = now - self.start, done - self.first
         rate = taken / seconds if taken > 0 and seconds > 0 else 0.0
         if not rate:
@@ -85,7 +85,7 @@ def _bar(title: str, total: int, done: int) -> Iterator[Advance]:
         TextColumn("{task.fields[figures]}", markup=False),
     )
     pace = Pace(total, done)
-    # Beside a bar on the same terminal results go above it; anywhere else they are none of its business.
+    # Results on the same terminal are printed above the bar; redirected ones are left alone.
     with Progress(*columns, console=Console(stderr=True), redirect_stdout=sys.stdout.isatty()) as bar:
         task = bar.add_task(title, total=total, completed=done, figures="")
 
@@ -96,12 +96,12 @@ def _bar(title: str, total: int, done: int) -> Iterator[Advance]:
 
 
 def told(figures: Mapping[str, float]) -> list[str]:
-    """Return figures as words, whole numbers with all their digits."""
+    """Return numbers as text with their names, integers with all their digits."""
     return [f"{name} {value if isinstance(value, int) else format(value, '.4g')}" for name, value in figures.items()]
 
 
 def rate_of(per_second: float) -> str:
-    """Return a rate above 0 in words."""
+    """Return a rate above 0 as text."""
     return f"{per_second:.3g}/s" if per_second >= 1 else f"{1 / per_second:.3g} s each"
 
 

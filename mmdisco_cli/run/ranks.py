@@ -1,6 +1,6 @@
-"""Which share of the work is this process's: by torchrun's environment, and by `--shard`.
+"""The share of the work of this process, by torchrun's environment variables and by `--shard`.
 
-The environment is read here alone, and refused where it makes no sense: left-over variables must not lose samples.
+Only this module reads them, and refuses contradictory ones: left-over variables must not lose samples.
 """
 
 import os
@@ -15,19 +15,19 @@ LEFT_OVER = "unset what another launch has left over"
 
 @dataclass(frozen=True)
 class Ranks:
-    """Place of this process among the others."""
+    """The rank of this process among `world` processes."""
 
     rank: int = 0
     world: int = 1
 
     @property
     def first(self) -> bool:
-        """Whether this process writes the files."""
+        """Return whether this is the first process, which writes the files."""
         return self.rank == 0
 
 
 def ranks_of(environment: Mapping[str, str] = os.environ) -> Ranks:
-    """Return this process's place by RANK and WORLD_SIZE, alone where neither is set.
+    """Return this process's rank by RANK and WORLD_SIZE, a single process where neither is set.
 
     Raises:
         UsageError: one of them is missing or no whole number, or the rank is not below the number of processes.
@@ -44,7 +44,7 @@ def ranks_of(environment: Mapping[str, str] = os.environ) -> Ranks:
 
 
 def local_rank(environment: Mapping[str, str] = os.environ) -> int:
-    """Return which of its machine's processes this is, by LOCAL_RANK; errors as for `ranks_of`."""
+    """Return this process's number on its machine, by LOCAL_RANK; errors as for `ranks_of`."""
     rank, count = (_whole(name, environment) for name in ("LOCAL_RANK", "LOCAL_WORLD_SIZE"))
     if rank is not None and count is not None and rank >= count:
         raise UsageError(f"LOCAL_RANK={rank} is not below LOCAL_WORLD_SIZE={count}: {LEFT_OVER}")
@@ -52,7 +52,7 @@ def local_rank(environment: Mapping[str, str] = os.environ) -> int:
 
 
 def require_meeting_place(ranks: Ranks, environment: Mapping[str, str] = os.environ) -> None:
-    """Raise UsageError where several processes are to join and nothing says where they meet."""
+    """Raise UsageError where several processes are to join and MASTER_ADDR or MASTER_PORT is missing."""
     if ranks.world == 1:
         return
     if absent := [name for name in ("MASTER_ADDR", "MASTER_PORT") if not environment.get(name)]:
@@ -76,13 +76,13 @@ class Shard:
         return range(self.index, n, self.count)
 
 
-def this_shard(asked: tuple[int, int] | None, environment: Mapping[str, str] = os.environ) -> Shard:
-    """Return what this process has to do: the share that was asked for, shared out again among torchrun's ranks.
+def this_shard(requested: tuple[int, int] | None, environment: Mapping[str, str] = os.environ) -> Shard:
+    """Return this process's shard: the requested one, divided again among torchrun's ranks.
 
     Raises:
         UsageError: the index does not lie below the count, or the environment describes no rank.
     """
-    index, count = asked or (0, 1)
+    index, count = requested or (0, 1)
     if not 0 <= index < count:
         raise UsageError(f"shard {index}/{count}: the index must lie between 0 and {count - 1}")
     ranks = ranks_of(environment)
@@ -90,7 +90,7 @@ def this_shard(asked: tuple[int, int] | None, environment: Mapping[str, str] = o
 
 
 def share_note(shard: Shard, n: int, environment: Mapping[str, str] = os.environ) -> list[str]:
-    """Return what to say where variables of the environment, and no option, leave this process a part of n samples."""
+    """Return a note where environment variables, and no option, give this process a part of n samples."""
     ranks = ranks_of(environment)
     if ranks.world == 1:
         return []
@@ -98,7 +98,7 @@ def share_note(shard: Shard, n: int, environment: Mapping[str, str] = os.environ
 
 
 def _whole(name: str, environment: Mapping[str, str]) -> int | None:
-    """Return a variable that must be a whole number from 0 on, None where it is not set."""
+    """Return a variable that must be an integer from 0 on, None where it is not set."""
     text = environment.get(name)
     if text is None:
         return None

@@ -1,1 +1,1 @@
-"""Draw samples, write them and show them."""
+"""Draw samples and write them."""

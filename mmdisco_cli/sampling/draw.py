@@ -1,4 +1,4 @@
-"""Noise to latents for one batch of samples: the whole of joint sampling, without any file."""
+"""Joint sampling of one batch, from noise to latents, without any file."""
 
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
@@ -22,9 +22,9 @@ from mmdisco_cli.recipes.schema import SampleConfig
 
 @dataclass(frozen=True)
 class Drawn:
-    """Final latents (B, ...) by modality, and the discriminator's last logit (B,) where there is a discriminator.
+    """Final latents (B, ...) by modality, and the last logit (B,) where there is a discriminator.
 
-    Models that are run whole give media instead, which their `decode` leaves as they are.
+    Models that can only be run whole return media in place of latents, which their `decode` returns unchanged.
     """
 
     latents: State
@@ -42,13 +42,13 @@ def draw(
     independent: bool = False,
     on_step: Callable[[int], None] | None = None,
 ) -> Drawn:
-    """Sample the latents of `indices`, each from noise of its own, with `prompts` one a sample or none.
+    """Sample the latents of `indices`, each from its own noise, with `prompts` one for each sample, or none.
 
     The same call gives the same bits on a CPU. In another batch a sample's noise is the same to the bit, and its
-    float32 latents after a full run are within 1e-3, because sums are rounded otherwise.
+    float32 latents after a full run are within 1e-3, because sums are rounded differently.
 
-    `given` holds clean latents (B, ...) of modalities to be held. `independent` leaves guidance out, with the same
-    noise and runs. `on_step` hears the number of each step taken, from 1 on, and may raise to stop.
+    `given` are clean latents (B, ...) of modalities that are not sampled. `independent` turns guidance off, with the
+    same noise and runs. `on_step` is called with the number of each step, from 1 on, and may raise to stop.
     """
     assembly = assembly.keyed(seed, indices)
     guidance = _guidance(assembly, config, independent)
@@ -66,22 +66,22 @@ def draw(
 
 
 def made_anew(config: SampleConfig, modalities: Collection[str], given: Collection[str]) -> tuple[str, ...]:
-    """Return what is sampled once more after the joint run, each given all others: one sweep of Gibbs sampling.
+    """Return the modalities resampled after the joint run, each given all others: one sweep of Gibbs sampling.
 
-    A modality drawn from its law given the others leaves their joint law as it is, and that law is often learnt better
-    than the joint one. What was given stays, and what is left alone beside it was drawn so in the first place.
+    Resampling from the conditional distribution leaves the joint distribution invariant, and the conditional is often
+    learnt better. Given modalities stay as they are, and a single free one was sampled conditionally already.
     """
     free = [m for m in modalities if m not in given]
     return tuple(m for m in config.gibbs if m in free) if len(free) > 1 else ()
 
 
 def count_steps(config: SampleConfig, modalities: Collection[str], given: Collection[str]) -> int:
-    """Return the steps that a sample takes in all runs together."""
+    """Return the number of solver steps of a sample, all runs together."""
     return config.steps + len(made_anew(config, modalities, given)) * config.gibbs_steps
 
 
 def require_steps(assembly: Assembly, config: SampleConfig) -> None:
-    """Raise UsageError, naming the key, where a model cannot walk as many steps as a recipe wants."""
+    """Raise UsageError, naming the key, where a model has no grid of as many steps."""
     bases = [] if runs_whole(assembly.models) else assembly.bases
     wanted = {"sample.steps": config.steps} | ({"sample.gibbs_steps": config.gibbs_steps} if config.gibbs else {})
     for key, steps in wanted.items():
@@ -101,7 +101,7 @@ def last_inside(grid: Grid, window: Window) -> int | None:
 
 @dataclass(frozen=True)
 class _Solver:
-    """What every run of a batch shares."""
+    """What all sampler runs of a batch share."""
 
     assembly: Assembly
     config: SampleConfig
@@ -117,7 +117,7 @@ class _Solver:
         done: int = 0,
         on_step: Callable[[int], None] | None = None,
     ) -> Drawn:
-        """Take noise of the named run to latents, the given ones held; `on_step` counts from `done`."""
+        """Run the sampler from the noise of the named run, with latents `given` fixed; `on_step` counts from `done`."""
         assembly, config = self.assembly, self.config
         grid = coupled_grid(self.assembly.bases, steps, assembly.coupling)
         held = self._held(given, run) if given else None
@@ -140,10 +140,10 @@ class _Solver:
         return Drawn(latents | dict(held.clean if held else {}), last.logit)
 
     def _held(self, given: Mapping[str, Tensor], run: str) -> Given:
-        """Hold latents under the very noise that their samples would have begun with.
+        """Return the given latents with the noise that their samples would have started from.
 
-        A discriminator that was trained on almost clean partners sees them so, which samples the conditional law; any
-        other sees them at the sampler's own level, the only pairing that it knows.
+        For a discriminator that was trained with one modality almost clean they are noised to that level, which samples
+        the conditional distribution; for any other to the sampler's own level, the only pairing in its training.
         """
         assembly = self.assembly
         clean = {m: x.to(assembly.device).float() for m, x in given.items()}
@@ -151,9 +151,9 @@ class _Solver:
             m: torch.stack([initial_noise(self.seed, i, m, x.shape[1:], run) for i in self.indices]).to(assembly.device)
             for m, x in clean.items()
         }
-        knows = assembly.discriminator is not None and assembly.discriminator.knows_given
-        # A model of several modalities takes them at one level: held almost clean are only whole models.
-        whole = [base for base in self.assembly.bases if base.modalities.keys() <= clean.keys()] if knows else []
+        conditional = assembly.discriminator is not None and assembly.discriminator.knows_given
+        # A model of several modalities takes them at one level: only models that are given whole can be almost clean.
+        whole = [base for base in self.assembly.bases if base.modalities.keys() <= clean.keys()] if conditional else []
         return Given(clean, noise, given_levels(whole))
 
 
@@ -166,7 +166,7 @@ def _guidance(assembly: Assembly, config: SampleConfig, independent: bool) -> Gu
 
 @dataclass
 class LastLogit:
-    """A sampler's callback that keeps the logit (B,) of one step, computing it there where nothing guides."""
+    """A sampler's callback that keeps the logit (B,) of one step, evaluating it where guidance did not."""
 
     denoise: JointDenoiser
     grid: Grid
@@ -174,7 +174,7 @@ class LastLogit:
     logit: Tensor | None = None
 
     def __call__(self, step: int, state: State, prediction: Prediction) -> None:
-        """Keep the logit of this step if it is the one."""
+        """Keep the logit of the states (B, ...) at `self.step`."""
         if step == self.step:
             levels = {m: whole.at(step) for m, whole in self.grid.items()}
             self.logit = prediction.logit if prediction.logit is not None else self.denoise.logit(state, levels)

@@ -1,4 +1,4 @@
-"""`--given`: real media that some modalities are held at, read in the very shape that the models make."""
+"""`--given`: real media in place of sampling some modalities, read in exactly the shape that the models make."""
 
 import hashlib
 import os
@@ -18,7 +18,7 @@ from mmdisco_cli.errors import DataError, UsageError, did_you_mean
 
 @dataclass(frozen=True)
 class Source:
-    """The files that a modality is given by; sample i takes the i-th, and the first again after the last."""
+    """The files of a given modality; sample i takes the i-th, starting over after the last."""
 
     modality: str
     files: tuple[Path, ...]
@@ -32,7 +32,7 @@ class Source:
         return torch.stack([read_media(self.file(index), self.modality, plan) for index in indices])
 
     def digest(self) -> str:
-        """Return what changes with the files' names or bytes."""
+        """Return a hash of the files' names and bytes."""
         whole = hashlib.sha256()
         for file in self.files:
             whole.update(os.fsencode(file.name) + b"\0" + hashlib.sha256(_bytes(file)).digest())
@@ -43,7 +43,7 @@ def find_sources(given: Mapping[str, Path], modalities: Mapping[str, ModalityPla
     """Return the source of each given modality, from a file or a folder in sorted order.
 
     Raises:
-        UsageError: an unknown modality, one that no file can hold, or nothing left to sample.
+        UsageError: an unknown modality, one that cannot be read from a file, or none left to sample.
         DataError: a path that does not exist, or a folder without media.
     """
     for modality in given:
@@ -57,23 +57,23 @@ def find_sources(given: Mapping[str, Path], modalities: Mapping[str, ModalityPla
 
 
 def read_media(path: Path, modality: str, plan: ModalityPlan) -> Tensor:
-    """Return one item (*media_shape) in [-1, 1]; raise DataError, naming the file, where it cannot give it."""
+    """Return one item (*media_shape) in [-1, 1]; raise DataError, naming the file, where it cannot be read so."""
     with naming(path):
         return _READERS[modality](path, plan)
 
 
-def _read_sound(path: Path, plan: ModalityPlan) -> Tensor:
+def _read_audio(path: Path, plan: ModalityPlan) -> Tensor:
     channels, samples = plan.media_shape
     rate = round(plan.rate or 0)
     return read_audio(path, None, Fraction(samples, rate), rate, channels)
 
 
-def _read_pictures(path: Path, plan: ModalityPlan) -> Tensor:
+def _read_video(path: Path, plan: ModalityPlan) -> Tensor:
     _, frames, height, width = plan.media_shape
     return read_video(path, None, frames, as_fps(plan.rate or 0), height, width)
 
 
-_READERS = {"audio": _read_sound, "video": _read_pictures}
+_READERS = {"audio": _read_audio, "video": _read_video}
 
 
 def _files(path: Path) -> tuple[Path, ...]:

@@ -1,4 +1,4 @@
-"""Everything that `mmdisco sample` decides before it makes anything: models, samples, settings and where they go."""
+"""What `mmdisco sample` decides before it samples: models, given media, settings and the output directory."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
@@ -41,21 +41,21 @@ class Job:
 
     @property
     def steps(self) -> int:
-        """Return the solver steps that a sample takes, those of modalities made anew included."""
+        """Return the number of solver steps of a sample, those of resampled modalities included."""
         return count_steps(self.config, self.assembly.shapes, self.sources)
 
     @property
     def indices(self) -> range:
-        """Return the samples of this process."""
+        """Return the indices of this process's samples."""
         return self.shard.of(self.options.n)
 
     def prompt(self, index: int) -> str | None:
-        """Return the prompt of a sample, taken in turn."""
+        """Return the prompt of a sample; prompts are used in turn."""
         prompts = self.options.prompts
         return prompts[index % len(prompts)] if prompts else None
 
     def done(self) -> dict[int, Row]:
-        """Return the lines of the samples that need not be made again."""
+        """Return the manifest's rows, by index, of the samples that are complete."""
         if self.options.overwrite:
             return {}
         seed, fingerprint = self.options.seed, self.settings["fingerprint"]
@@ -69,7 +69,7 @@ class Job:
 
 
 def plan_job(recipe: Recipe, options: SampleOptions) -> Job:
-    """Build the models and settle all that a run needs; nothing is written.
+    """Build the models and fix everything that a run needs; nothing is written.
 
     Raises:
         UsageError: n is not positive, or --given, --shard or the recipe do not fit.
@@ -81,20 +81,20 @@ def plan_job(recipe: Recipe, options: SampleOptions) -> Job:
     config = _config(recipe, options)
     assembly, notes = _assembly(recipe, options, config)
     require_steps(assembly, config)
-    said, prompts = _said(config, options), options.prompts
-    if said and not _reads_prompts(assembly):
-        notes += [f"{text}: no backbone of this recipe takes any prompts" for text in said]
-        # What changes nothing is no setting either: samples made with and without it are the same.
+    unused, prompts = _prompt_settings(config, options), options.prompts
+    if unused and not _reads_prompts(assembly):
+        notes += [f"{text}: no backbone of this recipe takes any prompts" for text in unused]
+        # Settings without effect are not recorded: samples made with and without them are the same.
         config, prompts = replace(config, negative_prompt="", cfg={}), ()
     makes_film(assembly.modalities)
     sources = find_sources(options.given, assembly.modalities)
-    for asked, purpose in (
-        (sources, "sampled beside a given modality"),
-        (config.gibbs, "sampled once more given all others"),
-        (config.keep_latents, "asked for its latents"),
-        (config.negative_prompt, "guided away from a negative prompt"),
+    for wanted, purpose in (
+        (sources, "sampled with a given modality"),
+        (config.gibbs, "resampled given all others"),
+        (config.keep_latents, "kept as latents"),
+        (config.negative_prompt, "guided by a negative prompt"),
     ):
-        if asked:
+        if wanted:
             require_predictions(assembly.models, purpose)
     settings = settings_of(
         replace(recipe, sample=config),
@@ -109,7 +109,7 @@ def plan_job(recipe: Recipe, options: SampleOptions) -> Job:
 
 
 def default_folder(options: SampleOptions) -> str:
-    """Return the folder of a run's samples under runs/RECIPE; kinds of samples that differ never share one."""
+    """Return the folder of a run's samples under runs/RECIPE; samples of different kinds never share one."""
     parts = ["independent"] if options.independent else []
     parts += ["given", *sorted(options.given)] if options.given else []
     return "-".join(parts) or "samples"
@@ -137,12 +137,12 @@ def _assembly(recipe: Recipe, options: SampleOptions, config: SampleConfig) -> t
     try:
         return join(alone, find_weights(config.weights)), []
     except (DataError, PluginError) as error:
-        # Base models are sampled alone without any discriminator that fits; only the logits need one.
+        # Independent samples need no discriminator; only their logits do.
         return alone, [f"no logits: {error}"]
 
 
 def _outlined(recipe: Recipe, options: SampleOptions, device: torch.device) -> Assembly:
-    """Return what can be planned while weights are missing; where that is nothing, say what is missing."""
+    """Return the models without missing weights, for planning; raise DataError for these where none can be planned."""
     if not missing_files(recipe, discriminator=False):
         return assemble(recipe, device, with_discriminator=False)
     try:
@@ -160,7 +160,7 @@ def _require_form(assembly: Assembly, config: SampleConfig) -> None:
 
 
 def _require_given(assembly: Assembly, config: SampleConfig) -> None:
-    """Refuse to make a modality anew where its law given the others was not learnt, or cannot be sampled."""
+    """Refuse to resample a modality whose conditional distribution was not learnt, or cannot be sampled."""
     loaded = assembly.discriminator
     if config.gibbs and loaded is not None and not loaded.knows_given:
         raise UsageError("sample.gibbs: takes a discriminator that was trained with train.given_fraction above 0")
@@ -172,14 +172,14 @@ def _require_given(assembly: Assembly, config: SampleConfig) -> None:
             raise UsageError(f"sample.gibbs: {inseparable[0]}: backbone {label} makes {whole} at one noise level only")
 
 
-def _said(config: SampleConfig, options: SampleOptions) -> list[str]:
-    """Return in clauses what only models that take prompts would follow, as if none were there."""
-    said = {
+def _prompt_settings(config: SampleConfig, options: SampleOptions) -> list[str]:
+    """Return a clause for each setting that has an effect only on models that take prompts."""
+    settings = {
         "the prompts change nothing": options.prompts,
         "sample.negative_prompt changes nothing": config.negative_prompt,
         "sample.cfg changes nothing": config.cfg,
     }
-    return [clause for clause, value in said.items() if value]
+    return [clause for clause, value in settings.items() if value]
 
 
 def _reads_prompts(assembly: Assembly) -> bool:

@@ -1,4 +1,4 @@
-"""About how much memory a run of `mmdisco sample` takes, told without running it."""
+"""An estimate of the memory that a run of `mmdisco sample` takes, without running it."""
 
 import copy
 from collections.abc import Mapping
@@ -18,10 +18,10 @@ WIDTH = 4
 def memory_mb(assembly: Assembly, batch: int) -> dict[str, int]:
     """Return megabytes of weights, and of what guidance keeps of a batch for its backward pass, in float32.
 
-    The weights of backbones that tell of their own memory are left out: they know their number format.
+    Backbones with their own `memory` lines are left out: only they know their number format.
     """
-    silent = (base.backbone for base in assembly.bases if not memory_lines(base.backbone))
-    parameters = [count_parameters(backbone) or 0 for backbone in silent]
+    unreported = (base.backbone for base in assembly.bases if not memory_lines(base.backbone))
+    parameters = [count_parameters(backbone) or 0 for backbone in unreported]
     loaded = assembly.discriminator
     if loaded is None:
         return {"weights": sum(parameters) * WIDTH // MEGABYTE, "guidance": 0}
@@ -31,12 +31,12 @@ def memory_mb(assembly: Assembly, batch: int) -> dict[str, int]:
 
 
 def kept_for_backward(module: nn.Module, shapes: Mapping[str, tuple[int, ...]], pooled: Mapping[str, int]) -> int:
-    """Return the bytes that a discriminator keeps of one sample, its own weights aside, counted on no device."""
+    """Return the bytes that autograd keeps for one sample, without the weights, counted on the meta device."""
     ghost = copy.deepcopy(module).to("meta")
     kept: dict[int, Tensor] = {}
 
     def count(tensor: Tensor) -> Tensor:
-        # Held on to, so that no later tensor takes over the place that tells it apart.
+        # Kept alive, so that no later tensor reuses the address that identifies it.
         kept[tensor.untyped_storage()._cdata] = tensor
         return tensor
 

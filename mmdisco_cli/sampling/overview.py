@@ -1,4 +1,4 @@
-"""`--dry-run`: what a run would do, as plain data and as lines to read."""
+"""`--dry-run`: what a run would do, as plain data and as lines of text."""
 
 from collections.abc import Iterator, Mapping
 from typing import Any
@@ -58,7 +58,7 @@ def describe(job: Job) -> dict[str, Any]:
             "fingerprint": loaded.fingerprint,
             "parameters": sum(p.numel() for p in loaded.module.parameters()),
         },
-        # Samples that nothing guides keep nothing for a backward pass.
+        # Without guidance there is no backward pass.
         "memory_mb": memory_mb(assembly, config.batch_size) | ({"guidance": 0} if options.independent else {}),
         "missing": [str(entry) for entry in missing_files(job.recipe, not options.independent)],
         "notes": list(job.notes),
@@ -66,7 +66,7 @@ def describe(job: Job) -> dict[str, Any]:
 
 
 def overview(plan: Mapping[str, Any]) -> Iterator[str]:
-    """Yield the lines that say what `describe` says."""
+    """Yield what `describe` returned as lines of text."""
     yield f"recipe {plan['recipe']}: {plan['samples']} samples, {plan['complete']} of them complete, in {plan['out']}"
     for modality, shapes in plan["modalities"].items():
         rate = f" at {shapes['rate']:g} Hz" if shapes["rate"] else ""
@@ -80,14 +80,14 @@ def overview(plan: Mapping[str, Any]) -> Iterator[str]:
     if found := plan["discriminator"]:
         yield f"discriminator {found['name']}: {_count(found['parameters'])}, {found['weights']}"
     how = f"batches of {plan['batch_size']}, {plan['dtype']} on {plan['device']}"
-    again = f", each taken {plan['joint_steps']} times" if plan["joint_steps"] > 1 else ""
-    yield f"{plan['sampler']}: {plan['steps']} steps{again}, {how}"
+    repeated = f", each taken {plan['joint_steps']} times" if plan["joint_steps"] > 1 else ""
+    yield f"{plan['sampler']}: {plan['steps']} steps{repeated}, {how}"
     if plan["gibbs"]:
-        yield f"then {', '.join(plan['gibbs'])} anew given all others, {plan['gibbs_steps']} steps each"
+        yield f"then {', '.join(plan['gibbs'])} resampled given all others, {plan['gibbs_steps']} steps each"
     yield f"guidance: {_guidance(plan)}"
-    memory, told = plan["memory_mb"], any(backbone["memory"] for backbone in plan["backbones"].values())
-    if not told or any(memory.values()):
-        what = f"{memory['weights']} MB of {'further ' if told else ''}weights"
+    memory, reported = plan["memory_mb"], any(backbone["memory"] for backbone in plan["backbones"].values())
+    if not reported or any(memory.values()):
+        what = f"{memory['weights']} MB of {'further ' if reported else ''}weights"
         guided = f", {memory['guidance']} MB to guide a batch" if plan["guidance"] is not None else ""
         yield f"memory: about {what}{guided}, in float32"
     yield from (f"missing: {line}" for line in plan["missing"])

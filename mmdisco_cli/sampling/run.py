@@ -1,4 +1,4 @@
-"""`mmdisco sample`: draw what is missing of a run's samples, batch by batch, and write each as it is decoded."""
+"""`mmdisco sample`: sample what is missing of a run, batch by batch, and write each sample once it is decoded."""
 
 import math
 from collections.abc import Callable, Iterator, Sequence
@@ -27,12 +27,12 @@ Report = Callable[[Row], None]
 
 
 def sample(recipe: Recipe, options: SampleOptions) -> tuple[Job, int]:
-    """Make the samples that are missing, print where each lies, and return the job and how many it made.
+    """Make the samples that are missing, print the path of each, and return the job and how many were made.
 
     Raises:
-        UsageError: options that do not fit, or a directory of samples made otherwise.
+        UsageError: options that do not fit, or a directory of samples made with other settings.
         DataError, PluginError, DeviceError: models, given media or the output directory cannot be used.
-        Stopped: a signal came; every sample listed in the manifest is whole.
+        Stopped: by a signal; every sample listed in the manifest is complete.
     """
     job = plan_job(recipe, options)
     for text in job.notes:
@@ -64,9 +64,9 @@ def _print_row(job: Job, row: Row) -> None:
 
 
 def make_samples(job: Job, report: Report = lambda row: None) -> int:
-    """Make what is missing of a job and return how many that were; report the line of every sample, those found first.
+    """Make the missing samples of a job and return their number; report the row of every sample, existing ones first.
 
-    A line is what the manifest holds, with its path relative to `job.directory`.
+    A row is that of the manifest, with its path relative to `job.directory`.
 
     Raises:
         UsageError, DataError, Stopped: as for `sample`.
@@ -86,19 +86,19 @@ def make_samples(job: Job, report: Report = lambda row: None) -> int:
 
 
 def _make(job: Job, pending: Sequence[int], report: Report, stop: SignalFlag) -> None:
-    # Decoding and writing a sample counts as a step of it: the last one is taken when the last sample is there.
+    # Decoding and writing a sample counts as one more step, so that progress ends with the last sample.
     with progress("sampling", len(pending) * (job.steps + 1), enabled=job.shard.index == 0) as advance:
-        watch = _Watch(job, len(pending), stop, advance)
+        counter = _Progress(job, len(pending), stop, advance)
         for batch in _batches(pending, job.config.batch_size):
-            for row in _batch(job, batch, partial(watch.after_step, len(batch))):
+            for row in _batch(job, batch, partial(counter.after_step, len(batch))):
                 append_row(job.directory, row)
                 report(row)
-                watch.after_sample()
+                counter.after_sample()
 
 
 @dataclass
-class _Watch:
-    """Count what is made, show it, and leave between two steps or two samples once a signal has come."""
+class _Progress:
+    """Count steps and samples, display progress, and raise Stopped between steps or samples after a signal."""
 
     job: Job
     total: int
@@ -108,27 +108,27 @@ class _Watch:
     taken: int = 0
 
     def after_step(self, batch: int, step: int) -> None:
-        self._leave_if_told()
+        self._stop_on_signal()
         self.taken = self.made * self.job.steps + step * batch
-        self._show()
+        self._display()
 
     def after_sample(self) -> None:
         self.made += 1
         self.taken = max(self.taken, self.made * self.job.steps)
-        self._show()
-        self._leave_if_told()
+        self._display()
+        self._stop_on_signal()
 
-    def _show(self) -> None:
+    def _display(self) -> None:
         self.advance(self.taken + self.made, {"samples": self.made})
 
-    def _leave_if_told(self) -> None:
+    def _stop_on_signal(self) -> None:
         if self.stop.name and self.made < self.total:
             left = f"{self.total - self.made} of {len(self.job.indices)} samples"
             raise Stopped(f"stopped by {self.stop.name} before {left}; run the same command again")
 
 
 def _batch(job: Job, batch: Sequence[int], on_step: Callable[[int], None]) -> Iterator[Row]:
-    """Draw and decode one batch; yield each sample's line once its files are written."""
+    """Sample and decode one batch; yield each sample's row once its files are written."""
     real = {m: source.read(batch, job.assembly.modalities[m]) for m, source in job.sources.items()}
     prompts = [job.prompt(index) or "" for index in batch]
     options = job.options
@@ -136,14 +136,14 @@ def _batch(job: Job, batch: Sequence[int], on_step: Callable[[int], None]) -> It
         job.assembly, job.config, options.seed, batch,
         prompts=prompts, given=job.assembly.encode(real), independent=options.independent, on_step=on_step,
     )  # fmt: skip
-    made = {m: x for m, x in drawn.latents.items() if m not in real}
-    media = job.assembly.keyed(options.seed, batch).decode(made) | real
+    sampled = {m: x for m, x in drawn.latents.items() if m not in real}
+    media = job.assembly.keyed(options.seed, batch).decode(sampled) | real
     for place, index in enumerate(batch):
         yield _write(job, index, place, drawn, media)
 
 
 def _write(job: Job, index: int, place: int, drawn: Drawn, media: State) -> Row:
-    """Write the files of one sample of a batch and return its line for the manifest."""
+    """Write the files of one sample of a batch and return its row for the manifest."""
     options, stem = job.options, sample_stem(index, job.options.seed)
     about = {
         "title": f"{job.recipe.name} {index}" + (", independent" if options.independent else ""),

@@ -1,4 +1,4 @@
-"""What fixes the samples of a directory, under the names that the recipe has for it; and whether two runs agree."""
+"""The settings that determine the samples of a directory, under the recipe's keys, and whether two runs agree."""
 
 import json
 from collections.abc import Mapping, Sequence
@@ -13,16 +13,16 @@ from mmdisco_cli.run.files import fingerprint
 
 Settings = dict[str, Any]
 
-# What only guided samples depend on: all the rest an independent control shares with them.
+# Settings that only guided samples depend on; independent samples of the same noise share all others.
 GUIDANCE = ("sample.weights", "sample.guidance", "sample.window", "sample.guidance_form")
 
 
 def settings_of(
     recipe: Recipe, assembly: Assembly, *, independent: bool, given: Mapping[str, str], prompts: Sequence[str]
 ) -> Settings:
-    """Return every setting that a sample depends on beyond its seed and index; `given` by digest of the files.
+    """Return every setting that a sample depends on beside its seed and index; `given` are hashes of files.
 
-    Batch size, shard, device and what is kept beside a sample are not among them.
+    Batch size, shard, device and additional outputs are not among them.
     """
     sample = to_plain(recipe.sample)
     settings: Settings = {
@@ -47,12 +47,12 @@ def settings_of(
 
 
 def is_control(settings: Mapping[str, Any], guided: Mapping[str, Any]) -> bool:
-    """Return whether `settings` are those of the independent samples that belong to guided ones."""
+    """Return whether `settings` are those of independent samples that otherwise equal the guided ones."""
     return settings.get("independent") is True and _shared(settings) == _shared(guided)
 
 
 def disagreement(directory: Path, settings: Mapping[str, Any]) -> str:
-    """Return in a clause how a directory's samples were made otherwise; empty where they were not, or it has none."""
+    """Return a clause naming the settings in which a directory's samples differ; empty where none do."""
     found = read_settings(directory)
     if found is None or found == settings or not read_rows(directory):
         return ""
@@ -62,10 +62,10 @@ def disagreement(directory: Path, settings: Mapping[str, Any]) -> str:
 
 
 def claim(directory: Path, settings: Mapping[str, Any], *, overwrite: bool) -> None:
-    """Make the directory and note how its samples are made.
+    """Make the directory and write the settings of its samples.
 
     Raises:
-        UsageError: it holds samples that were made otherwise.
+        UsageError: it holds samples made with other settings.
         DataError: it cannot be written.
     """
     if not overwrite:
@@ -75,7 +75,7 @@ def claim(directory: Path, settings: Mapping[str, Any], *, overwrite: bool) -> N
 
 
 def require_agreement(directory: Path, settings: Mapping[str, Any]) -> None:
-    """Raise UsageError where the directory holds samples that were made otherwise, naming each setting."""
+    """Raise UsageError where the directory holds samples made with other settings, naming each."""
     if clause := disagreement(directory, settings):
         raise UsageError(f"{directory}: holds samples made with {clause} (choose another --out, or --overwrite)")
 

@@ -1,1 +1,1 @@
-"""Files of tensors, read without running anything in them, and what their tensors must be."""
+"""Read files of tensors without executing anything in them, and check their tensors."""

@@ -1,4 +1,4 @@
-"""Files of tensors: read whole, with their checksums, and without running anything that is in them."""
+"""Read files of tensors: whole, with their checksums verified, and without executing anything in them."""
 
 import pickle
 import warnings
@@ -17,7 +17,7 @@ _MAGIC = (b"PK\x03\x04", b"\x80")
 
 
 def read_saved(path: Path, *, mapped: bool = False) -> Any:
-    """Return what torch.save wrote, on the CPU; `mapped` reads tensors when they are used, and none before.
+    """Return what torch.save wrote, on the CPU; `mapped` maps the file, so that tensors are read when they are used.
 
     Raises:
         DataError: another kind of file, truncated, damaged, or more than tensors and plain data.
@@ -30,7 +30,7 @@ def read_saved(path: Path, *, mapped: bool = False) -> Any:
     try:
         return _loaded(path, mapped)
     except pickle.UnpicklingError as error:
-        raise DataError(f"{path}: not a checkpoint of tensors alone, and nothing else in it is ever run") from error
+        raise DataError(f"{path}: not a checkpoint of tensors alone; code in a pickle is never executed") from error
     except Exception as error:  # whatever the unpickler meets, the file is to blame
         raise DataError(f"{path}: truncated or damaged ({first_line(error)})") from error
 
@@ -52,7 +52,7 @@ def first_line(error: Exception) -> str:
 
 
 def _require_whole(path: Path) -> None:
-    """Raise DataError where an archive is not torch.save's, or a part not what was written: torch looks at neither."""
+    """Raise DataError where an archive is not torch.save's, or fails its checksums: torch checks neither."""
     try:
         with zipfile.ZipFile(path) as archive:
             _require_saved(path, archive.infolist())
@@ -69,15 +69,15 @@ def _require_saved(path: Path, parts: list[zipfile.ZipInfo]) -> None:
         raise DataError(f"{path}: a TorchScript program, not a checkpoint: save the state_dict of its module instead")
     if "data.pkl" not in names:
         raise DataError(f"{path}: a zip archive, but none that torch.save wrote")
-    # torch.save packs nothing: what is packed, or declares more than the file holds, would unfold to any size.
+    # torch.save compresses nothing: what is compressed, or declares more than the file holds, would expand to any size.
     packed = any(part.compress_type != zipfile.ZIP_STORED for part in parts)
     if packed or sum(part.file_size for part in parts) > path.stat().st_size:
-        raise DataError(f"{path}: a packed archive, which torch.save does not write: unpack it, and save it again")
+        raise DataError(f"{path}: a compressed archive, which torch.save does not write: unpack it, and save it again")
 
 
 def _loaded(path: Path, mapped: bool) -> Any:
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # about pickles that torch did not write, which fail or hold no tensors
+        warnings.simplefilter("ignore")  # about pickles that torch did not write: those fail, or hold no tensors
         try:
             return torch.load(path, map_location="cpu", weights_only=True, mmap=mapped)
         except RuntimeError as error:

@@ -1,4 +1,4 @@
-"""What every tensor of a file must be before its values are looked at: everything here costs no memory."""
+"""Checks on the tensors of a file before their values are used; none of them copies a tensor."""
 
 from collections.abc import Iterable, Mapping
 from pathlib import Path
@@ -10,11 +10,11 @@ from mmdisco_cli.errors import DataError
 
 FLOATS = (torch.float32, torch.float16, torch.bfloat16, torch.float64)
 _ROOM, _TIMES = 1 << 26, 16
-"""Bytes that shared or repeated values may take in any case, and how often a file may hold its own size."""
+"""Bytes that repeated values may take in any case, and beyond them how many times the file's own size."""
 
 
 def form_trouble(tensor: Tensor) -> str:
-    """Say in a clause what keeps a tensor from being plain weights; empty where nothing does."""
+    """Return a clause that says why a tensor cannot be plain weights, empty where it can."""
     if tensor.is_meta:
         return "is on no device, without plain values"
     if tensor.layout is not torch.strided:
@@ -25,7 +25,7 @@ def form_trouble(tensor: Tensor) -> str:
 
 
 def require_room(path: Path, tensors: Iterable[Tensor]) -> None:
-    """Raise DataError where tensors of a file take far more memory than it holds: a few values, repeated."""
+    """Raise DataError where the tensors of a file would take far more memory than the file: a few values, repeated."""
     needed, held = sum(tensor.nbytes for tensor in tensors), path.stat().st_size
     if needed > _ROOM + _TIMES * held:
         raise DataError(

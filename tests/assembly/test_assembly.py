@@ -122,7 +122,7 @@ def test_a_backbone_without_to_stays_on_the_cpu() -> None:
 
     joint = as_joint(Fixed())  # type: ignore[arg-type]
     move(joint, CPU)
-    with pytest.raises(DeviceError, match="video runs on the CPU alone, not on meta"):
+    with pytest.raises(DeviceError, match="video runs on the CPU only, not on meta"):
         move(joint, torch.device("meta"))
     assert count_parameters(joint) is None
 

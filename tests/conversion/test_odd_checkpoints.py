@@ -193,7 +193,7 @@ def test_archives_that_unfold(plain, tmp_path, capsys):
             packed.writestr(part, whole.read(part))
     code, error, _ = converted(tmp_path / "packed.pt", capsys)
     assert code == 4
-    assert "a packed archive, which torch.save does not write" in error
+    assert "a compressed archive, which torch.save does not write" in error
     with zipfile.ZipFile(tmp_path / "over.pt", "w") as over:
         over.writestr("x/data.pkl", bytes(1000))
         over.writestr("x/data/0", bytes(1000))

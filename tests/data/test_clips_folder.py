@@ -57,7 +57,7 @@ def test_what_is_skipped_and_what_is_odd_is_said(films: ClipsDataset, folder: Pa
     assert set(reasons) == {"broken.mp4", "short.mp4", "mute.mp4"}
     assert reasons["short.mp4"] == "only 0.500 s of audio and video, a window takes 0.800 s"
     assert reasons["mute.mp4"] == "no audio stream that can be decoded"
-    assert {"note still.mp4: silent", "note still.mp4: the picture does not move"} < set(films.report)
+    assert {"note still.mp4: silent", "note still.mp4: the video does not move"} < set(films.report)
     assert "skipped mute.mp4: no audio stream that can be decoded" in films.report
     assert not any(str(folder) in line for line in films.report)
 

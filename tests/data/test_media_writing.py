@@ -129,8 +129,8 @@ def test_a_missing_folder_is_named(tmp_path: Path) -> None:
     ("video", "audio", "fps", "options", "reason"),
     [
         (torch.zeros(16, 3, 32, 32), torch.zeros(1, 25600), 10, {}, r"must be \(3, T, H, W\)"),
-        (torch.zeros(3, 16, 32, 32), torch.zeros(25600), 10, {}, "sound to write"),
-        (torch.zeros(3, 16, 32, 32), torch.zeros(3, 25600), 10, {}, "sound to write"),
+        (torch.zeros(3, 16, 32, 32), torch.zeros(25600), 10, {}, "audio to write"),
+        (torch.zeros(3, 16, 32, 32), torch.zeros(3, 25600), 10, {}, "audio to write"),
         (torch.zeros(3, 16, 32, 32), torch.zeros(1, 32000), 10, {}, "does not fit"),
         (torch.full((3, 16, 32, 32), torch.nan), torch.zeros(1, 25600), 10, {}, "not finite"),
         (torch.zeros(3, 16, 32, 32), torch.full((1, 25600), torch.inf), 10, {}, "not finite"),

@@ -70,7 +70,7 @@ def test_guidance_of_a_models_own_takes_the_place_of_cfg() -> None:
 
 def test_mixed_conditions_are_refused() -> None:
     base = base_of(Toy(), Condition(torch.ones(2, 1), {"c": torch.ones(2, 1)}))
-    with pytest.raises(TypeError, match="must have one form"):
+    with pytest.raises(TypeError, match="must have the same type"):
         make_denoiser([base])(STATE, LEVELS)
 
 

@@ -64,7 +64,7 @@ def test_they_are_run_together_each_with_the_samples_own_keys():
 
 
 def test_one_that_is_asked_cannot_be_beside_them():
-    with pytest.raises(UsageError, match=r"backbones.picture: models beside it can only be run whole"):
+    with pytest.raises(UsageError, match=r"backbones.picture: other models of this recipe can only be run whole"):
         draw(assembly(Run("sound"), Asked("picture")), SampleConfig(steps=3), 5, [0])
 
 

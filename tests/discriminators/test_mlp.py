@@ -61,5 +61,5 @@ def test_it_hears_pooled_conditions():
 
 
 def test_it_takes_vectors_only():
-    with pytest.raises(ValueError, match="mlp takes vectors only, and video is none"):
+    with pytest.raises(ValueError, match="mlp takes vectors only, not video"):
         build(MLPOptions(), {"x": (1,), "video": (3, 4, 4)}, {})

@@ -87,16 +87,16 @@ sample:
         ("train.clip=-.inf", "train.clip: expected a number, got '-.inf'"),
         ("summary=2020-01-01", "summary: expected text, got '2020-01-01' (quote it)"),
         ("summary=!!binary aGk=", "summary: expected text, got 'aGk=' (quote it)"),
-        ('sample.weights="a\\0"', r"sample.weights: holds what is no text, got 'a\x00'"),
-        ('sample.weights="\\ud800"', r"sample.weights: holds what is no text, got '\ud800'"),
+        ('sample.weights="a\\0"', r"sample.weights: holds characters that are not text, got 'a\x00'"),
+        ('sample.weights="\\ud800"', r"sample.weights: holds characters that are not text, got '\ud800'"),
         ('summary="\\UFFFFFFFF"', "not readable as YAML: Python int too large to convert to C int"),
         ("name=", "name: expected text, got ''"),
-        ("name=''", "name: must do as the name of one folder, got ''"),
-        ("name=..", "name: must do as the name of one folder, got '..'"),
-        ("name=../../../tmp/x", "name: must do as the name of one folder, got '../../../tmp/x'"),
-        (r"name=a\b", r"name: must do as the name of one folder, got 'a\\b'"),
-        ("name=" + "é" * 128, f"name: must do as the name of one folder, got '{'é' * 128}'"),
-        ('name="a\\nb"', r"name: must do as the name of one folder, got 'a\nb'"),
+        ("name=''", "name: must be a valid name of one folder, got ''"),
+        ("name=..", "name: must be a valid name of one folder, got '..'"),
+        ("name=../../../tmp/x", "name: must be a valid name of one folder, got '../../../tmp/x'"),
+        (r"name=a\b", r"name: must be a valid name of one folder, got 'a\\b'"),
+        ("name=" + "é" * 128, f"name: must be a valid name of one folder, got '{'é' * 128}'"),
+        ('name="a\\nb"', r"name: must be a valid name of one folder, got 'a\nb'"),
         ("train.steps=1.5", "train.steps: expected a whole number, got '1.5'"),
         ("train.steps=", "train.steps: expected a whole number, got ''"),
         ("train.steps=[1]", "train.steps: expected a whole number, got a list or mapping"),
@@ -138,13 +138,13 @@ sample:
         ("sample.joint_window=[3, 3]", "sample.joint_window: must rise, got [3.0, 3.0]"),
         (
             "sample={sampler: dpmpp_2m, joint_steps: 3, given: {joint_steps: 8}}",
-            "sample.sampler: dpmpp_2m cannot noise again, and sample.joint_steps is 3 and sample.given.joint_steps is "
+            "sample.sampler: dpmpp_2m cannot repeat steps, and sample.joint_steps is 3 and sample.given.joint_steps is "
             "8: set sample.joint_steps=1 and sample.given.joint_steps=1, or sample.sampler to ddpm or ddim",
         ),
         ("train.steps", "expected KEY=VALUE, as in sample.steps=20"),
         ("=1", "expected KEY=VALUE, as in sample.steps=20"),
         ("train..steps=1", "expected KEY=VALUE, as in sample.steps=20"),
-        ("a." * 3000 + "a=1", "no recipe is as deep as that"),
+        ("a." * 3000 + "a=1", "the key is nested too deeply"),
     ],
 )
 def test_a_wrong_override_is_named(write, override, message):
@@ -219,7 +219,7 @@ def test_a_sampler_that_cannot_noise_again_names_the_steps_that_are_in_its_way()
     with pytest.raises(UsageError) as raised:
         load("bounce", ["sample.sampler=dpmpp_2m"])
     assert str(raised.value) == (
-        "--set sample.sampler=dpmpp_2m: sample.sampler: dpmpp_2m cannot noise again, and sample.joint_steps is 2 and "
+        "--set sample.sampler=dpmpp_2m: sample.sampler: dpmpp_2m cannot repeat steps, and sample.joint_steps is 2 and "
         "sample.given.joint_steps is 8: set sample.joint_steps=1 and sample.given.joint_steps=1, or sample.sampler to "
         "ddpm or ddim"
     )
@@ -282,7 +282,7 @@ def test_an_override_of_one_alias_leaves_the_other(write):
         ("train:\n\tsteps: 1", r"r.yaml:2:1: found character '\t' that cannot start any token"),
         ('? "a\\nb"\n: 1', r"r.yaml:1:3: a\nb: unknown key"),
         ("backbones: {a.b: {name: gaussian-mixture}}", "r.yaml:1:13: backbones.a.b: a name must be of letters"),
-        ("name: a/b", "r.yaml:1:7: name: must do as the name of one folder, got 'a/b'"),
+        ("name: a/b", "r.yaml:1:7: name: must be a valid name of one folder, got 'a/b'"),
         ("extends: " + "x" * 300, "r.yaml:1:10: extends: no recipe 'xxx"),
         ("data: {path: x}", "r.yaml:1:7: data: expected a mapping with a name"),
         ("extends: [a]", "r.yaml:1:10: extends: expected the name or path of one recipe"),
@@ -397,7 +397,7 @@ def test_a_given_modality_changes_what_the_recipe_says_it_does(write):
     assert (whole.guidance, whole.joint_steps) == ({"x": 2.0, "y": 3.0}, 1)
     plain = load(write(MINIMAL + "sample: {joint_steps: 3, guidance: {x: 2.0}}\n")).sample
     assert plain.beside_given() == plain
-    with pytest.raises(UsageError, match=r"cannot noise again, and sample\.given\.joint_steps is 2: set"):
+    with pytest.raises(UsageError, match=r"cannot repeat steps, and sample\.given\.joint_steps is 2: set"):
         load(write(MINIMAL + "sample: {sampler: dpmpp_2m, given: {joint_steps: 2}}\n"))
     with pytest.raises(UsageError, match=r"sample\.given\.guidance\.smell: unknown modality"):
         load(write(MINIMAL + "sample: {given: {guidance: {smell: 2.0}}}\n"))

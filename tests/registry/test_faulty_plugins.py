@@ -123,7 +123,7 @@ def test_what_a_plugin_may_say_passes_as_it_is(run: Run, place: str, fault: str,
 @pytest.mark.parametrize(
     ("place", "fault", "said"),
     [
-        ("discriminator", "return 3", "'judge': it gives int, not a torch.nn.Module"),
+        ("discriminator", "return 3", "'judge': it returns int, not a torch.nn.Module"),
         ("discriminator", "return nn.Linear(2, 1)", "'judge': its forward fails: TypeError"),
         ("logit", "return logit[:, None]", "'judge': its logit of 2 samples has the shape (2, 1), not (B,)"),
         ("logit", "return logit.mean()", "'judge': its logit of 2 samples has the shape (), not (B,)"),
@@ -135,7 +135,7 @@ def test_what_a_plugin_may_say_passes_as_it_is(run: Run, place: str, fault: str,
         ("forward", "x = {m: s.detach() for m, s in x.items()}", "'judge': its logit has no gradient by the states"),
         ("dataset", "return [1, 2]", "'pairs': list has no length, fingerprint, report, media, split"),
         ("split", "return object()", "'pairs': object has no length, fingerprint, report, media"),
-        ("clips", "return list(clips.values())", "'pairs': media gives list, not a mapping"),
+        ("clips", "return list(clips.values())", "'pairs': media returns list, not a mapping"),
         ("clips", "return {m: c.tolist() for m, c in clips.items()}", "'pairs': media of x are list, not a tensor"),
         ("clips", "return {m: c.int() for m, c in clips.items()}", "'pairs': media of x are torch.int32, not floats"),
         (

@@ -341,7 +341,7 @@ def test_the_released_form_is_for_discriminators_that_know_times(tmp_path, monke
     assert "released is for the paper's discriminators, not for energy" in capsys.readouterr().err
     repeated = ["--set", "sample.joint_steps=2", "--set", "sample.sampler=dpmpp_2m"]
     assert app.run(["sample", "--recipe", "bounce", *repeated, "--dry-run"]) == 2
-    assert "sample.sampler: dpmpp_2m cannot noise again, and sample.joint_steps is" in capsys.readouterr().err
+    assert "sample.sampler: dpmpp_2m cannot repeat steps, and sample.joint_steps is" in capsys.readouterr().err
 
 
 def test_memory_grows_with_what_guidance_has_to_keep():

@@ -442,7 +442,7 @@ def test_modalities_made_anew_are_planned_and_fix_the_samples(tiny: Path, capsys
     arguments = ["sample", "--recipe", str(tiny), "--n", "1", "--set", f"sample.weights={knows}"]
     anew = ["--set", "sample.gibbs=[audio]", "--set", "sample.gibbs_steps=3"]
     assert mmdisco([*arguments, *anew, "--dry-run"]) == ExitCode.OK
-    assert "then audio anew given all others, 3 steps each" in capsys.readouterr().out
+    assert "then audio resampled given all others, 3 steps each" in capsys.readouterr().out
     assert mmdisco([*arguments, *anew]) == ExitCode.OK
     assert mmdisco(arguments) == ExitCode.USAGE
     assert 'sample.gibbs ["audio"] instead of nothing' in capsys.readouterr().err
@@ -529,7 +529,7 @@ def test_an_n_below_one_is_wrong_usage(tiny: Path) -> None:
 def test_picture_and_sound_of_different_length_are_refused(tiny: Path) -> None:
     save_base(Path("long.safetensors"), "audio", SOUND, replace(REQUEST, seconds=0.8))
     recipe = recipes.load(str(tiny), ["backbones.audio.weights=long.safetensors", "sample.weights=null"])
-    with pytest.raises(UsageError, match=r"sound would last 0\.8 s and the video 0\.4 s: let request\.seconds"):
+    with pytest.raises(UsageError, match=r"audio would last 0\.8 s and the video 0\.4 s: let request\.seconds"):
         plan_job(recipe, SampleOptions(n=1, independent=True))
 
 

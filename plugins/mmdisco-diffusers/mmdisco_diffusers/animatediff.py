@@ -1,4 +1,4 @@
-"""AnimateDiff: a Stable Diffusion whose U-Net was taught motion, whole or as an adapter beside it."""
+"""AnimateDiff: a Stable Diffusion U-Net with motion modules, in one pipeline or with a separate motion adapter."""
 
 from typing import Any
 
@@ -30,8 +30,8 @@ def build(label: str, options: AnimateDiffOptions, request: Request) -> Diffuser
         return schedule_of(parts, {"beta_schedule": options.betas} if options.betas else {})
 
     most = int(parts.config("motion_adapter")["motion_max_seq_length"])
-    why = f"the motion modules were trained on {FRAMES} frames and know {most}"
-    return DiffusersBackbone(FrameModel(parts, options, request, CFG_SCALE, levels, _ask, most, why), options)
+    why = f"the motion modules were trained on {FRAMES} frames and take at most {most}"
+    return DiffusersBackbone(FrameModel(parts, options, request, CFG_SCALE, levels, _evaluate, most, why), options)
 
 
 def _parts(label: str, options: AnimateDiffOptions) -> Parts:
@@ -39,7 +39,7 @@ def _parts(label: str, options: AnimateDiffOptions) -> Parts:
         parts = open_parts(label, options, ["AnimateDiffPipeline", "StableDiffusionPipeline"], ROLES)
         if not parts.has("motion_adapter"):
             key = f"backbones.{label}.adapter"
-            raise UsageError(f"{key}: missing; {parts.folder} is a Stable Diffusion, which knows no motion")
+            raise UsageError(f"{key}: missing; {parts.folder} is a Stable Diffusion, which has no motion modules")
         return parts
     folder = find_model(options.adapter, f"backbones.{label}.adapter", whole=True)
     return open_parts(
@@ -53,13 +53,13 @@ def _parts(label: str, options: AnimateDiffOptions) -> Parts:
     )
 
 
-def _ask(unet: Any, x: Tensor, t: Tensor, tokens: Tensor) -> Tensor:
+def _evaluate(unet: Any, x: Tensor, t: Tensor, tokens: Tensor) -> Tensor:
     out: Tensor = unet(x, t, encoder_hidden_states=tokens.repeat_interleave(x.shape[2], 0)).sample
     return out
 
 
 def _with_motion(parts: Parts, unet: Any) -> Any:
-    """Build the motion modules of the adapter into a U-Net of single pictures."""
+    """Return an image U-Net with the adapter's motion modules inserted."""
     from diffusers import UNetMotionModel
 
     adapter = parts.get("motion_adapter")

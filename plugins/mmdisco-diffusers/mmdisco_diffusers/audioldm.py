@@ -1,4 +1,4 @@
-"""AudioLDM: a U-Net over mel latents, told the prompt's CLAP embedding as a class."""
+"""AudioLDM: a U-Net over mel latents, conditioned on the prompt's CLAP embedding."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -23,11 +23,11 @@ def build(label: str, options: MelOptions, request: Request) -> DiffusersBackbon
     """Build the backbone of a recipe."""
     parts = open_parts(label, options, ["AudioLDMPipeline"], ROLES)
     width = int(parts.config("text_encoder").get("projection_dim", 512))
-    return DiffusersBackbone(MelModel(parts, options, ROLES, "class", width, 2.5, _tell, _ask), options)
+    return DiffusersBackbone(MelModel(parts, options, ROLES, "class", width, 2.5, _encode_prompt, _evaluate), options)
 
 
-def _tell(parts: Parts, prompt: str, negative: str | None, device: torch.device) -> tuple[Row, Row]:
-    """Return the unit vector that CLAP gives a text; the default negative is the empty one."""
+def _encode_prompt(parts: Parts, prompt: str, negative: str | None, device: torch.device) -> tuple[Row, Row]:
+    """Return CLAP's normalised text embedding; the default negative is that of the empty text."""
     tokenizer = parts.get("tokenizer")
     tokens = tokens_of(parts, [prompt, negative or ""], tokenizer.model_max_length, device)
     found = parts.get("text_encoder")(tokens.input_ids, attention_mask=tokens.attention_mask)
@@ -35,6 +35,6 @@ def _tell(parts: Parts, prompt: str, negative: str | None, device: torch.device)
     return {"class": positive}, {"class": other}
 
 
-def _ask(unet: Any, x: Tensor, t: Tensor, condition: Mapping[str, Tensor]) -> Tensor:
+def _evaluate(unet: Any, x: Tensor, t: Tensor, condition: Mapping[str, Tensor]) -> Tensor:
     out: Tensor = unet(x, t, encoder_hidden_states=None, class_labels=condition["class"]).sample
     return out

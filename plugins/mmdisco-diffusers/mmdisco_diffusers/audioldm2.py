@@ -1,4 +1,4 @@
-"""AudioLDM 2: a U-Net over mel latents, told T5's tokens and what a language model makes of CLAP's and T5's."""
+"""AudioLDM 2: a U-Net over mel latents, conditioned on T5 and on a language model's continuation of CLAP and T5."""
 
 from collections.abc import Mapping
 from functools import partial
@@ -14,7 +14,7 @@ from mmdisco_diffusers.opening import open_parts
 from mmdisco_diffusers.options import MelOptions
 from mmdisco_diffusers.parts import Parts, Roles
 from mmdisco_diffusers.prompts import Row
-from mmdisco_diffusers.tokens import tell_cut, told_here
+from mmdisco_diffusers.tokens import warn_truncated, without_own_warnings
 
 ROLES = Roles(("unet",), ("vae", "vocoder"), ("text_encoder", "text_encoder_2", "projection_model", "language_model"))
 TOKENIZERS = ("tokenizer", "tokenizer_2")
@@ -26,20 +26,22 @@ def build(label: str, options: MelOptions, request: Request) -> DiffusersBackbon
     classes = {"language_model": "GPT2LMHeadModel"}
     parts = open_parts(label, options, ["AudioLDM2Pipeline"], ROLES, classes)
     width = int(parts.config("language_model").get("n_embd", 768))
-    return DiffusersBackbone(MelModel(parts, options, ROLES, "generated", width, 3.5, _tell, _ask), options)
+    return DiffusersBackbone(
+        MelModel(parts, options, ROLES, "generated", width, 3.5, _encode_prompt, _evaluate), options
+    )
 
 
-def _tell(parts: Parts, prompt: str, negative: str | None, device: torch.device) -> tuple[Row, Row]:
-    """Return the three conditions; the negative is filled up to the prompt's length, as in training."""
+def _encode_prompt(parts: Parts, prompt: str, negative: str | None, device: torch.device) -> tuple[Row, Row]:
+    """Return the three conditions; the negative is padded to the prompt's length, as in training."""
     from diffusers import AudioLDM2Pipeline
 
     absent = dict.fromkeys(("vae", "unet", "vocoder", "scheduler", "feature_extractor"))
     pipeline = AudioLDM2Pipeline(**absent, **{name: parts.get(name) for name in (*ROLES.text, *TOKENIZERS)})
     for text in (prompt, negative or ""):
         for number in ("", "_2"):
-            tell_cut(parts, text, parts.get(f"tokenizer{number}").model_max_length, number)
+            warn_truncated(parts, text, parts.get(f"tokenizer{number}").model_max_length, number)
     pipeline.generate_language_model = partial(generate, pipeline.language_model)
-    with told_here(pipeline):
+    with without_own_warnings(pipeline):
         tokens, mask, generated = pipeline.encode_prompt(prompt, device, 1, True, negative_prompt=negative)
     rows = [{"generated": generated[i], "tokens": tokens[i], "mask": mask[i].long()} for i in (1, 0)]
     return rows[0], rows[1]
@@ -49,8 +51,8 @@ def generate(model: Any, inputs_embeds: Tensor, attention_mask: Tensor, max_new_
     """Return the hidden states (B, N, D) that a language model appends one by one to embeddings (B, T, D).
 
     `attention_mask` (B, T) is 1 where there is a token. N is `max_new_tokens`, or the model's own if that is None.
-    The pipeline's own loop names the cache of attention, whose name depends on the release of transformers and whose
-    old one ends with 5.40. This one keeps none: the little that it computes again is spent once a prompt.
+    The pipeline's own loop uses an attention cache whose API depends on the release of transformers. This one uses
+    none: the little that it recomputes is spent once for each prompt.
     """
     count = int(model.config.max_new_tokens if max_new_tokens is None else max_new_tokens)
     states, mask = inputs_embeds, attention_mask
@@ -60,7 +62,7 @@ def generate(model: Any, inputs_embeds: Tensor, attention_mask: Tensor, max_new_
     return states[:, -count:]
 
 
-def _ask(unet: Any, x: Tensor, t: Tensor, condition: Mapping[str, Tensor]) -> Tensor:
+def _evaluate(unet: Any, x: Tensor, t: Tensor, condition: Mapping[str, Tensor]) -> Tensor:
     out: Tensor = unet(
         x,
         t,

@@ -1,4 +1,4 @@
-"""Auffusion: a Stable Diffusion that paints mel pictures, low tones at the bottom, which a vocoder plays."""
+"""Auffusion: a Stable Diffusion of mel spectrograms as images, low frequencies at the bottom, and a vocoder."""
 
 import math
 from collections.abc import Mapping
@@ -28,9 +28,9 @@ from mmdisco_diffusers.request import Notes, seconds_of
 ROLES = Roles(("unet",), ("vae", "vocoder"), ("text_encoder",))
 FORM = mel_format(16000, 160, 256)
 FRAMES = 1024
-"""Mel frames of a picture in training: 10.24 s."""
+"""Mel frames of a training image: 10.24 s."""
 LOW, HIGH = math.log(1e-5), math.log(200.0)
-"""Log-magnitudes that are black and white."""
+"""Log-magnitudes of black and white."""
 PEAK = 0.95
 
 
@@ -56,62 +56,62 @@ class Auffusion:
         return self._levels
 
     def plan(self, request: Request) -> ModalityPlan:
-        """Return the shapes for a length, at most that of a picture in training."""
+        """Return the shapes for a length, at most that of a training image."""
         rate, notes = FORM.sample_rate, Notes("audio")
         longest = FRAMES * FORM.hop / rate
-        asked = seconds_of(request, longest)
-        made = min(asked, longest) if self.options.padded else asked
-        notes.snap("seconds", asked, made, "the most that this model was trained on")
+        requested = seconds_of(request, longest)
+        made = min(requested, longest) if self.options.padded else requested
+        notes.snap("seconds", requested, made, "the most that this model was trained on")
         samples = max(round(made * rate), FORM.hop)
         latent = (self.info.latent_channels, cells_of(samples, FORM.hop, self.factor), FORM.mels // self.factor)
         return ModalityPlan(latent, (1, samples), rate, samples / rate, tuple(notes.lines))
 
     def text(self, prompt: str, negative: str | None, plan: ModalityPlan, device: torch.device) -> tuple[Row, Row]:
-        """Return CLIP's tokens; the default negative is nothing at all."""
+        """Return CLIP's hidden states; the default negative is zeros."""
         positive = clip_tokens(self.parts, prompt, device)
         other = torch.zeros_like(positive) if negative is None else clip_tokens(self.parts, negative, device)
         return {"tokens": positive}, {"tokens": other}
 
     def predict(self, x: Tensor, t: Tensor, condition: Mapping[str, Tensor], plan: ModalityPlan) -> Tensor:
-        """Return the native output; where the sound is shorter than in training, silence is heard after it."""
+        """Return the native output; audio shorter than in training is padded with noised silence."""
         length = x.shape[2]
         short = self.options.padded and length < FRAMES // self.factor
-        whole = torch.cat([x, self._after(x, t)], 2) if short else x
+        whole = torch.cat([x, self._noised_silence(x, t)], 2) if short else x
         out: Tensor = self.parts.get("unet")(whole.transpose(2, 3), t, encoder_hidden_states=condition["tokens"]).sample
         return out.transpose(2, 3)[:, :, :length]
 
     def encode(self, media: Tensor, plan: ModalityPlan) -> Tensor:
-        """Return the mean latents of sound (B, 1, samples)."""
-        sound = to_peak(media[:, 0], PEAK) if self.options.normalise else media[:, 0]
+        """Return the mean latents of audio (B, 1, samples)."""
+        audio = to_peak(media[:, 0], PEAK) if self.options.normalise else media[:, 0]
         whole = plan.latent_shape[1] * self.factor * FORM.hop
-        return self._painted(F.pad(sound, (0, max(whole - sound.shape[1], 0))))
+        return self._encoded(F.pad(audio, (0, max(whole - audio.shape[1], 0))))
 
     def decode(self, latent: Tensor, plan: ModalityPlan) -> Tensor:
-        """Return sound (B, 1, samples)."""
+        """Return audio (B, 1, samples)."""
         vae = self.parts.get("vae")
-        picture = vae.decode(latent.transpose(2, 3) / vae.config.scaling_factor).sample
-        grey = (picture / 2 + 0.5).clamp(0, 1).mean(1)  # (B, mels, frames), high tones first
+        image = vae.decode(latent.transpose(2, 3) / vae.config.scaling_factor).sample
+        grey = (image / 2 + 0.5).clamp(0, 1).mean(1)  # (B, mels, frames), high frequencies first
         mel = grey.flip(1) * (HIGH - LOW) + LOW
-        sound: Tensor = self.parts.get("vocoder")(mel.transpose(1, 2))
-        return to_length(sound.reshape(len(latent), 1, -1), plan.media_shape[1])
+        audio: Tensor = self.parts.get("vocoder")(mel.transpose(1, 2))
+        return to_length(audio.reshape(len(latent), 1, -1), plan.media_shape[1])
 
-    def _painted(self, sound: Tensor) -> Tensor:
-        mel = log_mel(sound, FORM).transpose(1, 2)
+    def _encoded(self, audio: Tensor) -> Tensor:
+        mel = log_mel(audio, FORM).transpose(1, 2)
         grey = ((mel - LOW) / (HIGH - LOW)).clamp(0, 1).flip(1)
         vae = self.parts.get("vae")
-        picture = (grey * 2 - 1)[:, None].expand(-1, 3, -1, -1)
-        latent: Tensor = vae.encode(picture).latent_dist.mode() * vae.config.scaling_factor
+        image = (grey * 2 - 1)[:, None].expand(-1, 3, -1, -1)
+        latent: Tensor = vae.encode(image).latent_dist.mode() * vae.config.scaling_factor
         return latent.transpose(2, 3)
 
-    def _after(self, x: Tensor, t: Tensor) -> Tensor:
-        """Return silence at noise levels t (B,) for the rest of a picture in training.
+    def _noised_silence(self, x: Tensor, t: Tensor) -> Tensor:
+        """Return silence at noise levels t (B,) for the rest of a training image.
 
-        Its noise depends on the time alone, so that a sample does not depend on its batch.
+        Its noise depends on the time only, so that a sample does not depend on its batch.
         """
         missing = FRAMES // self.factor - x.shape[2]
         if missing not in self._silence:
             self.parts.get("vae").to(x.device)
-            self._silence[missing] = self._painted(torch.zeros(1, missing * self.factor * FORM.hop, device=x.device))
+            self._silence[missing] = self._encoded(torch.zeros(1, missing * self.factor * FORM.hop, device=x.device))
         silence = self._silence[missing]
         levels = self._levels.levels_at(t / (self._times - 1))
         noise = torch.stack([self._noise(int(time), silence.shape[1:]) for time in t]).to(x.device)

@@ -1,7 +1,7 @@
-"""What all models of one modality from diffusers share: the contract's members.
+"""What all models of one modality from diffusers share: the members of `Backbone`.
 
-A family (one file each) knows its pipeline's shapes, conditions and codec; it never sees a batch of prompts or a
-missing condition.
+A family (one file each) implements its pipeline's shapes, conditions and codec, for single prompts and always with a
+condition.
 """
 
 from collections.abc import Mapping, Sequence
@@ -21,7 +21,7 @@ from mmdisco_diffusers.stage import Stage
 
 
 class Family(Protocol):
-    """One family of pipelines, as its file writes it; all latents and media are in the contract's layouts."""
+    """One family of pipelines; all latents and media are in the layouts of `mmdisco_cli.diffusion.backbone`."""
 
     @property
     def parts(self) -> Parts:
@@ -29,11 +29,11 @@ class Family(Protocol):
 
     @property
     def roles(self) -> Roles:
-        """Say which parts do what."""
+        """Return which parts are the denoiser, the codec and the text encoders."""
 
     @property
     def pooled(self) -> str:
-        """Name the entry of a row that stands for the prompt."""
+        """Return the key of a row whose mean is the pooled prompt."""
 
     @property
     def info(self) -> ModalityInfo:
@@ -46,20 +46,20 @@ class Family(Protocol):
         """Return the shapes for a request."""
 
     def text(self, prompt: str, negative: str | None, plan: ModalityPlan, device: torch.device) -> tuple[Row, Row]:
-        """Return what a prompt and its negative become; None is the pipeline's own default."""
+        """Return the conditions of a prompt and its negative; None is the pipeline's own default."""
 
     def predict(self, x: Tensor, t: Tensor, condition: Mapping[str, Tensor], plan: ModalityPlan) -> Tensor:
         """Return the native output."""
 
     def encode(self, media: Tensor, plan: ModalityPlan) -> Tensor:
-        """Return latents of a chunk."""
+        """Return the latents of a chunk of media."""
 
     def decode(self, latent: Tensor, plan: ModalityPlan) -> Tensor:
-        """Return media of a chunk, within [-1, 1]."""
+        """Return the media of a chunk of latents, within [-1, 1]."""
 
 
 class DiffusersBackbone:
-    """A family's model, after the contract of `mmdisco_cli.diffusion.backbone.Backbone`."""
+    """A family's model as a `mmdisco_cli.diffusion.backbone.Backbone`."""
 
     takes_prompts = True
 
@@ -88,7 +88,7 @@ class DiffusersBackbone:
 
     @property
     def memory(self) -> tuple[str, ...]:
-        """Say what will lie where, read from the files."""
+        """Return lines on the memory that each part will take and where, from the sizes of the files."""
         return self.stage.memory()
 
     def to(self, device: torch.device) -> None:
@@ -100,7 +100,7 @@ class DiffusersBackbone:
         return self.family.plan(request)
 
     def grid(self, steps: int, plan: ModalityPlan) -> Levels:
-        """Return the levels (steps + 1,) that the pipeline's own scheduler walks."""
+        """Return the levels (steps + 1,) of the pipeline's own scheduler."""
         return self._schedule(plan).grid(steps)
 
     def levels_at(self, u: Tensor, plan: ModalityPlan) -> Levels:
@@ -121,7 +121,7 @@ class DiffusersBackbone:
 
     @torch.no_grad()
     def predict(self, x: Tensor, t: Tensor, condition: Payload, plan: ModalityPlan) -> Tensor:
-        """Return the native output for x (B, ...) at native times t (B,); without a condition, that of no prompt."""
+        """Return the native output for x (B, ...) at native times t (B,); condition None: an empty prompt."""
         self.stage.settle()
         if not isinstance(condition, Mapping):
             condition = repeated(self.encode_prompt([""], None, plan).positive, len(x))

@@ -1,4 +1,4 @@
-"""The text encoder of Stable Diffusion and its kin."""
+"""The text encoder of Stable Diffusion and models derived from it."""
 
 import torch
 from torch import Tensor
@@ -8,7 +8,7 @@ from mmdisco_diffusers.tokens import tokens_of
 
 
 def clip_tokens(parts: Parts, text: str, device: torch.device) -> Tensor:
-    """Return CLIP's last hidden states (tokens, width) of one text, filled up to the model's length."""
+    """Return CLIP's last hidden states (tokens, width) of one text, padded to the model's length."""
     tokenizer, encoder = parts.get("tokenizer"), parts.get("text_encoder")
     tokens = tokens_of(parts, text, tokenizer.model_max_length, device)
     mask = tokens.attention_mask if getattr(encoder.config, "use_attention_mask", False) else None

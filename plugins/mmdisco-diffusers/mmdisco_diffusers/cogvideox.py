@@ -87,7 +87,7 @@ class CogVideoX:
         return torch.cat([latent[:, :, :1].expand(-1, -1, missing, -1, -1), latent], 2)
 
     def decode(self, latent: Tensor, plan: ModalityPlan) -> Tensor:
-        """Return frames of latents, without those that only fill up a patch."""
+        """Return frames of latents, without the padding to whole patches."""
         steps = (plan.media_shape[1] - 1) // self.factors[0] + 1
         vae = self.parts.get("vae")
         frames: Tensor = vae.decode(latent[:, :, latent.shape[2] - steps :] / vae.config.scaling_factor).sample
@@ -98,7 +98,7 @@ class CogVideoX:
 
     def _tokens(self, text: str, device: torch.device) -> Tensor:
         tokens = tokens_of(self.parts, text, TOKENS, device)
-        # Padding is seen as well: the model was trained so.
+        # No attention mask: the model was trained with visible padding.
         hidden: Tensor = self.parts.get("text_encoder")(tokens.input_ids)[0][0]
         return hidden
 

@@ -1,4 +1,4 @@
-"""From what a recipe calls a model to a folder that holds it; nothing is fetched unless that was asked for."""
+"""Find the folder of a model that a recipe names; nothing is downloaded without `--download`."""
 
 import json
 import os
@@ -26,7 +26,7 @@ NATIVE = {
     "TextToVideoSDPipeline": "text-to-video-sd",
     "WanPipeline": "wan",
 }
-"""Which backbone reads a pipeline, for whoever has named another one."""
+"""The backbone for each pipeline, for error messages."""
 NAMING = ("path", "adapter", "unet", "vocoder")
 """Options that name a model."""
 MILLIONS = {
@@ -43,9 +43,9 @@ MILLIONS = {
 }
 """Parameters of the models of the packaged recipes, in millions, text encoders and codecs included, as published."""
 GATED = ("stabilityai/stable-audio-open-1.0",)
-"""Models that the hub gives to those who have accepted their licence."""
+"""Models whose licence must be accepted on the hub before downloading."""
 LONGEST = 96
-"""Characters that a name on the hub has after its owner's."""
+"""Most characters of a repository's name on the hub, without its owner's."""
 _HUB_WORD = re.compile(r"\w|\w[\w.-]*\w", re.ASCII)
 _WHOLE = ("*.json", "*.txt", "*.model", "*.safetensors", "*.bin", "*.pt")
 
@@ -53,12 +53,12 @@ _WHOLE = ("*.json", "*.txt", "*.model", "*.safetensors", "*.bin", "*.pt")
 def find_model(name: str, key: str, *, whole: bool = False) -> Path:
     """Return the folder of a model from its path or its name on the hub; `key` is where the recipe names it.
 
-    Where it may be fetched, what a pipeline needs is, or with `whole` all weights: of a single model, or of a pipeline
-    with more beside it than diffusers knows.
+    Where downloading is allowed, the files that diffusers needs are downloaded, or with `whole` all weights: for a
+    single model, or a pipeline with additional parts.
 
     Raises:
         UsageError: no name at all.
-        DataError: neither a folder nor in the cache; the message is the command that fetches it.
+        DataError: neither a folder nor in the cache; the message has the command that fetches it.
     """
     if not name:
         raise UsageError(f"{key}: missing; name the folder of a model, or its name on the hub")
@@ -75,7 +75,7 @@ def find_model(name: str, key: str, *, whole: bool = False) -> Path:
 def models_lacked(label: str, options: Any) -> Iterator[tuple[str, str]]:
     """Yield the recipe's key of each model that is not on this machine, and a sentence with the command for it.
 
-    One that may be fetched is not lacked; an option without a name is left to who reads it.
+    Models that may be downloaded are left out, as are options without a name.
     """
     for option in NAMING:
         name, key = getattr(options, option, None), f"backbones.{label}.{option}"
@@ -111,15 +111,15 @@ def pipeline_class(folder: Path, expected: Collection[str], key: str) -> str:
     return found
 
 
-def how_to_fetch(place: Path, *, anew: bool = False) -> str:
-    """Return how a sentence ends on what lacks in a model from the cache: with the command that fetches it.
+def how_to_fetch(place: Path, *, again: bool = False) -> str:
+    """Return the end of a message on missing files of a model in the cache: the command that fetches it.
 
-    It is empty for a folder elsewhere; `anew` replaces files that are there.
+    Empty for a folder elsewhere; `again` replaces existing files.
     """
     for home in place.parents:
         if home.name == "snapshots" and home.parent.name.startswith("models--"):
             name = home.parent.name.removeprefix("models--").replace("--", "/")
-            return f"; fetch it with `hf download {name}{' --force-download' if anew else ''}`"
+            return f"; fetch it with `hf download {name}{' --force-download' if again else ''}`"
     return ""
 
 
@@ -135,16 +135,16 @@ def read_json(path: Path) -> dict[str, Any] | None:
 
 
 def _reader(pipeline: str) -> str:
-    """Say which backbone reads a pipeline."""
+    """Return a clause that names the backbone for a pipeline."""
     if pipeline in NATIVE:
         return f"the backbone {NATIVE[pipeline]} reads it"
     if pipeline == "StableDiffusionPipeline":
-        return "the backbone animatediff reads it with a motion adapter, auffusion where it paints mel pictures"
-    return "the backbone lockstep runs pipelines that make a film or sound of a prompt alone"
+        return "the backbone animatediff reads it with a motion adapter, auffusion where it makes mel spectrograms"
+    return "the backbone lockstep runs pipelines that make video or audio from a prompt only"
 
 
 def _is_hub_name(name: str) -> bool:
-    """Return whether the hub takes a name; one with a space, say, is a folder's."""
+    """Return whether a name is valid on the hub; others are paths."""
     parts = name.split("/")
     taken = len(parts[-1]) <= LONGEST and "--" not in name and ".." not in name and not name.endswith(".git")
     return taken and len(parts) == 2 and all(_HUB_WORD.fullmatch(part) for part in parts)
@@ -165,7 +165,7 @@ def _cached(name: str, key: str) -> Path:
 
 
 def _fetched(name: str, key: str, whole: bool) -> Path:
-    """Fetch a model, or find it in the cache."""
+    """Download a model, or find it in the cache."""
     from diffusers import DiffusionPipeline
     from huggingface_hub import snapshot_download
 
@@ -173,5 +173,5 @@ def _fetched(name: str, key: str, whole: bool) -> Path:
         if whole:
             return Path(snapshot_download(name, allow_patterns=list(_WHOLE)))
         return Path(DiffusionPipeline.download(name))
-    except Exception as error:  # whatever the network or the hub has to say, in one line
+    except Exception as error:  # any error of the network or the hub, in one line
         raise DataError(f"{key}: {name} could not be fetched ({' '.join(str(error).split())})") from error

@@ -1,4 +1,4 @@
-"""The codec of models that know single pictures, every frame through the VAE by itself; and what normalises films."""
+"""The codec of models with an image VAE, applied to every frame by itself; and the normalisation of video latents."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -20,7 +20,7 @@ class FrameCodec:
 
     @cached_property
     def factor(self) -> int:
-        """Return how many pixels make one latent cell, along each axis."""
+        """Return the pixels along each edge of one latent cell."""
         return int(2 ** (len(self.parts.config("vae")["block_out_channels"]) - 1))
 
     def encode(self, media: Tensor) -> Tensor:

@@ -1,4 +1,4 @@
-"""What models share that began with single pictures: CLIP's tokens, and a codec that knows no motion."""
+"""What video models based on image models share: CLIP's text encoder, and an image codec."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -26,8 +26,8 @@ FPS, FRAMES = 8.0, 16
 class FrameModel:
     """A `Family`: latents (B, 4, T, H / 8, W / 8).
 
-    `levels` gives the noise levels, `ask` the U-Net's output of x, t and CLIP's tokens; `most` bounds the frames,
-    and `why` says for what reason.
+    `levels` returns the noise levels, `evaluate` the U-Net's output for x, t and CLIP's hidden states; `most` is the
+    maximal number of frames, and `why` its reason.
     """
 
     parts: Parts
@@ -35,7 +35,7 @@ class FrameModel:
     request: Request
     cfg_scale: float
     levels: Callable[[Parts], Schedule]
-    ask: Callable[[Any, Tensor, Tensor, Tensor], Tensor]
+    evaluate: Callable[[Any, Tensor, Tensor, Tensor], Tensor]
     most: int | None = None
     why: str = ""
     roles = ROLES
@@ -43,7 +43,7 @@ class FrameModel:
 
     @cached_property
     def codec(self) -> FrameCodec:
-        """Return the way between frames and latents."""
+        """Return the codec between frames and latents."""
         return FrameCodec(self.parts, self.options.chunk)
 
     @cached_property
@@ -58,7 +58,7 @@ class FrameModel:
         return self.levels(self.parts)
 
     def plan(self, request: Request) -> ModalityPlan:
-        """Return the shapes: no more frames than the model knows."""
+        """Return the shapes, at most `most` frames."""
         factor = self.codec.factor
         side = int(self.parts.config("unet")["sample_size"]) * factor
         default = (min(FRAMES, self.most or FRAMES), side, side)
@@ -67,13 +67,13 @@ class FrameModel:
         return video_plan((self.info.latent_channels, *video_cells(shape, 1, factor)), shape, fps, notes)
 
     def text(self, prompt: str, negative: str | None, plan: ModalityPlan, device: torch.device) -> tuple[Row, Row]:
-        """Return CLIP's tokens; the default negative is the empty text."""
+        """Return CLIP's hidden states; the default negative is the empty text."""
         positive, other = (clip_tokens(self.parts, text, device) for text in (prompt, negative or ""))
         return {"tokens": positive}, {"tokens": other}
 
     def predict(self, x: Tensor, t: Tensor, condition: Mapping[str, Tensor], plan: ModalityPlan) -> Tensor:
         """Return the native output."""
-        return self.ask(self.parts.get("unet"), x, t, condition["tokens"])
+        return self.evaluate(self.parts.get("unet"), x, t, condition["tokens"])
 
     def encode(self, media: Tensor, plan: ModalityPlan) -> Tensor:
         """Return latents of frames."""

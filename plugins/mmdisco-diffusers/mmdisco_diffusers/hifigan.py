@@ -1,4 +1,4 @@
-"""Read a HiFi-GAN as its authors save it into the same network of transformers, so that no code of theirs is needed."""
+"""Read a HiFi-GAN in its authors' format into the same network of transformers, without their code."""
 
 import math
 import pickle
@@ -36,7 +36,7 @@ def read_hifigan(folder: Path) -> Any:
 
 
 def folded(weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Return weights with each pair of a norm g and a direction v made one: g * v / |v|."""
+    """Return weights without weight normalisation: each pair of a norm g and a direction v becomes g * v / |v|."""
     made = {name: weight for name, weight in weights.items() if not name.endswith(("weight_g", "weight_v"))}
     for name in (name for name in weights if name.endswith("weight_v")):
         direction, norm = weights[name], weights[f"{name[:-1]}g"]

@@ -1,4 +1,4 @@
-"""HunyuanVideo: a flow-matching transformer that is told its guidance scale, so that one pass is enough."""
+"""HunyuanVideo: a flow-matching transformer with its guidance scale as input, so that one pass is enough."""
 
 from collections.abc import Mapping
 from functools import cached_property
@@ -16,12 +16,12 @@ from mmdisco_diffusers.options import HunyuanVideoOptions
 from mmdisco_diffusers.parts import Parts, Roles
 from mmdisco_diffusers.prompts import Row
 from mmdisco_diffusers.request import grouped_plan
-from mmdisco_diffusers.tokens import tell_cut, told_here
+from mmdisco_diffusers.tokens import warn_truncated, without_own_warnings
 
 ROLES = Roles(("transformer",), ("vae",), ("text_encoder", "text_encoder_2"))
 TOKENIZERS = ("tokenizer", "tokenizer_2")
 LLAMA_TOKENS, CLIP_TOKENS = 256, 77
-"""What the pipeline lets each read, the first beside its template."""
+"""Most tokens of each text encoder, for the first beside its template."""
 FPS, FRAMES, HEIGHT, WIDTH = 24.0, 129, 720, 1280
 
 
@@ -35,13 +35,13 @@ class HunyuanVideo:
 
     @cached_property
     def info(self) -> ModalityInfo:
-        """Describe the modality; its CFG scale is 1, for the model is told one."""
+        """Describe the modality; its CFG scale is 1, because the model takes a guidance scale as input."""
         config, fps = self.parts.config("transformer"), self.request.fps or FPS
         channels, pooled = int(config["in_channels"]), int(config["pooled_projection_dim"])
         return ModalityInfo("video", prediction_of(self.parts), channels, fps, pooled, 1.0)
 
     def schedule(self, plan: ModalityPlan) -> Schedule:
-        """Return the noise levels: even steps, shifted."""
+        """Return the noise levels: uniform steps, shifted."""
         config = self.parts.config("scheduler")
         return flow(float(config.get("shift", 1.0)), train_steps=int(config.get("num_train_timesteps", 1000)))
 
@@ -53,12 +53,12 @@ class HunyuanVideo:
         return grouped_plan(request, FPS, default, channels, factors, int(config["patch_size"]))
 
     def text(self, prompt: str, negative: str | None, plan: ModalityPlan, device: torch.device) -> tuple[Row, Row]:
-        """Return the language model's tokens, which of them are text, and CLIP's summary."""
+        """Return the language model's hidden states with their mask, and CLIP's pooled embedding."""
         pipeline = self._text_pipeline()
         rows = []
         for text in (prompt, negative or ""):
-            self._tell_cut(text)
-            with told_here(pipeline):
+            self._warn_truncated(text)
+            with without_own_warnings(pipeline):
                 tokens, pooled, mask = pipeline.encode_prompt(text, device=device)
             rows.append({"tokens": tokens[0], "pooled": pooled[0], "mask": mask[0].long()})
         return rows[0], rows[1]
@@ -88,11 +88,11 @@ class HunyuanVideo:
         frames: Tensor = vae.decode(latent / vae.config.scaling_factor).sample
         return frames
 
-    def _tell_cut(self, text: str) -> None:
+    def _warn_truncated(self, text: str) -> None:
         from diffusers.pipelines.hunyuan_video.pipeline_hunyuan_video import DEFAULT_PROMPT_TEMPLATE as TEMPLATE
 
-        tell_cut(self.parts, TEMPLATE["template"].format(text), LLAMA_TOKENS + TEMPLATE["crop_start"])
-        tell_cut(self.parts, text, CLIP_TOKENS, "_2")
+        warn_truncated(self.parts, TEMPLATE["template"].format(text), LLAMA_TOKENS + TEMPLATE["crop_start"])
+        warn_truncated(self.parts, text, CLIP_TOKENS, "_2")
 
     def _text_pipeline(self) -> Any:
         from diffusers import HunyuanVideoPipeline

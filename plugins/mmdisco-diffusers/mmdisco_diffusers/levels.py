@@ -1,7 +1,7 @@
-"""From a scheduler's configuration to the noise levels that its model was trained on; its solver is not used.
+"""From a scheduler's configuration to the noise levels that its model was trained with; its solver is not used.
 
-Stock schedulers speak three languages: variance-preserving tables of alphas, rectified flow, and EDM. All become alpha
-and sigma of x_u = alpha * x_0 + sigma * epsilon, EDM through x / sqrt(1 + sigma^2).
+The schedulers of diffusers have three parametrisations: variance-preserving tables of alphas, rectified flow, and EDM.
+All become alpha and sigma of x_u = alpha * x_0 + sigma * epsilon, EDM after dividing x by sqrt(1 + sigma^2).
 """
 
 import math
@@ -31,11 +31,11 @@ _PREDICTIONS = {
 def schedule_of(parts: Parts, changed: Mapping[str, Any] = _NOTHING) -> Schedule:
     """Return the noise levels of a pipeline's scheduler, with some keys of its configuration changed.
 
-    Its grid is what `set_timesteps` gives the pipeline, or the even steps of its `timestep_spacing` where the solver
-    asks otherwise than once a step.
+    Its grid is that of the scheduler's own `set_timesteps`, or the uniform steps of its `timestep_spacing` where the
+    solver does not evaluate the model exactly once a step.
 
     Raises:
-        UsageError: the levels are not known, or (by `grid`) steps that can be walked in neither way.
+        UsageError: the levels are unknown, or (by `grid`) the steps can be taken in neither way.
     """
     name, config = parts.class_name("scheduler"), {**parts.config("scheduler"), **changed}
     if is_flow(name, config):
@@ -46,16 +46,16 @@ def schedule_of(parts: Parts, changed: Mapping[str, Any] = _NOTHING) -> Schedule
     if not hasattr(scheduler, "alphas_cumprod"):
         raise UsageError(f"{name}: the noise levels of this scheduler are not known")
     spacing = cast(Spacing, config.get("timestep_spacing", "leading"))
-    # Schedulers in sigma (Euler, DPM-Solver) say where they end by their sigmas; the others say so.
+    # Schedulers in sigma (Euler, DPM-Solver) end at their last sigma; the others have an option for it.
     end_at_zero = bool(config.get("set_alpha_to_one", True))
-    even = discrete_vp(_betas(scheduler), spacing, int(config.get("steps_offset", 0)), end_at_zero)
-    return replace(even, grid=lambda steps: _walked(type(scheduler).from_config(config), even, steps))
+    uniform = discrete_vp(_betas(scheduler), spacing, int(config.get("steps_offset", 0)), end_at_zero)
+    return replace(uniform, grid=lambda steps: _scheduler_grid(type(scheduler).from_config(config), uniform, steps))
 
 
-def _walked(scheduler: Any, even: Schedule, steps: int) -> Levels:
-    """Return the levels that a fresh scheduler walks, with the times that its model is asked about.
+def _scheduler_grid(scheduler: Any, uniform: Schedule, steps: int) -> Levels:
+    """Return the levels of a fresh scheduler, with the times at which its model is evaluated.
 
-    The even steps where it asks about other times than `steps` falling ones of training, or about the clean end alone.
+    Uniform steps where these are not `steps` falling training times, or only the clean end.
     """
     times, sigmas = _set(scheduler, steps)
     last = len(scheduler.alphas_cumprod) - 1
@@ -63,28 +63,28 @@ def _walked(scheduler: Any, even: Schedule, steps: int) -> Levels:
     if sigmas is not None:
         known = known and len(sigmas) == steps + 1 and bool((sigmas.diff() <= 0).all())
     if not known:
-        _require_even(scheduler)
-        return even.grid(steps)
+        _require_uniform(scheduler)
+        return uniform.grid(steps)
     if sigmas is not None:
         norm = (1 + sigmas.square()).sqrt()
         return _float(torch.cat([times, times.new_zeros(1)]), 1 / norm, sigmas / norm)
-    end = even.grid(1)
-    return Levels(*(torch.cat([one, two[-1:]]) for one, two in zip(even.levels_at(times / last), end, strict=True)))
+    end = uniform.grid(1)
+    return Levels(*(torch.cat([one, two[-1:]]) for one, two in zip(uniform.levels_at(times / last), end, strict=True)))
 
 
 def _set(scheduler: Any, steps: int) -> tuple[Tensor, Tensor | None]:
-    """Return the times and, where it counts in them, the sigmas / alphas of a scheduler told its steps."""
+    """Return a scheduler's times for a number of steps and, where it has them, its ratios sigma / alpha."""
     name = type(scheduler).__name__
     try:
         scheduler.set_timesteps(steps)
     except (ValueError, TypeError, ZeroDivisionError) as error:
-        raise UsageError(f"{name}: cannot walk {steps} steps ({' '.join(str(error).split())})") from error
+        raise UsageError(f"{name}: cannot take {steps} steps ({' '.join(str(error).split())})") from error
     sigmas = getattr(scheduler, "sigmas", None)
     return scheduler.timesteps.double().cpu(), None if sigmas is None else sigmas.double().cpu()
 
 
-def _require_even(scheduler: Any) -> None:
-    """Raise UsageError for an option whose steps even ones do not stand for."""
+def _require_uniform(scheduler: Any) -> None:
+    """Raise UsageError for an option whose steps cannot be replaced by uniform ones."""
     config, plain = scheduler.config, {"interpolation_type": "linear", "timestep_type": "discrete"}
     odd = [key for key in _UNEVEN if config.get(key)]
     odd += [key for key, value in plain.items() if config.get(key, value) != value]
@@ -93,7 +93,7 @@ def _require_even(scheduler: Any) -> None:
 
 
 def ended_clean(schedule: Schedule) -> Schedule:
-    """Return the schedule with grids that end at sigma = 0, as ancestral sampling does whatever the scheduler says."""
+    """Return the schedule with grids that end at sigma = 0, as ancestral sampling does in any case."""
 
     def grid(steps: int) -> Levels:
         t, alpha, sigma = schedule.grid(steps)
@@ -103,28 +103,28 @@ def ended_clean(schedule: Schedule) -> Schedule:
 
 
 def prediction_of(parts: Parts) -> PredictionType:
-    """Return what a model says that was trained with a pipeline's scheduler."""
+    """Return the prediction type of a model that was trained with a pipeline's scheduler."""
     return prediction_named(parts.class_name("scheduler"), parts.config("scheduler"))
 
 
 def prediction_named(name: str, config: Mapping[str, Any]) -> PredictionType:
-    """Return what a model says that was trained with a scheduler of this class and configuration."""
+    """Return the prediction type of a model that was trained with a scheduler of this class and configuration."""
     if is_flow(name, config):
         return "flow"
-    said = config.get("prediction_type", "epsilon")
-    if said not in _PREDICTIONS:
-        raise UsageError(f"{name}: prediction {said!r} is not known")
-    return cast(PredictionType, _PREDICTIONS[said])
+    name_of_type = config.get("prediction_type", "epsilon")
+    if name_of_type not in _PREDICTIONS:
+        raise UsageError(f"{name}: prediction {name_of_type!r} is not known")
+    return cast(PredictionType, _PREDICTIONS[name_of_type])
 
 
 def is_flow(name: str, config: Mapping[str, Any]) -> bool:
-    """Return whether a scheduler is one of rectified flow."""
+    """Return whether a scheduler is for rectified flow."""
     flows = bool(config.get("use_flow_sigmas")) or config.get("prediction_type") == "flow_prediction"
     return name.startswith("FlowMatch") or flows
 
 
 def _betas(scheduler: Any) -> Tensor:
-    """Return betas whose products are the scheduler's own table: some shift or rescale it after the betas."""
+    """Return betas that give the scheduler's own table of alphas, which some rescale after computing it."""
     kept: Tensor = scheduler.alphas_cumprod.double().cpu()
     return 1 - kept / torch.cat([kept.new_ones(1), kept[:-1]])
 
@@ -149,7 +149,7 @@ def _flow(scheduler: Any) -> Schedule:
 
 
 def _edm(config: Mapping[str, Any]) -> Schedule:
-    """Return levels in x / sqrt(1 + sigma^2), read from the configuration: the class itself needs one package more."""
+    """Return levels of x / sqrt(1 + sigma^2), from the configuration: the class itself needs another package."""
     if config["sigma_data"] != 1:
         raise UsageError(f"a scheduler of sigma_data {config['sigma_data']} is not known, only of 1")
     low, high, rho = float(config["sigma_min"]), float(config["sigma_max"]), float(config.get("rho", 7.0))
@@ -157,10 +157,10 @@ def _edm(config: Mapping[str, Any]) -> Schedule:
 
     def levels_at(u: Tensor) -> Levels:
         if karras:
-            return preserved((low ** (1 / rho) + u.double() * (high ** (1 / rho) - low ** (1 / rho))) ** rho)
-        return preserved((math.log(low) + u.double() * (math.log(high) - math.log(low))).exp())
+            return variance_preserving((low ** (1 / rho) + u.double() * (high ** (1 / rho) - low ** (1 / rho))) ** rho)
+        return variance_preserving((math.log(low) + u.double() * (math.log(high) - math.log(low))).exp())
 
-    def preserved(sigma: Tensor) -> Levels:
+    def variance_preserving(sigma: Tensor) -> Levels:
         norm = (1 + sigma.square()).sqrt()
         return _float(sigma.atan() * 2 / math.pi, 1 / norm, sigma / norm)
 

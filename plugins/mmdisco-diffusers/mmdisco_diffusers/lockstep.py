@@ -1,21 +1,21 @@
-"""Any two pipelines that nobody wrote a backbone for: they run unmodified, each in a thread, and meet at every step.
+"""Any pipelines without a backbone: they run unmodified, each in a thread, and synchronise at every step.
 
     from mmdisco_diffusers.lockstep import Part, run
 
-    films = run(
+    results = run(
         {"audio": Part(audio_pipeline, {"prompt": "a dog", "num_inference_steps": 50}),
          "video": Part(video_pipeline, {"prompt": "a dog", "num_inference_steps": 50})},
         Guidance(discriminator, {"video": 8.0}),
     )
 
-At each call of a scheduler's `step` all wait for one another; the discriminator sees all samples, and what it has to
-add goes into the predictions that the schedulers then use. So every solver works, stochastic and distilled ones too.
-`lockstep_backbone` is the same for a recipe.
+At each call of a scheduler's `step` all threads wait for one another; the discriminator is evaluated on all samples,
+and its guidance is added to the predictions that the schedulers then use. So every solver works, stochastic and
+distilled ones too. `lockstep_backbone` does the same for a recipe.
 
-What it cannot do: train (a pipeline cannot be asked about a noise level of one's choosing), go on from the middle of a
-sample, or hold a given modality; pipelines of unlike numbers of steps, or of several schedulers; schedulers that ask
-their model twice a step. Its discriminator must have been trained elsewhere, on latents of these shapes. Pass each
-pipeline a `generator`: the global one is drawn from in whatever order the threads run.
+Limits: no training (a pipeline cannot be evaluated at a chosen noise level), no resuming in the middle of a sample, no
+given modality; all pipelines need the same number of steps, one scheduler each, and one evaluation a step. The
+discriminator must have been trained elsewhere, on latents of these shapes. Pass each pipeline a `generator`: the order
+in which threads use the global one is random.
 """
 
 import functools
@@ -35,8 +35,8 @@ from mmdisco_cli.errors import UsageError
 from mmdisco_diffusers.levels import is_flow, prediction_named
 
 Layout = Callable[[Tensor], Tensor]
-Heard = Callable[[int, Tensor | None], None]
-"""Told at every meeting how many there were, from 1 on, and the logit (B,) where the discriminator was asked."""
+StepCallback = Callable[[int, Tensor | None], None]
+"""Called at every step with its number, from 1 on, and the logit (B,) where the discriminator was evaluated."""
 
 
 def _as_it_is(x: Tensor) -> Tensor:
@@ -45,7 +45,7 @@ def _as_it_is(x: Tensor) -> Tensor:
 
 @dataclass(frozen=True)
 class Part:
-    """One pipeline and what it is called with; `to_canonical` and back are its latents' layout, channels first."""
+    """One pipeline and its arguments; `to_canonical` brings latents to channels first, `from_canonical` back."""
 
     pipeline: Any
     arguments: Mapping[str, Any]
@@ -55,7 +55,7 @@ class Part:
 
 @dataclass(frozen=True)
 class _Arrival:
-    """What one scheduler was called with."""
+    """The arguments of one call of a scheduler's `step`."""
 
     output: Tensor
     sample: Tensor
@@ -65,22 +65,24 @@ class _Arrival:
 
 @dataclass(frozen=True)
 class _Place:
-    """Where a sample stands, in the terms of all."""
+    """The noise level of a sample, its scale, and its model's prediction type."""
 
     level: Levels
-    scale: float  # by which its sample differs from alpha * x_0 + sigma * epsilon
+    scale: float  # the sample is scale * (alpha * x_0 + sigma * epsilon)
     prediction: PredictionType
 
 
-def run(parts: Mapping[str, Part], guidance: Guidance | None = None, heard: Heard | None = None) -> dict[str, Any]:
-    """Run pipelines together by modality and return what each returns; without guidance, what each would alone.
+def run(
+    parts: Mapping[str, Part], guidance: Guidance | None = None, on_step: StepCallback | None = None
+) -> dict[str, Any]:
+    """Run pipelines together by modality and return their results; without guidance, the same as alone.
 
     Raises:
-        UsageError: pipelines of unlike numbers of steps or of several schedulers; with guidance, a scheduler whose
-            noise levels are not known, or a discriminator that asks for more than latents.
+        UsageError: pipelines of different numbers of steps or of several schedulers; with guidance, a scheduler whose
+            noise levels are not known, or a discriminator that needs more than latents.
     """
     _require_plain(guidance)
-    meeting = _Meeting(parts, guidance, heard or (lambda count, logit: None))
+    meeting = _Meeting(parts, guidance, on_step or (lambda count, logit: None))
     threads = [threading.Thread(target=meeting.attend, args=(m, part), name=m) for m, part in parts.items()]
     for thread in threads:
         thread.start()
@@ -88,7 +90,7 @@ def run(parts: Mapping[str, Part], guidance: Guidance | None = None, heard: Hear
         for thread in threads:
             thread.join()
     except BaseException:
-        meeting.stopped = True  # the pipelines leave at their next step
+        meeting.stopped = True  # the pipelines end at their next step
         raise
     if meeting.errors:
         raise meeting.errors[0]
@@ -99,22 +101,22 @@ def _require_plain(guidance: Guidance | None) -> None:
     if guidance is None:
         return
     if reads_x0(guidance.discriminator):
-        raise UsageError("lockstep: this discriminator reads the base models' x_0, which pipelines do not tell apart")
+        raise UsageError("lockstep: this discriminator reads the base models' x_0, which pipelines do not expose")
     if guidance.form != "logit":
-        raise UsageError(f"lockstep: guidance of the form {guidance.form} is not known, only logit")
+        raise UsageError(f"lockstep: guidance of the form {guidance.form} is not supported, only logit")
 
 
-class _LeftAlone(Exception):  # noqa: N818 - another pipeline's end, told in its own words
-    """Another pipeline has ended, and will not come to the next meeting."""
+class _LeftAlone(Exception):  # noqa: N818 - another pipeline's end, reported as its own error
+    """Another pipeline has ended and will take no further step."""
 
 
 @dataclass
 class _Meeting:
-    """Where the threads wait, and what the last to arrive works out for all."""
+    """The synchronisation of the threads; the last to arrive computes guidance for all."""
 
     parts: Mapping[str, Part]
     guidance: Guidance | None
-    heard: Heard
+    on_step: StepCallback
     results: dict[str, Any] = field(default_factory=dict)
     errors: list[BaseException] = field(default_factory=list)
     arrived: dict[str, _Arrival] = field(default_factory=dict)
@@ -125,16 +127,16 @@ class _Meeting:
     change: threading.Condition = field(default_factory=threading.Condition)
 
     def attend(self, modality: str, part: Part) -> None:
-        """Run one pipeline to its end, meeting the others at every step."""
+        """Run one pipeline to its end, synchronised with the others at every step."""
         scheduler, own = part.pipeline.scheduler, type(part.pipeline.scheduler)
 
-        @functools.wraps(own.step)  # pipelines look at its parameters
-        def step(walking: Any, output: Tensor, *args: Any, **kwargs: Any) -> Any:
-            if walking is not scheduler:
-                raise UsageError(f"lockstep: a {type(part.pipeline).__name__} walks several schedulers at once")
-            return own.step(walking, self._joined(modality, scheduler, output, args, kwargs), *args, **kwargs)
+        @functools.wraps(own.step)  # pipelines inspect its signature
+        def step(called: Any, output: Tensor, *args: Any, **kwargs: Any) -> Any:
+            if called is not scheduler:
+                raise UsageError(f"lockstep: a {type(part.pipeline).__name__} uses several schedulers at once")
+            return own.step(called, self._joined(modality, scheduler, output, args, kwargs), *args, **kwargs)
 
-        # A class and not a function of this one scheduler, so that a pipeline's copies of it are noticed.
+        # A subclass rather than an attribute of this scheduler, so that a pipeline's copies of it are detected.
         scheduler.__class__ = type(own.__name__, (own,), {"step": step})
         try:
             self.results[modality] = part.pipeline(**part.arguments)
@@ -162,11 +164,11 @@ class _Meeting:
         return output if extra is None else output + self.parts[modality].from_canonical(extra).to(output.dtype)
 
     def _wait(self) -> None:
-        """Wait for the others; the last to arrive confers."""
+        """Wait for the others; the last to arrive computes guidance."""
         meeting = self.meetings
         if len(self.arrived) == len(self.parts):
-            logit = self._confer()
-            self.heard(self.meetings + 1, logit)
+            logit = self._guide()
+            self.on_step(self.meetings + 1, logit)
             self.arrived = {}
             self.meetings += 1
             self.change.notify_all()
@@ -175,8 +177,8 @@ class _Meeting:
         if self.meetings == meeting:
             raise _LeftAlone
 
-    def _confer(self) -> Tensor | None:
-        """Work out what the discriminator adds to every prediction: Eq. (3) in each model's own terms."""
+    def _guide(self) -> Tensor | None:
+        """Compute what guidance adds to every prediction: eq. (3) in each model's own prediction type."""
         self.added = {}
         if self.guidance is None:
             return None
@@ -190,20 +192,20 @@ class _Meeting:
         for m in guided:
             level, weight = levels[m], self.guidance.weights.get(m, 1.0)
             a, b = coefficients(level.alpha, level.sigma, places[m].prediction)
-            # At fixed x, x_0 moves by -sigma / alpha of what epsilon moves by.
+            # At fixed x, a change d of epsilon changes x_0 by -sigma / alpha * d.
             factor = -weight * level.sigma * (b - a * level.sigma / level.alpha)
             self.added[m] = per_sample(factor, gradient[m]) * gradient[m]
         return logit
 
 
 def _time_and_sample(scheduler: Any, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> tuple[Tensor, Tensor]:
-    # Only CogVideoX's own DPM solver is told its former prediction before the time.
+    # Only CogVideoX's own DPM solver takes its previous prediction before the time.
     first = 1 if type(scheduler).__name__ == "CogVideoXDPMScheduler" else 0
     time = kwargs.get("timestep", args[first] if len(args) > first else None)
     place = first + 1 + first
     sample = kwargs.get("sample", args[place] if len(args) > place else None)
     if time is None or sample is None:
-        raise UsageError(f"lockstep: {type(scheduler).__name__} is called in a way that is not known")
+        raise UsageError(f"lockstep: {type(scheduler).__name__} is called in an unknown way")
     return torch.as_tensor(time), sample
 
 
@@ -230,6 +232,6 @@ def _level(scheduler: Any, name: str, time: float) -> tuple[float, float, float]
     if not hasattr(scheduler, "alphas_cumprod"):
         raise UsageError(f"lockstep: the noise levels of {name} are not known")
     kept = float(scheduler.alphas_cumprod[round(time)])
-    # Euler's and its kin keep samples of variance 1 + (sigma / alpha)^2.
+    # Schedulers in sigma, as Euler's, keep samples of variance 1 + (sigma / alpha)^2.
     exploding = hasattr(scheduler, "is_scale_input_called")
     return math.sqrt(kept), math.sqrt(1 - kept), 1 / math.sqrt(kept) if exploding else 1.0

@@ -1,11 +1,11 @@
-"""Any pipeline at all as a recipe names it: it runs unmodified beside another, and both meet at every step.
+"""Any pipeline of diffusers in a recipe: it runs unmodified in lockstep with another.
 
     backbones:
       audio: {name: lockstep, path: FOLDER, rate: 16000}
       video: {name: lockstep, path: FOLDER, arguments: {motion_bucket_id: 127}}
 
-It only samples: there is no predicting at a noise level of one's choosing, so nothing trains beside it, nothing is held
-as given, and no solver but the pipeline's own steps. Every sample is run by itself, from a generator of its own.
+It only samples: it cannot be evaluated at a chosen noise level, so there is no training, no given modality, and no
+solver but the pipeline's own scheduler. Every sample is run by itself, from its own generator.
 """
 
 import inspect
@@ -25,14 +25,14 @@ from mmdisco_cli.diffusion.whole import Run
 from mmdisco_cli.errors import DataError, UsageError, did_you_mean
 from mmdisco_diffusers.finding import find_model, read_json
 from mmdisco_diffusers.lockstep import Part, run
-from mmdisco_diffusers.lockstep_media import by, film_made, media_of, sizes_told, sound_made, want
+from mmdisco_diffusers.lockstep_media import by, media_of, planned_audio, planned_video, require_key, size_arguments
 from mmdisco_diffusers.options import LockstepOptions
 from mmdisco_diffusers.parts import DTYPES, find_class
 from mmdisco_diffusers.weights_on_disk import count_weights, name_weights
 
 
 class Lockstep:
-    """The contract of `Backbone`, of which it can plan and run, and refuses all else."""
+    """A `Backbone` that can plan and run whole, and refuses all else."""
 
     takes_prompts = True
 
@@ -40,7 +40,7 @@ class Lockstep:
         self.modality, self.folder, self.options, self.request = modality, folder, options, request
         self.device = torch.device("cpu")
         self._keys: Tensor | None = None
-        self._loaded: dict[str, Any] = {}  # shared by those that `keyed` makes
+        self._loaded: dict[str, Any] = {}  # shared by the copies that `keyed` makes
 
     @cached_property
     def pipeline_class(self) -> Any:
@@ -48,7 +48,7 @@ class Lockstep:
         return find_class("diffusers", str((read_json(self.folder / "model_index.json") or {})["_class_name"]))
 
     def check(self) -> None:
-        """Raise DataError for a pipeline that is not known, UsageError for arguments or axes that do not fit."""
+        """Raise DataError for an unknown pipeline, UsageError for arguments or axes that do not fit."""
         known = self._parameters
         for name in self.options.arguments:
             if name not in known:
@@ -58,24 +58,24 @@ class Lockstep:
                 )
         axes, count = self.options.axes, len(self.options.latent)
         if axes and sorted(axes) != list(range(count)):
-            every = f"must name each of 0 to {count - 1} once" if count else "need a latent to lead to"
+            every = f"must name each of 0 to {count - 1} once" if count else "need a latent"
             raise UsageError(f"backbones.{self.modality}.axes: {list(axes)} {every}")
 
     @cached_property
     def info(self) -> ModalityInfo:
-        """Describe the modality; what its model predicts is its scheduler's business alone."""
+        """Describe the modality; its prediction type is a placeholder: only the pipeline's scheduler uses it."""
         plan = self.plan(self.request)
         return ModalityInfo(self.modality, "epsilon", plan.latent_shape[0], plan.rate)
 
     @property
     def variant(self) -> str:
-        """Name what its samples depend on beside the weights."""
-        told = {"dtype": self.options.dtype, **self.options.arguments}
-        return ", ".join(f"{name} {value}" for name, value in told.items())
+        """Name what samples depend on beside the weights."""
+        settings = {"dtype": self.options.dtype, **self.options.arguments}
+        return ", ".join(f"{name} {value}" for name, value in settings.items())
 
     @cached_property
     def fingerprint(self) -> str:
-        """Name the exact weights, or those that the recipe says they stand for."""
+        """Return the fingerprint of the weights, or that which the recipe gives in `stands_for`."""
         return self.options.stands_for or name_weights(self._parts, self.folder / "model_index.json")
 
     @cached_property
@@ -85,7 +85,7 @@ class Lockstep:
 
     @property
     def memory(self) -> tuple[str, ...]:
-        """Say what its weights take."""
+        """Return a line with the memory of the weights."""
         size = self.parameters * DTYPES[self.options.dtype].itemsize / 1e9
         return (f"{self.pipeline_class.__name__}: {size:.2f} GB in {self.options.dtype}, all on the device",)
 
@@ -94,17 +94,17 @@ class Lockstep:
         self.device = device
 
     def keyed(self, keys: Tensor) -> Self:
-        """Return the same pipeline, drawing its noise from the samples' keys (B,)."""
+        """Return the same pipeline, seeding its generators with the samples' keys (B,)."""
         made = copy(self)
         made._keys = keys
         return made
 
     def plan(self, request: Request) -> ModalityPlan:
-        """Return what the request and the pipeline's own defaults say; nothing is snapped before it runs."""
+        """Return the shapes of the request and the pipeline's own defaults, as they are."""
         if self.modality == "audio":
-            media, rate = sound_made(self.folder, request, self.options.rate)
+            media, rate = planned_audio(self.folder, request, self.options.rate)
         else:
-            media, rate = film_made(self._parameters, request)
+            media, rate = planned_video(self._parameters, request)
         name = self.pipeline_class.__name__
         note = f"{self.modality}: a {name} in lockstep: its own scheduler steps, and it can only sample"
         return ModalityPlan(self.options.latent or media, media, rate, media[1] / rate, (note,))
@@ -123,27 +123,27 @@ class Lockstep:
         return {m: torch.stack([one[m] for one in media]) for m in shapes}, joined
 
     def decode(self, latent: Tensor, plan: ModalityPlan) -> Tensor:
-        """Return what `run_whole` made as it is: it is media already."""
+        """Return the latents unchanged: `run_whole` returned media."""
         return latent
 
     def grid(self, steps: int, plan: ModalityPlan) -> Levels:
-        """Refuse."""
+        """Raise UsageError: a pipeline in lockstep can only sample."""
         self._refuse()
 
     def levels_at(self, u: Tensor, plan: ModalityPlan) -> Levels:
-        """Refuse."""
+        """Raise UsageError: a pipeline in lockstep can only sample."""
         self._refuse()
 
     def encode_prompt(self, prompts: Sequence[str], negatives: Sequence[str] | None, plan: ModalityPlan) -> Condition:
-        """Refuse."""
+        """Raise UsageError: a pipeline in lockstep can only sample."""
         self._refuse()
 
     def predict(self, x: Tensor, t: Tensor, condition: Payload, plan: ModalityPlan) -> Tensor:
-        """Refuse."""
+        """Raise UsageError: a pipeline in lockstep can only sample."""
         self._refuse()
 
     def encode(self, media: Tensor, plan: ModalityPlan) -> Tensor:
-        """Refuse."""
+        """Raise UsageError: a pipeline in lockstep can only sample."""
         self._refuse()
 
     def pipeline(self) -> Any:
@@ -159,21 +159,21 @@ class Lockstep:
     def _load(self) -> Any:
         try:
             made = self.pipeline_class.from_pretrained(str(self.folder), local_files_only=True)
-        except Exception as error:  # a damaged file speaks through many exceptions
+        except Exception as error:  # a damaged file raises many kinds of exceptions
             raise DataError(f"{self.folder}: cannot be loaded ({' '.join(str(error).split())})") from error
         made.set_progress_bar_config(disable=True)
-        # Afterwards, because releases disagree on the name of that option.
+        # Converted afterwards, because the option's name depends on the release of diffusers.
         return made if self.options.dtype == "float32" else made.to(DTYPES[self.options.dtype])
 
     def part(self, run: Run, place: int, plan: ModalityPlan) -> Part:
-        """Return one sample's call of the pipeline."""
+        """Return the pipeline with the arguments for one sample."""
         keys = self._keys if self._keys is not None else torch.arange(len(run.prompts))
         known = {
             "prompt": run.prompts[place],
             "num_inference_steps": run.steps,
             "generator": torch.Generator().manual_seed(int(keys[place])),
             "output_type": "np",
-            **sizes_told(self.modality, self._parameters, plan),
+            **size_arguments(self.modality, self._parameters, plan),
             **({"guidance_scale": run.cfg[self.modality]} if self.modality in run.cfg else {}),
         }
         taken = self._parameters
@@ -191,12 +191,12 @@ class Lockstep:
 
     @cached_property
     def _numbers(self) -> dict[str, float]:
-        """Return the recipe's own arguments; whole numbers are told as such, for many of them are counts."""
+        """Return the recipe's own arguments; whole numbers as int, because many are counts."""
         return {name: int(n) if n == int(n) else n for name, n in self.options.arguments.items()}
 
     @property
     def _layouts(self) -> tuple[Any, Any]:
-        """Return the way from the scheduler's latents to the canonical ones and back."""
+        """Return the functions from the scheduler's layout of latents to the canonical one and back."""
         axes = self.options.axes or tuple(range(len(self.options.latent)))
         there = [0, *(axis + 1 for axis in axes)]
         back = [there.index(axis) for axis in range(len(there))]
@@ -220,7 +220,7 @@ def build(label: str, options: LockstepOptions, request: Request) -> Lockstep:
     """Build the backbone of a recipe; the pipeline is loaded when it first runs.
 
     Raises:
-        UsageError, DataError: nothing is named, or it is no pipeline that this version of diffusers has.
+        UsageError, DataError: no path, or no pipeline of this version of diffusers.
     """
     if label not in ("audio", "video"):
         raise UsageError(f"backbones.{label}: a pipeline in lockstep makes audio or video")
@@ -234,28 +234,28 @@ def build(label: str, options: LockstepOptions, request: Request) -> Lockstep:
 
 
 def _one(
-    models: Sequence[Lockstep], plans: Mapping[str, ModalityPlan], asked: Run, place: int
+    models: Sequence[Lockstep], plans: Mapping[str, ModalityPlan], batch: Run, place: int
 ) -> tuple[dict[str, Tensor], Tensor | None]:
     """Return the media of one sample by modality, and its last logit (1,)."""
     last: list[Tensor] = []
-    count = len(asked.prompts)
+    count = len(batch.prompts)
 
-    def heard(step: int, logit: Tensor | None) -> None:
+    def on_step(step: int, logit: Tensor | None) -> None:
         if logit is not None:
             last[:] = [logit.detach().cpu()]
-        asked.on_step(math.ceil((place * asked.steps + step) / count))
+        batch.on_step(math.ceil((place * batch.steps + step) / count))
 
-    if asked.guidance is not None:
+    if batch.guidance is not None:
         for model in models:
             if not model.options.latent:
-                want(
+                require_key(
                     f"backbones.{model.modality}.latent",
-                    "a discriminator sees latents, whose shape a pipeline does not tell",
+                    "a discriminator takes latents, whose shape a pipeline does not expose",
                 )
-    parts = {model.modality: model.part(asked, place, plans[model.modality]) for model in models}
+    parts = {model.modality: model.part(batch, place, plans[model.modality]) for model in models}
     try:
-        made = run(parts, asked.guidance, heard)
-    except (TypeError, ValueError) as error:  # what a pipeline says of its own arguments
+        made = run(parts, batch.guidance, on_step)
+    except (TypeError, ValueError) as error:  # a pipeline's own errors on its arguments
         raise UsageError(f"lockstep: {' '.join(str(error).split())}") from error
     media = {m: media_of(m, result, plans[m]) for m, result in made.items()}
     return media, last[0] if last else None

@@ -1,4 +1,4 @@
-"""What a pipeline that nobody wrote a backbone for makes: told before it runs, laid out as the contract wants it."""
+"""The media of a pipeline without a backbone: their shapes before it runs, and their conversion afterwards."""
 
 import inspect
 from collections.abc import Mapping, Sequence
@@ -15,51 +15,51 @@ from mmdisco_diffusers.finding import read_json
 
 Parameters = Mapping[str, inspect.Parameter]
 LENGTHS = ("audio_length_in_s", "audio_end_in_s", "audio_duration_s", "audio_duration", "duration", "seconds_total")
-"""What pipelines call the length of their sound in seconds."""
+"""Names of pipelines' arguments for the length of audio in seconds."""
 RATES = ("output_sampling_rate", "sampling_rate", "sample_rate")
-"""What codecs and vocoders call the sample rate of their sound in Hz, that of the final sound first."""
+"""Keys of the sample rate in Hz in the configurations of codecs and vocoders, that of the final audio first."""
 MADE = ("frames", "audios", "videos", "audio", "images")
-"""What pipelines call what they made."""
+"""Names of pipelines' outputs."""
 GAP = 0.1
-"""Seconds by which sound may be longer or shorter than asked for: pipelines count in whole latents."""
+"""Seconds by which audio may be longer or shorter than requested: pipelines make whole latents."""
 
 
-def sound_made(folder: Path, request: Request, rate: float | None) -> tuple[tuple[int, ...], float]:
-    """Return the shape of the sound that a pipeline will make, without batch, and its rate in Hz.
+def planned_audio(folder: Path, request: Request, rate: float | None) -> tuple[tuple[int, ...], float]:
+    """Return the shape of the audio that a pipeline will make, without batch, and its rate in Hz.
 
     Raises:
-        UsageError: neither the recipe nor its files say the rate, or nothing says the length.
+        UsageError: the sample rate is neither in the recipe nor in the files, or the length is not requested.
     """
     configs = [read_json(folder / part / "config.json") or {} for part in ("vocoder", "vae")]
-    told = [float(config[name]) for config in configs for name in RATES if name in config]
+    rates = [float(config[name]) for config in configs for name in RATES if name in config]
     seconds = request.seconds
     if seconds is None and request.frames and request.fps:
         seconds = request.frames / request.fps
-    if rate is None and not told:
-        want("backbones.audio.rate", "its files do not say the sample rate")
+    if rate is None and not rates:
+        require_key("backbones.audio.rate", "its files do not say the sample rate")
     if seconds is None:
-        want("request.seconds", "a pipeline in lockstep is told its length")
-    hertz = rate or told[0]
+        require_key("request.seconds", "a pipeline in lockstep needs its length")
+    hertz = rate or rates[0]
     channels = next((int(c[key]) for c in configs for key in ("audio_channels", "out_channels") if key in c), 1)
     return (channels, round(seconds * hertz)), hertz
 
 
-def film_made(parameters: Parameters, request: Request) -> tuple[tuple[int, ...], float]:
-    """Return the shape of the film that a pipeline will make, without batch, and its frame rate.
+def planned_video(parameters: Parameters, request: Request) -> tuple[tuple[int, ...], float]:
+    """Return the shape of the video that a pipeline will make, without batch, and its frame rate.
 
     Raises:
-        UsageError: neither the request nor the pipeline's own defaults say a size, or nothing says the rate.
+        UsageError: a size is neither requested nor a default of the pipeline, or the rate is not requested.
     """
-    asked = {"num_frames": request.frames, "height": request.height, "width": request.width}
-    sizes = [size or _default(parameters, name) for name, size in asked.items()]
+    requested = {"num_frames": request.frames, "height": request.height, "width": request.width}
+    sizes = [size or _default(parameters, name) for name, size in requested.items()]
     shape = tuple(size for size in sizes if size is not None)
     if len(shape) < len(sizes) or request.fps is None:
-        want("request", "frames, fps, height and width say what a pipeline in lockstep makes")
+        require_key("request", "frames, fps, height and width say what a pipeline in lockstep makes")
     return (3, *shape), request.fps
 
 
-def sizes_told(modality: str, parameters: Parameters, plan: ModalityPlan) -> dict[str, float]:
-    """Return what a pipeline is told of the size of its sample, by the names that it may have for it."""
+def size_arguments(modality: str, parameters: Parameters, plan: ModalityPlan) -> dict[str, float]:
+    """Return the arguments for a sample's length and size, by the names that a pipeline may have for them."""
     if modality == "audio":
         return {next((name for name in LENGTHS if name in parameters), LENGTHS[0]): plan.seconds}
     _, frames, height, width = plan.media_shape
@@ -67,26 +67,26 @@ def sizes_told(modality: str, parameters: Parameters, plan: ModalityPlan) -> dic
 
 
 def media_of(modality: str, result: Any, plan: ModalityPlan) -> Tensor:
-    """Return what a pipeline gave for one sample in the contract's layout, within [-1, 1].
+    """Return a pipeline's output for one sample as media (*media_shape) within [-1, 1].
 
     Raises:
-        UsageError: it is not what was planned.
+        UsageError: it has another length or shape than planned.
     """
     found = next((getattr(result, name) for name in MADE if getattr(result, name, None) is not None), None)
     if found is None:
         raise UsageError(f"lockstep: {modality}: a {type(result).__name__} holds neither {' nor '.join(MADE)}")
     first = torch.as_tensor(found[0]).float().cpu()
-    made = _heard(first, plan) if modality == "audio" else _seen(first, plan)
+    made = _audio(first, plan) if modality == "audio" else _video(first, plan)
     return made.clamp(-1, 1)
 
 
-def want(key: str, why: str) -> NoReturn:
-    """Raise UsageError for what a recipe leaves out."""
+def require_key(key: str, why: str) -> NoReturn:
+    """Raise UsageError for a missing key of a recipe."""
     raise UsageError(f"{key}: missing; {why}")
 
 
 def by(shape: Sequence[int]) -> str:
-    """Return a shape as people write it."""
+    """Return a shape as text, such as 3 x 64 x 64."""
     return " x ".join(map(str, shape))
 
 
@@ -95,20 +95,20 @@ def _default(parameters: Parameters, name: str) -> int | None:
     return parameter.default if parameter is not None and isinstance(parameter.default, int) else None
 
 
-def _heard(made: Tensor, plan: ModalityPlan) -> Tensor:
-    sound = made[None] if made.ndim == 1 else made
+def _audio(made: Tensor, plan: ModalityPlan) -> Tensor:
+    audio = made[None] if made.ndim == 1 else made
     samples, rate = plan.media_shape[1], plan.rate or 1.0
-    if abs(sound.shape[1] - samples) > GAP * rate:
+    if abs(audio.shape[1] - samples) > GAP * rate:
         raise UsageError(
-            f"lockstep: audio lasts {sound.shape[1] / rate:g} s at {rate:g} Hz, not {plan.seconds:g} s: "
+            f"lockstep: audio lasts {audio.shape[1] / rate:g} s at {rate:g} Hz, not {plan.seconds:g} s: "
             "set backbones.audio.rate, or its length in arguments"
         )
-    return F.pad(sound, (0, samples - sound.shape[1]))
+    return F.pad(audio, (0, samples - audio.shape[1]))
 
 
-def _seen(made: Tensor, plan: ModalityPlan) -> Tensor:
-    film = made.movedim(-1, 0) * 2 - 1
-    if tuple(film.shape) != plan.media_shape:
-        found, wanted = (by((*shape[1:], shape[0])) for shape in (film.shape, plan.media_shape))
+def _video(made: Tensor, plan: ModalityPlan) -> Tensor:
+    video = made.movedim(-1, 0) * 2 - 1
+    if tuple(video.shape) != plan.media_shape:
+        found, wanted = (by((*shape[1:], shape[0])) for shape in (video.shape, plan.media_shape))
         raise UsageError(f"lockstep: video is {found}, not {wanted}: ask for what it makes in request")
-    return film
+    return video

@@ -1,4 +1,4 @@
-"""LongCat-AudioDiT: a flow-matching transformer of sound, whose time and velocity run from noise to data."""
+"""LongCat-AudioDiT: a flow-matching transformer for audio, whose time and velocity run from noise to data."""
 
 import math
 import re
@@ -47,7 +47,7 @@ class LongCat:
 
     @cached_property
     def hop(self) -> int:
-        """Return how many samples make one latent."""
+        """Return the samples of one latent."""
         return int(self.parts.config("vae")["downsampling_ratio"])
 
     def schedule(self, plan: ModalityPlan) -> Schedule:
@@ -57,44 +57,44 @@ class LongCat:
         return reversed_flow(float(own.get("shift", 1.0)))
 
     def plan(self, request: Request) -> ModalityPlan:
-        """Return the shapes for a length: whole latents are made, and the sound is cut to the sample."""
-        asked, notes = seconds_of(request, SECONDS), Notes("audio")
-        seconds = min(asked, LONGEST)
-        notes.snap("seconds", asked, seconds, "the most that this model makes")
+        """Return the shapes for a length: whole latents, the audio cut to the sample."""
+        requested, notes = seconds_of(request, SECONDS), Notes("audio")
+        seconds = min(requested, LONGEST)
+        notes.snap("seconds", requested, seconds, "the most that this model makes")
         samples = max(round(seconds * self.rate), 1)
         latent = (self.info.latent_channels, math.ceil(samples / self.hop))
         channels = int(self.parts.config("vae")["in_channels"])
         return ModalityPlan(latent, (channels, samples), self.rate, samples / self.rate, tuple(notes.lines))
 
     def text(self, prompt: str, negative: str | None, plan: ModalityPlan, device: torch.device) -> tuple[Row, Row]:
-        """Return UMT5's tokens; the default negative is as many of zero."""
+        """Return UMT5's hidden states; the default negative is zeros of the same shape."""
         positive = self._row(_plain(prompt), device)
         if negative is None:
             return positive, {**positive, "tokens": torch.zeros_like(positive["tokens"])}
         return positive, self._row(negative, device)
 
     def predict(self, x: Tensor, t: Tensor, condition: Mapping[str, Tensor], plan: ModalityPlan) -> Tensor:
-        """Return the native output; texts of one length at a time, for the model sees what fills up the shorter."""
+        """Return the native output; texts of one length at a time, because the model does not mask padding."""
         out = torch.empty_like(x)
         lengths = condition["mask"].sum(1)
         for length in lengths.unique().tolist():
             chosen = lengths == length
-            out[chosen] = self._asked(x[chosen], t[chosen], condition["tokens"][chosen, : int(length)])
+            out[chosen] = self._output(x[chosen], t[chosen], condition["tokens"][chosen, : int(length)])
         return out
 
     def encode(self, media: Tensor, plan: ModalityPlan) -> Tensor:
-        """Return the mean latents of sound, with silence up to whole latents."""
+        """Return the mean latents of audio, padded with silence to whole latents."""
         whole = plan.latent_shape[1] * self.hop
         padded = F.pad(media, (0, whole - media.shape[2]))
         latent: Tensor = self.parts.get("vae").encode(padded, sample_posterior=False).latents
         return latent
 
     def decode(self, latent: Tensor, plan: ModalityPlan) -> Tensor:
-        """Return sound of latents."""
-        sound: Tensor = self.parts.get("vae").decode(latent).sample
-        return sound[..., : plan.media_shape[1]]
+        """Return the audio of latents."""
+        audio: Tensor = self.parts.get("vae").decode(latent).sample
+        return audio[..., : plan.media_shape[1]]
 
-    def _asked(self, x: Tensor, t: Tensor, tokens: Tensor) -> Tensor:
+    def _output(self, x: Tensor, t: Tensor, tokens: Tensor) -> Tensor:
         states = x.transpose(1, 2)
         out: Tensor = self.parts.get("transformer")(
             hidden_states=states,
@@ -102,7 +102,7 @@ class LongCat:
             encoder_attention_mask=_all(tokens),
             timestep=(t / TIMES).to(x.dtype),
             attention_mask=_all(states),
-            latent_cond=torch.zeros_like(states),  # what would be sound to go on from
+            latent_cond=torch.zeros_like(states),  # audio to continue from
         ).sample
         return out.transpose(1, 2)
 
@@ -118,7 +118,7 @@ class LongCat:
 
 
 def reversed_flow(shift: float = 1.0) -> Schedule:
-    """Return even steps, shifted, of a flow whose time is the share of data: 0 at the noisy end, TIMES at the other."""
+    """Return uniform steps, shifted, of a flow whose time is TIMES * alpha: 0 in noise, TIMES at the data."""
 
     def levels(even: Tensor) -> Levels:
         sigma = shift * even / (1 + (shift - 1) * even)
@@ -138,7 +138,7 @@ def build(label: str, options: ModelOptions, request: Request) -> DiffusersBackb
 
 
 def _plain(text: str) -> str:
-    """Return a text in small letters, without quotes and with single spaces, as this model's prompts were."""
+    """Return a text in lower case, without quotes and with single spaces, as in this model's training."""
     return " ".join(re.sub(r'["\u201c\u201d\u2018\u2019]', " ", text.lower()).split())
 
 

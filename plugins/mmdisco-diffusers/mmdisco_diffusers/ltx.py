@@ -1,4 +1,4 @@
-"""LTX Video: a flow-matching transformer over packed latents, whose noise levels depend on how many there are."""
+"""LTX Video: a flow-matching transformer over packed latents, whose noise levels depend on their number."""
 
 import math
 from collections.abc import Mapping
@@ -41,12 +41,12 @@ class LTX:
         return ModalityInfo("video", prediction, int(config["in_channels"]), fps, int(config["caption_channels"]), 3.0)
 
     def schedule(self, plan: ModalityPlan) -> Schedule:
-        """Return the noise levels for as many tokens as the latents are."""
+        """Return the noise levels for the number of latent tokens."""
         return by_tokens(self.parts.get("scheduler"), math.prod(plan.latent_shape[1:]), (256, 4096), (0.5, 1.15))
 
     @cached_property
     def factors(self) -> tuple[int, int]:
-        """Return how many frames after the first, and how many pixels, make one latent cell."""
+        """Return the frames (after the first) and the pixels along each edge of one latent cell."""
         return factors_of(self.parts.config("vae"))
 
     def plan(self, request: Request) -> ModalityPlan:
@@ -54,7 +54,7 @@ class LTX:
         return grouped_plan(request, FPS, (FRAMES, HEIGHT, WIDTH), self.info.latent_channels, self.factors)
 
     def text(self, prompt: str, negative: str | None, plan: ModalityPlan, device: torch.device) -> tuple[Row, Row]:
-        """Return T5's tokens and which of them are text; the default negative is the empty text."""
+        """Return T5's hidden states and their mask; the default negative is the empty text."""
         rows = [t5_row(self.parts, text, TOKENS, device, masked=False) for text in (prompt, negative or "")]
         return rows[0], rows[1]
 
@@ -88,20 +88,20 @@ def require_single_cells(parts: Parts) -> None:
     """Raise UsageError where a transformer takes patches of more than one latent cell: no published one does."""
     config = parts.config("transformer")
     if (config["patch_size"], config["patch_size_t"]) != (1, 1):
-        raise UsageError(f"{parts.place('transformer')}: patches of more than one cell are not known")
+        raise UsageError(f"{parts.place('transformer')}: patches of more than one cell are not supported")
 
 
 def factors_of(vae: Mapping[str, Any]) -> tuple[int, int]:
-    """Return how many frames after the first, and how many pixels, make one latent cell of a codec."""
+    """Return the frames (after the first) and the pixels along each edge of one latent cell of a codec."""
     halvings = 2 ** sum(vae["spatio_temporal_scaling"])
     time, space = vae.get("temporal_compression_ratio"), vae.get("spatial_compression_ratio")
     return int(time or vae["patch_size_t"] * halvings), int(space or vae["patch_size"] * halvings)
 
 
 def by_tokens(scheduler: Any, tokens: int, counts: tuple[int, int], shifts: tuple[float, float]) -> Schedule:
-    """Return the levels of a flow scheduler for as many tokens: log-shifts on a line through two counts of them.
+    """Return the levels of a flow scheduler for a number of tokens: the log-shift is linear in it, through two points.
 
-    The counts and shifts are those of the pipeline, where the scheduler has none of its own.
+    `counts` and `shifts` are the pipeline's points, where the scheduler has none of its own.
     """
     config = scheduler.config
     few, many = config.get("base_image_seq_len", counts[0]), config.get("max_image_seq_len", counts[1])
@@ -112,7 +112,7 @@ def by_tokens(scheduler: Any, tokens: int, counts: tuple[int, int], shifts: tupl
 
 
 def shifted_flow(scheduler: Any, mu: float) -> Schedule:
-    """Return the levels of a flow scheduler whose shift is exp(mu); its grid may end above the last even step."""
+    """Return the levels of a flow scheduler whose shift is exp(mu); its grid may end above the last uniform step."""
     times = int(scheduler.config.num_train_timesteps)
 
     def levels(s: Tensor, t: Tensor) -> Levels:
@@ -139,7 +139,7 @@ def encoded(vae: Any, media: Tensor) -> Tensor:
 
 
 def decoded(vae: Any, latent: Tensor) -> Tensor:
-    """Return frames of normalised latents, without the noise that some decoders could be given."""
+    """Return frames of normalised latents, without the noise that some decoders can take."""
     mean, std = _statistics(vae)
     time = latent.new_zeros(len(latent)) if vae.config.timestep_conditioning else None
     frames: Tensor = vae.decode(latent * std / vae.config.scaling_factor + mean, time).sample

@@ -1,4 +1,4 @@
-"""LTX-2: one transformer of two streams that makes film and sound together, each under a noise level of its own."""
+"""LTX-2: one transformer with two streams for video and audio, each at its own noise level."""
 
 import math
 from collections.abc import Iterator, Mapping, Sequence
@@ -33,22 +33,22 @@ from mmdisco_diffusers.parts import Parts, Roles
 from mmdisco_diffusers.prompts import Prompts, Row, cast, pooled, repeated
 from mmdisco_diffusers.request import grouped_plan
 from mmdisco_diffusers.stage import Stage
-from mmdisco_diffusers.tokens import tell_cut
+from mmdisco_diffusers.tokens import warn_truncated
 
 ROLES = Roles(("transformer",), ("vae", "audio_vae", "vocoder"), ("text_encoder", "connectors"))
 MODALITIES = ("audio", "video")
 FPS, FRAMES, HEIGHT, WIDTH = 24.0, 121, 512, 768
 CFG_SCALES = {"audio": 7.0, "video": 3.0}
 SQUEEZE = 4
-"""Mel frames, and bands, that make one latent cell of sound."""
+"""Mel frames, and bands, of one latent cell of audio."""
 TOKENS = 1024
-"""What the pipeline lets its language model read."""
+"""Most tokens of the pipeline's language model."""
 COUNTS, SHIFTS = (1024, 4096), (0.95, 2.05)
-"""How the pipeline shifts its noise levels by number of tokens, where the scheduler does not say."""
+"""The pipeline's numbers of tokens and log-shifts of noise levels (see `ltx.by_tokens`)."""
 
 
 class LTX2:
-    """A `JointBackbone`: sound (B, 8, T, 16), 25 cells a second; film (B, 128, 1 + (T - 1) / 8, H / 32, W / 32)."""
+    """A `JointBackbone`: audio (B, 8, T, 16), 25 cells a second; video (B, 128, 1 + (T - 1) / 8, H / 32, W / 32)."""
 
     takes_prompts = True
 
@@ -62,8 +62,11 @@ class LTX2:
 
     @cached_property
     def info(self) -> BackboneInfo:
-        """Describe sound and film."""
-        channels = {"audio": self._sound["latent_channels"], "video": self.parts.config("transformer")["in_channels"]}
+        """Describe audio and video."""
+        channels = {
+            "audio": self._audio_config["latent_channels"],
+            "video": self.parts.config("transformer")["in_channels"],
+        }
         rates = {"audio": float(self._rate), "video": self.request.fps or FPS}
         width = self._width if self.options.pooled else {"audio": 0, "video": 0}
         prediction = prediction_of(self.parts)
@@ -79,7 +82,7 @@ class LTX2:
 
     @property
     def memory(self) -> tuple[str, ...]:
-        """Say what will lie where, read from the files."""
+        """Return lines on the memory that each part will take and where, from the sizes of the files."""
         return self.stage.memory()
 
     def to(self, device: torch.device) -> None:
@@ -87,21 +90,21 @@ class LTX2:
         self.stage.to(device)
 
     def plan(self, request: Request) -> Plan:
-        """Return the shapes: whole groups of frames after the first, and as much sound.
+        """Return the shapes: whole groups of frames after the first, and audio of the same length.
 
-        Of its end a few hundredths of a second may be silence, or cut, for sound is made in whole cells.
+        Audio is made in whole cells, so up to a few hundredths of a second at its end are silence, or cut.
         """
         factors, channels = factors_of(self.parts.config("vae")), int(self.parts.config("transformer")["in_channels"])
         video = grouped_plan(request, FPS, (FRAMES, HEIGHT, WIDTH), channels, factors)
-        sound, rate = self._sound, self._rate
-        cells = max(round(video.seconds * sound["sample_rate"] / sound["mel_hop_length"] / SQUEEZE), 1)
+        audio, rate = self._audio_config, self._rate
+        cells = max(round(video.seconds * audio["sample_rate"] / audio["mel_hop_length"] / SQUEEZE), 1)
         samples = round(video.seconds * rate)
-        latent = (int(sound["latent_channels"]), cells, int(sound["mel_bins"]) // SQUEEZE)
+        latent = (int(audio["latent_channels"]), cells, int(audio["mel_bins"]) // SQUEEZE)
         media = (int(self.parts.config("vocoder")["out_channels"]), samples)
         return Plan({"audio": ModalityPlan(latent, media, rate, samples / rate), "video": video}, video.notes)
 
     def grid(self, steps: int, plan: Plan) -> dict[str, Levels]:
-        """Return one grid for both, that of as many tokens as the film has."""
+        """Return one grid for both, that for the video's number of tokens."""
         return dict.fromkeys(MODALITIES, self._schedule(plan).grid(steps))
 
     def levels_at(self, u: Tensor, plan: Plan) -> dict[str, Levels]:
@@ -111,7 +114,7 @@ class LTX2:
     def encode_prompt(
         self, prompts: Sequence[str], negatives: Sequence[str] | None, plan: Plan
     ) -> dict[str, Condition]:
-        """Return what each stream is told of a batch of prompts; the default negative is the empty text."""
+        """Return the conditions of both streams; the default negative is the empty text."""
         wanted, unwanted = self.prompts.encoded(prompts, negatives, 0.0, self._rows)
         return {m: self._condition(m, wanted, unwanted) for m in MODALITIES}
 
@@ -132,11 +135,11 @@ class LTX2:
         scales: Mapping[str, float],
         plan: Plan,
     ) -> State:
-        """Return what the model's makers sample with: CFG, guidance away from weaker versions of itself, rescaling.
+        """Return the output with the guidance of the model's authors: CFG, guidance away from weaker models, rescaling.
 
-        Weaker is the model with some blocks' self-attention left out (STG, Hyung et al. 2024), and the one whose sound
-        and film do not hear of each other. The whole is brought near the deviation of the plain x_0 (Lin et al. 2023,
-        Eq. (16)). Times x (B, ...), t (B,) as for `predict`.
+        The weaker models are the same one without the self-attention of some blocks (STG, Hyung et al. 2024), and
+        without attention between audio and video. Then x_0 is rescaled towards the standard deviation without guidance
+        (Lin et al. 2023, eq. 16). Shapes as for `predict`.
         """
         plain, other = self._output(x, t, positive, plan), self._output(x, t, negative, plan)
         whole = {m: cfg_combine(plain[m], other[m], scales[m]) for m in MODALITIES}
@@ -150,7 +153,7 @@ class LTX2:
     def _weaker(
         self, x: Mapping[str, Tensor], t: Mapping[str, Tensor], condition: Mapping[str, Payload], plan: Plan
     ) -> Iterator[tuple[float, State]]:
-        """Yield what weaker versions of the model say, with how far to go away from it."""
+        """Yield the guidance scale and output of each weaker version of the model."""
         options = self.options
         if options.stg_scale and self.skipped:
             yield options.stg_scale, self._output(x, t, condition, plan, skipped=self.skipped)
@@ -167,66 +170,68 @@ class LTX2:
         skipped: Sequence[int] = (),
         apart: bool = False,
     ) -> State:
-        """Return the transformer's output, some blocks' self-attention or that between streams left out."""
+        """Return the output, without self-attention in `skipped` blocks, or without attention between streams."""
         self.stage.settle()
         there, dtype, count = self.stage.at("denoiser"), self.parts.dtype("transformer"), len(x["video"])
-        told = {m: cast(self._told(condition.get(m), m, count, plan), there, dtype) for m in MODALITIES}
-        sound, film = x["audio"].to(there, dtype), x["video"].to(there, dtype)
-        cells = tuple(film.shape[2:])
+        condition_of = {
+            m: cast(self._condition_or_empty(condition.get(m), m, count, plan), there, dtype) for m in MODALITIES
+        }
+        audio, video = x["audio"].to(there, dtype), x["video"].to(there, dtype)
+        cells = tuple(video.shape[2:])
         time = {m: t[m].to(there) for m in MODALITIES}
         out = self.parts.get("transformer")(
-            hidden_states=pack(film),
-            audio_hidden_states=sound.transpose(1, 2).flatten(2),
-            encoder_hidden_states=told["video"]["tokens"],
-            audio_encoder_hidden_states=told["audio"]["tokens"],
+            hidden_states=pack(video),
+            audio_hidden_states=audio.transpose(1, 2).flatten(2),
+            encoder_hidden_states=condition_of["video"]["tokens"],
+            audio_encoder_hidden_states=condition_of["audio"]["tokens"],
             timestep=time["video"],
             audio_timestep=time["audio"],
             sigma=time["video"],
             audio_sigma=time["audio"],
-            encoder_attention_mask=told["video"]["mask"],
-            audio_encoder_attention_mask=told["audio"]["mask"],
+            encoder_attention_mask=condition_of["video"]["mask"],
+            audio_encoder_attention_mask=condition_of["audio"]["mask"],
             num_frames=cells[0],
             height=cells[1],
             width=cells[2],
             fps=plan.modalities["video"].rate,
-            audio_num_frames=sound.shape[2],
+            audio_num_frames=audio.shape[2],
             use_cross_timestep=True,
             isolate_modalities=apart,
             spatio_temporal_guidance_blocks=list(skipped) or None,
             return_dict=False,
         )
-        heard: Tensor = out[1].unflatten(2, (sound.shape[1], -1)).transpose(1, 2)
-        made = {"audio": heard, "video": unpack(out[0], cells)}
+        audio_out: Tensor = out[1].unflatten(2, (audio.shape[1], -1)).transpose(1, 2)
+        made = {"audio": audio_out, "video": unpack(out[0], cells)}
         return {m: value.to(x[m].device).float() for m, value in made.items()}
 
     def encode(self, media: Mapping[str, Tensor], plan: Plan) -> State:
-        """Return the mean latents of what is given, normalised."""
+        """Return the normalised mean latents of media of either modality."""
         work = {
-            "audio": lambda chunk: self._heard(chunk, plan),
+            "audio": lambda chunk: self._encoded_audio(chunk, plan),
             "video": lambda chunk: encoded(self.parts.get("vae"), chunk),
         }
         return {m: self.stage.through_codec(work[m], x) for m, x in media.items()}
 
     def decode(self, latent: Mapping[str, Tensor], plan: Plan) -> State:
-        """Return sound and film of normalised latents, chunk by chunk."""
+        """Return the media of normalised latents of either modality, chunk by chunk."""
         work = {
-            "audio": lambda chunk: self._played(chunk, plan).float().clamp(-1, 1),
+            "audio": lambda chunk: self._decoded_audio(chunk, plan).float().clamp(-1, 1),
             "video": lambda chunk: decoded(self.parts.get("vae"), chunk).float().clamp(-1, 1),
         }
         return {m: self.stage.through_codec(work[m], x) for m, x in latent.items()}
 
     @property
-    def _sound(self) -> Mapping[str, Any]:
+    def _audio_config(self) -> Mapping[str, Any]:
         return self.parts.config("audio_vae")
 
     @property
     def _rate(self) -> int:
-        """Return the sample rate in Hz of what the vocoder makes."""
+        """Return the sample rate of the vocoder's audio in Hz."""
         return int(self.parts.config("vocoder")["output_sampling_rate"])
 
     @property
     def _width(self) -> dict[str, int]:
-        """Return the size of what each stream is told."""
+        """Return the size of each stream's condition."""
         config = self.parts.config("connectors")
         return {
             m: int(config[f"{m}_connector_num_attention_heads"]) * int(config[f"{m}_connector_attention_head_dim"])
@@ -234,8 +239,8 @@ class LTX2:
         }
 
     def _mel_frames(self, cells: int) -> int:
-        # A causal codec makes one frame of the first cell.
-        return cells * SQUEEZE - (SQUEEZE - 1 if self._sound["causality_axis"] is not None else 0)
+        # In a causal codec the first cell is one frame.
+        return cells * SQUEEZE - (SQUEEZE - 1 if self._audio_config["causality_axis"] is not None else 0)
 
     def _schedule(self, plan: Plan) -> Schedule:
         tokens = math.prod(plan.modalities["video"].latent_shape[1:])
@@ -243,54 +248,54 @@ class LTX2:
         return ended_clean(own) if self.options.clean_end else own
 
     def _rows(self, prompt: str, negative: str | None, device: torch.device) -> tuple[Row, Row]:
-        """Return what both streams are told: all of the language model's layers, through the model's own connectors."""
+        """Return both streams' conditions: all layers of the language model, through the model's own connectors."""
         from diffusers import LTX2Pipeline
 
         absent = dict.fromkeys(("scheduler", "vae", "audio_vae", "transformer", "vocoder"))
         pipeline = LTX2Pipeline(**absent, **{name: self.parts.get(name) for name in (*ROLES.text, "tokenizer")})
         for text in (prompt, negative or ""):
-            tell_cut(self.parts, text.strip(), TOKENS)
+            warn_truncated(self.parts, text.strip(), TOKENS)
         hidden, mask, other, other_mask = pipeline.encode_prompt(prompt, negative or "", device=device)
         side = pipeline.tokenizer.padding_side
         rows = []
         for states, seen in ((hidden, mask), (other, other_mask)):
-            film, sound, kept = pipeline.connectors(states, seen, padding_side=side)
-            rows.append({"audio": sound[0], "video": film[0], "mask": kept[0].long()})
+            video, audio, kept = pipeline.connectors(states, seen, padding_side=side)
+            rows.append({"audio": audio[0], "video": video[0], "mask": kept[0].long()})
         return rows[0], rows[1]
 
     def _condition(self, modality: str, wanted: Row, unwanted: Row) -> Condition:
-        told, other = ({"tokens": rows[modality], "mask": rows["mask"]} for rows in (wanted, unwanted))
+        positive, other = ({"tokens": rows[modality], "mask": rows["mask"]} for rows in (wanted, unwanted))
         if not self.options.pooled:
-            return Condition(told, other)
-        return Condition(told, other, pooled(told["tokens"]), pooled(other["tokens"]))
+            return Condition(positive, other)
+        return Condition(positive, other, pooled(positive["tokens"]), pooled(other["tokens"]))
 
-    def _told(self, payload: Payload, modality: str, count: int, plan: Plan) -> Mapping[str, Tensor]:
+    def _condition_or_empty(self, payload: Payload, modality: str, count: int, plan: Plan) -> Mapping[str, Tensor]:
         if isinstance(payload, Mapping):
             return payload
         return repeated(self.encode_prompt([""], None, plan)[modality].positive, count)
 
     def _form(self) -> MelFormat:
-        sound = self._sound
-        return mel_format(int(sound["sample_rate"]), int(sound["mel_hop_length"]), int(sound["mel_bins"]))
+        audio = self._audio_config
+        return mel_format(int(audio["sample_rate"]), int(audio["mel_hop_length"]), int(audio["mel_bins"]))
 
-    def _heard(self, media: Tensor, plan: Plan) -> Tensor:
-        """Return latents of sound (B, channels, samples)."""
+    def _encoded_audio(self, media: Tensor, plan: Plan) -> Tensor:
+        """Return the latents of audio (B, channels, samples)."""
         form, vae = self._form(), self.parts.get("audio_vae")
         frames = self._mel_frames(plan.modalities["audio"].latent_shape[1])
         waves = resample(media, self._rate, form.sample_rate).flatten(0, 1)
-        # Cut where it is longer, and long enough to look beyond its ends.
+        # Cut or padded to whole frames, and at least to the length of one transform.
         waves = F.pad(waves, (0, max(frames * form.hop, form.transform) - waves.shape[1]))
         mel = log_mel(waves, form)[:, :frames].unflatten(0, media.shape[:2])
         mean, std = _statistics(vae, plan)
         latent: Tensor = (vae.encode(mel).latent_dist.mode() - mean) / std
         return latent
 
-    def _played(self, latent: Tensor, plan: Plan) -> Tensor:
-        """Return sound (B, channels, samples) of latents."""
+    def _decoded_audio(self, latent: Tensor, plan: Plan) -> Tensor:
+        """Return audio (B, channels, samples) of latents."""
         mean, std = _statistics(self.parts.get("audio_vae"), plan)
         mel = self.parts.get("audio_vae").decode(latent * std + mean).sample
-        sound: Tensor = self.parts.get("vocoder")(mel)
-        return F.pad(sound, (0, plan.modalities["audio"].media_shape[1] - sound.shape[2]))
+        audio: Tensor = self.parts.get("vocoder")(mel)
+        return F.pad(audio, (0, plan.modalities["audio"].media_shape[1] - audio.shape[2]))
 
 
 def build(label: str, options: LTX2Options, request: Request) -> LTX2:
@@ -298,19 +303,19 @@ def build(label: str, options: LTX2Options, request: Request) -> LTX2:
     return LTX2(open_parts(label, options, ["LTX2Pipeline"], ROLES), options, request)
 
 
-def _skipped(parts: Parts, asked: tuple[int, ...] | None) -> tuple[int, ...]:
-    """Return the blocks that STG leaves out: those asked for, or what the model's makers advise where it has it."""
+def _skipped(parts: Parts, requested: tuple[int, ...] | None) -> tuple[int, ...]:
+    """Return the blocks that STG skips: the option's, else the one that the authors advise, if it exists."""
     config = parts.config("transformer")
     depth = int(config["num_layers"])
     advised = 28 if config.get("cross_attn_mod") else 29
-    chosen = tuple(block for block in (advised,) if block < depth) if asked is None else asked
-    if beyond := [block for block in chosen if block >= depth]:
-        raise UsageError(f"stg_blocks: no block {beyond[0]}: the model has {depth}, counted from 0")
+    chosen = tuple(block for block in (advised,) if block < depth) if requested is None else requested
+    if unknown := [block for block in chosen if block >= depth]:
+        raise UsageError(f"stg_blocks: no block {unknown[0]}: the model has {depth}, counted from 0")
     return chosen
 
 
 def rescaled(whole: Tensor, plain: Tensor, x: Tensor, sigma: Tensor, share: float) -> Tensor:
-    """Return velocities (B, ...) whose x_0 go a share of the way to the deviation of the plain ones, by sample."""
+    """Return velocities (B, ...) with x_0 rescaled, by `share`, towards the standard deviation without guidance."""
     sigma = per_sample(sigma.to(x.device), x)
     far, near = x - sigma * whole, x - sigma * plain
     axes = tuple(range(1, x.ndim))
@@ -320,6 +325,6 @@ def rescaled(whole: Tensor, plain: Tensor, x: Tensor, sigma: Tensor, share: floa
 
 
 def _statistics(vae: Any, plan: Plan) -> tuple[Tensor, Tensor]:
-    """Return mean and deviation of each channel and band."""
+    """Return mean and standard deviation of each channel and band."""
     channels, _, bands = plan.modalities["audio"].latent_shape
     return vae.latents_mean.view(1, channels, 1, bands), vae.latents_std.view(1, channels, 1, bands)

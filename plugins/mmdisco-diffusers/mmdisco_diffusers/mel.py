@@ -1,6 +1,6 @@
-"""Sound to the log-mel pictures that AudioLDM and its kin were trained on; diffusers has only the way back.
+"""Audio to the log-mel spectrograms of AudioLDM and similar models; diffusers has only the inverse.
 
-Figures of the published configurations: magnitudes (not powers) of a Hann window, Slaney's mel scale with filters of
+Parameters of the published configurations: magnitudes (not powers) of a Hann window, Slaney's mel scale with filters of
 equal area, and the natural logarithm above 1e-5.
 """
 
@@ -17,7 +17,7 @@ from mmdisco_cli.errors import UsageError
 FLOOR = 1e-5
 PEAK = 0.5
 SILENCE = 1e-4
-"""Peak below which sound is left as it is: bringing it to 0.5 would only raise its noise."""
+"""Peak below which audio is not scaled: that would only amplify its noise."""
 
 
 _KNOWN = {
@@ -30,7 +30,7 @@ _KNOWN = {
 
 @dataclass(frozen=True)
 class MelFormat:
-    """A mel picture's rates, sizes and band in Hz; `margin` is how far it looks beyond the ends, in samples."""
+    """A mel spectrogram's parameters; `low` and `high` are in Hz, lengths in samples, `margin` is the padding."""
 
     sample_rate: int
     hop: int
@@ -43,7 +43,7 @@ class MelFormat:
 
 
 def mel_format(sample_rate: int, hop: int, mels: int) -> MelFormat:
-    """Return the whole format that a vocoder was trained with.
+    """Return the mel format that a vocoder was trained with.
 
     Raises:
         UsageError: no published model has such a vocoder.
@@ -53,22 +53,22 @@ def mel_format(sample_rate: int, hop: int, mels: int) -> MelFormat:
     return MelFormat(sample_rate, hop, mels, *_KNOWN[sample_rate, hop, mels])
 
 
-def log_mel(sound: Tensor, form: MelFormat) -> Tensor:
-    """Return log-mel pictures (B, samples // hop, mels) of mono sound (B, samples) in [-1, 1]."""
-    frames = sound.shape[-1] // form.hop
-    padded = F.pad(sound[:, None], (form.margin, form.margin), mode="reflect")[:, 0]
-    window = torch.hann_window(form.window, device=sound.device)
+def log_mel(audio: Tensor, form: MelFormat) -> Tensor:
+    """Return log-mel spectrograms (B, samples // hop, mels) of mono audio (B, samples) in [-1, 1]."""
+    frames = audio.shape[-1] // form.hop
+    padded = F.pad(audio[:, None], (form.margin, form.margin), mode="reflect")[:, 0]
+    window = torch.hann_window(form.window, device=audio.device)
     spectrum = torch.stft(padded, form.transform, form.hop, form.window, window, center=False, return_complex=True)
     magnitudes = spectrum.abs()[..., :frames]
-    bands = _filters(form).to(sound.device).T @ magnitudes
+    bands = _filters(form).to(audio.device).T @ magnitudes
     return bands.clamp_min(FLOOR).log().transpose(1, 2)
 
 
-def to_peak(sound: Tensor, wanted: float = PEAK) -> Tensor:
-    """Return sound (B, samples) without its mean and with its peak as wanted; AudioLDM was trained on 0.5."""
-    centred = sound - sound.mean(1, keepdim=True)
+def to_peak(audio: Tensor, target: float = PEAK) -> Tensor:
+    """Return audio (B, samples) without its mean and with this peak; AudioLDM was trained on 0.5."""
+    centred = audio - audio.mean(1, keepdim=True)
     peak = centred.abs().amax(1, keepdim=True)
-    return torch.where(peak > SILENCE, centred * wanted / peak.clamp_min(SILENCE), sound)
+    return torch.where(peak > SILENCE, centred * target / peak.clamp_min(SILENCE), audio)
 
 
 @lru_cache(maxsize=4)

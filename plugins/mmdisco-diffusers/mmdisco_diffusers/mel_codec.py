@@ -1,4 +1,4 @@
-"""The codec of mel models: sound, log-mel picture, VAE latent, and back through the vocoder."""
+"""The codec of mel models: audio, log-mel spectrogram, VAE latent, and back through the vocoder."""
 
 import math
 from dataclasses import dataclass
@@ -23,7 +23,7 @@ class MelCodec:
 
     @cached_property
     def form(self) -> MelFormat:
-        """Return what the vocoder reads."""
+        """Return the mel format of the vocoder."""
         config = self.parts.config("vocoder")
         return mel_format(
             int(config["sampling_rate"]), math.prod(config["upsample_rates"]), int(config["model_in_dim"])
@@ -31,7 +31,7 @@ class MelCodec:
 
     @cached_property
     def factor(self) -> int:
-        """Return how many mel frames, and bands, make one latent cell."""
+        """Return the mel frames, and bands, of one latent cell."""
         return int(2 ** (len(self.parts.config("vae")["block_out_channels"]) - 1))
 
     @property
@@ -40,27 +40,27 @@ class MelCodec:
         return self.form.sample_rate
 
     def plan(self, request: Request, channels: int) -> ModalityPlan:
-        """Return the shapes for a length: as many latent cells as the pipeline makes, the sound to the sample."""
+        """Return the shapes for a length: as many latent cells as the pipeline makes, the audio cut to the sample."""
         rate, hop = self.form.sample_rate, self.form.hop
         samples = max(round(seconds_of(request, self.default_frames * self.factor * hop / rate) * rate), hop)
         latent = (channels, cells_of(samples, hop, self.factor), self.form.mels // self.factor)
         return ModalityPlan(latent, (1, samples), rate, samples / rate)
 
     def encode(self, media: Tensor, plan: ModalityPlan) -> Tensor:
-        """Return the mean latents of sound (B, 1, samples); what the last cell lacks is silence."""
-        sound = to_peak(media[:, 0]) if self.normalise else media[:, 0]
+        """Return the mean latents of audio (B, 1, samples), padded with silence to whole cells."""
+        audio = to_peak(media[:, 0]) if self.normalise else media[:, 0]
         whole = plan.latent_shape[1] * self.factor * self.form.hop
-        picture = log_mel(F.pad(sound, (0, max(whole - sound.shape[1], 0))), self.form)
+        spectrogram = log_mel(F.pad(audio, (0, max(whole - audio.shape[1], 0))), self.form)
         vae = self.parts.get("vae")
-        latent: Tensor = vae.encode(picture[:, None]).latent_dist.mode() * vae.config.scaling_factor
+        latent: Tensor = vae.encode(spectrogram[:, None]).latent_dist.mode() * vae.config.scaling_factor
         return latent
 
     def decode(self, latent: Tensor, plan: ModalityPlan) -> Tensor:
-        """Return sound (B, 1, samples)."""
+        """Return audio (B, 1, samples)."""
         vae = self.parts.get("vae")
-        picture = vae.decode(latent / vae.config.scaling_factor).sample[:, 0]
-        sound: Tensor = self.parts.get("vocoder")(picture)
-        return to_length(sound.reshape(len(latent), 1, -1), plan.media_shape[1])
+        spectrogram = vae.decode(latent / vae.config.scaling_factor).sample[:, 0]
+        audio: Tensor = self.parts.get("vocoder")(spectrogram)
+        return to_length(audio.reshape(len(latent), 1, -1), plan.media_shape[1])
 
 
 def cells_of(samples: int, hop: int, factor: int) -> int:
@@ -68,6 +68,6 @@ def cells_of(samples: int, hop: int, factor: int) -> int:
     return math.ceil(samples // hop / factor)
 
 
-def to_length(sound: Tensor, samples: int) -> Tensor:
-    """Return sound (..., samples): cut, or with silence for what is left of a last mel frame."""
-    return F.pad(sound, (0, samples - sound.shape[-1]))
+def to_length(audio: Tensor, samples: int) -> Tensor:
+    """Return audio (..., samples): cut, or padded with silence."""
+    return F.pad(audio, (0, samples - audio.shape[-1]))

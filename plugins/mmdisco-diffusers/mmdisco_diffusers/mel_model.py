@@ -1,4 +1,4 @@
-"""What AudioLDM and AudioLDM 2 share: a U-Net over mel latents, which each tells its prompt in its own way."""
+"""What AudioLDM and AudioLDM 2 share: a U-Net over mel latents; they differ in its conditions."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -21,8 +21,8 @@ from mmdisco_diffusers.prompts import Row
 class MelModel:
     """A `Family`: latents (B, 8, T, 16), 25 cells a second.
 
-    `tell` makes rows of a prompt and its negative, `ask` the U-Net's output of x, t and a condition; `pooled` is the
-    entry of a row that stands for the prompt, and `width` its size.
+    `encode_prompt` returns the conditions of a prompt and its negative, `evaluate` the U-Net's output for x, t and a
+    condition; `pooled` is the key of a condition whose mean is the pooled prompt, and `width` its size.
     """
 
     parts: Parts
@@ -31,12 +31,12 @@ class MelModel:
     pooled: str
     width: int
     cfg_scale: float
-    tell: Callable[[Parts, str, str | None, torch.device], tuple[Row, Row]]
-    ask: Callable[[Any, Tensor, Tensor, Mapping[str, Tensor]], Tensor]
+    encode_prompt: Callable[[Parts, str, str | None, torch.device], tuple[Row, Row]]
+    evaluate: Callable[[Any, Tensor, Tensor, Mapping[str, Tensor]], Tensor]
 
     @cached_property
     def codec(self) -> MelCodec:
-        """Return the way between sound and latents."""
+        """Return the codec between audio and latents."""
         return MelCodec(self.parts, self.options.normalise, int(self.parts.config("unet")["sample_size"]))
 
     @cached_property
@@ -54,17 +54,17 @@ class MelModel:
         return self.codec.plan(request, self.info.latent_channels)
 
     def text(self, prompt: str, negative: str | None, plan: ModalityPlan, device: torch.device) -> tuple[Row, Row]:
-        """Return what a prompt and its negative become."""
-        return self.tell(self.parts, prompt, negative, device)
+        """Return the conditions of a prompt and its negative."""
+        return self.encode_prompt(self.parts, prompt, negative, device)
 
     def predict(self, x: Tensor, t: Tensor, condition: Mapping[str, Tensor], plan: ModalityPlan) -> Tensor:
         """Return the native output."""
-        return self.ask(self.parts.get("unet"), x, t, condition)
+        return self.evaluate(self.parts.get("unet"), x, t, condition)
 
     def encode(self, media: Tensor, plan: ModalityPlan) -> Tensor:
-        """Return latents of sound."""
+        """Return the latents of audio."""
         return self.codec.encode(media, plan)
 
     def decode(self, latent: Tensor, plan: ModalityPlan) -> Tensor:
-        """Return sound of latents."""
+        """Return the audio of latents."""
         return self.codec.decode(latent, plan)

@@ -1,4 +1,4 @@
-"""What a model will take of which memory, from its files alone."""
+"""The memory that a model will take, and where, from the sizes of its files."""
 
 from collections.abc import Mapping
 
@@ -8,16 +8,16 @@ from mmdisco_diffusers.parts import Parts, Roles
 _TEXT = {
     "keep": "stay on {}",
     "cpu": "wait in main memory and visit {} for new prompts",
-    "free": "are let go once the prompts are encoded, and loaded again for new ones",
+    "free": "are freed once the prompts are encoded, and loaded again for new ones",
 }
 
 
 def memory_lines(parts: Parts, roles: Roles, options: ModelOptions) -> tuple[str, ...]:
-    """Return a line for each group of parts: its weights in bytes and where they lie."""
+    """Return a line for each group of parts, with the size of its weights and its device, and one for each device."""
     streamed, visits = options.offload == "group", options.offload != "none"
     named = {role: getattr(roles, role) for role in ("denoiser", "codec", "text")}
     sizes = {role: _size(parts, names) for role, names in named.items()}
-    # What a pipeline's folder does not have and no role names is built into the denoiser, in its number format.
+    # Parts from other folders without a role, as a motion adapter, are built into the denoiser, in its dtype.
     beside = [name for name in parts.elsewhere if name not in roles.all]
     sizes["denoiser"] += parts.count(beside) * parts.dtype(roles.denoiser[0]).itemsize
     place = {role: options.devices.get(role, "the device") for role in sizes}
@@ -27,19 +27,19 @@ def memory_lines(parts: Parts, roles: Roles, options: ModelOptions) -> tuple[str
         "codec": "visits {}",
         "text": _TEXT[options.text],
     }
-    told = {role: ("stays on {}" if stays[role] else passing[role]).format(place[role]) for role in sizes}
+    where = {role: ("stays on {}" if stays[role] else passing[role]).format(place[role]) for role in sizes}
     named["denoiser"] = (*named["denoiser"], *beside)
     names = {role: " and ".join(name for name in named[role] if parts.has(name)) for role in named}
     return (
-        f"{names['denoiser']}: {_gb(sizes['denoiser'])} in {options.dtype}, {told['denoiser']}",
-        f"{names['codec']}: {_gb(sizes['codec'])} in float32, {told['codec']}{_tricks(options)}",
-        f"{names['text']}: {_gb(sizes['text'])} in {options.dtype}, {told['text']}",
+        f"{names['denoiser']}: {_gb(sizes['denoiser'])} in {options.dtype}, {where['denoiser']}",
+        f"{names['codec']}: {_gb(sizes['codec'])} in float32, {where['codec']}{_tricks(options)}",
+        f"{names['text']}: {_gb(sizes['text'])} in {options.dtype}, {where['text']}",
         *(_total(device, sizes, place, stays) for device in dict.fromkeys(place.values())),
     )
 
 
 def _total(device: str, sizes: Mapping[str, int], place: Mapping[str, str], stays: Mapping[str, bool]) -> str:
-    """Say what is on one device for good, and what comes on top of it at its worst."""
+    """Return a line with the weights that stay on one device, and the most at any time."""
     here = [role for role in sizes if place[role] == device]
     staying = sum(sizes[role] for role in here if stays[role])
     visiting = max((sizes[role] for role in here if not stays[role] and role != "denoiser"), default=0)

@@ -1,4 +1,4 @@
-"""Mochi 1: a flow model whose time and velocity run from noise to data, on a grid that dwells in noise."""
+"""Mochi 1: a flow model whose time and velocity run from noise to data, on a grid with many noisy levels."""
 
 from collections.abc import Mapping
 from functools import cached_property
@@ -22,7 +22,7 @@ ROLES = Roles(("transformer",), ("vae",), ("text_encoder",))
 FPS, FRAMES, HEIGHT, WIDTH, TOKENS = 30.0, 19, 480, 848, 256
 GROUP, FACTOR, PATCH = 6, 8, 2
 DWELL = 0.025
-"""Noise that the first half of the steps takes away."""
+"""The alpha that the first half of the steps reaches."""
 
 
 class Mochi:
@@ -43,7 +43,7 @@ class Mochi:
 
     def schedule(self, plan: ModalityPlan) -> Schedule:
         """Return the noise levels."""
-        return dwelling_flow(int(self.parts.config("scheduler").get("num_train_timesteps", 1000)))
+        return linear_quadratic_flow(int(self.parts.config("scheduler").get("num_train_timesteps", 1000)))
 
     def plan(self, request: Request) -> ModalityPlan:
         """Return the shapes: whole groups of frames after the first, whole patches of latent cells."""
@@ -51,7 +51,7 @@ class Mochi:
         return grouped_plan(request, FPS, default, channels, (GROUP, FACTOR), PATCH)
 
     def text(self, prompt: str, negative: str | None, plan: ModalityPlan, device: torch.device) -> tuple[Row, Row]:
-        """Return T5's tokens and which of them are text; the default negative is the empty text."""
+        """Return T5's hidden states and their mask; the default negative is the empty text."""
         empty = bool(self.index.get("force_zeros_for_empty_prompt"))
         rows = [t5_row(self.parts, text, TOKENS, device, masked=True, empty=empty) for text in (prompt, negative or "")]
         return rows[0], rows[1]
@@ -82,23 +82,23 @@ class Mochi:
         return frames
 
 
-def dwelling_flow(times: int) -> Schedule:
-    """Return a flow of which the first half of the steps takes 0.025 of the noise, linearly, the second the rest.
+def linear_quadratic_flow(times: int) -> Schedule:
+    """Return Mochi's linear-quadratic flow schedule: alpha rises linearly to 0.025 in the first half of the steps.
 
-    The second half is the parabola that goes on smoothly and ends at no noise.
+    In the second half it rises to 1 by a parabola that continues smoothly.
     """
 
-    def taken(way: Tensor) -> Tensor:
+    def alpha_at(way: Tensor) -> Tensor:
         late = (way - 0.5).clamp(min=0)
         return 2 * DWELL * way + (1 - 2 * DWELL) * 4 * late.square()
 
     def levels_at(u: Tensor) -> Levels:
-        alpha = taken(1 - u.double()).clamp(0, 1)
+        alpha = alpha_at(1 - u.double()).clamp(0, 1)
         return Levels((alpha * times).float(), alpha.float(), (1 - alpha).float())
 
     def grid(steps: int) -> Levels:
         way = torch.arange(steps + 1, dtype=torch.float64)
-        half = steps // 2  # of an odd number the smaller half, so the parabola has a step more
+        half = steps // 2  # rounded down, so that of an odd number the parabola has one step more
         linear = way * DWELL / max(half, 1)
         rest, slope = steps - half, DWELL / max(half, 1)
         late = (way - half).clamp(min=0)

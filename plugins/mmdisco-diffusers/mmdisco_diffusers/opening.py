@@ -1,4 +1,4 @@
-"""Open a recipe's model: find it, make sure that it is what the backbone reads, and wire its parts."""
+"""Open a recipe's model: find it, check that it is a pipeline for the backbone, and set up its parts."""
 
 from collections.abc import Callable, Collection, Mapping
 from pathlib import Path
@@ -22,10 +22,10 @@ def open_parts(
 ) -> Parts:
     """Return the parts of the pipeline that a recipe names; their files are there, and nothing is loaded yet.
 
-    The codec stays in float32, for sound and colour; the rest takes the recipe's number format.
+    The codec stays in float32 for quality; all other parts take the recipe's dtype.
 
     Raises:
-        UsageError, DataError: nothing is named, it cannot be found, is another pipeline, or lacks files.
+        UsageError, DataError: no path, not found, another pipeline, or missing files.
     """
     key = f"backbones.{label}.path"
     folder = find_model(options.path, key)

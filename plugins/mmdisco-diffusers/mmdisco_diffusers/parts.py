@@ -1,4 +1,4 @@
-"""The parts of a pipeline on disk, each loaded when it is first asked for: frozen, never trained, never in a graph."""
+"""The parts of a pipeline on disk, each loaded when first used, in evaluation mode and without gradients."""
 
 import inspect
 from collections.abc import Callable, Iterable, Mapping
@@ -21,7 +21,7 @@ DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch
 
 @dataclass(frozen=True)
 class Roles:
-    """Which parts of a pipeline do what."""
+    """Which parts of a pipeline are the denoiser, the codec and the text encoders."""
 
     denoiser: tuple[str, ...]
     codec: tuple[str, ...]
@@ -34,16 +34,16 @@ class Roles:
 
     @property
     def named(self) -> tuple[str, ...]:
-        """Return all that a prediction or a latent depends on, which is not what wakes latents to media alone."""
+        """Return the parts that predictions or latents depend on: all but a vocoder, which only decodes."""
         return (*self.denoiser, "scheduler", *(name for name in self.codec if name != "vocoder"), *self.text)
 
 
 class Parts:
     """The components that a folder's model_index.json names, by its names.
 
-    `classes` replaces the class of a part, `folders` says where a part lies that is not in the pipeline's folder,
-    `dtypes` gives the number format of those that are not in float32, `made` what becomes of a part once loaded,
-    `readers` read those that diffusers cannot, and `left` says which weights a denoiser is known to have besides.
+    All arguments are by the part's name: `classes` replaces its class, `folders` is where it is if not in the
+    pipeline's folder, `dtypes` its dtype if not float32, `made` converts it once loaded, `readers` read what diffusers
+    cannot, and `left` is the prefix of a denoiser's weights that its class does not have.
     """
 
     def __init__(
@@ -78,11 +78,11 @@ class Parts:
         return self._folders.get(name, self.folder / name)
 
     def class_name(self, name: str) -> str:
-        """Return what a part's class is called."""
+        """Return the name of a part's class."""
         return self._classes.get(name) or str((self._index.get(name) or ("", "?"))[1])
 
     def config(self, name: str) -> Mapping[str, Any]:
-        """Return how a part is built, from its config.json and its class's defaults, without its weights."""
+        """Return a part's configuration: its config.json over its class's defaults."""
         if name not in self._configs:
             file = "scheduler_config.json" if name == "scheduler" else "config.json"
             written = read_json(self.place(name) / file)
@@ -104,12 +104,12 @@ class Parts:
         return self._loaded[name]
 
     def empty(self, name: str) -> Any:
-        """Return a part of diffusers as its config.json has it, on no device and with no values."""
+        """Return a part of diffusers built from its configuration on the meta device, without weights."""
         with torch.device("meta"):
             return self._class(name).from_config(dict(self.config(name)))
 
     def require_files(self, names: Iterable[str]) -> None:
-        """Make sure, without loading anything, that parts with weights have them, and tokenizers their files.
+        """Check, without loading anything, that parts have their weights, and tokenizers their files.
 
         Raises:
             DataError: files are missing or cut short.
@@ -126,7 +126,7 @@ class Parts:
         return name in self._loaded
 
     def drop(self, names: Iterable[str]) -> None:
-        """Let go of parts; the next `get` loads them again."""
+        """Free parts; the next `get` loads them again."""
         for name in names:
             self._loaded.pop(name, None)
 
@@ -135,7 +135,7 @@ class Parts:
         return sum(count_weights(self.place(name)) for name in names if self.has(name))
 
     def dtype(self, name: str) -> torch.dtype:
-        """Return the number format of a part's weights."""
+        """Return the dtype of a part's weights."""
         return self._dtypes.get(name, torch.float32)
 
     def _class(self, name: str) -> Any:
@@ -152,18 +152,18 @@ class Parts:
                 return cls.from_pretrained(str(place), local_files_only=True)
             wanted = _dtype_keyword(cls, self.dtype(name))
             module, report = cls.from_pretrained(str(place), local_files_only=True, output_loading_info=True, **wanted)
-        except Exception as error:  # a damaged file speaks through many exceptions
+        except Exception as error:  # a damaged file raises many kinds of exceptions
             raise DataError(f"{place}: cannot be loaded ({' '.join(str(error).split())})") from error
         _require_whole(place, cls, report, self._left.get(name, "") if name in DENOISERS else None)
         return module
 
 
 def find_class(library: str, name: str) -> Any:
-    """Return a class by the name that model_index.json has for it; some live in a pipeline's own module."""
+    """Return a class by the name that model_index.json has for it; some are in a pipeline's own module."""
     import diffusers
     import transformers
 
-    for logs in (diffusers.utils.logging, transformers.utils.logging):  # bars of their own, in the middle of ours
+    for logs in (diffusers.utils.logging, transformers.utils.logging):  # progress bars inside ours
         logs.disable_progress_bar()
     for home in (transformers, diffusers) if library == "transformers" else (diffusers, transformers):
         if (found := getattr(home, name, None)) is not None:
@@ -186,7 +186,7 @@ def _defaults(cls: Any) -> dict[str, Any]:
 
 
 def _require_whole(place: Path, cls: Any, report: Mapping[str, Iterable[str]], known: str | None) -> None:
-    """Raise DataError where weights are missing, or where a denoiser's would be left out: both are only warned of."""
+    """Raise DataError where weights are missing, or a denoiser's would be ignored: libraries only warn of both."""
     missing = sorted(report["missing_keys"])
     left = sorted(key for key in report["unexpected_keys"] if not (known and key.startswith(known)))
     if missing:

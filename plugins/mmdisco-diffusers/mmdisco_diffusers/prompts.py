@@ -1,4 +1,4 @@
-"""Prompts made once each, by themselves, so that a sample does not depend on the batch it is made in."""
+"""Prompts are encoded once each, one at a time, so that a sample does not depend on its batch."""
 
 from collections.abc import Callable, Mapping, Sequence
 
@@ -10,13 +10,13 @@ from mmdisco_cli.diffusion.backbone import Payload
 from mmdisco_diffusers.stage import Stage
 
 Row = dict[str, Tensor]
-"""What one prompt becomes, without batch; sequences of unlike lengths are filled up with zeros."""
+"""The condition of one prompt, without batch; in a batch, sequences are padded with zeros."""
 Encode = Callable[[str, str | None, torch.device], tuple[Row, Row]]
-"""From a prompt and its negative, None for the pipeline's own default, to what both become."""
+"""(prompt, negative or None for the pipeline's default, device) -> the conditions of both."""
 
 
 class Prompts:
-    """What the prompts of a model became, kept in main memory."""
+    """The encoded prompts of a model, cached in main memory."""
 
     def __init__(self, stage: Stage) -> None:
         self.stage = stage
@@ -28,18 +28,18 @@ class Prompts:
         """Return the batches (B, ...) of prompts and of their negatives, for a sample of this length in seconds."""
         rows = self._rows_of(prompts, negatives, seconds, encode)
         both = _stacked([row for row, _ in rows] + [row for _, row in rows], self.stage.device)
-        wanted, unwanted = (
+        positive_rows, negative_rows = (
             {key: value[part] for key, value in both.items()} for part in (slice(len(rows)), slice(len(rows), None))
         )
-        return wanted, unwanted
+        return positive_rows, negative_rows
 
     def pooled(
         self, prompts: Sequence[str], negatives: Sequence[str] | None, seconds: float, encode: Encode, entry: str
     ) -> tuple[Tensor, Tensor]:
-        """Return one vector for each prompt and each negative (B, D), of its own tokens and not of what fills it up."""
+        """Return one vector for each prompt and each negative (B, D): the mean over its own tokens, without padding."""
         rows = self._rows_of(prompts, negatives, seconds, encode)
-        wanted, unwanted = (torch.stack([_mean(pair[i][entry]) for pair in rows]) for i in (0, 1))
-        return wanted.to(self.stage.device), unwanted.to(self.stage.device)
+        positive_rows, negative_rows = (torch.stack([_mean(pair[i][entry]) for pair in rows]) for i in (0, 1))
+        return positive_rows.to(self.stage.device), negative_rows.to(self.stage.device)
 
     def _rows_of(
         self, prompts: Sequence[str], negatives: Sequence[str] | None, seconds: float, encode: Encode
@@ -67,7 +67,7 @@ def pooled(value: Tensor) -> Tensor:
 
 
 def cast(rows: Mapping[str, Tensor], device: torch.device, dtype: torch.dtype) -> Row:
-    """Return a condition on the denoiser's device; its numbers, but not its masks, take the denoiser's format."""
+    """Return a condition on the denoiser's device; floats, but not masks, in its dtype."""
     return {
         key: value.to(device, dtype) if value.is_floating_point() else value.to(device) for key, value in rows.items()
     }

@@ -1,10 +1,10 @@
-"""How much of a sound survives a model's codec: encode a real clip, decode it, and compare their log-mels.
+"""Test an audio model's codec: encode a real clip, decode it, and compare the log-mel spectrograms.
 
     python -m mmdisco_diffusers.reconstruction audioldm FOLDER CLIP [--seconds 5]
 
-It takes the whole clip, or its first 30 seconds, where no length is given.
+Without a length it takes the whole clip, at most its first 30 seconds.
 
-A published AudioLDM is expected within a few decibels; tens of them mean a mel that is laid out otherwise.
+A published AudioLDM is expected within a few decibels; tens of decibels mean another mel format.
 """
 
 import argparse
@@ -28,23 +28,23 @@ from mmdisco_diffusers.mel import MelFormat, log_mel, mel_format
 
 FORM = mel_format(16000, 160, 64)
 MOST, LEAST = 30.0, 0.1
-"""Seconds of a clip that are measured where no length is given, and that can be."""
-DECIBELS = 8.685889638065037  # in one unit of the natural logarithm of a magnitude
+"""The longest default, and the shortest possible length of a clip, in seconds."""
+DECIBELS = 8.685889638065037  # of a factor e in magnitude
 
 
 def log_mel_distance(found: Tensor, expected: Tensor, form: MelFormat = FORM) -> float:
-    """Return the mean difference in dB of sounds (B, 1, samples), where the expected one is at most 60 dB down."""
-    mels = [log_mel(sound.mean(1), form) for sound in (found, expected)]
-    heard = mels[1] > mels[1].amax() - 60 / DECIBELS
-    return float((mels[0] - mels[1]).abs()[heard].mean() * DECIBELS)
+    """Return the mean log-mel difference in dB of audio (B, 1, samples), where the expected is at most 60 dB down."""
+    mels = [log_mel(audio.mean(1), form) for audio in (found, expected)]
+    audible = mels[1] > mels[1].amax() - 60 / DECIBELS
+    return float((mels[0] - mels[1]).abs()[audible].mean() * DECIBELS)
 
 
-def reconstruction(sound: Tensor, again: Tensor, rate: int) -> float:
-    """Return the log-mel distance in dB between sound (B, channels, samples) and what its latents became.
+def reconstruction(audio: Tensor, again: Tensor, rate: int) -> float:
+    """Return the log-mel distance in dB between audio (B, channels, samples) and its reconstruction.
 
-    Both are brought to one loudness first: mel models were trained on one.
+    Both are scaled to equal loudness first, because mel models normalise it.
     """
-    both = [resample(x, rate, FORM.sample_rate) if rate != FORM.sample_rate else x for x in (again, sound)]
+    both = [resample(x, rate, FORM.sample_rate) if rate != FORM.sample_rate else x for x in (again, audio)]
     loudness = [x.square().mean().sqrt().clamp_min(1e-6) for x in both]
     return log_mel_distance(both[0] * loudness[1] / loudness[0], both[1])
 
@@ -55,7 +55,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m mmdisco_diffusers.reconstruction", description="Test a codec.")
     parser.add_argument("backbone", choices=sorted(specs))
     parser.add_argument("path", help="folder of the model, or its name on the hub")
-    parser.add_argument("clip", type=Path, help="a file with sound")
+    parser.add_argument("clip", type=Path, help="a file with audio")
     parser.add_argument("--seconds", type=_seconds, help=f"of the clip; all of it, at most {MOST}, if not given")
     chosen = parser.parse_args(arguments)
     try:
@@ -68,26 +68,26 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def measure(spec: BackboneSpec, path: str, clip: Path, seconds: float | None) -> tuple[float, float]:
-    """Return the distance in dB between a clip and what a model's latents of it become, and over how many seconds.
+    """Return the distance in dB between a clip and its reconstruction by a model, and the seconds compared.
 
     Raises:
-        DataError: no such model, or a clip that is unusable, shorter than asked for, or too short to tell.
+        DataError: no such model, or a clip that is unusable, shorter than requested, or too short to measure.
     """
     info = probe(clip)
     span = info.span(("audio",))
-    asked = min(float(span.stop - span.start), MOST) if seconds is None else seconds
-    if asked < LEAST:
-        raise DataError(f"{clip}: {asked:g} s of sound are too few to measure: take {LEAST:g} s or more")
-    model = as_joint(spec.factory()("audio", spec.options(path=path), Request(seconds=asked)))
-    whole = model.plan(Request(seconds=asked))
+    requested = min(float(span.stop - span.start), MOST) if seconds is None else seconds
+    if requested < LEAST:
+        raise DataError(f"{clip}: {requested:g} s of audio are too few to measure: take {LEAST:g} s or more")
+    model = as_joint(spec.factory()("audio", spec.options(path=path), Request(seconds=requested)))
+    whole = model.plan(Request(seconds=requested))
     plan = whole.modalities["audio"]
     (channels, samples), rate = plan.media_shape, round(plan.rate or 0)
-    # A model may make more than there is: it is silence, which the distance leaves out.
-    beyond = max(Fraction(plan.seconds) - Fraction(asked), Fraction(0)) + MARGIN
-    sound = read_audio(clip, None, Fraction(samples, rate), rate, channels, info=info, slack=beyond)[None]
+    # A model may make more than the clip has: that is silence, which the distance ignores.
+    missing = max(Fraction(plan.seconds) - Fraction(requested), Fraction(0)) + MARGIN
+    audio = read_audio(clip, None, Fraction(samples, rate), rate, channels, info=info, slack=missing)[None]
     with torch.no_grad():
-        again = model.decode(model.encode({"audio": sound}, whole), whole)["audio"]
-    return reconstruction(sound, again, rate), plan.seconds
+        again = model.decode(model.encode({"audio": audio}, whole), whole)["audio"]
+    return reconstruction(audio, again, rate), plan.seconds
 
 
 def _seconds(text: str) -> float:

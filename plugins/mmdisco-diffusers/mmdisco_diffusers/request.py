@@ -1,4 +1,4 @@
-"""Turn what a recipe asks for into what a model can make, and say what had to give."""
+"""Turn a recipe's request into what a model can make, with a note on every change."""
 
 from dataclasses import dataclass, field
 
@@ -9,23 +9,23 @@ GAP = 1e-6
 
 @dataclass
 class Notes:
-    """Collect what was snapped, a line each."""
+    """Collect a line for each requested value that was changed."""
 
     modality: str
     lines: list[str] = field(default_factory=list)
 
-    def snap(self, name: str, asked: float | None, made: float, why: str) -> None:
-        """Note a value that was asked for and is not what will be made."""
-        if asked is not None and abs(asked - made) > GAP:
-            self.lines.append(f"{self.modality}: {name} {asked:g} becomes {made:g}: {why}")
+    def snap(self, name: str, requested: float | None, made: float, why: str) -> None:
+        """Add a note where the requested value is not what will be made."""
+        if requested is not None and abs(requested - made) > GAP:
+            self.lines.append(f"{self.modality}: {name} {requested:g} becomes {made:g}: {why}")
 
     def add(self, text: str) -> None:
-        """Note anything else."""
+        """Add any other note."""
         self.lines.append(f"{self.modality}: {text}")
 
 
 def seconds_of(request: Request, default: float) -> float:
-    """Return the length that is asked for: in seconds, else by the frames of the picture, else the model's own."""
+    """Return the requested length in seconds, else that of the requested frames, else the default."""
     if request.seconds is not None:
         return request.seconds
     return request.frames / request.fps if request.frames and request.fps else default
@@ -48,7 +48,7 @@ class VideoRules:
 
 
 def video_shape(request: Request, rules: VideoRules) -> tuple[tuple[int, int, int], float, tuple[str, ...]]:
-    """Return the frames, height and width that a model will make, its frame rate, and notes of what was snapped."""
+    """Return the frames, height and width that a model will make, its frame rate, and notes on what was changed."""
     notes = Notes("video")
     fps = request.fps or rules.fps
     if abs(fps - rules.fps) > GAP:
@@ -59,7 +59,7 @@ def video_shape(request: Request, rules: VideoRules) -> tuple[tuple[int, int, in
 
 
 def video_cells(shape: tuple[int, int, int], group: int, factor: int) -> tuple[int, int, int]:
-    """Return the latent cells of frames, height and width, for a codec of the first frame and `group` of the others."""
+    """Return the latent cells of frames, height and width, for a codec of one frame, then groups of `group` frames."""
     frames, height, width = shape
     return (frames - 1) // group + 1, height // factor, width // factor
 
@@ -72,7 +72,7 @@ def grouped_plan(
     factors: tuple[int, int],
     patch: int = 1,
 ) -> ModalityPlan:
-    """Return the plan of a model of one frame and then groups: factors are frames and pixels to a latent cell.
+    """Return the plan of a model of one frame, then groups; `factors` are the frames and pixels of one latent cell.
 
     The transformer takes whole patches of `patch` x `patch` cells.
     """
@@ -90,20 +90,20 @@ def video_plan(
 
 
 def _frames(request: Request, fps: float, rules: VideoRules, notes: Notes) -> int:
-    asked = request.frames or (round(request.seconds * fps) if request.seconds else None)
-    wanted = asked or rules.default[0]
-    # A picture that stands alone is made only where one frame is asked for.
+    requested = request.frames or (round(request.seconds * fps) if request.seconds else None)
+    wanted = requested or rules.default[0]
+    # A single image is made only where one frame is requested.
     groups = 0 if wanted <= rules.first else max(int((wanted - rules.first) / rules.group + 0.5), 1)
     if rules.most is not None:
         groups = min(groups, (rules.most - rules.first) // rules.group)
     made = rules.first + groups * rules.group
-    notes.snap("frames", asked, made, rules.why)
+    notes.snap("frames", requested, made, rules.why)
     if request.frames and request.seconds:
         notes.snap("seconds", request.seconds, made / fps, f"{made} frames at {fps:g} frames a second")
     return made
 
 
-def _size(name: str, asked: int | None, rules: VideoRules, axis: int, notes: Notes) -> int:
-    made = max((asked or rules.default[axis]) // rules.cell, 1) * rules.cell
-    notes.snap(name, asked, made, f"a multiple of {rules.cell} pixels")
+def _size(name: str, requested: int | None, rules: VideoRules, axis: int, notes: Notes) -> int:
+    made = max((requested or rules.default[axis]) // rules.cell, 1) * rules.cell
+    notes.snap(name, requested, made, f"a multiple of {rules.cell} pixels")
     return made

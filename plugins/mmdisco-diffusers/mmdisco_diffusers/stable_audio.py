@@ -1,4 +1,4 @@
-"""Stable Audio Open: a transformer over latents of a whole 47.5 s, of which the beginning is kept."""
+"""Stable Audio Open: a transformer over latents of 47.5 s, of which the beginning is kept."""
 
 from collections.abc import Mapping
 from functools import cached_property
@@ -23,7 +23,7 @@ _SIZES = (("transformer", "sample_size"), ("vae", "audio_channels"))
 
 
 class StableAudio:
-    """A `Family`: latents (B, 64, 1024), 21.5 a second, all of them unless the recipe wants fewer."""
+    """A `Family`: latents (B, 64, 1024), 21.5 a second, all of them unless `full` is false."""
 
     roles, pooled = ROLES, "tokens"
 
@@ -45,7 +45,7 @@ class StableAudio:
 
     @cached_property
     def hop(self) -> int:
-        """Return how many samples make one latent."""
+        """Return the samples of one latent."""
         return int(torch.tensor(self.parts.config("vae")["downsampling_ratios"]).prod())
 
     def schedule(self, plan: ModalityPlan) -> Schedule:
@@ -53,23 +53,23 @@ class StableAudio:
         return schedule_of(self.parts)
 
     def plan(self, request: Request) -> ModalityPlan:
-        """Return the shapes for a length: all latents are made, and the sound is cut."""
+        """Return the shapes for a length: all latents are made, and the audio is cut."""
         length, channels = (int(self.parts.config(part)[key]) for part, key in _SIZES)
         longest, notes = length * self.hop / self.rate, Notes("audio")
-        asked = seconds_of(request, longest)
-        seconds = min(asked, longest)
-        notes.snap("seconds", asked, seconds, "the most that this model makes")
+        requested = seconds_of(request, longest)
+        seconds = min(requested, longest)
+        notes.snap("seconds", requested, seconds, "the most that this model makes")
         samples = round(seconds * self.rate)
         if not self.options.full:
             length = -(-samples // self.hop)
-            notes.add("made no longer than asked for, which this model never saw in training")
+            notes.add("made no longer than requested, unlike in this model's training")
         elif seconds < longest:
             notes.add(f"{longest:.2f} s are made whatever the length, and the first {seconds:g} s kept")
         latent = (self.info.latent_channels, length)
         return ModalityPlan(latent, (channels, samples), self.rate, samples / self.rate, tuple(notes.lines))
 
     def text(self, prompt: str, negative: str | None, plan: ModalityPlan, device: torch.device) -> tuple[Row, Row]:
-        """Return T5's tokens with the beginning and end in seconds behind; the default negative is nothing at all."""
+        """Return T5's hidden states, then the start and end in seconds; the default negative has zeros for the text."""
         times = self._times(plan.seconds, device)
         positive = self._row(self._tokens(prompt, device), times)
         if negative is None:
@@ -95,15 +95,15 @@ class StableAudio:
         return out
 
     def encode(self, media: Tensor, plan: ModalityPlan) -> Tensor:
-        """Return the mean latents of sound, with silence up to the full length."""
+        """Return the mean latents of audio, padded with silence to the full length."""
         whole = plan.latent_shape[1] * self.hop
         latent: Tensor = self.parts.get("vae").encode(F.pad(media, (0, whole - media.shape[2]))).latent_dist.mode()
         return latent
 
     def decode(self, latent: Tensor, plan: ModalityPlan) -> Tensor:
-        """Return the beginning of the sound."""
-        sound: Tensor = self.parts.get("vae").decode(latent).sample
-        return sound[..., : plan.media_shape[1]]
+        """Return the beginning of the decoded audio."""
+        audio: Tensor = self.parts.get("vae").decode(latent).sample
+        return audio[..., : plan.media_shape[1]]
 
     def _tokens(self, text: str, device: torch.device) -> Tensor:
         tokenizer = self.parts.get("tokenizer")

@@ -1,4 +1,4 @@
-"""Stable Audio 3: a flow-matching transformer of any length, on a grid even in log-SNR."""
+"""Stable Audio 3: a flow-matching transformer of any length, on a grid uniform in log-SNR."""
 
 import math
 from collections.abc import Mapping
@@ -46,7 +46,7 @@ class StableAudio3:
 
     @cached_property
     def hop(self) -> int:
-        """Return how many samples make one latent."""
+        """Return the samples of one latent."""
         vae = self.parts.config("vae")
         return int(vae["patch_size"] * math.prod(vae["encoder_strides"]))
 
@@ -55,14 +55,14 @@ class StableAudio3:
         return even_log_snr(int(self.parts.config("scheduler").get("num_train_timesteps", 1)))
 
     def plan(self, request: Request) -> ModalityPlan:
-        """Return the shapes for a length: whole latents are made, and the sound is cut to the sample."""
+        """Return the shapes for a length: whole latents, the audio cut to the sample."""
         samples = max(round(seconds_of(request, SECONDS) * self.rate), 1)
         latent = (self.info.latent_channels, math.ceil(samples / self.hop))
         channels = int(self.parts.config("vae")["audio_channels"])
         return ModalityPlan(latent, (channels, samples), self.rate, samples / self.rate)
 
     def text(self, prompt: str, negative: str | None, plan: ModalityPlan, device: torch.device) -> tuple[Row, Row]:
-        """Return the text's tokens with the duration as one more; the default negative is the empty text."""
+        """Return the text's hidden states, then the duration's; the default negative is the empty text."""
         duration = self.parts.get("duration_embedder")(torch.tensor([plan.seconds], device=device))[0]
         rows = [self._row(text, duration, device) for text in (prompt, negative or "")]
         return rows[0], rows[1]
@@ -80,15 +80,15 @@ class StableAudio3:
         return out
 
     def encode(self, media: Tensor, plan: ModalityPlan) -> Tensor:
-        """Return the latents of sound, with silence up to whole latents."""
+        """Return the latents of audio, padded with silence to whole latents."""
         whole = plan.latent_shape[1] * self.hop
         latent: Tensor = self.parts.get("vae").encode(F.pad(media, (0, whole - media.shape[2]))).latents
         return latent
 
     def decode(self, latent: Tensor, plan: ModalityPlan) -> Tensor:
-        """Return sound of latents."""
-        sound: Tensor = self.parts.get("vae").decode(latent).sample
-        return sound[..., : plan.media_shape[1]]
+        """Return the audio of latents."""
+        audio: Tensor = self.parts.get("vae").decode(latent).sample
+        return audio[..., : plan.media_shape[1]]
 
     def _row(self, text: str, duration: Tensor, device: torch.device) -> Row:
         tokenizer = self.parts.get("tokenizer")
@@ -100,9 +100,9 @@ class StableAudio3:
 
 
 def even_log_snr(times: int) -> Schedule:
-    """Return a flow whose grid is even in log(alpha / sigma), but for its ends, all noise and none.
+    """Return a flow whose grid is uniform in log(alpha / sigma), but for its ends, pure noise and data.
 
-    In single precision, as the pipeline has it: the model sees its time through waves of up to 10,000 turns.
+    In single precision, as in the pipeline: the model's time embedding has frequencies of up to 10,000.
     """
 
     def at(u: Tensor) -> Tensor:

@@ -1,4 +1,4 @@
-"""Who is on the device when: the denoiser for good, text encoders and codec while they work."""
+"""Placement of a model's parts: the denoiser stays on the device, text encoders and codec visit it while they work."""
 
 import hashlib
 from collections.abc import Callable, Iterator, Sequence
@@ -18,15 +18,15 @@ from mmdisco_diffusers.parts import Parts, Roles
 from mmdisco_diffusers.weights_on_disk import name_weights
 
 ROLES = ("denoiser", "codec", "text")
-"""What may have a device of its own, as `Roles` has them."""
+"""Roles that may have a device of their own, as in `Roles`."""
 PREDICTING = ("betas", "told_fps", "told_scale", "mismatch", "padded", "normalise")
-"""Options that change what a model says, its levels or its latents: nothing trained under others fits."""
+"""Options that change predictions, levels or latents: a discriminator trained with others does not fit."""
 SAMPLING = ("clean_end", "full", "dtype", "tiling", "modality_scale", "stg_blocks", "stg_scale", "rescale")
-"""Options that change a sample all the same."""
+"""Options that change only samples."""
 
 
 class Stage:
-    """The parts of one model, each where its recipe wants it."""
+    """The parts of one model, each on the device that the recipe gives."""
 
     def __init__(self, parts: Parts, roles: Roles, options: ModelOptions) -> None:
         self.parts, self.roles, self.options = parts, roles, options
@@ -34,24 +34,24 @@ class Stage:
         self._own = {role: _device(role, name) for role, name in options.devices.items()}
         self._ready: set[str] = set()
         if options.tiling or options.slicing:
-            # Tried on one without weights: what it cannot do would be known only after all steps.
+            # Tried on a codec without weights: otherwise the error would come only after sampling.
             _cut_up(parts.empty(roles.codec[0]), options)
 
     def fingerprint(self) -> str:
-        """Return what names the weights and options that predictions, latents and levels depend on."""
+        """Return a hash of the weights and options that predictions, latents and levels depend on."""
         beside = (name for name in self.parts.elsewhere if name not in self.roles.all)
         places = (self.parts.place(name) for name in (*self.roles.named, *beside))
         weights = name_weights((place for place in places if place.is_dir()), self.parts.folder / "model_index.json")
-        told = _chosen(self.options, PREDICTING)
-        return hashlib.sha256(f"{weights}: {told}".encode()).hexdigest()[:16] if told else weights
+        changed = _chosen(self.options, PREDICTING)
+        return hashlib.sha256(f"{weights}: {changed}".encode()).hexdigest()[:16] if changed else weights
 
     def variant(self) -> str:
-        """Name the options and the weights besides that a sample depends on."""
-        return ", ".join(told for told in (_chosen(self.options, SAMPLING), self._waking) if told)
+        """Name the further options and weights that only samples depend on."""
+        return ", ".join(part for part in (_chosen(self.options, SAMPLING), self._decoding_only) if part)
 
     @cached_property
-    def _waking(self) -> str:
-        """Name the weights that wake latents to media and are in no fingerprint: those of a vocoder."""
+    def _decoding_only(self) -> str:
+        """Name the weights that only decode and are in no fingerprint: those of a vocoder."""
         names = (name for name in self.roles.codec if name not in self.roles.named and self.parts.has(name))
         return ", ".join(f"{name} {name_weights([self.parts.place(name)])}" for name in names)
 
@@ -60,7 +60,7 @@ class Stage:
         return self.parts.count(dict.fromkeys((*self.roles.all, *self.parts.elsewhere)))
 
     def memory(self) -> tuple[str, ...]:
-        """Say what will lie where, read from the files."""
+        """Return lines on the memory that each part will take and where, from the sizes of the files."""
         return memory_lines(self.parts, self.roles, self.options)
 
     def to(self, device: torch.device) -> None:
@@ -69,11 +69,11 @@ class Stage:
         self._ready.clear()
 
     def at(self, role: str) -> torch.device:
-        """Return where the denoiser, the codec or the text works."""
+        """Return the device of the denoiser, the codec or the text encoders."""
         return self._own.get(role, self.device)
 
     def settle(self) -> None:
-        """Put the denoiser where it works, once."""
+        """Move the denoiser to its device, once."""
         for name in self.roles.denoiser:
             if name in self._ready or not self.parts.has(name):
                 continue
@@ -87,14 +87,14 @@ class Stage:
 
     @contextmanager
     def text(self) -> Iterator[None]:
-        """Have the text encoders on the device; where the recipe lets go of them, they are loaded anew each time."""
+        """Have the text encoders on their device inside the block; `text: free` loads them again each time."""
         with torch.no_grad(), self._visiting(self.roles.text, self.at("text"), self.options.text != "keep"):
             yield
         if self.options.text == "free":
             self.parts.drop(self.roles.text)
 
     def through_codec(self, work: Callable[[Tensor], Tensor], x: Tensor) -> Tensor:
-        """Return what work makes of x (B, ...), a chunk at a time, with the codec on its device."""
+        """Return work(x) for x (B, ...), a chunk at a time, with the codec on its device."""
         there = self.at("codec")
         with torch.no_grad(), self._visiting(self.roles.codec, there, self.options.offload != "none"):
             self._prepare_codec()
@@ -103,7 +103,7 @@ class Stage:
 
     @contextmanager
     def _visiting(self, names: tuple[str, ...], device: torch.device, leave: bool) -> Iterator[None]:
-        """Have parts on a device for a while, or from now on."""
+        """Move parts to a device, and with `leave` back to the CPU after the block."""
         modules = [part for name in names if self.parts.has(name) and hasattr(part := self.parts.get(name), "to")]
         for module in modules:
             module.to(device)
@@ -123,7 +123,7 @@ class Stage:
 
 
 def _cut_up(codec: Any, options: ModelOptions) -> None:
-    """Have a codec work in the pieces that a recipe wants; raise UsageError where it cannot."""
+    """Enable tiling and slicing of a codec as the recipe says; raise UsageError where it cannot."""
     for trick in ("tiling", "slicing"):
         if getattr(options, trick):
             try:

@@ -1,4 +1,4 @@
-"""T5's tokens for models that are told which of them are text."""
+"""T5's hidden states for models that take the attention mask."""
 
 import torch
 
@@ -8,9 +8,9 @@ from mmdisco_diffusers.tokens import tokens_of
 
 
 def t5_row(parts: Parts, text: str, length: int, device: torch.device, *, masked: bool, empty: bool = False) -> Row:
-    """Return T5's hidden states (length, width) and which of them are text.
+    """Return T5's hidden states (length, width) and their mask (length,), 1 for text.
 
-    `masked` hides the padding from T5 itself; `empty` makes an empty text one of no tokens at all.
+    `masked` masks the padding in T5 itself; `empty` masks all tokens of an empty text.
     """
     tokens = tokens_of(parts, text, length, device)
     ids, mask = tokens.input_ids, tokens.attention_mask

@@ -17,10 +17,10 @@ CFG_SCALE = 9.0
 def build(label: str, options: ModelOptions, request: Request) -> DiffusersBackbone:
     """Build the backbone of a recipe."""
     parts = open_parts(label, options, ["TextToVideoSDPipeline"], ROLES)
-    return DiffusersBackbone(FrameModel(parts, options, request, CFG_SCALE, schedule_of, ask), options)
+    return DiffusersBackbone(FrameModel(parts, options, request, CFG_SCALE, schedule_of, evaluate), options)
 
 
-def ask(unet: Any, x: Tensor, t: Tensor, tokens: Tensor) -> Tensor:
+def evaluate(unet: Any, x: Tensor, t: Tensor, tokens: Tensor) -> Tensor:
     """Return the U-Net's output for x (B, C, T, h, w)."""
     out: Tensor = unet(x, t, encoder_hidden_states=tokens).sample
     return out

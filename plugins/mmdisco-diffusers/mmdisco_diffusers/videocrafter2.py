@@ -1,8 +1,8 @@
-"""VideoCrafter 2: ModelScope's U-Net with an embedding of the frame rate, and a forward process of its own.
+"""VideoCrafter 2: ModelScope's U-Net with an embedding of the frame rate, and its own forward process.
 
-Its training shrank clean latents as noise grew: x_t = s_t * sqrt(abar_t) * x_0 + sqrt(1 - abar_t) * epsilon, s falling
-from 1 to 0.7 over the first 400 of 1000 times. The paper's code sampled it with other betas and without s; `mismatch`
-does the same.
+Its training scaled the clean latents down at noisy levels: x_t = s_t * sqrt(abar_t) * x_0 + sqrt(1 - abar_t) * epsilon,
+s falling from 1 to 0.7 over the first 400 of 1000 times. The paper's code sampled it with other betas and without s;
+`mismatch` does the same.
 """
 
 from functools import partial
@@ -27,7 +27,7 @@ from mmdisco_diffusers.frame_model import ROLES, FrameModel
 from mmdisco_diffusers.opening import open_parts
 from mmdisco_diffusers.options import VideoCrafter2Options
 from mmdisco_diffusers.parts import Parts
-from mmdisco_diffusers.text_to_video_sd import CFG_SCALE, ask
+from mmdisco_diffusers.text_to_video_sd import CFG_SCALE, evaluate
 from mmdisco_diffusers.weights_on_disk import weight_files
 
 PREFIX = "fps_embedding."
@@ -35,7 +35,7 @@ SHRINKING, LEAST, TIMES = 400, 0.7, 1000
 
 
 def trained_schedule() -> Schedule:
-    """Return the levels that VideoCrafter 2 was trained on, whose alpha^2 + sigma^2 is below 1."""
+    """Return the levels that VideoCrafter 2 was trained with, whose alpha^2 + sigma^2 is below 1."""
     kept = (1 - betas_scaled_linear(train_steps=TIMES)).cumprod(0)
     shrunk = torch.full((TIMES,), LEAST, dtype=torch.float64)
     shrunk[:SHRINKING] = torch.linspace(1, LEAST, SHRINKING, dtype=torch.float64)
@@ -55,7 +55,7 @@ def trained_schedule() -> Schedule:
     return Schedule("videocrafter2", levels_at, grid)
 
 
-class _ToldFrameRate(nn.Module):
+class _WithFrameRate(nn.Module):
     """A time embedding to which that of a fixed frame rate is added."""
 
     rate: Tensor
@@ -71,8 +71,8 @@ class _ToldFrameRate(nn.Module):
         return embedded + self.rate
 
 
-def _told(told_fps: float, parts: Parts, unet: Any) -> Any:
-    """Give a ModelScope U-Net the frame rate that VideoCrafter's knows, from the weights that diffusers leaves out."""
+def _with_frame_rate(told_fps: float, parts: Parts, unet: Any) -> Any:
+    """Add VideoCrafter's embedding of the frame rate to a ModelScope U-Net, from weights that diffusers ignores."""
     from diffusers.models.embeddings import TimestepEmbedding
 
     files = [path for path in weight_files(parts.place("unet")) if path.suffix == ".safetensors"]
@@ -85,7 +85,7 @@ def _told(told_fps: float, parts: Parts, unet: Any) -> Any:
     embedding.load_state_dict({name: weight.float() for name, weight in own.items()})
     with torch.no_grad():
         rate = embedding(unet.time_proj(torch.tensor([told_fps])).float())
-    unet.time_embedding = _ToldFrameRate(unet.time_embedding, rate.to(unet.dtype))
+    unet.time_embedding = _WithFrameRate(unet.time_embedding, rate.to(unet.dtype))
     return unet
 
 
@@ -97,9 +97,9 @@ def build(label: str, options: VideoCrafter2Options, request: Request) -> Diffus
         ["TextToVideoSDPipeline"],
         ROLES,
         folders={"unet": find_model(options.unet, f"backbones.{label}.unet", whole=True)},
-        made={"unet": partial(_told, options.told_fps)},
+        made={"unet": partial(_with_frame_rate, options.told_fps)},
         left={"unet": PREFIX},
     )
     schedule = make_schedule("vp-videocrafter2") if options.mismatch else trained_schedule()
-    model = FrameModel(parts, options, request, CFG_SCALE, lambda parts: schedule, ask)
+    model = FrameModel(parts, options, request, CFG_SCALE, lambda parts: schedule, evaluate)
     return DiffusersBackbone(model, options)

@@ -1,4 +1,4 @@
-"""Wan 2.1 and 2.2: a flow-matching transformer, or two of which each knows one end of the noise."""
+"""Wan 2.1 and 2.2: a flow-matching transformer, or two, for noisy and for cleaner levels."""
 
 import html
 from collections.abc import Mapping
@@ -46,7 +46,7 @@ class Wan:
 
     @cached_property
     def factors(self) -> tuple[int, int]:
-        """Return how many frames after the first, and how many pixels, make one latent cell."""
+        """Return the frames (after the first) and the pixels along each edge of one latent cell."""
         config = self.parts.config("vae")
         return int(config["scale_factor_temporal"]), int(config["scale_factor_spatial"])
 
@@ -57,20 +57,20 @@ class Wan:
         return grouped_plan(request, FPS, default, channels, self.factors, patch)
 
     def text(self, prompt: str, negative: str | None, plan: ModalityPlan, device: torch.device) -> tuple[Row, Row]:
-        """Return UMT5's tokens, zero beyond the text; the default negative is the empty text."""
+        """Return UMT5's hidden states, zero in the padding; the default negative is the empty text."""
         positive, other = (self._tokens(text, device) for text in (prompt, negative or ""))
         return {"tokens": positive}, {"tokens": other}
 
     def predict(self, x: Tensor, t: Tensor, condition: Mapping[str, Tensor], plan: ModalityPlan) -> Tensor:
-        """Return the native output, each sample from the transformer that knows its noise level."""
+        """Return the native output, each sample from the transformer for its noise level."""
         boundary = self.index.get("boundary_ratio")
         if boundary is None:
-            return self._asked("transformer", x, t, condition["tokens"])
+            return self._output("transformer", x, t, condition["tokens"])
         noisy = t >= boundary * self.parts.get("scheduler").config.num_train_timesteps
         out = torch.empty_like(x)
         for name, chosen in (("transformer", noisy), ("transformer_2", ~noisy)):
             if bool(chosen.any()):
-                out[chosen] = self._asked(name, x[chosen], t[chosen], condition["tokens"][chosen])
+                out[chosen] = self._output(name, x[chosen], t[chosen], condition["tokens"][chosen])
         return out
 
     def encode(self, media: Tensor, plan: ModalityPlan) -> Tensor:
@@ -87,9 +87,9 @@ class Wan:
         frames: Tensor = vae.decode(latent * std + mean).sample
         return frames
 
-    def _asked(self, name: str, x: Tensor, t: Tensor, tokens: Tensor) -> Tensor:
+    def _output(self, name: str, x: Tensor, t: Tensor, tokens: Tensor) -> Tensor:
         if self.index.get("expand_timesteps"):
-            # A time for every token, which image-to-video uses; here all are the same.
+            # The model takes a time for every token, for image-to-video; here all are equal.
             cells = x.shape[2] * -(-x.shape[3] // 2) * -(-x.shape[4] // 2)
             t = t[:, None].expand(-1, cells)
         out: Tensor = self.parts.get(name)(hidden_states=x, timestep=t, encoder_hidden_states=tokens).sample
@@ -103,7 +103,7 @@ class Wan:
 
 
 def _cleaned(text: str) -> str:
-    """Return the text without HTML's escapes and with single spaces, as this model's prompts were."""
+    """Return the text without HTML escapes and with single spaces, as in this model's training."""
     return " ".join(html.unescape(html.unescape(text)).split())
 
 

@@ -1,4 +1,4 @@
-"""What can be known of a model's weights without loading them: their number, a name for them, and what is amiss."""
+"""Inspect a model's weights without loading them: their number, a fingerprint, and missing or damaged files."""
 
 import hashlib
 import json
@@ -16,7 +16,7 @@ from mmdisco_diffusers.finding import how_to_fetch, read_json
 SUFFIXES = (".safetensors", ".bin", ".pt")
 BLOCKS, BLOCK = 64, 4096
 READ = ("boundary_ratio", "expand_timesteps", "force_zeros_for_empty_prompt")
-"""Keys of model_index.json that models read; absent, null and false are the same to them."""
+"""Keys of model_index.json that models read; absent, null and false are equivalent."""
 _VARIANT = re.compile(r"\.(fp16|bf16|fp8\w*|non_ema)(-\d+-of-\d+)?$")
 _POINTER = b"version https://git-lfs"
 _CONFIGS = ("config.json", "scheduler_config.json")
@@ -32,10 +32,10 @@ def weight_files(folder: Path) -> list[Path]:
 
 
 def require_weights(folder: Path) -> None:
-    """Make sure that a part's weights are there and whole, as far as their headers tell.
+    """Check that a part's weights are complete, by the headers of their files.
 
     Raises:
-        DataError: it has none, some are missing, or a file is not what its name says.
+        DataError: there are none, some are missing, or a file is damaged or of another type.
     """
     found = weight_files(folder)
     if not found:
@@ -56,11 +56,11 @@ def count_weights(folder: Path) -> int:
 
 
 def name_weights(parts: Iterable[Path], index: Path | None = None) -> str:
-    """Return 16 hex digits that change with the sizes, the layout or the values of these parts' files.
+    """Return 16 hex digits that depend on the sizes, layout and values of these parts' files.
 
-    So do they with what a model reads of its parts' configurations and of its model_index.json. Where the parts lie and
-    which versions wrote them does not matter. Of large files evenly spread blocks are read: all of a model takes
-    minutes, and no training leaves these as they were.
+    They also depend on the configurations and the keys of model_index.json that a model reads, but not on paths or the
+    versions of libraries. Of large files, evenly spread blocks are read: reading a whole model takes minutes, and any
+    training changes these blocks.
     """
     digest = hashlib.sha256(_canonical(_read_of(index)) if index else b"")
     for folder in parts:
@@ -82,7 +82,7 @@ def _canonical(config: Any) -> bytes:
 
 
 def _public(value: Any) -> Any:
-    """Return a configuration without its private keys and versions, which say how it was saved."""
+    """Return a configuration without private keys and versions, which depend on how it was saved."""
     if isinstance(value, dict):
         kept = {key: _public(item) for key, item in value.items() if not key.startswith("_")}
         kept.pop("transformers_version", None)
@@ -99,13 +99,13 @@ def _require_whole(path: Path) -> None:
     if path.suffix == ".safetensors":
         _header(path)
     elif _start(path, 2) == b"PK" and not zipfile.is_zipfile(path):
-        raise DataError(f"{path}: damaged: it ends too early{how_to_fetch(path, anew=True)}")
+        raise DataError(f"{path}: damaged: it ends too early{how_to_fetch(path, again=True)}")
 
 
 def _require_content(path: Path) -> None:
     start = _start(path, len(_POINTER))
     if not start:
-        raise DataError(f"{path}: damaged: it is empty{how_to_fetch(path, anew=True)}")
+        raise DataError(f"{path}: damaged: it is empty{how_to_fetch(path, again=True)}")
     if start == _POINTER:
         raise DataError(f"{path}: a pointer of git-LFS, not the weights; `git lfs pull` fetches them")
 
@@ -123,24 +123,24 @@ def _in_file(path: Path) -> int:
 
 
 def _header(path: Path) -> dict[str, dict[str, list[int]]]:
-    """Return what a file of safetensors says of its tensors; raise DataError where the file is not as long as that."""
+    """Return the header of a safetensors file; raise DataError where the file's size does not match it."""
     _require_content(path)
     size = path.stat().st_size
     with path.open("rb") as stream:
         start = stream.read(8)
         length = struct.unpack("<Q", start)[0] if len(start) == 8 else size
         if length > size - 8:
-            raise DataError(f"{path}: damaged: it ends within its header{how_to_fetch(path, anew=True)}")
+            raise DataError(f"{path}: damaged: it ends within its header{how_to_fetch(path, again=True)}")
         text = stream.read(length)
     try:
         header: dict[str, dict[str, list[int]]] = json.loads(text)
         ends = [entry["data_offsets"][1] for name, entry in header.items() if name != "__metadata__"]
-        told = 8 + length + max(ends, default=0)
+        expected = 8 + length + max(ends, default=0)
     except (ValueError, KeyError, TypeError, IndexError, AttributeError) as error:
         raise DataError(f"{path}: damaged: its header is not one of safetensors") from error
-    if size != told:
+    if size != expected:
         raise DataError(
-            f"{path}: damaged: {size} bytes, where its header tells of {told}{how_to_fetch(path, anew=True)}"
+            f"{path}: damaged: {size} bytes, where its header declares {expected}{how_to_fetch(path, again=True)}"
         )
     return header
 

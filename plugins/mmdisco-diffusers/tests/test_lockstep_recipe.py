@@ -160,7 +160,7 @@ def frames(path):
     ("changed", "arguments", "message"),
     [
         ({"video": "wan"}, ["--independent"], "backbones.video: models beside it can only be run whole"),
-        ({}, ["--independent", "--set", "sample.keep_latents=true"], "not asked for its latents"),
+        ({}, ["--independent", "--set", "sample.keep_latents=true"], "not kept as latents"),
         ({"more": ", arguments: {seed_of: 2}"}, ["--independent"], "a AudioLDM2Pipeline takes no seed_of"),
         (
             {"more": ", latent: [4, 16, 16], axes: [0, 1]"},
@@ -210,7 +210,7 @@ def test_it_holds_nothing_given_and_trains_nothing(write, clips, capsys, tmp_pat
         tmp_path / "o",
     )
     assert code == 2
-    assert "backbones.audio: it can only be run from noise to media, not sampled beside a given modality" in err
+    assert "backbones.audio: it can only be run from noise to media, not sampled with a given modality" in err
     code, _, err = call(capsys, "train", "--recipe", path, "--out", tmp_path / "t")
     assert code == 2
     assert "backbones.audio: it can only be run from noise to media, not trained beside" in err

@@ -218,21 +218,21 @@ def test_edm_grids_are_the_schedulers_own(law, tmp_path):
 def test_mochis_grid_is_its_pipelines_own(steps):
     from diffusers.pipelines.mochi.pipeline_mochi import linear_quadratic_schedule
 
-    from mmdisco_diffusers.mochi import dwelling_flow
+    from mmdisco_diffusers.mochi import linear_quadratic_flow
 
-    grid = dwelling_flow(1000).grid(steps)
+    grid = linear_quadratic_flow(1000).grid(steps)
     expected = torch.tensor([*linear_quadratic_schedule(steps, 0.025), 0.0])
     torch.testing.assert_close(grid.sigma, expected, rtol=1e-5, atol=1e-6)
     # Training levels follow the same law, so that index coupling pairs what the sampler pairs.
-    even = dwelling_flow(1000).levels_at(torch.linspace(1, 0, steps + 1))
+    even = linear_quadratic_flow(1000).levels_at(torch.linspace(1, 0, steps + 1))
     if steps % 2 == 0:
         torch.testing.assert_close(even.sigma, grid.sigma, rtol=1e-5, atol=1e-6)
 
 
 def test_mochis_grid_of_one_step_goes_all_the_way():
-    from mmdisco_diffusers.mochi import dwelling_flow
+    from mmdisco_diffusers.mochi import linear_quadratic_flow
 
-    assert dwelling_flow(1000).grid(1).sigma.tolist() == [1, 0]
+    assert linear_quadratic_flow(1000).grid(1).sigma.tolist() == [1, 0]
 
 
 def test_ltxs_levels_depend_on_the_size(backbone):

@@ -11,7 +11,7 @@ from tiny import BUILDERS, clip_tokenizer, roberta_tokenizer, t5_tokenizer
 
 from mmdisco_cli.diffusion.backbone import Payload, Request
 from mmdisco_diffusers import tokens
-from mmdisco_diffusers.tokens import left_out, told_here
+from mmdisco_diffusers.tokens import truncated_text, without_own_warnings
 
 WORDS = [f"{a}{b}{c}" for a in "abcdefgh" for b in "ijklmnop" for c in "qrst"]
 LONG = " ".join(WORDS)  # in tiny vocabularies every letter is a token
@@ -19,7 +19,7 @@ LONG = " ".join(WORDS)  # in tiny vocabularies every letter is a token
 
 @pytest.fixture(autouse=True)
 def unsaid(monkeypatch):
-    tokens._say.cache_clear()
+    tokens._warn_once.cache_clear()
     # In the tiny vocabulary, where a letter is a token, the template alone would be more than is read.
     monkeypatch.setitem(DEFAULT_PROMPT_TEMPLATE, "template", "{}")
     monkeypatch.setitem(DEFAULT_PROMPT_TEMPLATE, "crop_start", 0)
@@ -83,7 +83,7 @@ def test_a_negative_prompt_is_told_of_too(backbone, capsys):
 )
 def test_the_end_is_what_does_not_fit_beside_the_marks(tokenizer, text, length, left):
     made = tokenizer()
-    assert left_out(made, text, length) == left
+    assert truncated_text(made, text, length) == left
     kept = made(text, max_length=length, truncation=True).input_ids
     assert (made(text).input_ids == kept) == (left == "")
 
@@ -92,7 +92,7 @@ def test_a_pipeline_does_not_say_it_again_and_may_later(caplog):
     class Pipeline: ...
 
     log = logging.getLogger(Pipeline.__module__)
-    with told_here(Pipeline()):
+    with without_own_warnings(Pipeline()):
         log.warning("cut")
     assert caplog.messages == []
     log.warning("cut")

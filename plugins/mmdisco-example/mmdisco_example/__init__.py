@@ -9,7 +9,7 @@ from mmdisco_cli.schema import option
 
 @dataclass(frozen=True)
 class ThereminOptions:
-    """What a recipe may say of the theremin."""
+    """Options of the theremin in a recipe."""
 
     pitch: float = option(440.0, "middle of its range, in Hz", minimum=100, maximum=2000)
 

@@ -15,7 +15,7 @@ RATE, HOP = 16000, 1600
 
 @dataclass(frozen=True)
 class Theremin:
-    """The contract of `mmdisco_cli.diffusion.backbone.Backbone`, member by member."""
+    """A `mmdisco_cli.diffusion.backbone.Backbone`, member by member."""
 
     options: ThereminOptions
     info = ModalityInfo("audio", "epsilon", latent_channels=2, rate=RATE)
