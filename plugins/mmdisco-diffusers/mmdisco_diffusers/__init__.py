@@ -50,7 +50,7 @@ def mmdisco_backbones() -> Iterable[BackboneSpec]:
 
 
 def _described(name: str, summary: str, options: type, module: str, modalities: tuple[str, ...]) -> BackboneSpec:
-    # What is built loads no weights before it is asked, so it is its own outline.
+    # A backbone loads its weights when it is first evaluated, so it is its own outline.
     build = lazy(f"mmdisco_diffusers.{module}:build")
     lacks = lazy("mmdisco_diffusers.finding:models_lacked")
     return BackboneSpec(name, summary, options, build, 1, modalities, build, lacks)

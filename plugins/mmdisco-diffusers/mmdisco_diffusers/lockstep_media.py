@@ -110,5 +110,5 @@ def _video(made: Tensor, plan: ModalityPlan) -> Tensor:
     video = made.movedim(-1, 0) * 2 - 1
     if tuple(video.shape) != plan.media_shape:
         found, wanted = (by((*shape[1:], shape[0])) for shape in (video.shape, plan.media_shape))
-        raise UsageError(f"lockstep: video is {found}, not {wanted}: ask for what it makes in request")
+        raise UsageError(f"lockstep: video is {found}, not {wanted}: set request to what it makes")
     return video
