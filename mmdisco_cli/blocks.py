@@ -8,7 +8,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 
-def by_row(layers: Iterable[nn.Module], x: Tensor) -> Tensor:
+def map_rows(layers: Iterable[nn.Module], x: Tensor) -> Tensor:
     """Map (B, in), one row a sample, through linear and pointwise layers to (B, out), rounded once at the end.
 
     The order of summation depends on the number of rows, and a sampler magnifies the rounding errors a hundredfold. In
@@ -21,7 +21,7 @@ def by_row(layers: Iterable[nn.Module], x: Tensor) -> Tensor:
     return y.to(x.dtype)
 
 
-def among_others(convolve: nn.Module, x: Tensor) -> Tensor:
+def convolve_as_batch(convolve: nn.Module, x: Tensor) -> Tensor:
     """Convolve (B, C, T), a batch of one in the same order of summation as larger ones.
 
     On the CPU torch sums a small batch of one in another order than oneDNN sums larger ones. oneDNN's order depends on
@@ -46,10 +46,10 @@ class LevelEmbedding(nn.Module):
     def forward(self, log_snr: Tensor) -> Tensor:
         """Return the embedding (B, width) of log-SNR (B,)."""
         angles = log_snr[:, None] * self.frequencies
-        return by_row(self.net, torch.cat([angles.sin(), angles.cos()], dim=1))
+        return map_rows(self.net, torch.cat([angles.sin(), angles.cos()], dim=1))
 
 
-class Block(nn.Module):
+class TransformerBlock(nn.Module):
     """Pre-norm transformer block, modulated by the noise level (adaLN-single: PixArt-alpha, arXiv 2310.00426).
 
     Attention is written out, because the fused kernels have no second derivative on the CPU, which the denoising loss

@@ -6,14 +6,23 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from mmdisco_cli.blocks import Block, LevelEmbedding, among_others, by_row, modulated_norm, patchify, unpatchify, zero
+from mmdisco_cli.blocks import (
+    LevelEmbedding,
+    TransformerBlock,
+    convolve_as_batch,
+    map_rows,
+    modulated_norm,
+    patchify,
+    unpatchify,
+    zero,
+)
 
 LAYOUTS = [((3, 8), (2,)), ((2, 6, 4), (3, 2)), ((2, 4, 6, 2), (1, 3, 2))]
 
 
 def tiny_block(width=4, heads=2):
     torch.manual_seed(0)
-    block = Block(width, heads).double()
+    block = TransformerBlock(width, heads).double()
     for parameter in block.parameters():
         torch.nn.init.normal_(parameter, std=0.4)
     return block
@@ -47,7 +56,7 @@ def test_a_patch_that_does_not_tile_is_refused(patch):
 
 def test_heads_must_divide_the_width():
     with pytest.raises(ValueError, match="3 attention heads do not divide a width of 8"):
-        Block(8, 3)
+        TransformerBlock(8, 3)
 
 
 def test_attention_is_that_of_torch():
@@ -100,7 +109,7 @@ def test_rows_are_those_of_float64_however_many_there_are():
     exact = copy.deepcopy(embedding.net).double()(x.double())
     half_a_digit = exact.abs() * 2.0**-24 * 1.001
     for rows in range(1, 20):
-        found = by_row(embedding.net, x[:rows])
+        found = map_rows(embedding.net, x[:rows])
         assert found.dtype == torch.float32
         assert ((found - exact[:rows]).abs() <= half_a_digit[:rows]).all()
     assert ((embedding.net(x) - exact).abs() > half_a_digit).any()
@@ -114,5 +123,5 @@ def test_no_sample_is_convolved_on_its_own():
     layer, x, passed = torch.nn.Conv1d(64, 48, 3, padding=1), torch.randn(5, 64, 16), []
     layer.register_forward_pre_hook(lambda _, inputs: passed.append(len(inputs[0])))
     for rows in range(1, 6):
-        torch.testing.assert_close(among_others(layer, x[:rows]), layer(x)[:rows], rtol=1e-5, atol=1e-5)
+        torch.testing.assert_close(convolve_as_batch(layer, x[:rows]), layer(x)[:rows], rtol=1e-5, atol=1e-5)
     assert passed[::2] == [2, 2, 3, 4, 5]

@@ -9,7 +9,7 @@ import torch
 from torch import nn
 
 from mmdisco_cli.assembly.discriminator import build_module, load_discriminator
-from mmdisco_cli.assembly.factories import imported, naming
+from mmdisco_cli.assembly.factories import import_factory, recipe_errors
 from mmdisco_cli.assembly.models import Assembly, LoadedDiscriminator
 from mmdisco_cli.assembly.planning import plan_together
 from mmdisco_cli.assembly.trial import BACKBONE, require_members, try_discriminator
@@ -84,7 +84,7 @@ def request_of(recipe: Recipe) -> Request:
 
 
 def _build(label: str, component: Component, request: Request, device: torch.device) -> JointBackbone:
-    backbone = _built(label, component, imported(component.spec), request)
+    backbone = _built(label, component, import_factory(component.spec), request)
     move(backbone, device)
     return backbone
 
@@ -97,7 +97,7 @@ def _outline(label: str, component: Component, request: Request, device: torch.d
 
 
 def _built(label: str, component: Component, build: Factory, request: Request) -> JointBackbone:
-    with naming(f"backbones.{label}"):
+    with recipe_errors(f"backbones.{label}"):
         backbone = build(label, component.options, request)
         require_members(component.spec, backbone, BACKBONE)
         return as_joint(backbone)

@@ -6,7 +6,7 @@ from typing import Any
 
 from torch import nn
 
-from mmdisco_cli.assembly.factories import imported, naming
+from mmdisco_cli.assembly.factories import import_factory, recipe_errors
 from mmdisco_cli.assembly.models import Assembly, LoadedDiscriminator
 from mmdisco_cli.assembly.trial import require_module
 from mmdisco_cli.errors import DataError, UsageError, describe
@@ -23,8 +23,8 @@ def build_module(
     spec: Spec, options: Any, shapes: Mapping[str, tuple[int, ...]], pooled: Mapping[str, int]
 ) -> nn.Module:
     """Build an untrained discriminator for latent shapes without batch and sizes of pooled conditions, by modality."""
-    build = imported(spec)
-    with naming(f"discriminator {spec.name}"):
+    build = import_factory(spec)
+    with recipe_errors(f"discriminator {spec.name}"):
         module: nn.Module = build(options, shapes, pooled)
     require_module(spec, module)
     return module
@@ -66,10 +66,10 @@ def _check(path: Path, about: Mapping[str, Any], beside: Assembly) -> None:
     for what, theirs, ours in _comparisons(about, beside):
         if theirs != ours:
             raise DataError(f"{path}: trained with {what} {theirs}, but the recipe has {ours}")
-    if "released" not in about and beside.showing_prompts:
+    if "released" not in about and beside.prompt_backbones:
         raise DataError(
             f"{path}: trained without captions, so its layers for prompts still have their random initial weights: it "
-            f"cannot take those of {beside.showing_prompts}. Train one with pooled: false there, and sample it so"
+            f"cannot take those of {beside.prompt_backbones}. Train one with pooled: false there, and sample it so"
         )
 
 

@@ -7,7 +7,7 @@ from mmdisco_cli.errors import PluginError, UsageError
 from mmdisco_cli.hookspecs import Factory, Spec
 
 
-def imported(spec: Spec) -> Factory:
+def import_factory(spec: Spec) -> Factory:
     """Import and return the function that builds an entry; raise PluginError where that fails."""
     try:
         return spec.factory()
@@ -16,7 +16,7 @@ def imported(spec: Spec) -> Factory:
 
 
 @contextmanager
-def naming(part: str) -> Iterator[None]:
+def recipe_errors(part: str) -> Iterator[None]:
     """Raise UsageError, naming the part of the recipe, for a ValueError of the code that builds it."""
     try:
         yield

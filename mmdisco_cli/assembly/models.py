@@ -23,7 +23,7 @@ class LoadedDiscriminator:
     fingerprint: str
 
     @property
-    def knows_given(self) -> bool:
+    def trained_with_given(self) -> bool:
         """Return whether it was trained on pairs with one modality almost clean, as given modalities are."""
         return float(self.about.get("given_fraction", 0)) > 0
 
@@ -80,7 +80,7 @@ class Assembly:
         return {label: variant for label, variant in found.items() if variant}
 
     @property
-    def showing_prompts(self) -> str:
+    def prompt_backbones(self) -> str:
         """Name the backbones whose pooled prompts are input of a discriminator, empty where there are none."""
         pooled = [m for m, base in self.models.items() if any(i.pooled_dim for i in base.modalities.values())]
         return " and ".join(f"backbones.{label}" for label in pooled)

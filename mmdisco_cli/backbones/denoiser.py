@@ -5,7 +5,7 @@ import math
 import torch
 from torch import Tensor, nn
 
-from mmdisco_cli.blocks import Block, LevelEmbedding, by_row, modulated_norm, patchify, unpatchify, zero
+from mmdisco_cli.blocks import LevelEmbedding, TransformerBlock, map_rows, modulated_norm, patchify, unpatchify, zero
 
 
 class TokenDenoiser(nn.Module):
@@ -27,7 +27,7 @@ class TokenDenoiser(nn.Module):
         self.position = nn.Parameter(torch.randn(tokens, width) * 0.02)
         self.level = LevelEmbedding(width)
         self.modulate = nn.Sequential(nn.SiLU(), nn.Linear(width, 6 * width))
-        self.blocks = nn.ModuleList(Block(width, heads) for _ in range(depth))
+        self.blocks = nn.ModuleList(TransformerBlock(width, heads) for _ in range(depth))
         self.modulate_head = nn.Sequential(nn.SiLU(), nn.Linear(width, 2 * width))
         self.head = nn.Linear(width, values)
         zero(self.modulate, self.modulate_head)
@@ -36,9 +36,9 @@ class TokenDenoiser(nn.Module):
     def forward(self, x: Tensor, log_snr: Tensor) -> Tensor:
         """Return x_0 as predicted from noisy latents (B, *latent_shape), divided by sqrt(alpha^2 + sigma^2) before."""
         level = self.level(log_snr)
-        modulation = by_row(self.modulate, level).unflatten(1, (6, -1))
+        modulation = map_rows(self.modulate, level).unflatten(1, (6, -1))
         tokens = self.embed(patchify(x, self.patch)) + self.position
         for block in self.blocks:
             tokens = block(tokens, modulation)
-        shift, scale = by_row(self.modulate_head, level)[:, None].chunk(2, dim=-1)
+        shift, scale = map_rows(self.modulate_head, level)[:, None].chunk(2, dim=-1)
         return unpatchify(self.head(modulated_norm(tokens, shift, scale)), self.latent_shape, self.patch)

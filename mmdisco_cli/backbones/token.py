@@ -11,10 +11,10 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from mmdisco_cli.backbones.audio_codec import SoundCodec
 from mmdisco_cli.backbones.denoiser import TokenDenoiser
-from mmdisco_cli.backbones.frames import FrameCodec
+from mmdisco_cli.backbones.frame_codec import FrameCodec
 from mmdisco_cli.backbones.options import TokenOptions
-from mmdisco_cli.backbones.sound import SoundCodec
 from mmdisco_cli.diffusion.backbone import UNTRAINED, Condition, ModalityInfo, ModalityPlan, Payload, Request
 from mmdisco_cli.diffusion.schedules import Levels, cosine, log_snr
 from mmdisco_cli.errors import DataError, UsageError

@@ -6,11 +6,11 @@ from pathlib import Path
 
 from mmdisco_cli.data.manifest import MANIFEST, complete_rows, read_settings
 from mmdisco_cli.page.gallery import write_gallery
-from mmdisco_cli.sampling.job import Job
+from mmdisco_cli.sampling.job import SampleJob
 from mmdisco_cli.sampling.settings import is_control
 
 
-def write_page(job: Job, *, force: bool = True) -> Path | None:
+def write_page(job: SampleJob, *, force: bool = True) -> Path | None:
     """Write index.html with all videos of a job's directory, of every shard and seed; None where there are none.
 
     `force=False` keeps a page that is newer than its samples. After making a sample it must be forced: while another
@@ -27,7 +27,7 @@ def write_page(job: Job, *, force: bool = True) -> Path | None:
     return write_gallery(job.directory, shown, title=f"{job.recipe.name}: {job.directory.name}", recipe=job.recipe.name)
 
 
-def _controls(job: Job) -> dict[str, str]:
+def _controls(job: SampleJob) -> dict[str, str]:
     """Return, by name, the videos of the independent directory whose settings differ by guidance only."""
     beside = _control(job)
     settings = read_settings(beside)
@@ -36,7 +36,7 @@ def _controls(job: Job) -> dict[str, str]:
     return {row["path"]: os.path.relpath(beside / row["path"], job.directory) for row in complete_rows(beside)}
 
 
-def _control(job: Job) -> Path:
+def _control(job: SampleJob) -> Path:
     """Return the default directory of a job's independent samples."""
     name = job.directory.name
     return job.directory.parent / ("independent" if name == "samples" else f"independent-{name}")

@@ -19,10 +19,10 @@ from torch import Tensor
 
 from mmdisco_cli.data.holdout import held_out
 from mmdisco_cli.data.media import as_fps, probe
-from mmdisco_cli.data.naming import SUFFIXES, UNUSABLE, has_suffix, naming
+from mmdisco_cli.data.naming import SUFFIXES, UNUSABLE, file_errors, has_suffix
 from mmdisco_cli.data.options import ClipsOptions
 from mmdisco_cli.data.reading import Clip
-from mmdisco_cli.data.windows import Shape, Stored, Window, WindowStore, as_float
+from mmdisco_cli.data.windows import ClipWindow, Shape, Stored, WindowStore, as_float
 from mmdisco_cli.diffusion.backbone import Request
 from mmdisco_cli.errors import DataError, UsageError
 
@@ -36,7 +36,7 @@ MODALITIES = ("audio", "video")
 class Scan:
     """What a folder holds: windows by file name and time, (file, reason) of skipped ones, (file, remark) of others."""
 
-    windows: tuple[Window, ...]
+    windows: tuple[ClipWindow, ...]
     skipped: tuple[tuple[str, str], ...]
     notes: tuple[tuple[str, str], ...]
 
@@ -63,8 +63,8 @@ class ClipsDataset:
         stored = [self._stored(self.windows[index]) for index in indices]
         return {name: torch.stack([as_float(item[name]) for item in stored]) for name in modalities}
 
-    def _stored(self, window: Window) -> Stored:
-        with naming(window.info.path):
+    def _stored(self, window: ClipWindow) -> Stored:
+        with file_errors(window.info.path):
             return self._store.get(window)
 
     def clip(self, index: int) -> Clip:
@@ -160,12 +160,12 @@ def scan(
     if unknown := [modality for modality in store.modalities if modality not in MODALITIES]:
         raise KeyError(unknown[0])
     files = _files(root, extensions)
-    found: dict[str, list[Window]] = {}
+    found: dict[str, list[ClipWindow]] = {}
     skipped, notes = [], []
     for index, file in enumerate(files):
         name = file.relative_to(root).as_posix() if file != root else file.name
         try:
-            with naming(file):
+            with file_errors(file):
                 found[name] = _windows(file, name, store, step)
                 remarks = (*found[name][0].info.remarks, *_check(found[name], store))
                 notes += [(name, remark) for remark in remarks]
@@ -194,7 +194,7 @@ def _files(root: Path, extensions: Sequence[str]) -> list[Path]:
     return sorted(visible, key=lambda file: file.relative_to(root).as_posix())
 
 
-def _windows(file: Path, name: str, store: WindowStore, step: Fraction) -> list[Window]:
+def _windows(file: Path, name: str, store: WindowStore, step: Fraction) -> list[ClipWindow]:
     info, shape = probe(file), store.shape
     span = info.span(store.modalities)
     slack = 1 / (2 * shape.fps)
@@ -203,7 +203,7 @@ def _windows(file: Path, name: str, store: WindowStore, step: Fraction) -> list[
         have, need = float(span.stop - span.start), float(shape.seconds)
         raise DataError(f"{file}: only {have:.3f} s of {' and '.join(store.modalities)}, a window takes {need:.3f} s")
     digest = _digest(file)
-    return [Window(name, digest, False, span.start + index * step, info) for index in range(int(room / step) + 1)]
+    return [ClipWindow(name, digest, False, span.start + index * step, info) for index in range(int(room / step) + 1)]
 
 
 def _digest(file: Path) -> str:
@@ -214,7 +214,7 @@ def _digest(file: Path) -> str:
         raise DataError(f"{file}: {error.strerror}") from error
 
 
-def _check(windows: Sequence[Window], store: WindowStore) -> Iterator[str]:
+def _check(windows: Sequence[ClipWindow], store: WindowStore) -> Iterator[str]:
     """Decode all windows of a file; yield a remark where its audio is silent or its video still."""
     loudest, widest = 0, 0
     for first in range(0, len(windows), SEGMENT):
@@ -230,8 +230,8 @@ def _check(windows: Sequence[Window], store: WindowStore) -> Iterator[str]:
         yield "the video does not move"
 
 
-def _marked(window: Window, held: frozenset[str]) -> Window:
-    return Window(window.name, window.digest, window.name in held, window.start, window.info)
+def _marked(window: ClipWindow, held: frozenset[str]) -> ClipWindow:
+    return ClipWindow(window.name, window.digest, window.name in held, window.start, window.info)
 
 
 def _nothing_usable(root: Path, count: int, skipped: Sequence[tuple[str, str]]) -> str:
@@ -240,7 +240,7 @@ def _nothing_usable(root: Path, count: int, skipped: Sequence[tuple[str, str]]) 
     return f"{root}: none of {count} files is usable ({listed})"
 
 
-def _fingerprint(windows: Sequence[Window], store: WindowStore) -> str:
+def _fingerprint(windows: Sequence[ClipWindow], store: WindowStore) -> str:
     shape = {key: str(value) for key, value in asdict(store.shape).items()}
     rows = [(window.name, window.digest, window.heldout, str(window.start)) for window in windows]
     text = json.dumps([shape, store.modalities, rows], sort_keys=True)

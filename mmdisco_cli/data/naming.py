@@ -34,7 +34,7 @@ SOUND_SUFFIXES = (
 SUFFIXES = (*VIDEO_SUFFIXES, *SOUND_SUFFIXES)
 """Suffixes of the files that are read wherever a folder of media is named."""
 UNUSABLE = (DataError, DeviceError)
-"""What `naming` raises: a file cannot be used, or takes more memory than there is."""
+"""What `file_errors` raises: a file cannot be used, or takes more memory than there is."""
 
 
 def has_suffix(path: Path, suffixes: Iterable[str] = SUFFIXES) -> bool:
@@ -43,7 +43,7 @@ def has_suffix(path: Path, suffixes: Iterable[str] = SUFFIXES) -> bool:
 
 
 @contextmanager
-def naming(path: str | os.PathLike[str]) -> Iterator[None]:
+def file_errors(path: str | os.PathLike[str]) -> Iterator[None]:
     """Turn any exception inside the block into a one-line error that names the file.
 
     Errors of mmdisco's own, and what ends the process, pass through.

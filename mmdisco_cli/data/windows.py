@@ -37,7 +37,7 @@ class Shape:
 
 
 @dataclass(frozen=True)
-class Window:
+class ClipWindow:
     """One window: `start` seconds after the zero of the file that `info` describes."""
 
     name: str
@@ -57,7 +57,7 @@ class WindowStore:
         self.shape, self.modalities, self.budget = shape, tuple(modalities), budget
         self._kept: dict[tuple[str, Fraction], Stored] = {}
 
-    def load(self, windows: Sequence[Window]) -> list[Stored]:
+    def load(self, windows: Sequence[ClipWindow]) -> list[Stored]:
         """Decode windows of one file, rising in time, in one pass, and keep what fits."""
         loaded = _decode(windows, self.shape, self.modalities)
         for window, stored in zip(windows, loaded, strict=True):
@@ -67,7 +67,7 @@ class WindowStore:
                 self.budget -= size
         return loaded
 
-    def get(self, window: Window) -> Stored:
+    def get(self, window: ClipWindow) -> Stored:
         """Return one window, from memory or else from its file."""
         return self._kept.get((window.name, window.start)) or self.load([window])[0]
 
@@ -77,7 +77,7 @@ def as_float(stored: Tensor) -> Tensor:
     return stored.float() / 127.5 - 1 if stored.dtype == torch.uint8 else stored.float() / 32767
 
 
-def _decode(windows: Sequence[Window], shape: Shape, modalities: Sequence[str]) -> list[Stored]:
+def _decode(windows: Sequence[ClipWindow], shape: Shape, modalities: Sequence[str]) -> list[Stored]:
     stored: list[Stored] = [{} for _ in windows]
     if "video" in modalities:
         for item, video in zip(stored, _videos(windows, shape), strict=True):
@@ -88,7 +88,7 @@ def _decode(windows: Sequence[Window], shape: Shape, modalities: Sequence[str]) 
     return stored
 
 
-def _videos(windows: Sequence[Window], shape: Shape) -> Iterator[Tensor]:
+def _videos(windows: Sequence[ClipWindow], shape: Shape) -> Iterator[Tensor]:
     wanted = [[window.start + index / shape.fps for index in range(shape.frames)] for window in windows]
     times = sorted({time for row in wanted for time in row})
     frames = read_pictures(windows[0].info, times, shape.height, shape.width)
@@ -97,7 +97,7 @@ def _videos(windows: Sequence[Window], shape: Shape) -> Iterator[Tensor]:
         yield frames[[place[time] for time in row]].transpose(0, 1).contiguous()
 
 
-def _audios(windows: Sequence[Window], shape: Shape) -> Iterator[Tensor]:
+def _audios(windows: Sequence[ClipWindow], shape: Shape) -> Iterator[Tensor]:
     first, last = windows[0].start, windows[-1].start
     slack, seconds = 1 / (2 * shape.fps), last - first + shape.seconds
     audio = read_audio(

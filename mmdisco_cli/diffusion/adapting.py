@@ -101,14 +101,14 @@ def as_joint(backbone: Backbone | JointBackbone) -> JointBackbone:
     return _OneModality(backbone)
 
 
-def inner(backbone: JointBackbone) -> Any:
+def unwrap(backbone: JointBackbone) -> Any:
     """Return a backbone as its author wrote it, with its optional members: what `as_joint` was given."""
     return backbone.wrapped if isinstance(backbone, _OneModality) else backbone
 
 
 def move(backbone: JointBackbone, device: torch.device) -> None:
     """Move a backbone through its optional member `to`; raise DeviceError where it has none, except for the CPU."""
-    model = inner(backbone)
+    model = unwrap(backbone)
     if isinstance(model, Movable):
         model.to(device)
     elif device.type != "cpu":
@@ -118,7 +118,7 @@ def move(backbone: JointBackbone, device: torch.device) -> None:
 
 def keyed(backbone: JointBackbone, keys: Tensor) -> JointBackbone:
     """Return a backbone whose random numbers depend on the samples' keys (B,); others are returned unchanged."""
-    model = inner(backbone)
+    model = unwrap(backbone)
     return as_joint(model.keyed(keys)) if isinstance(model, Keyed) else backbone
 
 
@@ -126,12 +126,12 @@ def own_guidance(base: Base) -> OwnGuidance | None:
     """Return a model's own guidance, with mappings from modality; None where the model has CFG only."""
     # The wrapped model is checked too: the wrapper itself always has the member.
     joint = base.backbone
-    return joint if isinstance(joint, OwnGuidance) and isinstance(inner(joint), OwnGuidance) else None
+    return joint if isinstance(joint, OwnGuidance) and isinstance(unwrap(joint), OwnGuidance) else None
 
 
 def count_parameters(backbone: JointBackbone) -> int | None:
     """Return the number of a backbone's weights, by its member `module` or `parameters`; None where it has neither."""
-    model = inner(backbone)
+    model = unwrap(backbone)
     module, number = getattr(model, "module", None), getattr(model, "parameters", None)
     if isinstance(module, torch.nn.Module):
         return sum(p.numel() for p in module.parameters())
@@ -140,11 +140,11 @@ def count_parameters(backbone: JointBackbone) -> int | None:
 
 def takes_prompts(backbone: JointBackbone) -> bool:
     """Return whether prompts condition a backbone, by its optional member `takes_prompts`."""
-    model = inner(backbone)
+    model = unwrap(backbone)
     return bool(getattr(model, "takes_prompts", False))
 
 
 def memory_lines(backbone: JointBackbone) -> tuple[str, ...]:
     """Return a backbone's own lines about the memory it will take, its optional member `memory`."""
-    model = inner(backbone)
+    model = unwrap(backbone)
     return tuple(getattr(model, "memory", ()))

@@ -4,12 +4,12 @@ from mmdisco_cli.diffusion.adapting import (
     Base,
     as_joint,
     count_parameters,
-    inner,
     keyed,
     memory_lines,
     move,
     own_guidance,
     takes_prompts,
+    unwrap,
 )
 from mmdisco_cli.diffusion.contract import (
     UNTRAINED,
@@ -48,10 +48,10 @@ __all__ = [
     "State",
     "as_joint",
     "count_parameters",
-    "inner",
     "keyed",
     "memory_lines",
     "move",
     "own_guidance",
     "takes_prompts",
+    "unwrap",
 ]

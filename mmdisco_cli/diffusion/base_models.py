@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from mmdisco_cli.diffusion.adapting import Base, inner, own_guidance
+from mmdisco_cli.diffusion.adapting import Base, own_guidance, unwrap
 from mmdisco_cli.diffusion.contract import Condition, Payload, State
 from mmdisco_cli.diffusion.guidance import cfg_combine
 from mmdisco_cli.diffusion.prediction import at_least_float32, to_x0_eps
@@ -93,7 +93,7 @@ def _require_like(native: Mapping[str, Tensor], state: Mapping[str, Tensor], bas
         found = native.get(m) if isinstance(native, Mapping) else native
         shape = tuple(found.shape) if isinstance(found, Tensor) else type(found).__name__
         if shape != tuple(state[m].shape):
-            owner = owner_of(inner(base.backbone))
+            owner = owner_of(unwrap(base.backbone))
             whose = f"plugin {owner}: " if owner else ""
             raise PluginError(f"{whose}the prediction of {m} is {shape}, not {tuple(state[m].shape)}")
 

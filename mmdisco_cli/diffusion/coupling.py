@@ -33,13 +33,13 @@ def coupled_grid(bases: Sequence[Base], steps: int, coupling: Coupling = "index"
 def coupled_levels(bases: Sequence[Base], u: Tensor, coupling: Coupling = "index") -> dict[str, Levels]:
     """Return each modality's levels (B,) for training at progress u (B,) of the first model."""
     if _is_index(coupling):
-        return free_levels(bases, [u] * len(bases))
+        return uncoupled_levels(bases, [u] * len(bases))
     reference = bases[0].backbone.levels_at(u, bases[0].plan)
     rest = [_match(base, _first_log_snr(reference)) for base in bases[1:]]
     return {m: level for levels in (reference, *rest) for m, level in levels.items()}
 
 
-def free_levels(bases: Sequence[Base], progress: Sequence[Tensor]) -> dict[str, Levels]:
+def uncoupled_levels(bases: Sequence[Base], progress: Sequence[Tensor]) -> dict[str, Levels]:
     """Return each modality's levels (B,) with every model at its own progress (B,), not coupled.
 
     For training a discriminator on pairs that a sampler does not visit, such as a clean modality with a noisy one

@@ -22,13 +22,13 @@ __all__ = [
     "JointDenoiser",
     "Prediction",
     "clip_to_quantile",
-    "hold",
     "logit_of",
     "make_denoiser",
     "predict_bases",
     "threshold",
-    "unguided",
-    "without",
+    "unguided_scales",
+    "with_given",
+    "without_modalities",
 ]
 
 
@@ -75,7 +75,7 @@ class JointDenoiser:
     def __call__(self, state: State, levels: Mapping[str, Levels]) -> Prediction:
         """Return x_0 and epsilon of states (B, ...) at levels () or (B,), and the logit (B,) where guidance acts."""
         denoise = threshold(self._guided, self.quantile) if self.quantile else self._guided
-        return (denoise if self.given is None else hold(denoise, self.given))(state, levels)
+        return (denoise if self.given is None else with_given(denoise, self.given))(state, levels)
 
     def logit(self, state: State, levels: Mapping[str, Levels]) -> Tensor | None:
         """Return the logit (B,) of the states, given modalities included; None without a discriminator."""
@@ -90,7 +90,7 @@ class JointDenoiser:
     def _guided(self, state: State, levels: Mapping[str, Levels]) -> Prediction:
         known = self.given.clean if self.given is not None else {}
         free = [base for base in self.bases if not base.modalities.keys() <= known.keys()]
-        alone = without(predict_bases(free, state, levels, self.cfg, self.dtype), known)
+        alone = without_modalities(predict_bases(free, state, levels, self.cfg, self.dtype), known)
         if self.guidance is None:
             return alone
         pooled, negative = _pooled(self.bases)
@@ -122,16 +122,16 @@ def logit_of(
     pooled: Mapping[str, Tensor] | None = None,
 ) -> Tensor:
     """Return the logit (B,) of noisy states, evaluating the models first where the discriminator reads their x_0."""
-    x0 = predict_bases(bases, state, levels, unguided(state)).x0 if reads_x0(discriminator) else None
+    x0 = predict_bases(bases, state, levels, unguided_scales(state)).x0 if reads_x0(discriminator) else None
     return logit(discriminator, state, levels, pooled, x0)
 
 
-def unguided(modalities: Iterable[str]) -> dict[str, float]:
+def unguided_scales(modalities: Iterable[str]) -> dict[str, float]:
     """Return CFG scales of 1: without CFG a model has the distribution that a discriminator was trained to correct."""
     return dict.fromkeys(modalities, 1.0)
 
 
-def hold(denoise: Denoiser, given: Given) -> Denoiser:
+def with_given(denoise: Denoiser, given: Given) -> Denoiser:
     """Return a denoiser with some modalities given: their states are noised from `given`, their predictions exact.
 
     What a sampler makes of their states is ignored, so they end at the given x_0 with every sampler.
@@ -173,7 +173,7 @@ def clip_to_quantile(x0: Tensor, quantile: float) -> Tensor:
     return x0.clamp(-s, s) / s
 
 
-def without(prediction: Prediction, modalities: Collection[str]) -> Prediction:
+def without_modalities(prediction: Prediction, modalities: Collection[str]) -> Prediction:
     """Return the prediction with some modalities left out."""
     x0 = {m: x for m, x in prediction.x0.items() if m not in modalities}
     return replace(prediction, x0=x0, epsilon={m: prediction.epsilon[m] for m in x0})

@@ -16,12 +16,12 @@ from mmdisco_cli.diffusion.backbone import State
 from mmdisco_cli.diffusion.prediction import at_least_float32, per_sample
 from mmdisco_cli.diffusion.schedules import Levels, log_snr
 
-Window = tuple[float, float]
+LogSNRWindow = tuple[float, float]
 Form = Literal["logit", "released"]
-DEFAULT_WINDOW: Window = (-4.5, 4.0)
-EVERYWHERE: Window = (-20.0, 20.0)
+DEFAULT_WINDOW: LogSNRWindow = (-4.5, 4.0)
+ALL_LEVELS: LogSNRWindow = (-20.0, 20.0)
 CLIP = 1e-5
-TIMED = "audio"
+TIME_MODALITY = "audio"
 """The modality whose training times the released discriminators take."""
 
 
@@ -76,7 +76,7 @@ class Guidance:
 
     discriminator: Discriminator
     weights: Mapping[str, float] = field(default_factory=dict)
-    windows: Mapping[str, Window] = field(default_factory=dict)
+    windows: Mapping[str, LogSNRWindow] = field(default_factory=dict)
     form: Form = "logit"
     cfg: Mapping[str, float] = field(default_factory=dict)
 
@@ -134,7 +134,7 @@ def logit_and_gradient(
         conditions = None if pooled is None else {m: p.clone() for m, p in pooled.items()}
         estimates = None if x0 is None else {m: e.clone() for m, e in x0.items()}
         value = logit(discriminator, copies, levels, conditions, estimates, form)
-        objective = value if form == "logit" else clipped(value)
+        objective = value if form == "logit" else clipped_logit(value)
         # Samples are independent of one another, so the gradient of the sum holds each sample's own.
         gradient = torch.autograd.grad(
             objective.sum(), tuple(copies.values()), create_graph=create_graph, allow_unused=True,
@@ -143,13 +143,13 @@ def logit_and_gradient(
     return value if create_graph else value.detach(), dict(zip(copies, gradient, strict=True))
 
 
-def clipped(value: Tensor) -> Tensor:
+def clipped_logit(value: Tensor) -> Tensor:
     """Return log((p + 1e-5) / (1 - p + 1e-5)) for p = sigmoid(value), as the authors compute it, in float32."""
     p = torch.sigmoid(value)
     return torch.log(p + CLIP) - torch.log1p(-p + CLIP)
 
 
-def pull(
+def guidance_gradient(
     guidance: Guidance,
     x: Mapping[str, Tensor],
     levels: Mapping[str, Levels],
@@ -219,13 +219,13 @@ def guide(
 
     A modality with weight 0 or outside its window keeps the base models' own tensors. One in x without an x_0, a given
     modality, is input of the discriminator only; `known` is its clean state, for a discriminator that reads x_0.
-    `pooled` and `negative` are conditions (B, D), see `pull`.
+    `pooled` and `negative` are conditions (B, D), see `guidance_gradient`.
     """
     new_x0, new_epsilon = dict(x0), dict(epsilon)
     inside = active(guidance, {m: levels[m] for m in x0})
     if not inside:
         return new_x0, new_epsilon, None
-    value, gradient = pull(guidance, x, levels, pooled, negative, {**x0, **(known or {})})
+    value, gradient = guidance_gradient(guidance, x, levels, pooled, negative, {**x0, **(known or {})})
     for m, mask in inside.items():
         level, gate = levels[m], guidance.weights.get(m, 1.0) * mask
         # Outside the window alpha may be 0: replace it by 1 there, where the gate is 0.
@@ -253,5 +253,5 @@ def _timed(discriminator: Discriminator) -> Timed:
 
 def _times(x: Mapping[str, Tensor], levels: Mapping[str, Levels]) -> Tensor:
     """Return the native times (B,) of the modality whose times the released discriminators take."""
-    state = x[TIMED]
-    return levels[TIMED].t.to(state.device).expand(len(state))
+    state = x[TIME_MODALITY]
+    return levels[TIME_MODALITY].t.to(state.device).expand(len(state))

@@ -10,7 +10,7 @@ from typing import Any, Protocol, runtime_checkable
 
 from torch import Tensor
 
-from mmdisco_cli.diffusion.backbone import Base, Plan, State, inner
+from mmdisco_cli.diffusion.backbone import Base, Plan, State, unwrap
 from mmdisco_cli.diffusion.guidance import Guidance
 from mmdisco_cli.errors import UsageError
 
@@ -42,12 +42,12 @@ class RunsWhole(Protocol):
 
 def runs_whole(models: Mapping[str, Base]) -> bool:
     """Return whether any of the models can only be run."""
-    return any(isinstance(inner(base.backbone), RunsWhole) for base in models.values())
+    return any(isinstance(unwrap(base.backbone), RunsWhole) for base in models.values())
 
 
 def run_whole(models: Mapping[str, Base], run: Run) -> tuple[State, Tensor | None]:
     """Return the media of models that can only be run; raise UsageError where another one is among them."""
-    backbones = {label: inner(base.backbone) for label, base in models.items()}
+    backbones = {label: unwrap(base.backbone) for label, base in models.items()}
     for label, backbone in backbones.items():
         if not isinstance(backbone, RunsWhole):
             raise UsageError(f"backbones.{label}: other models of this recipe can only be run whole, this one cannot")
@@ -60,5 +60,5 @@ def run_whole(models: Mapping[str, Base], run: Run) -> tuple[State, Tensor | Non
 def require_predictions(models: Mapping[str, Base], purpose: str) -> None:
     """Raise UsageError where a model can only be run; `purpose` is the participle that completes the message."""
     for label, base in models.items():
-        if isinstance(inner(base.backbone), RunsWhole):
+        if isinstance(unwrap(base.backbone), RunsWhole):
             raise UsageError(f"backbones.{label}: it can only be run from noise to media, not {purpose}")

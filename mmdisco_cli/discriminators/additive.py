@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from mmdisco_cli.discriminators.options import AdditiveOptions
-from mmdisco_cli.discriminators.trunk import Trunk
+from mmdisco_cli.discriminators.trunk import AlignedTrunk
 
 
 class Additive(nn.Module):
@@ -21,7 +21,10 @@ class Additive(nn.Module):
         super().__init__()
         o = options
         self.trunks = nn.ModuleDict(
-            {m: Trunk({m: s}, {m: pooled.get(m, 0)}, o.width, o.depth, o.heads, o.steps) for m, s in shapes.items()}
+            {
+                m: AlignedTrunk({m: s}, {m: pooled.get(m, 0)}, o.width, o.depth, o.heads, o.steps)
+                for m, s in shapes.items()
+            }
         )
         self.heads = nn.ModuleDict({m: nn.Linear(o.width, 1) for m in shapes})
 

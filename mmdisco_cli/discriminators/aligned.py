@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from torch import Tensor, nn
 
 from mmdisco_cli.discriminators.options import AlignedOptions
-from mmdisco_cli.discriminators.trunk import Trunk
+from mmdisco_cli.discriminators.trunk import AlignedTrunk
 
 
 class Aligned(nn.Module):
@@ -15,7 +15,7 @@ class Aligned(nn.Module):
         self, options: AlignedOptions, shapes: Mapping[str, tuple[int, ...]], pooled: Mapping[str, int]
     ) -> None:
         super().__init__()
-        self.trunk = Trunk(shapes, pooled, options.width, options.depth, options.heads, options.steps)
+        self.trunk = AlignedTrunk(shapes, pooled, options.width, options.depth, options.heads, options.steps)
         # Non-linear before the mean over time: a step that does not fit must not be averaged away.
         self.head = nn.Sequential(nn.Linear(options.width, options.width), nn.SiLU(), nn.Linear(options.width, 1))
 

@@ -16,10 +16,10 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor, nn
 
-from mmdisco_cli.blocks import by_row, zero
-from mmdisco_cli.discriminators.frames import from_steps, step_width
+from mmdisco_cli.blocks import map_rows, zero
 from mmdisco_cli.discriminators.options import EnergyOptions
-from mmdisco_cli.discriminators.trunk import Trunk
+from mmdisco_cli.discriminators.time_axis import from_steps, step_width
+from mmdisco_cli.discriminators.trunk import AlignedTrunk
 
 
 class Energy(nn.Module):
@@ -32,7 +32,7 @@ class Energy(nn.Module):
         self.shapes = dict(shapes)
         self.reads_x0 = options.reads_x0
         views = {m: (2 * channels, *rest) for m, (channels, *rest) in shapes.items()} if self.reads_x0 else shapes
-        self.trunk = Trunk(views, pooled, options.width, options.depth, options.heads, options.steps)
+        self.trunk = AlignedTrunk(views, pooled, options.width, options.depth, options.heads, options.steps)
         self.heads = nn.ModuleDict(
             {m: nn.Linear(options.width, step_width(shape, self.trunk.steps)) for m, shape in shapes.items()}
         )
@@ -53,7 +53,7 @@ class Energy(nn.Module):
         """Return the logit (B,)."""
         views = {m: torch.cat([state.detach(), x0[m]], 1) for m, state in x.items()} if x0 else x
         features, level = self.trunk(views, log_snr, pooled)
-        logit: Tensor = by_row([self.bias], level)[:, 0].float()
+        logit: Tensor = map_rows([self.bias], level)[:, 0].float()
         if self.reads_x0:
             logit = logit + self.verdict(features).mean(1)[:, 0].float()
         for m, state in x.items():

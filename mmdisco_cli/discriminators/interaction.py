@@ -9,7 +9,7 @@ ADDITIVE = 1e-4
 """An interaction below this is rounding error, or a network that has learnt nothing of the pair."""
 
 
-def strangers(real: Mapping[str, Tensor]) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
+def mismatched_tuples(real: Mapping[str, Tensor]) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
     """Return two mismatched tuples (N, ...): no two states of a row are of one clip, also after exchanging a state.
 
     Over such tuples the interaction is the share of the logit's variance that no single modality explains, at most 1.
@@ -24,8 +24,8 @@ def interaction(
 ) -> float:
     """Return I = E[(l(x) - l(x with y's m) - l(y with x's m) + l(y))^2] / (4 Var l), averaged over the modalities m.
 
-    `x` and `y` are noisy states (B, ...) of mismatched clips (`strangers`), row by row at the same noise levels; for
-    two modalities this is E[(l(x, y) - l(x, y') - l(x', y) + l(x', y'))^2] / (4 Var l).
+    `x` and `y` are noisy states (B, ...) of mismatched clips (`mismatched_tuples`), row by row at the same noise levels;
+    for two modalities this is E[(l(x, y) - l(x, y') - l(x', y) + l(x', y'))^2] / (4 Var l).
     """
     own, other = logit(x).double(), logit(y).double()
     squares, logits = [], [own, other]

@@ -5,11 +5,11 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor, nn
 
-from mmdisco_cli.blocks import Block, LevelEmbedding, among_others, by_row, modulated_norm, zero
-from mmdisco_cli.discriminators.frames import common_steps, step_width, to_steps
+from mmdisco_cli.blocks import LevelEmbedding, TransformerBlock, convolve_as_batch, map_rows, modulated_norm, zero
+from mmdisco_cli.discriminators.time_axis import common_steps, step_width, to_steps
 
 
-class Trunk(nn.Module):
+class AlignedTrunk(nn.Module):
     """Map latents, each (B, *shape), to joint features (B, steps, width).
 
     A step's token is the sum of an embedding of each modality around that step, so the first block already has the
@@ -35,7 +35,7 @@ class Trunk(nn.Module):
         self.prompt = nn.ModuleDict({m: nn.Linear(size, width) for m, size in pooled.items() if size})
         self.position = nn.Parameter(torch.randn(self.steps, width) * 0.02)
         self.modulate = nn.Sequential(nn.SiLU(), nn.Linear(width, 6 * width))
-        self.blocks = nn.ModuleList(Block(width, heads) for _ in range(depth))
+        self.blocks = nn.ModuleList(TransformerBlock(width, heads) for _ in range(depth))
         self.nearby = nn.ModuleList(nn.Conv1d(width, width, 5, padding=2, groups=width) for _ in range(depth))
         self.modulate_out = nn.Sequential(nn.SiLU(), nn.Linear(width, 2 * width))
         zero(self.modulate, self.modulate_out)
@@ -47,12 +47,12 @@ class Trunk(nn.Module):
         level = torch.stack([self.level[m](log_snr[m]) for m in x]).sum(0)
         for m, layer in self.prompt.items():
             if pooled and m in pooled:
-                level = level + by_row([layer], pooled[m])
+                level = level + map_rows([layer], pooled[m])
         steps = {m: to_steps(x[m], self.steps).transpose(1, 2) for m in x}
-        views = [among_others(self.embed[m], steps[m]).transpose(1, 2) for m in x]
+        views = [convolve_as_batch(self.embed[m], steps[m]).transpose(1, 2) for m in x]
         tokens = torch.stack(views).sum(0) + self.position
-        modulation = by_row(self.modulate, level).unflatten(1, (6, -1))
+        modulation = map_rows(self.modulate, level).unflatten(1, (6, -1))
         for nearby, block in zip(self.nearby, self.blocks, strict=True):
             tokens = block(tokens + nearby(tokens.transpose(1, 2)).transpose(1, 2), modulation)
-        shift, scale = by_row(self.modulate_out, level)[:, None].chunk(2, dim=-1)
+        shift, scale = map_rows(self.modulate_out, level)[:, None].chunk(2, dim=-1)
         return modulated_norm(tokens, shift, scale), level

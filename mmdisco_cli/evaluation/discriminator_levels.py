@@ -11,11 +11,11 @@ from mmdisco_cli.assembly import Assembly
 from mmdisco_cli.diffusion.backbone import Base, State
 from mmdisco_cli.diffusion.coupling import coupled_levels
 from mmdisco_cli.diffusion.denoise import logit_of
-from mmdisco_cli.diffusion.guidance import Discriminator, Window
+from mmdisco_cli.diffusion.guidance import Discriminator, LogSNRWindow
 from mmdisco_cli.diffusion.noise import sample_noise
 from mmdisco_cli.diffusion.prediction import add_noise
 from mmdisco_cli.diffusion.schedules import Levels, log_snr
-from mmdisco_cli.discriminators.interaction import interaction, strangers
+from mmdisco_cli.discriminators.interaction import interaction, mismatched_tuples
 
 LEVELS = tuple(round(0.05 + 0.1 * k, 2) for k in range(10))
 """Progress u at which the discriminator is evaluated: 0 is data, 1 noise."""
@@ -41,7 +41,7 @@ class LevelFigures:
     shuffled: float = math.nan
     calibration: float = math.nan
 
-    def inside(self, window: Window) -> bool:
+    def inside(self, window: LogSNRWindow) -> bool:
         """Return whether every modality is guided at this level."""
         return all(window[0] <= value <= window[1] for value in self.log_snr.values())
 
@@ -91,7 +91,7 @@ def pairing(logit: Callable[[Mapping[str, Tensor]], Tensor], real: Mapping[str, 
     """Return interaction and accuracy for noisy real tuples (N, ...)."""
     shuffled = {m: x.roll(-k, 0) for k, (m, x) in enumerate(real.items())}
     right = ((logit(real).sign() + 1) / 2).mean() + ((1 - logit(shuffled).sign()) / 2).mean()
-    return interaction(logit, *strangers(real)), float(right / 2)
+    return interaction(logit, *mismatched_tuples(real)), float(right / 2)
 
 
 def calibration(
@@ -111,7 +111,7 @@ def calibration(
     return yes, no, float(gaps.abs().sum() / len(label))
 
 
-def summary(found: Sequence[LevelFigures], window: Window) -> tuple[float, float]:
+def summary(found: Sequence[LevelFigures], window: LogSNRWindow) -> tuple[float, float]:
     """Return mean interaction and accuracy over the levels at which guidance acts; over all where it acts at none."""
     chosen = [one for one in found if one.inside(window)] or list(found)
     count = len(chosen)

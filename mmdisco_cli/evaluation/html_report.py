@@ -6,7 +6,7 @@ from html import escape
 from pathlib import Path
 from typing import Any
 
-from mmdisco_cli.data.naming import UNUSABLE, naming
+from mmdisco_cli.data.naming import UNUSABLE, file_errors
 from mmdisco_cli.evaluation.conclusion import LEADING, Conclusion, conclude
 from mmdisco_cli.evaluation.protocol import Report
 from mmdisco_cli.measures.distances import source_of
@@ -186,7 +186,7 @@ def _player(clip: ScoredClip) -> Player:
     values = {name: clip.values[name] for name in (*SHOWN, *added(clip)) if name in clip.values}
     caption = f"{clip.row} · {clip.name}"
     try:
-        with naming(clip.path):
+        with file_errors(clip.path):
             source, copied = embedded(clip.path)
     except UNUSABLE:  # what is wrong with it stands in place of its drawings
         source, copied = "data:,", False

@@ -11,7 +11,7 @@ from mmdisco_cli.recipes.schema import Recipe
 from mmdisco_cli.run import console
 from mmdisco_cli.run.distribution import Ranks, wait_for_all
 from mmdisco_cli.run.options import EvalOptions, SampleOptions
-from mmdisco_cli.sampling.job import Job, plan_job
+from mmdisco_cli.sampling.job import SampleJob, plan_job
 from mmdisco_cli.sampling.run import make_samples
 from mmdisco_cli.sampling.settings import disagreement, is_control
 
@@ -84,7 +84,7 @@ def draw_given(
     return {folder / row["path"]: sources[int(row["index"])] for row in in_order(rows)}
 
 
-def _made(job: Job, title: str, ranks: Ranks | None) -> list[Row]:
+def _made(job: SampleJob, title: str, ranks: Ranks | None) -> list[Row]:
     """Make a job's samples, each rank its share, and return the lines of them all."""
     rows: list[Row] = []
     if ranks is None or ranks.first:

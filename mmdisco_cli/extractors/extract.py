@@ -12,7 +12,7 @@ import torch.distributed as dist
 from torch import Tensor
 
 from mmdisco_cli.data.media import MediaInfo, Span, probe, read_whole_sound, shown_at, walk_pictures
-from mmdisco_cli.data.naming import UNUSABLE, naming
+from mmdisco_cli.data.naming import UNUSABLE, file_errors
 from mmdisco_cli.data.resampling import resample
 from mmdisco_cli.errors import DataError, UsageError
 from mmdisco_cli.extractors.contract import BuildExtractor, Extractor, Film, Pictures, Sound
@@ -100,7 +100,7 @@ def _embed(clip: MeasuredClip, extractor: Extractor, cache: Cache) -> Vectors:
     if kept is not None:
         return {key: torch.from_numpy(array) for key, array in kept.items()}
     # One clip at a time: the result depends on nothing but the clip.
-    with naming(clip.path):
+    with file_errors(clip.path):
         found = {key: vectors.cpu() for key, vectors in extractor.embed(*media_of(clip.path, extractor.wants)).items()}
     cache.put(clip.digest, name, {key: vectors.numpy() for key, vectors in found.items()})
     return found

@@ -11,7 +11,7 @@ import torch
 import torch.distributed as dist
 
 from mmdisco_cli.data.manifest import complete_rows, read_settings
-from mmdisco_cli.data.naming import UNUSABLE, VIDEO_SUFFIXES, has_suffix, naming
+from mmdisco_cli.data.naming import UNUSABLE, VIDEO_SUFFIXES, file_errors, has_suffix
 from mmdisco_cli.errors import DataError
 from mmdisco_cli.measures.analysis import Analysis
 from mmdisco_cli.measures.cache import Cache
@@ -113,7 +113,7 @@ def report_unusable(
 
 def _measure(path: Path, root: Path | None, how: Measuring) -> MeasuredClip | str:
     try:
-        with naming(path):
+        with file_errors(path):
             clip, keep = kept_or_measured(path, root, how.analysis, how.further, how.cache)
     except UNUSABLE as error:
         return str(error).removeprefix(f"{path}: ")

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from html import escape
 from pathlib import Path
 
-from mmdisco_cli.data.naming import UNUSABLE, naming
+from mmdisco_cli.data.naming import UNUSABLE, file_errors
 from mmdisco_cli.page.drawing import draw_clip
 from mmdisco_cli.page.naming import spelt
 
@@ -52,7 +52,7 @@ def card_html(card: Card, index: int) -> str:
 def player_html(player: Player) -> str:
     """Return one clip; one that cannot be read is shown without drawings."""
     try:
-        with naming(player.path):
+        with file_errors(player.path):
             drawn = draw_clip(player.path, {"seen": player.motion, "heard": player.onsets})
         time = f'<div class="time" data-seconds="{drawn.seconds:.4f}">{drawn.html}<span class="head"></span></div>'
         poster = f' poster="{drawn.poster}"'

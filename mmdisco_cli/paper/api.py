@@ -19,7 +19,7 @@ from torch import Tensor
 
 from mmdisco_cli.diffusion.backbone import Base, Condition, State
 from mmdisco_cli.diffusion.denoise import JointDenoiser
-from mmdisco_cli.diffusion.guidance import EVERYWHERE, Form, Guidance, Window
+from mmdisco_cli.diffusion.guidance import ALL_LEVELS, Form, Guidance, LogSNRWindow
 from mmdisco_cli.diffusion.noise import GeneratorNoise
 from mmdisco_cli.diffusion.samplers import SAMPLERS, Noise, StepCallback, sampler_of
 from mmdisco_cli.diffusion.schedules import Levels, Schedule, Spacing, trained_schedule
@@ -95,7 +95,7 @@ def guided_sample(
     steps: int = 50,
     weights: Mapping[str, float] | None = None,
     form: Form = "released",
-    window: Window = EVERYWHERE,
+    window: LogSNRWindow = ALL_LEVELS,
     texts: Mapping[str, Tensor] | None = None,
     negative_texts: Mapping[str, Tensor] | None = None,
     cfg: Mapping[str, float] | None = None,

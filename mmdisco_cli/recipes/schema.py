@@ -37,7 +37,7 @@ class RequestConfig:
 
 
 @dataclass(frozen=True)
-class TimeLawConfig:
+class LevelDistributionConfig:
     """The distribution of the noise levels in training."""
 
     name: str = option("uniform", "uniform in u, or log-SNR normal", choices=("uniform", "logsnr-normal"))
@@ -68,7 +68,7 @@ class TrainConfig:
     )
     given_fraction: float = option(0.25, "share of rows with one modality almost clean", minimum=0, maximum=1)
     bank: int = option(0, "clips encoded once and reused; 0 encodes every batch", minimum=0)
-    time_law: TimeLawConfig = field(default_factory=TimeLawConfig)
+    time_law: LevelDistributionConfig = field(default_factory=LevelDistributionConfig)
     log_every: int = option(50, "steps between two lines of metrics.jsonl", minimum=1)
     checkpoint_every: int = option(500, "steps between two checkpoints", minimum=1)
 
@@ -124,7 +124,7 @@ class SampleConfig:
             text = f"{self.sampler} cannot repeat steps, and {held}: set {ones}, or sample.sampler to ddpm or ddim"
             raise KeyProblem("sampler", text)
 
-    def beside_given(self) -> "SampleConfig":
+    def where_given(self) -> "SampleConfig":
         """Return the settings where a modality is given: those of `given` in place of the others."""
         guidance, joint_steps = {**self.guidance, **self.given.guidance}, self.given.joint_steps or self.joint_steps
         return replace(self, guidance=guidance, joint_steps=joint_steps, given=GivenConfig())

@@ -45,7 +45,7 @@ def lines(
         if ended or (now < due and done < total):
             return
         due, ended = now + INTERVAL, done >= total
-        shown = "".join(f"  {one}" for one in (*told(figures), *pace.at(done, now)))
+        shown = "".join(f"  {one}" for one in (*format_figures(figures), *pace.at(done, now)))
         percent = 100 * min(done, total) // total if total else 100
         note(f"{title} {done}/{total} ({percent}%){shown}", stream)
 
@@ -90,12 +90,14 @@ def _bar(title: str, total: int, done: int) -> Iterator[Advance]:
         task = bar.add_task(title, total=total, completed=done, figures="")
 
         def advance(done: int, figures: Mapping[str, float]) -> None:
-            bar.update(task, completed=done, figures="  ".join([*told(figures), *pace.at(done, pace.clock())]))
+            bar.update(
+                task, completed=done, figures="  ".join([*format_figures(figures), *pace.at(done, pace.clock())])
+            )
 
         yield advance
 
 
-def told(figures: Mapping[str, float]) -> list[str]:
+def format_figures(figures: Mapping[str, float]) -> list[str]:
     """Return numbers as text with their names, integers with all their digits."""
     return [f"{name} {value if isinstance(value, int) else format(value, '.4g')}" for name, value in figures.items()]
 

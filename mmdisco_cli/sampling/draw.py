@@ -11,7 +11,7 @@ from mmdisco_cli.assembly import Assembly
 from mmdisco_cli.diffusion.backbone import State
 from mmdisco_cli.diffusion.coupling import coupled_grid, given_levels
 from mmdisco_cli.diffusion.denoise import Given, JointDenoiser, Prediction
-from mmdisco_cli.diffusion.guidance import Form, Guidance, Window
+from mmdisco_cli.diffusion.guidance import Form, Guidance, LogSNRWindow
 from mmdisco_cli.diffusion.noise import StepNoise, initial_noise, initial_state
 from mmdisco_cli.diffusion.samplers import Grid, StepCallback, sampler_of
 from mmdisco_cli.diffusion.schedules import log_snr
@@ -58,14 +58,14 @@ def draw(
         return Drawn(*run_whole(assembly.models, run))
     solver = _Solver(assembly.conditioned(texts, config.negative_prompt), config, guidance, seed, indices)
     drawn = solver.solve(config.steps, given or {}, on_step=on_step)
-    for number, modality in enumerate(made_anew(config, assembly.shapes, given or {})):
+    for number, modality in enumerate(resampled_modalities(config, assembly.shapes, given or {})):
         rest = {m: x for m, x in drawn.latents.items() if m != modality}
         done = config.steps + number * config.gibbs_steps
         drawn = solver.solve(config.gibbs_steps, rest, f"gibbs {number} ", done, on_step)
     return drawn
 
 
-def made_anew(config: SampleConfig, modalities: Collection[str], given: Collection[str]) -> tuple[str, ...]:
+def resampled_modalities(config: SampleConfig, modalities: Collection[str], given: Collection[str]) -> tuple[str, ...]:
     """Return the modalities resampled after the joint run, each given all others: one sweep of Gibbs sampling.
 
     Resampling from the conditional distribution leaves the joint distribution invariant, and the conditional is often
@@ -75,9 +75,9 @@ def made_anew(config: SampleConfig, modalities: Collection[str], given: Collecti
     return tuple(m for m in config.gibbs if m in free) if len(free) > 1 else ()
 
 
-def count_steps(config: SampleConfig, modalities: Collection[str], given: Collection[str]) -> int:
+def total_steps(config: SampleConfig, modalities: Collection[str], given: Collection[str]) -> int:
     """Return the number of solver steps of a sample, all runs together."""
-    return config.steps + len(made_anew(config, modalities, given)) * config.gibbs_steps
+    return config.steps + len(resampled_modalities(config, modalities, given)) * config.gibbs_steps
 
 
 def require_steps(assembly: Assembly, config: SampleConfig) -> None:
@@ -91,7 +91,7 @@ def require_steps(assembly: Assembly, config: SampleConfig) -> None:
             raise UsageError(f"{key}: {error}") from error
 
 
-def last_inside(grid: Grid, window: Window) -> int | None:
+def last_inside(grid: Grid, window: LogSNRWindow) -> int | None:
     """Return the last step at which any modality's log-SNR lies inside the window, None where there is none."""
     low, high = window
     inside = [(low <= lam) & (lam <= high) for lam in (log_snr(g.alpha, g.sigma)[:-1] for g in grid.values())]
@@ -151,7 +151,7 @@ class _Solver:
             m: torch.stack([initial_noise(self.seed, i, m, x.shape[1:], run) for i in self.indices]).to(assembly.device)
             for m, x in clean.items()
         }
-        conditional = assembly.discriminator is not None and assembly.discriminator.knows_given
+        conditional = assembly.discriminator is not None and assembly.discriminator.trained_with_given
         # A model of several modalities takes them at one level: only models that are given whole can be almost clean.
         whole = [base for base in self.assembly.bases if base.modalities.keys() <= clean.keys()] if conditional else []
         return Given(clean, noise, given_levels(whole))

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from mmdisco_cli.data.media import as_fps, read_audio, read_video
-from mmdisco_cli.data.naming import SUFFIXES, has_suffix, naming
+from mmdisco_cli.data.naming import SUFFIXES, file_errors, has_suffix
 from mmdisco_cli.diffusion.backbone import ModalityPlan
 from mmdisco_cli.errors import DataError, UsageError, did_you_mean
 
@@ -58,7 +58,7 @@ def find_sources(given: Mapping[str, Path], modalities: Mapping[str, ModalityPla
 
 def read_media(path: Path, modality: str, plan: ModalityPlan) -> Tensor:
     """Return one item (*media_shape) in [-1, 1]; raise DataError, naming the file, where it cannot be read so."""
-    with naming(path):
+    with file_errors(path):
         return _READERS[modality](path, plan)
 
 

@@ -18,15 +18,15 @@ from mmdisco_cli.recipes.missing import missing_files, require_files
 from mmdisco_cli.recipes.schema import Recipe, SampleConfig
 from mmdisco_cli.run.options import SampleOptions
 from mmdisco_cli.run.ranks import Shard, share_note, this_shard
-from mmdisco_cli.sampling.draw import count_steps, require_steps
+from mmdisco_cli.sampling.draw import require_steps, total_steps
 from mmdisco_cli.sampling.given import Source, find_sources
-from mmdisco_cli.sampling.outputs import makes_film
+from mmdisco_cli.sampling.outputs import makes_mp4
 from mmdisco_cli.sampling.settings import Settings, settings_of
 from mmdisco_cli.weights_file import find_weights
 
 
 @dataclass(frozen=True)
-class Job:
+class SampleJob:
     """One process's share of a run of `mmdisco sample`."""
 
     recipe: Recipe
@@ -42,7 +42,7 @@ class Job:
     @property
     def steps(self) -> int:
         """Return the number of solver steps of a sample, those of resampled modalities included."""
-        return count_steps(self.config, self.assembly.shapes, self.sources)
+        return total_steps(self.config, self.assembly.shapes, self.sources)
 
     @property
     def indices(self) -> range:
@@ -68,7 +68,7 @@ class Job:
         return {i: found[i] for i in self.indices if i in found and (found[i].get("latents") or not kept)}
 
 
-def plan_job(recipe: Recipe, options: SampleOptions) -> Job:
+def plan_job(recipe: Recipe, options: SampleOptions) -> SampleJob:
     """Build the models and fix everything that a run needs; nothing is written.
 
     Raises:
@@ -86,7 +86,7 @@ def plan_job(recipe: Recipe, options: SampleOptions) -> Job:
         notes += [f"{text}: no backbone of this recipe takes any prompts" for text in unused]
         # Settings without effect are not recorded: samples made with and without them are the same.
         config, prompts = replace(config, negative_prompt="", cfg={}), ()
-    makes_film(assembly.modalities)
+    makes_mp4(assembly.modalities)
     sources = find_sources(options.given, assembly.modalities)
     for wanted, purpose in (
         (sources, "sampled with a given modality"),
@@ -105,7 +105,7 @@ def plan_job(recipe: Recipe, options: SampleOptions) -> Job:
     )
     notes += share_note(shard, options.n)
     directory = options.out or Path("runs") / recipe.name / default_folder(options)
-    return Job(recipe, options, config, assembly, sources, shard, directory, settings, (*assembly.notes, *notes))
+    return SampleJob(recipe, options, config, assembly, sources, shard, directory, settings, (*assembly.notes, *notes))
 
 
 def default_folder(options: SampleOptions) -> str:
@@ -116,7 +116,7 @@ def default_folder(options: SampleOptions) -> str:
 
 
 def _config(recipe: Recipe, options: SampleOptions) -> SampleConfig:
-    config = recipe.sample.beside_given() if options.given else recipe.sample
+    config = recipe.sample.where_given() if options.given else recipe.sample
     if options.batch_size is not None:
         config = replace(config, batch_size=options.batch_size)
     return replace(config, dtype=options.dtype or config.dtype)
@@ -162,7 +162,7 @@ def _require_form(assembly: Assembly, config: SampleConfig) -> None:
 def _require_given(assembly: Assembly, config: SampleConfig) -> None:
     """Refuse to resample a modality whose conditional distribution was not learnt, or cannot be sampled."""
     loaded = assembly.discriminator
-    if config.gibbs and loaded is not None and not loaded.knows_given:
+    if config.gibbs and loaded is not None and not loaded.trained_with_given:
         raise UsageError("sample.gibbs: takes a discriminator that was trained with train.given_fraction above 0")
     for label, base in assembly.models.items():
         together = base.plan.modalities

@@ -21,7 +21,7 @@ def sample_stem(index: int, seed: int) -> str:
     return f"{index:05d}-seed{seed}"
 
 
-def makes_film(modalities: Mapping[str, ModalityPlan]) -> bool:
+def makes_mp4(modalities: Mapping[str, ModalityPlan]) -> bool:
     """Return whether samples become .mp4; raise UsageError where video and audio would differ in length."""
     if not set(MP4_MODALITIES) <= modalities.keys():
         return False
@@ -44,7 +44,7 @@ def write_sample(
     """
     written = []
     rest = dict(media)
-    if makes_film(plans):
+    if makes_mp4(plans):
         audio, video = (rest.pop(m) for m in MP4_MODALITIES)
         fps, rate = plans["video"].rate or 0.0, round(plans["audio"].rate or 0)
         written.append(write_mp4(folder / f"{stem}.mp4", video, audio, fps, rate, about, scale=scale))

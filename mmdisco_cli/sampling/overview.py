@@ -5,13 +5,13 @@ from typing import Any
 
 from mmdisco_cli.diffusion.backbone import count_parameters, memory_lines
 from mmdisco_cli.recipes.missing import missing_files
-from mmdisco_cli.sampling.draw import made_anew
-from mmdisco_cli.sampling.job import Job
+from mmdisco_cli.sampling.draw import resampled_modalities
+from mmdisco_cli.sampling.job import SampleJob
 from mmdisco_cli.sampling.memory import memory_mb
 from mmdisco_cli.sampling.outputs import sample_stem
 
 
-def describe(job: Job) -> dict[str, Any]:
+def dry_run_record(job: SampleJob) -> dict[str, Any]:
     """Return what a run would do, as plain data."""
     assembly, config, options = job.assembly, job.config, job.options
     loaded = assembly.discriminator
@@ -30,7 +30,7 @@ def describe(job: Job) -> dict[str, Any]:
         "guidance": {m: config.guidance.get(m, 1.0) for m in assembly.shapes} if not options.independent else None,
         "guidance_form": config.guidance_form,
         "joint_steps": config.joint_steps,
-        "gibbs": list(made_anew(config, assembly.shapes, job.sources)),
+        "gibbs": list(resampled_modalities(config, assembly.shapes, job.sources)),
         "gibbs_steps": config.gibbs_steps,
         "window": list(config.window),
         "modalities": {
@@ -65,8 +65,8 @@ def describe(job: Job) -> dict[str, Any]:
     }
 
 
-def overview(plan: Mapping[str, Any]) -> Iterator[str]:
-    """Yield what `describe` returned as lines of text."""
+def dry_run_lines(plan: Mapping[str, Any]) -> Iterator[str]:
+    """Yield what `dry_run_record` returned as lines of text."""
     yield f"recipe {plan['recipe']}: {plan['samples']} samples, {plan['complete']} of them complete, in {plan['out']}"
     for modality, shapes in plan["modalities"].items():
         rate = f" at {shapes['rate']:g} Hz" if shapes["rate"] else ""

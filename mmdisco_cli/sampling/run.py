@@ -18,15 +18,15 @@ from mmdisco_cli.run.options import SampleOptions
 from mmdisco_cli.run.progress import Advance, progress
 from mmdisco_cli.run.signals import SignalFlag
 from mmdisco_cli.sampling.draw import Drawn, draw
-from mmdisco_cli.sampling.job import Job, plan_job
+from mmdisco_cli.sampling.job import SampleJob, plan_job
 from mmdisco_cli.sampling.outputs import require_finite, sample_stem, write_latents, write_sample
-from mmdisco_cli.sampling.overview import describe, overview
+from mmdisco_cli.sampling.overview import dry_run_lines, dry_run_record
 from mmdisco_cli.sampling.settings import claim, require_agreement
 
 Report = Callable[[Row], None]
 
 
-def sample(recipe: Recipe, options: SampleOptions) -> tuple[Job, int]:
+def sample(recipe: Recipe, options: SampleOptions) -> tuple[SampleJob, int]:
     """Make the samples that are missing, print the path of each, and return the job and how many were made.
 
     Raises:
@@ -45,15 +45,15 @@ def sample(recipe: Recipe, options: SampleOptions) -> tuple[Job, int]:
     return job, make_samples(job, lambda row: _print_row(job, row))
 
 
-def _print_plan(job: Job) -> None:
+def _print_plan(job: SampleJob) -> None:
     if job.options.json:
-        console.record(describe(job))
+        console.record(dry_run_record(job))
         return
-    for line in overview(describe(job)):
+    for line in dry_run_lines(dry_run_record(job)):
         console.result(line)
 
 
-def _print_row(job: Job, row: Row) -> None:
+def _print_row(job: SampleJob, row: Row) -> None:
     path = str(job.directory / row["path"])
     if job.options.json:
         console.record(
@@ -63,7 +63,7 @@ def _print_row(job: Job, row: Row) -> None:
         console.result(path)
 
 
-def make_samples(job: Job, report: Report = lambda row: None) -> int:
+def make_samples(job: SampleJob, report: Report = lambda row: None) -> int:
     """Make the missing samples of a job and return their number; report the row of every sample, existing ones first.
 
     A row is that of the manifest, with its path relative to `job.directory`.
@@ -85,7 +85,7 @@ def make_samples(job: Job, report: Report = lambda row: None) -> int:
     return len(pending)
 
 
-def _make(job: Job, pending: Sequence[int], report: Report, stop: SignalFlag) -> None:
+def _make(job: SampleJob, pending: Sequence[int], report: Report, stop: SignalFlag) -> None:
     # Decoding and writing a sample counts as one more step, so that progress ends with the last sample.
     with progress("sampling", len(pending) * (job.steps + 1), enabled=job.shard.index == 0) as advance:
         counter = _Progress(job, len(pending), stop, advance)
@@ -100,7 +100,7 @@ def _make(job: Job, pending: Sequence[int], report: Report, stop: SignalFlag) ->
 class _Progress:
     """Count steps and samples, display progress, and raise Stopped between steps or samples after a signal."""
 
-    job: Job
+    job: SampleJob
     total: int
     stop: SignalFlag
     advance: Advance
@@ -127,7 +127,7 @@ class _Progress:
             raise Stopped(f"stopped by {self.stop.name} before {left}; run the same command again")
 
 
-def _batch(job: Job, batch: Sequence[int], on_step: Callable[[int], None]) -> Iterator[Row]:
+def _batch(job: SampleJob, batch: Sequence[int], on_step: Callable[[int], None]) -> Iterator[Row]:
     """Sample and decode one batch; yield each sample's row once its files are written."""
     real = {m: source.read(batch, job.assembly.modalities[m]) for m, source in job.sources.items()}
     prompts = [job.prompt(index) or "" for index in batch]
@@ -142,7 +142,7 @@ def _batch(job: Job, batch: Sequence[int], on_step: Callable[[int], None]) -> It
         yield _write(job, index, place, drawn, media)
 
 
-def _write(job: Job, index: int, place: int, drawn: Drawn, media: State) -> Row:
+def _write(job: SampleJob, index: int, place: int, drawn: Drawn, media: State) -> Row:
     """Write the files of one sample of a batch and return its row for the manifest."""
     options, stem = job.options, sample_stem(index, job.options.seed)
     about = {

@@ -12,9 +12,9 @@ from mmdisco_cli.diffusion.backbone import (
     Payload,
     Request,
     State,
-    inner,
     keyed,
     own_guidance,
+    unwrap,
 )
 from mmdisco_cli.diffusion.schedules import Levels, log_snr
 from mmdisco_cli.testing.expecting import (
@@ -217,7 +217,7 @@ def check_media(base: Base, batch: int, tolerance: float) -> None:
     expect_state(found, latents, "encode")
     again = undrawn(lambda: base.backbone.encode(media, base.plan))
     expect_close(again, found, tolerance, "encode gives two answers to one question")
-    for i in range(batch if not isinstance(inner(base.backbone), Keyed) else 0):  # what draws is tried with its keys
+    for i in range(batch if not isinstance(unwrap(base.backbone), Keyed) else 0):  # what draws is tried with its keys
         alone = base.backbone.decode(row(latents, i), base.plan)
         expect_close(alone, row(shown, i), tolerance, f"sample {i} is decoded otherwise alone")
         own = base.backbone.encode(row(media, i), base.plan)
@@ -226,7 +226,7 @@ def check_media(base: Base, batch: int, tolerance: float) -> None:
 
 def check_keys(base: Base, batch: int, tolerance: float) -> None:
     """Expect a model that draws by itself, if this is one, to draw for each sample by that sample's key alone."""
-    if not isinstance(inner(base.backbone), Keyed):
+    if not isinstance(unwrap(base.backbone), Keyed):
         return
     keys = torch.arange(1, batch + 1)
     x, t = _question(base, batch)

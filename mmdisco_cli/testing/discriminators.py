@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from mmdisco_cli.assembly.trial import NO_GRADIENT, expect_logit, gradients_by_weights, noisy
 from mmdisco_cli.diffusion.backbone import State
-from mmdisco_cli.diffusion.guidance import EVERYWHERE, reads_x0
+from mmdisco_cli.diffusion.guidance import ALL_LEVELS, reads_x0
 from mmdisco_cli.discriminators.interaction import ADDITIVE, interaction
 from mmdisco_cli.testing.expecting import expect, expect_close, row, tensors_of, unchanged, undrawn
 
@@ -87,7 +87,7 @@ def check_answers(module: nn.Module, question: Question, tolerance: float) -> No
 
 def check_levels(module: nn.Module, question: Question) -> None:
     """Expect finite answers at the ends of the noise levels that guidance may act in."""
-    for level in EVERYWHERE:
+    for level in ALL_LEVELS:
         levels = {m: torch.full_like(v, level) for m, v in question.levels.items()}
         for name, value in gradients_of(module, replace(question, levels=levels)).items():
             expect(bool(value.isfinite().all()), f"{name} is not finite at log-SNR {level:g}")

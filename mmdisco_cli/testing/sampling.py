@@ -18,7 +18,7 @@ from mmdisco_cli.diffusion.backbone import (
     own_guidance,
 )
 from mmdisco_cli.diffusion.coupling import coupled_grid
-from mmdisco_cli.diffusion.denoise import make_denoiser, predict_bases, unguided
+from mmdisco_cli.diffusion.denoise import make_denoiser, predict_bases, unguided_scales
 from mmdisco_cli.diffusion.guidance import Guidance, cfg_combine
 from mmdisco_cli.diffusion.noise import initial_state
 from mmdisco_cli.diffusion.prediction import per_sample, to_x0_eps
@@ -83,7 +83,7 @@ def _beside_a_guided_partner(base: Base, batch: int, steps: int) -> State:
     partner = as_joint(_Normal())
     bases = [base, Base(partner, partner.plan(Request()))]
     guidance = Guidance(_SumOfStates(), dict.fromkeys(base.modalities, 0.0))
-    denoise = make_denoiser(bases, guidance, unguided(base.modalities))
+    denoise = make_denoiser(bases, guidance, unguided_scales(base.modalities))
     grid = coupled_grid(bases, steps)
     start = _start(base, grid, batch, 0) | initial_state(
         0, range(batch), {PARTNER: (1, 4)}, {PARTNER: grid[PARTNER].at(0)}

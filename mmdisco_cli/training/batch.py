@@ -10,7 +10,7 @@ from mmdisco_cli.diffusion.backbone import Base, State
 from mmdisco_cli.diffusion.coupling import Coupling, coupled_levels, given_levels
 from mmdisco_cli.diffusion.prediction import per_sample
 from mmdisco_cli.diffusion.schedules import Levels, log_snr
-from mmdisco_cli.recipes.schema import TimeLawConfig
+from mmdisco_cli.recipes.schema import LevelDistributionConfig
 
 LevelsAt = Callable[[Tensor], Levels]
 """A noise schedule: progress u (B,) in [0, 1] to levels (B,)."""
@@ -74,7 +74,9 @@ def mismatched(states: Mapping[str, Tensor]) -> State:
     return {m: x.roll(k * step, 0) for k, (m, x) in enumerate(states.items())}
 
 
-def draw_progress(distribution: TimeLawConfig, levels_at: LevelsAt, batch: int, generator: torch.Generator) -> Tensor:
+def draw_progress(
+    distribution: LevelDistributionConfig, levels_at: LevelsAt, batch: int, generator: torch.Generator
+) -> Tensor:
     """Return progress u (B,) in [0, 1], stratified over the batch so that a step sees every part of the schedule.
 
     Under the `logsnr-normal` distribution the log-SNR of `levels_at` is normal; it is inverted on a fine grid of u.
@@ -105,7 +107,7 @@ class LevelSampler:
 
     bases: Sequence[Base]
     coupling: Coupling
-    distribution: TimeLawConfig
+    distribution: LevelDistributionConfig
     given_fraction: float = 0.0
 
     def draw(self, batch: int, generator: torch.Generator) -> dict[str, Levels]:

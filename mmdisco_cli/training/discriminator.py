@@ -13,7 +13,7 @@ from mmdisco_cli.data.contract import SplitDataset
 from mmdisco_cli.data.opening import check_shapes, open_dataset
 from mmdisco_cli.devices import DTYPES
 from mmdisco_cli.diffusion.backbone import count_parameters
-from mmdisco_cli.diffusion.denoise import Prediction, predict_bases, unguided
+from mmdisco_cli.diffusion.denoise import Prediction, predict_bases, unguided_scales
 from mmdisco_cli.diffusion.whole import require_predictions
 from mmdisco_cli.discriminators.interaction import ADDITIVE
 from mmdisco_cli.errors import UsageError
@@ -142,7 +142,7 @@ def discriminator_loss(
     each, dtype = max(batch // groups, 1), DTYPES[config.dtype]
 
     def predict(noisy: NoisyBatch) -> Prediction:
-        return predict_bases(bases, noisy.states, noisy.levels, unguided(noisy.states), dtype)
+        return predict_bases(bases, noisy.states, noisy.levels, unguided_scales(noisy.states), dtype)
 
     def loss(generator: torch.Generator) -> tuple[Tensor, Mapping[str, float]]:
         # The order of the draws is part of what a seed means: another one would end in other weights.
@@ -160,7 +160,7 @@ def discriminator_loss(
 def _assembled(recipe: Recipe, device: torch.device) -> Assembly:
     assembly = assemble(recipe, device, DTYPES[recipe.train.dtype], with_discriminator=False)
     require_predictions(assembly.models, "trained beside")
-    if shown := assembly.showing_prompts:
+    if shown := assembly.prompt_backbones:
         raise UsageError(
             f"{shown}: the discriminator would be shown prompts, but training has no captions to teach it what they "
             "mean: train with pooled: false"

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from mmdisco_cli.diffusion.backbone import State
 from mmdisco_cli.diffusion.denoise import Prediction
-from mmdisco_cli.diffusion.guidance import Window, guided_epsilon, logit, logit_and_gradient, reads_x0
+from mmdisco_cli.diffusion.guidance import LogSNRWindow, guided_epsilon, logit, logit_and_gradient, reads_x0
 from mmdisco_cli.diffusion.schedules import Levels, log_snr
 from mmdisco_cli.recipes.schema import TrainConfig
 from mmdisco_cli.training.batch import NoisyBatch, mismatched
@@ -30,7 +30,7 @@ def denoise_loss(
     unguided: Mapping[str, Tensor],
     gradient: Mapping[str, Tensor],
     levels: Mapping[str, Levels],
-    window: Window,
+    window: LogSNRWindow,
     space: str = "epsilon",
 ) -> tuple[Tensor, Tensor]:
     """Return Eq. (5) and the same for the base models alone, each summed over modalities and averaged over the batch.
@@ -48,7 +48,7 @@ def denoise_loss(
     return torch.stack(guided).sum(), torch.stack(alone).sum()
 
 
-def _weight(level: Levels, window: Window, space: str) -> Tensor:
+def _weight(level: Levels, window: LogSNRWindow, space: str) -> Tensor:
     """Return the weight (B,) of each row's error of epsilon."""
     lam = log_snr(level.alpha, level.sigma)
     weight = ((lam >= window[0]) & (lam <= window[1])).float()
@@ -60,7 +60,7 @@ def joint_losses(
     predict: BasePrediction,
     real: NoisyBatch,
     fake: NoisyBatch | None,
-    window: Window,
+    window: LogSNRWindow,
     config: TrainConfig,
 ) -> tuple[Tensor, dict[str, float]]:
     """Return the weighted sum of both losses of real and fake tuples of the same levels (B,), and figures to log.

@@ -9,12 +9,12 @@ import torch
 from torch import Tensor, nn
 
 from mmdisco_cli.assembly import Assembly
+from mmdisco_cli.backbones.audio_codec import SAMPLE_RATE
 from mmdisco_cli.backbones.logmel import SCALE, encode_logmel
-from mmdisco_cli.backbones.sound import SAMPLE_RATE
 from mmdisco_cli.backbones.token import TokenBackbone, codec_fingerprint
 from mmdisco_cli.data.contract import Dataset, SplitDataset
 from mmdisco_cli.diffusion.denoise import logit_of
-from mmdisco_cli.discriminators.interaction import interaction, strangers
+from mmdisco_cli.discriminators.interaction import interaction, mismatched_tuples
 from mmdisco_cli.errors import DataError, UsageError
 from mmdisco_cli.recipes.schema import Recipe, TrainConfig, to_plain
 from mmdisco_cli.run.environment import versions
@@ -133,7 +133,7 @@ def measured_interaction(discriminator: nn.Module, real: BatchSource, assembly: 
         generator = step_generator(config.seed, MEASURE, BATCHES + k)
         clean = real(config.batch_size, generator).to(assembly.device)
         levels = sampler.draw(config.batch_size, generator)
-        states = (noised(Batch(x), levels, generator).states for x in strangers(clean.latents))
+        states = (noised(Batch(x), levels, generator).states for x in mismatched_tuples(clean.latents))
         return interaction(lambda x: logit_of(discriminator, assembly.bases, x, levels), *states)
 
     return sum(once(k) for k in range(BATCHES)) / BATCHES

@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from mmdisco_cli.backbones.frames import FrameCodec, fold_frames, unfold_frames
+from mmdisco_cli.backbones.frame_codec import FrameCodec, fold_frames, unfold_frames
 from mmdisco_cli.diffusion.backbone import Request
 from mmdisco_cli.errors import UsageError
 

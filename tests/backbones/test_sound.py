@@ -3,8 +3,8 @@
 import pytest
 import torch
 
+from mmdisco_cli.backbones.audio_codec import SAMPLE_RATE, STRIDE, SoundCodec
 from mmdisco_cli.backbones.logmel import HOP, MELS
-from mmdisco_cli.backbones.sound import SAMPLE_RATE, STRIDE, SoundCodec
 from mmdisco_cli.diffusion.backbone import Request
 from mmdisco_cli.errors import UsageError
 

@@ -212,7 +212,7 @@ def ours(args: argparse.Namespace, device: Any) -> Callable[[], dict[str, Any]]:
     prepare()
     from mmdisco_cli import paper
     from mmdisco_cli.devices import keep_large_blocks
-    from mmdisco_cli.diffusion.guidance import Guidance, pull
+    from mmdisco_cli.diffusion.guidance import Guidance, guidance_gradient
     from mmdisco_cli.diffusion.schedules import Levels
 
     released = paper.configuration(args.config)
@@ -229,7 +229,7 @@ def ours(args: argparse.Namespace, device: Any) -> Callable[[], dict[str, Any]]:
 
     def evaluate() -> dict[str, Any]:
         with torch.autocast(device.type, torch.bfloat16, enabled=args.how == "bfloat16"):
-            return pull(guidance, x, levels, texts, negative)[1]
+            return guidance_gradient(guidance, x, levels, texts, negative)[1]
 
     return evaluate
 

@@ -14,7 +14,7 @@ from media_recorder import centre, flat, pulse, record
 
 from mmdisco_cli.data.media import probe, read_audio, read_whole_sound
 from mmdisco_cli.data.playing import GAP, Piece, played
-from mmdisco_cli.data.windows import Shape, Window, WindowStore
+from mmdisco_cli.data.windows import ClipWindow, Shape, WindowStore
 
 RATE = 44100
 PICTURES = [(0.0, flat(20)), (0.1, flat(30))]
@@ -103,7 +103,7 @@ def test_windows_follow_drift_as_whole_clips_do(tmp_path: Path) -> None:
     sound = read_audio(file, Fraction(29, 2), 1, RATE)[0]
     assert centre(sound.numpy(), RATE) == pytest.approx(move(15) - 14.5, abs=GAP)
     store = WindowStore(Shape(20, Fraction(10), 32, 48, RATE), ("audio",), 0)
-    windows = [Window("tone", "", False, Fraction(start), probe(steady)) for start in range(6, 18, 2)]
+    windows = [ClipWindow("tone", "", False, Fraction(start), probe(steady)) for start in range(6, 18, 2)]
     for stored in store.load(windows):
         assert above(stored["audio"][0].float() / 32767) < -60
 

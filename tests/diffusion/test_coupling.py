@@ -3,7 +3,7 @@ import torch
 from toy_backbones import Toy, ToyPair, base_of
 
 from mmdisco_cli.diffusion.backbone import Base, Request
-from mmdisco_cli.diffusion.coupling import coupled_grid, coupled_levels, free_levels, progress_at
+from mmdisco_cli.diffusion.coupling import coupled_grid, coupled_levels, progress_at, uncoupled_levels
 from mmdisco_cli.diffusion.schedules import SCHEDULES, Levels, log_snr, make_schedule
 
 
@@ -52,7 +52,7 @@ def test_training_pairs_share_u_or_are_free() -> None:
     levels = coupled_levels(bases, u)
     assert torch.equal(levels["audio"].t, u)
     torch.testing.assert_close(levels["video"].t, 1000 * u)
-    free = free_levels(bases, [u, torch.zeros(6)])
+    free = uncoupled_levels(bases, [u, torch.zeros(6)])
     assert torch.equal(free["audio"].t, u)
     assert not free["video"].sigma.any()
 

@@ -5,7 +5,7 @@ from toy_backbones import Toy, base_of
 
 from mmdisco_cli.diffusion.backbone import Condition
 from mmdisco_cli.diffusion.denoise import clip_to_quantile, make_denoiser, predict_bases
-from mmdisco_cli.diffusion.guidance import EVERYWHERE, Guidance, cfg_combine, logit_and_gradient
+from mmdisco_cli.diffusion.guidance import ALL_LEVELS, Guidance, cfg_combine, logit_and_gradient
 from mmdisco_cli.diffusion.schedules import make_schedule
 
 LEVELS = {"audio": make_schedule("cosine").grid(4).at(2)}
@@ -19,7 +19,7 @@ def judge(x, log_snr, pooled=None):
 
 
 def guided(condition, cfg=None, weight=1.5, **options):
-    guidance = Guidance(judge, {"audio": weight}, {"audio": EVERYWHERE})
+    guidance = Guidance(judge, {"audio": weight}, {"audio": ALL_LEVELS})
     return make_denoiser([base_of(Toy(), condition)], guidance, cfg, **options)(STATE, LEVELS)
 
 

@@ -19,7 +19,7 @@ from diffusion_oracles import (
 from torch import Tensor
 
 from mmdisco_cli.diffusion.backbone import State
-from mmdisco_cli.diffusion.denoise import Denoiser, Given, Prediction, hold, threshold
+from mmdisco_cli.diffusion.denoise import Denoiser, Given, Prediction, threshold, with_given
 from mmdisco_cli.diffusion.guidance import Guidance, guide
 from mmdisco_cli.diffusion.noise import StepNoise
 from mmdisco_cli.diffusion.prediction import PredictionType, to_x0_eps
@@ -283,7 +283,7 @@ def test_a_modality_given_clean_conditions_the_other(name: str) -> None:
     for value in (-1.0, 2.0):
         clean = {"v": torch.full_like(start["v"], value)}
         given = Given(clean, {"v": torch.zeros_like(start["v"])}, {"v": CLEAN})
-        end = SAMPLERS[name](hold(PAIR.denoiser(), given), start, levels)
+        end = SAMPLERS[name](with_given(PAIR.denoiser(), given), start, levels)
         slope = PAIR.cov[0, 1] / PAIR.cov[1, 1]
         torch.testing.assert_close(end["a"].mean(), PAIR.mean[0] + slope * (value - PAIR.mean[1]), rtol=0, atol=0.01)
         torch.testing.assert_close(end["a"].var(), PAIR.cov[0, 0] - slope * PAIR.cov[0, 1], rtol=0, atol=0.01)
@@ -294,7 +294,7 @@ def test_a_modality_given_under_noise_conditions_less() -> None:
     levels, start, value = {m: vp_grid(-4, 4, 400) for m in "av"}, white("av", 300), 2.0
     unit = JointGaussian("av", [0.0, 0.0], [[1.0, 0.8], [0.8, 1.0]])
     given = Given({"v": torch.full_like(start["v"], value)}, {"v": start["v"]})
-    end = dpmpp_2m(hold(unit.denoiser(), given), start, levels)
+    end = dpmpp_2m(with_given(unit.denoiser(), given), start, levels)
     # With unit variances and alpha^2 = k: d mean / d lambda = (1 - k) (mean + E[score]), E[v_u] = sqrt(k) * value
     mean, points = 0.0, 100_000
     step = 8 / points
@@ -311,7 +311,10 @@ def test_a_given_modality_ends_as_given(name: str) -> None:
     levels, start = GRIDS["unlike"](10), white("av", 50)
     clean = {"v": torch.linspace(-1, 1, 50, dtype=torch.float64)[:, None]}
     end = SAMPLERS[name](
-        hold(PAIR.denoiser(), Given(clean, {"v": start["v"]})), start, levels, _fresh(torch.Generator().manual_seed(0))
+        with_given(PAIR.denoiser(), Given(clean, {"v": start["v"]})),
+        start,
+        levels,
+        _fresh(torch.Generator().manual_seed(0)),
     )
     torch.testing.assert_close(end["v"], clean["v"])
     assert end["a"].isfinite().all()

@@ -5,8 +5,8 @@ import math
 import torch
 
 from mmdisco_cli.discriminators.energy import build
-from mmdisco_cli.discriminators.frames import from_steps
 from mmdisco_cli.discriminators.options import EnergyOptions
+from mmdisco_cli.discriminators.time_axis import from_steps
 
 SHAPES = {"audio": (2, 12), "video": (1, 4, 2, 2)}
 OPTIONS = EnergyOptions(width=8, depth=1, heads=2, steps=4)

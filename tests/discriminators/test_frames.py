@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from mmdisco_cli.discriminators.frames import common_steps, from_steps, step_width, to_steps
+from mmdisco_cli.discriminators.time_axis import common_steps, from_steps, step_width, to_steps
 
 ODD = {"audio": (2, 50), "mel": (3, 109, 4), "video": (1, 21, 2, 2)}
 SHAPES = {"audio": (3, 80), "video": (2, 16, 4, 4), "mel": (1, 48, 5)}

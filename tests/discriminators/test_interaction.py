@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from mmdisco_cli.discriminators.interaction import interaction, strangers
+from mmdisco_cli.discriminators.interaction import interaction, mismatched_tuples
 
 
 def normal(seed: int) -> dict[str, torch.Tensor]:
@@ -33,12 +33,12 @@ def test_pairs_that_belong_together_are_parted_first() -> None:
     """Over real pairs y = x the same product would score E[(x - x')^4] / (4 Var xx') > 1."""
     x = normal(0)["x"]
     real = {"x": x, "y": x}
-    assert interaction(lambda s: s["x"] * s["y"], *strangers(real)) == pytest.approx(1, rel=0.03)
+    assert interaction(lambda s: s["x"] * s["y"], *mismatched_tuples(real)) == pytest.approx(1, rel=0.03)
 
 
 def test_no_two_strangers_are_of_one_clip() -> None:
     clips = {m: torch.arange(12) for m in ("a", "b", "c")}
-    own, other = strangers(clips)
+    own, other = mismatched_tuples(clips)
     for m in clips:
         for mixed in (own, other, {**own, m: other[m]}, {**other, m: own[m]}):
             assert all(len(set(row)) == len(clips) for row in zip(*(x.tolist() for x in mixed.values()), strict=True))

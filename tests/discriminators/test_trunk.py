@@ -5,7 +5,7 @@ import torch
 
 from mmdisco_cli.discriminators import additive, aligned, energy
 from mmdisco_cli.discriminators.options import AdditiveOptions, AlignedOptions, EnergyOptions
-from mmdisco_cli.discriminators.trunk import Trunk
+from mmdisco_cli.discriminators.trunk import AlignedTrunk
 
 SHAPES = {"audio": (2, 20), "video": (1, 4, 2, 2), "touch": (1, 8)}
 SIZES = {"width": 8, "depth": 1, "heads": 2, "steps": 4}
@@ -101,7 +101,7 @@ def test_heads_must_divide_the_width(build):
 
 def test_the_trunk_mixes_modalities_in_every_step():
     torch.manual_seed(0)
-    trunk = Trunk(SHAPES, {}, 8, 1, 2, 4).requires_grad_(False)
+    trunk = AlignedTrunk(SHAPES, {}, 8, 1, 2, 4).requires_grad_(False)
     for parameter in trunk.parameters():
         torch.nn.init.normal_(parameter, std=0.4)
     x, level = states(SHAPES, 1)

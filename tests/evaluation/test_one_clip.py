@@ -10,7 +10,7 @@ import torch
 from mmdisco_cli.app import run as mmdisco
 from mmdisco_cli.data import clips as data_clips
 from mmdisco_cli.data.clips import open_clips
-from mmdisco_cli.data.naming import SOUND_SUFFIXES, SUFFIXES, VIDEO_SUFFIXES, naming
+from mmdisco_cli.data.naming import SOUND_SUFFIXES, SUFFIXES, VIDEO_SUFFIXES, file_errors
 from mmdisco_cli.diffusion.backbone import ModalityPlan
 from mmdisco_cli.errors import DataError, DeviceError, ExitCode, Stopped, UsageError
 from mmdisco_cli.measures import clip as measured_clip
@@ -68,7 +68,7 @@ def test_a_clip_that_fails_in_any_way_is_listed_and_counts_toward_the_share(fold
 
 @pytest.mark.parametrize("fault", [KeyboardInterrupt(), Stopped("stopped"), UsageError("of the whole")])
 def test_what_ends_the_program_is_no_fault_of_a_clip(folder, monkeypatch, fault):
-    with pytest.raises(type(fault)), naming("films/odd.mp4"):
+    with pytest.raises(type(fault)), file_errors("films/odd.mp4"):
         raise fault
     monkeypatch.setattr(measured_clip, "probe", failing(measured_clip.probe, fault))
     code = {KeyboardInterrupt: ExitCode.INTERRUPTED, Stopped: ExitCode.STOPPED, UsageError: ExitCode.USAGE}
@@ -76,9 +76,9 @@ def test_what_ends_the_program_is_no_fault_of_a_clip(folder, monkeypatch, fault)
 
 
 def test_memory_that_a_file_asks_for_is_told_apart_from_a_bad_file():
-    with pytest.raises(DeviceError, match=r"^a\.mp4: MemoryError"), naming("a.mp4"):
+    with pytest.raises(DeviceError, match=r"^a\.mp4: MemoryError"), file_errors("a.mp4"):
         raise MemoryError
-    with pytest.raises(DataError, match=r"^a\.mp4: IndexError: list"), naming("a.mp4"):
+    with pytest.raises(DataError, match=r"^a\.mp4: IndexError: list"), file_errors("a.mp4"):
         [][0]
 
 

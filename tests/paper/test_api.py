@@ -9,7 +9,7 @@ import torch
 from released_weights import distance, drawn, filled, ours, small, texts_of
 
 from mmdisco_cli import paper
-from mmdisco_cli.diffusion.guidance import clipped
+from mmdisco_cli.diffusion.guidance import clipped_logit
 from mmdisco_cli.diffusion.schedules import betas_linear, betas_scaled_linear
 from mmdisco_cli.errors import DataError, UsageError
 from mmdisco_cli.paper.configs import RELEASED
@@ -63,7 +63,7 @@ def the_authors_loop(network, config, epsilon, kept, x, steps, scales, cfg, join
                 leaf = {m: state.clone().requires_grad_() for m, state in x.items()}
                 logit = network.at_times({m: ours(s, axes.get(m)) for m, s in leaf.items()}, times, text)
                 parts.append(
-                    dict(zip(leaf, torch.autograd.grad(clipped(logit).sum(), tuple(leaf.values())), strict=True))
+                    dict(zip(leaf, torch.autograd.grad(clipped_logit(logit).sum(), tuple(leaf.values())), strict=True))
                 )
             new = {}
             for m in ("audio", "video"):
@@ -117,7 +117,7 @@ def test_a_guided_run_of_dpm_solver_adds_the_residual_at_every_evaluation():
         leaf = {m: state.clone().requires_grad_() for m, state in x.items()}
         with torch.enable_grad():
             logit = network.at_times({m: ours(s, released.axes.get(m)) for m, s in leaf.items()}, t["audio"])
-            gradient = torch.autograd.grad(clipped(logit).sum(), tuple(leaf.values()))
+            gradient = torch.autograd.grad(clipped_logit(logit).sum(), tuple(leaf.values()))
         base, sigma = alone(x, t), math.sqrt(1 - float(kept["audio"][times[-1]]))
         return {m: base[m] - 50.0 * sigma * g for m, g in zip(leaf, gradient, strict=True)}
 

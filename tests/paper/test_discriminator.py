@@ -6,7 +6,7 @@ import pytest
 import torch
 from released_weights import drawn, filled, small, texts_of
 
-from mmdisco_cli.diffusion.guidance import EVERYWHERE, Guidance, guide, logit_and_gradient
+from mmdisco_cli.diffusion.guidance import ALL_LEVELS, Guidance, guide, logit_and_gradient
 from mmdisco_cli.diffusion.schedules import Levels, make_schedule
 from mmdisco_cli.discriminators.interaction import ADDITIVE, interaction
 from mmdisco_cli.paper.configs import RELEASED
@@ -165,7 +165,7 @@ def test_the_callers_tensors_stay_as_they_were(networks, mode, form):
         x["video"] = x["video"] + leaf  # no leaf, and with a graph of the caller's behind it
         before = {m: s.clone() for m, s in x.items()}
         flags = {m: s.requires_grad for m, s in x.items()}
-        guidance = Guidance(networks[config], form=form, windows=dict.fromkeys(x, EVERYWHERE), cfg={"audio": 2.0})
+        guidance = Guidance(networks[config], form=form, windows=dict.fromkeys(x, ALL_LEVELS), cfg={"audio": 2.0})
         found = guide(guidance, x, x, x, levels(config), texts, negative=texts)
     assert all(torch.equal(x[m], before[m]) and x[m].requires_grad == flags[m] for m in x)
     assert leaf.grad is None

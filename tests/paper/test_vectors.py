@@ -6,7 +6,7 @@ import pytest
 import torch
 from released_weights import CONFIGS, distance, drawn, network, ours, texts_of, vectors
 
-from mmdisco_cli.diffusion.guidance import EVERYWHERE, Guidance, clipped, guide, pull
+from mmdisco_cli.diffusion.guidance import ALL_LEVELS, Guidance, clipped_logit, guidance_gradient, guide
 from mmdisco_cli.diffusion.schedules import Levels, make_schedule
 from mmdisco_cli.paper.configs import RELEASED
 
@@ -65,7 +65,7 @@ def test_logits_and_guidance_are_the_released_ones(config, mode, size):
         key = f"{mode}.{size}.{run}"
         logit = module.at_times(x, t, texts.get(run))
         assert distance(logit, known[f"{config}.{key}logit"]) < TOLERANCE
-        assert distance(clipped(logit), known[f"{config}.{key}logit_exp"]) < TOLERANCE
+        assert distance(clipped_logit(logit), known[f"{config}.{key}logit_exp"]) < TOLERANCE
         found = residual(module, x, levels, texts.get(run))
         require_close(found, config, key, released.axes)
     if released.texts:
@@ -75,7 +75,7 @@ def test_logits_and_guidance_are_the_released_ones(config, mode, size):
 
 def residual(module, x, levels, texts, negative=None, cfg=None):
     """Return what guidance adds to the noise predictions."""
-    guidance = Guidance(module, windows=dict.fromkeys(x, EVERYWHERE), form="released", cfg=cfg or {})
+    guidance = Guidance(module, windows=dict.fromkeys(x, ALL_LEVELS), form="released", cfg=cfg or {})
     zero = {m: torch.zeros_like(state) for m, state in x.items()}
     return guide(guidance, x, zero, zero, levels, texts, negative=negative)[1]
 
@@ -104,8 +104,8 @@ def test_both_halves_of_cfg_in_one_pass_are_the_two_apart():
     x, _, levels = case(config, "small")
     positive, negative = texts_of(released, 2, False), texts_of(released, 2, True)
     scales = {"audio": 2.5, "video": 7.5}
-    together = pull(Guidance(module, cfg=scales), x, levels, positive, negative)[1]
-    apart = [pull(Guidance(module), x, levels, texts)[1] for texts in (positive, negative)]
+    together = guidance_gradient(Guidance(module, cfg=scales), x, levels, positive, negative)[1]
+    apart = [guidance_gradient(Guidance(module), x, levels, texts)[1] for texts in (positive, negative)]
     for m, scale in scales.items():
         expected = apart[1][m] + scale * (apart[0][m] - apart[1][m])
         assert distance(together[m], expected) < 1e-4
@@ -127,9 +127,9 @@ def test_the_released_form_saturates_and_ours_does_not():
         def at_times(self, x, t, pooled=None):
             return module.at_times(x, t, pooled) + 20
 
-    released = pull(Guidance(Sure(), form="released"), x, levels)[1]
-    ours_ = pull(Guidance(Sure()), x, levels)[1]
-    plain = pull(Guidance(module), x, levels)[1]
+    released = guidance_gradient(Guidance(Sure(), form="released"), x, levels)[1]
+    ours_ = guidance_gradient(Guidance(Sure()), x, levels)[1]
+    plain = guidance_gradient(Guidance(module), x, levels)[1]
     for m in x:
         assert not released[m].any()
         torch.testing.assert_close(ours_[m], plain[m])

@@ -392,11 +392,11 @@ def test_find_prefers_a_path_then_the_packaged(write, tmp_path):
 def test_a_given_modality_changes_what_the_recipe_says_it_does(write):
     text = MINIMAL + "sample: {guidance: {x: 2.0, y: 3.0}, steps: 7, given: {guidance: {y: 5.0}, joint_steps: 4}}\n"
     whole = load(write(text)).sample
-    beside = whole.beside_given()
+    beside = whole.where_given()
     assert (beside.guidance, beside.joint_steps, beside.steps) == ({"x": 2.0, "y": 5.0}, 4, 7)
     assert (whole.guidance, whole.joint_steps) == ({"x": 2.0, "y": 3.0}, 1)
     plain = load(write(MINIMAL + "sample: {joint_steps: 3, guidance: {x: 2.0}}\n")).sample
-    assert plain.beside_given() == plain
+    assert plain.where_given() == plain
     with pytest.raises(UsageError, match=r"cannot repeat steps, and sample\.given\.joint_steps is 2: set"):
         load(write(MINIMAL + "sample: {sampler: dpmpp_2m, given: {joint_steps: 2}}\n"))
     with pytest.raises(UsageError, match=r"sample\.given\.guidance\.smell: unknown modality"):

@@ -232,9 +232,9 @@ def test_training_names_the_missing_base_model_alone(plugin, capsys):
 
 
 def _shown(plan):
-    from mmdisco_cli.sampling.overview import overview
+    from mmdisco_cli.sampling.overview import dry_run_lines
 
-    return "\n".join(overview(plan))
+    return "\n".join(dry_run_lines(plan))
 
 
 def test_what_backbones_tell_of_their_own_memory_is_not_told_again():

@@ -20,7 +20,7 @@ from mmdisco_cli.diffusion.noise import initial_noise
 from mmdisco_cli.diffusion.schedules import Levels, log_snr
 from mmdisco_cli.recipes import recipe as recipes
 from mmdisco_cli.recipes.schema import SampleConfig
-from mmdisco_cli.sampling.draw import count_steps, draw, last_inside, made_anew
+from mmdisco_cli.sampling.draw import draw, last_inside, resampled_modalities, total_steps
 from mmdisco_cli.toys.gaussians.data import Gaussians
 from mmdisco_cli.toys.gaussians.mixture import Mixture
 
@@ -214,9 +214,9 @@ def test_modalities_are_made_anew_in_the_order_given(joint: Assembly) -> None:
 
 def test_what_is_given_or_alone_beside_it_is_not_made_anew(joint: Assembly) -> None:
     chosen = config(gibbs=("audio", "video"), gibbs_steps=4)
-    assert made_anew(chosen, ("audio", "video"), ("video",)) == ()
-    assert made_anew(chosen, ("audio", "video", "touch"), ("video",)) == ("audio",)
-    assert count_steps(chosen, joint.shapes, ()) == 14
+    assert resampled_modalities(chosen, ("audio", "video"), ("video",)) == ()
+    assert resampled_modalities(chosen, ("audio", "video", "touch"), ("video",)) == ("audio",)
+    assert total_steps(chosen, joint.shapes, ()) == 14
     given = {"video": torch.zeros(1, *joint.shapes["video"])}
     plain = draw(joint, config(), 0, [0], given=given).latents
     assert largest_difference(plain, draw(joint, chosen, 0, [0], given=given).latents) == 0

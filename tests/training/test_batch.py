@@ -7,13 +7,13 @@ import torch
 
 from mmdisco_cli.diffusion.backbone import Base, Request, as_joint
 from mmdisco_cli.diffusion.schedules import Levels, log_snr, make_schedule
-from mmdisco_cli.recipes.schema import TimeLawConfig
+from mmdisco_cli.recipes.schema import LevelDistributionConfig
 from mmdisco_cli.toys.gaussians.backbone import build
 from mmdisco_cli.toys.gaussians.options import GaussianMixtureOptions
 from mmdisco_cli.training.batch import Batch, LevelSampler, draw_progress, mismatched, noised
 
 ALPHA = 0.8
-UNIFORM, NORMAL = TimeLawConfig(), TimeLawConfig("logsnr-normal", -0.5, 1.0)
+UNIFORM, NORMAL = LevelDistributionConfig(), LevelDistributionConfig("logsnr-normal", -0.5, 1.0)
 SCHEDULES = {"x": "cosine", "y": "flow"}
 
 
@@ -37,7 +37,7 @@ def test_the_place_in_the_batch_says_nothing():
 
 
 def test_a_generator_fixes_the_draw():
-    distribution = TimeLawConfig("logsnr-normal", -0.5, 1.3)
+    distribution = LevelDistributionConfig("logsnr-normal", -0.5, 1.3)
     assert torch.equal(drawn(distribution, 16, 3)[0], drawn(distribution, 16, 3)[0])
     assert not torch.equal(drawn(distribution, 16, 3)[0], drawn(distribution, 16, 4)[0])
 
@@ -45,7 +45,7 @@ def test_a_generator_fixes_the_draw():
 @pytest.mark.parametrize("schedule", ["cosine", "vp-linear", "flow"])
 @pytest.mark.parametrize(("mean", "std"), [(-0.5, 1.3), (1.0, 0.5)])
 def test_the_log_snr_is_normal(schedule, mean, std):
-    u, lam = drawn(TimeLawConfig("logsnr-normal", mean, std), 20_000, schedule=schedule)
+    u, lam = drawn(LevelDistributionConfig("logsnr-normal", mean, std), 20_000, schedule=schedule)
     assert float(u.min()) >= 0
     assert float(u.max()) <= 1
     # A discrete schedule knows 1000 levels only, which is what the tolerance allows for.
@@ -57,7 +57,7 @@ def test_the_log_snr_is_normal(schedule, mean, std):
 
 
 def test_the_normal_distribution_is_stratified_too():
-    distribution, batch = TimeLawConfig("logsnr-normal", -0.5, 1.3), 64
+    distribution, batch = LevelDistributionConfig("logsnr-normal", -0.5, 1.3), 64
     _, lam = drawn(distribution, batch)
     strata = (torch.special.ndtr((lam - distribution.mean) / distribution.std) * batch).sort().values
     offset = strata - torch.arange(batch)
@@ -67,9 +67,9 @@ def test_the_normal_distribution_is_stratified_too():
 
 
 def test_outside_the_schedule_is_its_end():
-    u, _ = drawn(TimeLawConfig("logsnr-normal", 200.0, 0.1), 4)
+    u, _ = drawn(LevelDistributionConfig("logsnr-normal", 200.0, 0.1), 4)
     torch.testing.assert_close(u, torch.zeros(4), atol=1e-6, rtol=0)
-    u, _ = drawn(TimeLawConfig("logsnr-normal", -200.0, 0.1), 4)
+    u, _ = drawn(LevelDistributionConfig("logsnr-normal", -200.0, 0.1), 4)
     torch.testing.assert_close(u, torch.ones(4), atol=1e-6, rtol=0)
 
 

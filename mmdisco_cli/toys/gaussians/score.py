@@ -18,7 +18,7 @@ from torch import Tensor
 from mmdisco_cli.assembly import Assembly
 from mmdisco_cli.diffusion.coupling import coupled_grid
 from mmdisco_cli.diffusion.denoise import predict_bases
-from mmdisco_cli.diffusion.guidance import Discriminator, Window, logit_and_gradient
+from mmdisco_cli.diffusion.guidance import Discriminator, LogSNRWindow, logit_and_gradient
 from mmdisco_cli.diffusion.schedules import Levels, log_snr
 from mmdisco_cli.errors import UsageError
 from mmdisco_cli.evaluation.tables import align, number
@@ -133,6 +133,6 @@ def _discriminator(assembly: Assembly) -> Discriminator:
     return assembly.discriminator.module
 
 
-def _inside(level: Levels, window: Window) -> bool:
+def _inside(level: Levels, window: LogSNRWindow) -> bool:
     lam = float(log_snr(level.alpha, level.sigma))
     return window[0] <= lam <= window[1] and float(level.alpha) > 0
