@@ -117,7 +117,7 @@ def test_random_weights_of_a_build_are_no_fault(make_plugin, tmp_path, monkeypat
 @pytest.mark.parametrize(("body", "loads"), [("\n".join(CHANGES.values()), True), ("", False)])
 def test_in_a_process_of_its_own(make_plugin, tmp_path, body, loads):
     make_plugin("mmdisco-odd", body + TONE)
-    source = str(Path(load_registry.__code__.co_filename).parent.parent)
+    source = str(Path(load_registry.__code__.co_filename).parents[2])
     environment = {**os.environ, "PYTHONPATH": f"{source}{os.pathsep}{tmp_path}", "MMDISCO_PLUGINS": "mmdisco-odd"}
     done = subprocess.run(
         [sys.executable, "-c", FIRST], capture_output=True, text=True, cwd=tmp_path, env=environment, timeout=120
