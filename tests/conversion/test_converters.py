@@ -58,6 +58,8 @@ def test_it_is_listed(make_plugin, capsys):
     assert rows["mmdisco-tone"] == [{"kind": "converter", "name": "tone", "summary": "tones", "modalities": []}]
     own = [entry["name"] for entry in rows["mmdisco-cli"] if entry["kind"] == "converter"]
     assert "mmdiffusion_landscape" in own
+    assert app.run(["plugins"]) == 0
+    assert "  converter     auffusion_videocrafter2_vggsound  the paper's discriminator" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize(
