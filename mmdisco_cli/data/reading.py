@@ -14,8 +14,9 @@ from av.video.frame import VideoFrame
 from torch import Tensor
 from torch.nn.functional import interpolate
 
+from mmdisco_cli.data.breaks import Span
 from mmdisco_cli.data.frames import Decoded, MissedSeekError, Pixels, timed_frames
-from mmdisco_cli.data.probing import FAR, MediaInfo, Span, check_covered, opened, probe
+from mmdisco_cli.data.probing import FAR, MediaInfo, check_covered, opened, probe
 from mmdisco_cli.data.sound import read_audio
 from mmdisco_cli.data.writing import as_fps
 from mmdisco_cli.errors import DataError

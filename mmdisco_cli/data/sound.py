@@ -14,9 +14,9 @@ from av.audio.frame import AudioFrame
 from av.container import InputContainer
 from torch import Tensor
 
-from mmdisco_cli.data.breaks import decoded
+from mmdisco_cli.data.breaks import Span, decoded
 from mmdisco_cli.data.playing import NEAR, Piece, played
-from mmdisco_cli.data.probing import FAR, MediaInfo, Span, audio_stream, check_covered, opened, probe
+from mmdisco_cli.data.probing import FAR, MediaInfo, audio_stream, check_covered, opened, probe
 from mmdisco_cli.data.resampling import resample
 from mmdisco_cli.errors import DataError
 
