@@ -3,10 +3,20 @@
 from collections.abc import Iterable
 
 from mmdisco_cli.backbones.options import TokenOptions
+from mmdisco_cli.conversion.published import converters
 from mmdisco_cli.data.options import ClipsOptions
 from mmdisco_cli.discriminators.options import AdditiveOptions, AlignedOptions, EnergyOptions, MLPOptions
 from mmdisco_cli.extractors.options import ExtractorOptions
-from mmdisco_cli.hookspecs import BackboneSpec, DatasetSpec, DiscriminatorSpec, ExtractorSpec, hookimpl, lazy
+from mmdisco_cli.hookspecs import (
+    BackboneSpec,
+    ConverterSpec,
+    DatasetSpec,
+    DiscriminatorSpec,
+    ExtractorSpec,
+    ProtocolSpec,
+    hookimpl,
+    lazy,
+)
 from mmdisco_cli.paper.options import PaperMelOptions, PaperWaveformOptions
 from mmdisco_cli.toys.bounce.options import BounceOptions
 from mmdisco_cli.toys.gaussians.options import GaussianMixtureOptions, GaussiansOptions
@@ -31,7 +41,8 @@ def mmdisco_backbones() -> Iterable[BackboneSpec]:
 @hookimpl
 def mmdisco_discriminators() -> Iterable[DiscriminatorSpec]:
     """Describe the built-in discriminators."""
-    home, paper = "mmdisco_cli.discriminators", lazy("mmdisco_cli.paper.discriminator:build")
+    home, published = "mmdisco_cli.discriminators", "mmdisco_cli.conversion.published"
+    paper = lazy("mmdisco_cli.paper.discriminator:build")
     return (
         DiscriminatorSpec(
             "energy", "inner product with a joint network", EnergyOptions, lazy(f"{home}.energy:build"), 1
@@ -45,6 +56,7 @@ def mmdisco_discriminators() -> Iterable[DiscriminatorSpec]:
             PaperWaveformOptions,
             paper,
             1,
+            lazy(f"{published}:how_to_get_waveform"),
         ),
         DiscriminatorSpec(
             "paper-mel",
@@ -52,6 +64,7 @@ def mmdisco_discriminators() -> Iterable[DiscriminatorSpec]:
             PaperMelOptions,
             paper,
             1,
+            lazy(f"{published}:how_to_get_mel"),
         ),
     )
 
@@ -90,3 +103,22 @@ def mmdisco_extractors() -> Iterable[ExtractorSpec]:
         ExtractorSpec(name, summary, ExtractorOptions, lazy(f"{home}.{module}:build"), 1)
         for name, summary, module in known
     ]
+
+
+@hookimpl
+def mmdisco_converters() -> Iterable[ConverterSpec]:
+    """Describe the paper's discriminators as their authors publish them."""
+    return converters()
+
+
+@hookimpl
+def mmdisco_protocols() -> Iterable[ProtocolSpec]:
+    """Describe the built-in ways to evaluate a recipe."""
+    toys = "mmdisco_cli.toys"
+    known = (
+        ("bounce", "events in video against those in audio", f"{toys}.bounce.protocol"),
+        ("clips", "alignment and distances of any clips", "mmdisco_cli.evaluation.clips"),
+        ("gaussians", "gradient and samples against a known distribution", f"{toys}.gaussians.protocol"),
+        ("gaussians-ablation", "the losses of a discriminator, alone and together", f"{toys}.gaussians.ablation"),
+    )
+    return [ProtocolSpec(name, summary, lazy(f"{module}:build"), 1) for name, summary, module in known]

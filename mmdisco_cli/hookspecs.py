@@ -8,11 +8,25 @@ hooks below. A hook returns descriptions, never instances, and importing that mo
     @hookimpl
     def mmdisco_backbones():
         yield BackboneSpec("tone", "A pure tone", ToneOptions, lazy("mmdisco_tone.model:build"), api_version=1)
+
+The function that a description leads to is called with positional arguments:
+
+| hook | build | what it returns, and its Protocol |
+|---|---|---|
+| `mmdisco_backbones` | `build(label, options, request)` | `diffusion.backbone.Backbone` or `JointBackbone` |
+| `mmdisco_discriminators` | `build(options, shapes, pooled)` | `diffusion.guidance.Discriminator` |
+| `mmdisco_datasets` | `build(options, request)` | `data.contract.SplitDataset` |
+| `mmdisco_extractors` | `build(options)` | `extractors.contract.Extractor` |
+| `mmdisco_converters` | `build(format, shapes, file)` | a sequence of `conversion.contract.Candidate` |
+
+The Protocol of each `build` itself, with the types of its arguments, stands beside them: `BuildBackbone` and so on.
+`mmdisco_cli.testing` checks that an entry keeps its contract.
 """
 
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from importlib import import_module
+from shlex import join
 from typing import Any
 
 import pluggy
@@ -50,7 +64,8 @@ class BackboneSpec(Spec):
 
     `outline` imports and returns a function like the factory's that needs no weights, for plans made before they are
     there: its networks lie on no device. `lacks` imports and returns a function of label and options that yields, for
-    each model that is not on this machine, the recipe's key of it and a sentence that ends in how to get it.
+    each model that is not on this machine, the recipe's key of it and a sentence that ends in how to get it; where it
+    has a parameter `recipe` it is given the recipe's name too.
     """
 
     modalities: tuple[str, ...] = ()
@@ -60,12 +75,21 @@ class BackboneSpec(Spec):
 
 @dataclass(frozen=True)
 class DiscriminatorSpec(Spec):
-    """Describe an architecture for the joint discriminator."""
+    """Describe an architecture for the joint discriminator.
+
+    `lacks` imports and returns a function of a recipe's name and the path of its trained weights, which are not there:
+    it returns a sentence that ends in how to get them, empty where nobody publishes any.
+    """
+
+    lacks: Callable[[], Factory] | None = None
 
 
 @dataclass(frozen=True)
 class DatasetSpec(Spec):
-    """Describe a source of aligned tuples, one item a modality."""
+    """Describe a source of aligned tuples, one item a modality.
+
+    A `build` with further parameters named `modalities`, `channels`, `sample_rate` or `progress` is given those too.
+    """
 
 
 @dataclass(frozen=True)
@@ -74,6 +98,53 @@ class ExtractorSpec(Spec):
 
     Its options are `mmdisco_cli.extractors.options.ExtractorOptions`, its factory gives an `Extractor`.
     """
+
+
+@dataclass(frozen=True)
+class Published:
+    """One file of another project: its name, what it holds, where its authors publish it, and about how large it is.
+
+    `recipe` is the packaged recipe that samples with the converted file alone, empty where none does.
+    """
+
+    file: str
+    what: str
+    where: str
+    size: str
+    recipe: str = ""
+
+    def how_to_get(self, path: str, format: str | None = None) -> str:  # noqa: A002 - the name of the option
+        """Return in a sentence what belongs at `path`, where nothing is yet, and the command that puts it there."""
+        command = join(["mmdisco", "convert", self.file, path, *(["--format", format] if format else [])])
+        return f"no {path}, {self.what}: download {self.file} (about {self.size}) from {self.where}, then: {command}"
+
+
+@dataclass(frozen=True)
+class NoOptions:
+    """The options of an entry that no recipe names."""
+
+
+@dataclass(frozen=True)
+class ConverterSpec(Spec):
+    """Describe a kind of checkpoint that `mmdisco convert` understands; `name` is what its `--format` takes.
+
+    `build` tells whether the tensors of a file are of this kind. `published` are the files that its authors publish,
+    and `key` is where a recipe names a converted one, such as backbones.film.weights.
+    """
+
+    options: type = field(default=NoOptions, init=False)
+    published: tuple[Published, ...] = ()
+    key: str = ""
+
+
+@dataclass(frozen=True)
+class ProtocolSpec(Spec):
+    """Describe a way to evaluate a recipe, which `eval.protocol` names.
+
+    It has no options: its factory takes nothing and gives a `mmdisco_cli.evaluation.protocol.Protocol`.
+    """
+
+    options: type = field(default=NoOptions, init=False)
 
 
 def lazy(target: str) -> Callable[[], Factory]:
@@ -105,3 +176,13 @@ def mmdisco_datasets() -> Iterable[DatasetSpec]:  # type: ignore[empty-body]
 @hookspec
 def mmdisco_extractors() -> Iterable[ExtractorSpec]:  # type: ignore[empty-body]
     """Describe the networks for evaluation that this plugin provides."""
+
+
+@hookspec
+def mmdisco_converters() -> Iterable[ConverterSpec]:  # type: ignore[empty-body]
+    """Describe the checkpoints of other projects that this plugin converts."""
+
+
+@hookspec
+def mmdisco_protocols() -> Iterable[ProtocolSpec]:  # type: ignore[empty-body]
+    """Describe the ways to evaluate a recipe that this plugin provides."""

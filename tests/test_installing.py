@@ -5,8 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from mmdisco_cli.registry.installing import how_to_install
-from mmdisco_cli.registry.plugins import OURS
+from mmdisco_cli.registry.installing import how_to_install, providers
 
 ROOT = Path(__file__).parents[1]
 TEXTS = sorted(
@@ -39,7 +38,7 @@ def test_nothing_is_installed_by_a_bare_name(path: Path) -> None:
     assert by_name(path.read_text(errors="replace")) == []
 
 
-@pytest.mark.parametrize("distribution", sorted(set(OURS.values())))
+@pytest.mark.parametrize("distribution", providers("backbone"))
 def test_the_hint_names_a_folder_that_is_there(distribution: str) -> None:
     command = how_to_install(distribution)
     folder = ROOT / command.rpartition(" ")[2]

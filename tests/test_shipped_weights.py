@@ -4,7 +4,7 @@ import torch
 
 from mmdisco_cli.assembly import assemble
 from mmdisco_cli.recipes import recipe as recipes
-from mmdisco_cli.training.identity import training_fingerprint
+from mmdisco_cli.training.directory import training_fingerprint
 from mmdisco_cli.weights_file import PACKAGED, read_about
 
 KINDS = {"bounce-audio": "backbone", "bounce-video": "backbone", "bounce": "discriminator"}

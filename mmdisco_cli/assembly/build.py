@@ -66,7 +66,8 @@ def join(alone: Assembly, weights: Path) -> Assembly:
     """Add the discriminator in a file to the backbones that it was trained with; errors as for `assemble`."""
     loaded = load_discriminator(weights, alone)
     loaded.module.to(alone.device)
-    try_discriminator(load_registry().find("discriminator", loaded.about["name"]), loaded.module, alone.shapes)
+    spec = load_registry().find("discriminator", loaded.about["name"])
+    try_discriminator(spec, loaded.module, alone.shapes, alone.pooled)
     return replace(alone, discriminator=loaded)
 
 

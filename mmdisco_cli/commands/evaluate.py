@@ -15,12 +15,12 @@ _NATIVE = "native"
 _ROWS = ("csv", "parquet")
 
 
-_WATCHING = ("rule", "height", "fps", "max_bad", "cache", "rows")
-"""Parameters that say how clips are watched and listed."""
+_ANALYSIS = ("rule", "height", "fps", "max_bad", "cache", "rows")
+"""Parameters that say how clips are analysed and listed."""
 _CLIPS = ("samples", "independent", "reference")
 _IDLE = {
-    "--features": ("recipe", *_CLIPS, *_WATCHING, "compare", "extractor"),
-    "--compare": ("recipe", *_CLIPS, *_WATCHING, "features", "extractor", "metrics", "compat"),
+    "--features": ("recipe", *_CLIPS, *_ANALYSIS, "compare", "extractor"),
+    "--compare": ("recipe", *_CLIPS, *_ANALYSIS, "features", "extractor", "metrics", "compat"),
 }
 """What stands alone, and the parameters that would then be of no use."""
 
@@ -46,10 +46,10 @@ def command(
         typer.Option("--av-align-rule", metavar="RULE", help="tempotokens-2025, tempotokens-2023 or javisbench."),
     ] = "tempotokens-2025",
     height: Annotated[
-        str, typer.Option("--analysis-height", metavar="PIXELS", help="Shorter side of analysed pictures, or native.")
+        str, typer.Option("--analysis-height", metavar="PIXELS", help="Shorter side of analysed frames, or native.")
     ] = "128",
     fps: Annotated[
-        str, typer.Option("--analysis-fps", metavar="RATE", help="Pictures analysed a second, or native.")
+        str, typer.Option("--analysis-fps", metavar="RATE", help="Frames analysed a second, or native.")
     ] = "10",
     features: Annotated[
         tuple[Path, Path] | None,
@@ -107,17 +107,18 @@ def command(
     )
     if recipe is None and settings:
         raise UsageError("--set changes a recipe: name one with --recipe")
-    for alone, asked in (("--features", features), ("--compare", compare)):
-        if asked:
+    for alone, named in (("--features", features), ("--compare", compare)):
+        if named:
             _refuse_idle(context, _IDLE[alone], f"{alone} stands alone")
     if recipe is not None and independent is not None:
         raise UsageError("--independent: with a recipe, independent samples are drawn from it")
     loaded = load_recipe("eval", recipe, settings) if recipe is not None else None
-    from mmdisco_cli.evaluation.run import FILMS, evaluate
+    from mmdisco_cli.evaluation.run import evaluate, open_protocol
 
-    if loaded is not None and loaded.eval.protocol not in FILMS:
-        idle = (*_WATCHING, *_CLIPS) if loaded.eval.protocol == "gaussians-ablation" else _WATCHING
-        _refuse_idle(context, idle, f"eval.protocol: {loaded.eval.protocol} measures no films")
+    protocol = open_protocol(loaded.eval.protocol) if loaded is not None else None
+    if loaded is not None and protocol is not None and not protocol.measures_clips:
+        idle = _ANALYSIS if protocol.takes_samples else (*_ANALYSIS, *_CLIPS)
+        _refuse_idle(context, idle, f"eval.protocol: {loaded.eval.protocol} measures no clips")
     evaluate(loaded, options)
 
 

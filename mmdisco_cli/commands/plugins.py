@@ -31,5 +31,6 @@ def command(json: JsonOption = False) -> None:
             continue
         cause = f": {plugin.cause}" if plugin.cause else ""
         result(f"{plugin.distribution} {plugin.version} {plugin.status}{cause}")
+        width = max([20, *(len(spec.name) + 2 for _, spec in plugin.entries)])
         for entry in entries:
-            result(f"  {entry['kind']:<14}{entry['name']:<20}{entry['summary']}")
+            result(f"  {entry['kind']:<14}{entry['name']:<{width}}{entry['summary']}")

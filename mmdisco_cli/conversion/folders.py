@@ -1,4 +1,4 @@
-"""What a folder is that was given in place of a checkpoint, as far as the names in it tell; torch-free."""
+"""What a folder is that was given in place of a checkpoint, as far as the names in it say; torch-free."""
 
 from pathlib import Path
 

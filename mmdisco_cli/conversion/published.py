@@ -1,53 +1,55 @@
-"""The files of other projects that can be converted: what each is, and where its authors publish it; torch-free."""
+"""The paper's discriminators as their authors publish them, and what provides them here; torch-free."""
 
 from collections.abc import Iterable
-from dataclasses import dataclass
+
+from mmdisco_cli.hookspecs import ConverterSpec, Published, lazy
+from mmdisco_cli.paper.configs import RELEASED
 
 MMDISCO = "https://huggingface.co/AkioHayakawa/MMDisCo"
-MMDIFFUSION = "the Google Drive folder under https://github.com/researchmm/MM-Diffusion#models"
-UNET, ENLARGER, DISCRIMINATOR = "mmdiffusion-unet", "mmdiffusion-sr", "discriminator"
+PUBLISHED = {
+    "mmdiffusion_landscape": ("the paper's discriminator for MM-Diffusion on Landscape", "51 MB"),
+    "mmdiffusion_aist++": ("the paper's discriminator for MM-Diffusion on AIST++", "51 MB"),
+    "audioldm_animediff_vggsound": ("the paper's discriminator for AudioLDM and AnimateDiff", "133 MB"),
+    "auffusion_videocrafter2_vggsound": ("the paper's discriminator for Auffusion and VideoCrafter2", "156 MB"),
+}
+"""What each file holds and about how large it is, four bytes a parameter, by its format and its name without .pt."""
 
 
-@dataclass(frozen=True)
-class Published:
-    """One file as its authors publish it; `kind` is UNET, ENLARGER or DISCRIMINATOR, `format` its `--format`."""
-
-    file: str
-    what: str
-    where: str
-    kind: str
-    format: str
+def converters() -> list[ConverterSpec]:
+    """Describe a converter for each released discriminator."""
+    build = lazy("mmdisco_cli.conversion.discriminators:candidates")
+    return [
+        ConverterSpec(name, what, build, 1, published=(published(name),), key="sample.weights")
+        for name, (what, _) in PUBLISHED.items()
+    ]
 
 
-PUBLISHED: tuple[Published, ...] = (
-    Published(
-        "mmdiffusion_landscape.pt", "the paper's discriminator for MM-Diffusion on Landscape", MMDISCO, DISCRIMINATOR,
-        "mmdiffusion_landscape",
-    ),
-    Published(
-        "mmdiffusion_aist++.pt", "the paper's discriminator for MM-Diffusion on AIST++", MMDISCO, DISCRIMINATOR,
-        "mmdiffusion_aist++",
-    ),
-    Published(
-        "audioldm_animediff_vggsound.pt", "the paper's discriminator for AudioLDM and AnimateDiff", MMDISCO,
-        DISCRIMINATOR, "audioldm_animediff_vggsound",
-    ),
-    Published(
-        "auffusion_videocrafter2_vggsound.pt", "the paper's discriminator for Auffusion and VideoCrafter2", MMDISCO,
-        DISCRIMINATOR, "auffusion_videocrafter2_vggsound",
-    ),
-    Published("Landscape.pt", "MM-Diffusion's coupled U-Net, trained on Landscape", MMDIFFUSION, UNET, UNET),
-    Published("Landscape_SR.pt", "its super-resolution network, trained on Landscape", MMDIFFUSION, ENLARGER, ENLARGER),
-    Published("AIST++.pt", "MM-Diffusion's coupled U-Net, trained on AIST++", MMDIFFUSION, UNET, UNET),
-    Published("AIST++_SR.pt", "its super-resolution network, trained on AIST++", MMDIFFUSION, ENLARGER, ENLARGER),
-)  # fmt: skip
+def published(name: str) -> Published:
+    """Return the file of a released discriminator."""
+    what, size = PUBLISHED[name]
+    return Published(f"{name}.pt", what, MMDISCO, size, RELEASED[name].recipe)
 
 
-def formats() -> list[str]:
-    """Return every name that `--format` takes."""
-    return sorted({entry.format for entry in PUBLISHED})
+def how_to_get_waveform(recipe: str, weights: str) -> str:
+    """Return how missing weights of a paper-waveform discriminator are had: either of two files fits any recipe."""
+    fallback = "mmdiffusion_aist++" if about_aist([recipe, weights]) else "mmdiffusion_landscape"
+    return _how(_of_recipe(recipe) or fallback, weights)
+
+
+def how_to_get_mel(recipe: str, weights: str) -> str:
+    """Return how missing weights of a paper-mel discriminator are had, empty for a recipe that none belongs to."""
+    name = _of_recipe(recipe)
+    return _how(name, weights) if name else ""
 
 
 def about_aist(texts: Iterable[str]) -> bool:
-    """Return whether names speak of AIST++ rather than of Landscape, which share their architectures."""
+    """Return whether names speak of AIST++ rather than of Landscape, which share one architecture."""
     return any("aist" in text.lower() for text in texts)
+
+
+def _of_recipe(recipe: str) -> str:
+    return next((name for name, released in RELEASED.items() if released.recipe == recipe), "")
+
+
+def _how(name: str, weights: str) -> str:
+    return published(name).how_to_get(weights, name)

@@ -2,33 +2,18 @@
 
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Protocol
 
 import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor
 
+from mmdisco_cli.data.contract import Dataset
 from mmdisco_cli.errors import DataError
 from mmdisco_cli.run.files import fingerprint
 from mmdisco_cli.weights_file import write_tensors
 
 SHARD = 512
-
-
-class Dataset(Protocol):
-    """What training needs of a data set."""
-
-    @property
-    def length(self) -> int | None:
-        """Return how many clips there are, None where they never end."""
-
-    @property
-    def fingerprint(self) -> str:
-        """Return a text that changes whenever the clips do."""
-
-    def media(self, indices: Sequence[int], modalities: Sequence[str]) -> dict[str, Tensor]:
-        """Return the media (B, ...) of some clips by modality, floats in [-1, 1]."""
 
 
 def latent_bank(

@@ -22,6 +22,14 @@ ALIKE = Fraction(1)
 """Seconds within which the jumps of two streams count as the same one, so that audio and video stay in sync."""
 
 
+@dataclass(frozen=True)
+class Span:
+    """A stretch of time, in seconds."""
+
+    start: Fraction
+    stop: Fraction
+
+
 class Stamp(NamedTuple):
     """A packet's decoding time in seconds (presentation time where it has no other), its duration, and its number."""
 

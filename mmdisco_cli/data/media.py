@@ -1,15 +1,18 @@
 """Reading and writing media files with PyAV: `read_clip` by time stamps, `write_mp4` whole or not at all."""
 
-from mmdisco_cli.data.probing import MediaInfo, Span, probe
-from mmdisco_cli.data.reading import Clip, read_clip, read_pictures, read_video, shown_at, walk_pictures
-from mmdisco_cli.data.sound import read_audio, read_whole_sound
+from mmdisco_cli.data.breaks import Span
+from mmdisco_cli.data.probing import MediaInfo, probe
+from mmdisco_cli.data.reading import Clip, WindowFrames, read_clip, read_pictures, read_video, shown_at, walk_pictures
+from mmdisco_cli.data.sound import decode_sound, read_audio, read_whole_sound
 from mmdisco_cli.data.writing import as_fps, write_mp4
 
 __all__ = [
     "Clip",
     "MediaInfo",
     "Span",
+    "WindowFrames",
     "as_fps",
+    "decode_sound",
     "probe",
     "read_audio",
     "read_clip",

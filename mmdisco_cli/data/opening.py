@@ -3,26 +3,15 @@
 import inspect
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import replace
-from typing import Any, Protocol, Self
+from typing import Any
 
 from torch import Tensor
 
 from mmdisco_cli.assembly.trial import try_dataset
-from mmdisco_cli.data.bank import Dataset
+from mmdisco_cli.data.contract import BuildDataset, Dataset, SplitDataset
 from mmdisco_cli.diffusion.backbone import ModalityPlan, Request
 from mmdisco_cli.errors import PluginError, UsageError
 from mmdisco_cli.recipes.schema import Recipe
-
-
-class SplitDataset(Dataset, Protocol):
-    """A data set as its factory returns it."""
-
-    @property
-    def report(self) -> tuple[str, ...]:
-        """Return a line for each file that was skipped, or is unusual."""
-
-    def split(self, part: str) -> Self:
-        """Return the `train` or `heldout` clips, which share no file."""
 
 
 def open_dataset(
@@ -41,12 +30,12 @@ def open_dataset(
     if recipe.data is None:
         raise UsageError(f"recipe {recipe.name} names no data to train on")
     try:
-        build = recipe.data.factory()
+        build: BuildDataset = recipe.data.factory()
     except (ImportError, AttributeError) as error:
         raise PluginError(f"{recipe.data.name!r} cannot be imported: {error}") from error
     arguments = {"modalities": tuple(plans), "progress": progress, **_audio_format(plans)}
     try:
-        dataset: SplitDataset = build(recipe.data.options, snapped(request, plans), **_accepted(build, arguments))
+        dataset = build(recipe.data.options, snapped(request, plans), **_accepted(build, arguments))
     except KeyError as error:
         if not set(error.args[:1]) & plans.keys():
             raise

@@ -16,7 +16,7 @@ from av.container import InputContainer
 from av.stream import Disposition
 from av.video.stream import VideoStream
 
-from mmdisco_cli.data.breaks import Break, Stamp, find_breaks, shifts, typical_length
+from mmdisco_cli.data.breaks import Break, Span, Stamp, find_breaks, shifts, typical_length
 from mmdisco_cli.data.promises import refuse_truncated
 from mmdisco_cli.errors import DataError
 
@@ -24,14 +24,6 @@ from mmdisco_cli.errors import DataError
 FORMATS = "mov,matroska,avi,gif,wav,mp3,flac,ogg,aac,mpegts,mpeg,flv,asf,aiff,w64,caf"
 FAR = 5  # seconds into a file from which seeking beats decoding from the start
 UNSHOWN = ("avi",)  # formats with decoding times of packets, but no presentation times
-
-
-@dataclass(frozen=True)
-class Span:
-    """A stretch of time, in seconds."""
-
-    start: Fraction
-    stop: Fraction
 
 
 @dataclass(frozen=True)

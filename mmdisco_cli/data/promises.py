@@ -4,18 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from fractions import Fraction
-from typing import TYPE_CHECKING
 
 import av
 from av.audio.stream import AudioStream
 from av.container import InputContainer
 from av.video.stream import VideoStream
 
-from mmdisco_cli.data.breaks import Break
+from mmdisco_cli.data.breaks import Break, Span
 from mmdisco_cli.errors import DataError
-
-if TYPE_CHECKING:
-    from mmdisco_cli.data.probing import Span
 
 CUT_SHORT = Fraction(1, 2)  # seconds that may be missing at the end of the declared duration
 COUNTED = ("mov", "avi", "mp3", "flac", "w64", "aiff", "caf")  # formats whose headers hold an exact duration

@@ -7,15 +7,16 @@ from collections.abc import Iterable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from fractions import Fraction
-from typing import TypeVar
+from typing import Generic, TypeVar
 
 import torch
 from av.video.frame import VideoFrame
 from torch import Tensor
 from torch.nn.functional import interpolate
 
+from mmdisco_cli.data.breaks import Span
 from mmdisco_cli.data.frames import Decoded, MissedSeekError, Pixels, timed_frames
-from mmdisco_cli.data.probing import FAR, MediaInfo, Span, check_covered, opened, probe
+from mmdisco_cli.data.probing import FAR, MediaInfo, check_covered, opened, probe
 from mmdisco_cli.data.sound import read_audio
 from mmdisco_cli.data.writing import as_fps
 from mmdisco_cli.errors import DataError
@@ -74,9 +75,42 @@ def read_video(
     """Read video only, (3, T, H, W) in [-1, 1]; arguments and errors as for `read_clip`, `info` saves a probe."""
     info, rate = info or probe(path), as_fps(fps)
     begin = info.span(("video",)).start if start is None else Fraction(start)
-    times = [begin + index / rate for index in range(frames)]
-    check_covered(info, "video", Span(begin, begin + frames / rate), 1 / (2 * rate))
-    return read_pictures(info, times, height, width).transpose(0, 1).float().div_(127.5).sub_(1)
+    return _as_video(read_pictures(info, _window_times(info, begin, frames, rate), height, width))
+
+
+class WindowFrames:
+    """The frames of a window, kept while all frames of a file pass: what `read_video` gives, without decoding again."""
+
+    def __init__(self, info: MediaInfo, frames: int, fps: Fraction, height: int, width: int) -> None:
+        """Prepare for a window from where both streams have begun on; raise DataError where video does not cover it."""
+        self._info, self._size = info, (height, width)
+        self._wanted: FramesAt[Decoded] = FramesAt(_window_times(info, info.span().start, frames, fps))
+        self._kept: list[Tensor] = []
+
+    def walk(self) -> Iterator[tuple[Fraction, Pixels]]:
+        """Yield every frame as `walk_pictures` does."""
+        for time, decoded in _walk(self._info):
+            self._keep(self._wanted.take(time - _rounding(decoded.frame), decoded))
+            yield time, decoded.upright("bgr24")
+
+    def video(self) -> Tensor:
+        """Return the window (3, T, H, W) in [-1, 1] once all frames have passed; raise DataError for a file without."""
+        self._keep(self._wanted.rest(self._info.path))
+        return _as_video(torch.stack(self._kept))
+
+    def _keep(self, frames: Iterator[Decoded]) -> None:
+        self._kept += [_fit(frame, self._info.pixel_aspect, *self._size) for frame in frames]
+
+
+def _window_times(info: MediaInfo, begin: Fraction, frames: int, fps: Fraction) -> list[Fraction]:
+    """Return when each of a window's frames is shown; raise DataError where the video does not cover them."""
+    check_covered(info, "video", Span(begin, begin + frames / fps), 1 / (2 * fps))
+    return [begin + index / fps for index in range(frames)]
+
+
+def _as_video(frames: Tensor) -> Tensor:
+    """Return uint8 (T, 3, H, W) as (3, T, H, W) in [-1, 1]."""
+    return frames.transpose(0, 1).float().div_(127.5).sub_(1)
 
 
 def read_pictures(info: MediaInfo, times: Sequence[Fraction], height: int, width: int) -> Tensor:
@@ -93,30 +127,49 @@ def walk_pictures(info: MediaInfo) -> Iterator[tuple[Fraction, Pixels]]:
     Raises:
         DataError: the file cannot be decoded to its end.
     """
+    for time, decoded in _walk(info):
+        yield time, decoded.upright("bgr24")
+
+
+def _walk(info: MediaInfo) -> Iterator[tuple[Fraction, Decoded]]:
     with opened(info.path) as container:
-        for time, decoded in timed_frames(container, info):
-            yield time, decoded.upright("bgr24")
+        yield from timed_frames(container, info)
+
+
+class FramesAt(Generic[Shown]):
+    """Picks from frames that pass in order what is shown at each of the rising `times`.
+
+    That is the last frame stamped then or earlier, before the first of all that one.
+    """
+
+    def __init__(self, times: Sequence[Fraction]) -> None:
+        self.left = list(reversed(times))
+        self.shown: Shown | None = None
+
+    def take(self, time: Fraction, frame: Shown) -> Iterator[Shown]:
+        """Take in the next frame; yield what is shown at the times before it, once for each of them."""
+        while self.left and time > self.left[-1]:
+            self.left.pop()
+            yield frame if self.shown is None else self.shown
+        self.shown = frame
+
+    def rest(self, path: str) -> Iterator[Shown]:
+        """Yield what is shown at the times that are left; raise DataError, naming the file, where no frame passed."""
+        if self.shown is None:
+            raise DataError(f"{path}: no video frame can be decoded")
+        while self.left:
+            self.left.pop()
+            yield self.shown
 
 
 def shown_at(info: MediaInfo, stamped: Iterable[tuple[Fraction, Shown]], times: Sequence[Fraction]) -> Iterator[Shown]:
-    """Yield, for each of the rising times, the last item stamped then or earlier; before the first item, that one.
-
-    Raises:
-        DataError: there is no item; the message names the file of `info`.
-    """
-    shown: Shown | None = None
-    done = 0
-    for time, item in stamped:
-        while done < len(times) and time > times[done]:
-            yield item if shown is None else shown
-            done += 1
-        shown = item
-        if done == len(times):
+    """Yield what is shown at each of the rising times and read no further; raise DataError where there is no frame."""
+    wanted: FramesAt[Shown] = FramesAt(times)
+    for time, frame in stamped:
+        yield from wanted.take(time, frame)
+        if not wanted.left:
             return
-    if shown is None:
-        raise DataError(f"{info.path}: no video frame can be decoded")
-    for _ in times[done:]:
-        yield shown
+    yield from wanted.rest(info.path)
 
 
 def _read(info: MediaInfo, times: Sequence[Fraction], height: int, width: int, *, seek: bool) -> Tensor:

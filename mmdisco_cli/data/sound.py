@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from fractions import Fraction
 from math import ceil, gcd
 
@@ -13,9 +14,9 @@ from av.audio.frame import AudioFrame
 from av.container import InputContainer
 from torch import Tensor
 
-from mmdisco_cli.data.breaks import decoded
+from mmdisco_cli.data.breaks import Span, decoded
 from mmdisco_cli.data.playing import NEAR, Piece, played
-from mmdisco_cli.data.probing import FAR, MediaInfo, Span, audio_stream, check_covered, opened, probe
+from mmdisco_cli.data.probing import FAR, MediaInfo, audio_stream, check_covered, opened, probe
 from mmdisco_cli.data.resampling import resample
 from mmdisco_cli.errors import DataError
 
@@ -42,11 +43,42 @@ def read_audio(
     info = info or probe(path)
     begin = info.span(("audio",)).start if start is None else Fraction(start)
     window = Span(begin, begin + Fraction(seconds))
-    check_covered(info, "audio", window, slack)
-    wave, native, lead = _native_audio(info, window, sample_rate, channels)
-    first, samples = round(lead * sample_rate), round(Fraction(seconds) * sample_rate)
-    found = resample(wave, native, sample_rate)[:, first : first + samples].clamp(-1, 1)
-    return torch.nn.functional.pad(found, (0, samples - found.shape[1]))
+    check_covered(info, "audio", window, slack)  # before anything is decoded
+    return _decode(info, window, channels).window(window, sample_rate, slack)
+
+
+@dataclass(frozen=True)
+class DecodedSound:
+    """Decoded frames of a file's sound as they are stamped, all of `channels` at `rate`."""
+
+    info: MediaInfo
+    pieces: Sequence[Piece]
+    rate: int
+    channels: int
+
+    def whole(self) -> Tensor:
+        """Return all of it, (channels, S), at its own rate: see `read_whole_sound`."""
+        span = self.info.span(("audio",))
+        wave, lead = _placed(self, span, 1)
+        first = round(lead * self.rate)
+        return wave[:, first : first + round((span.stop - span.start) * self.rate)]
+
+    def window(self, window: Span, sample_rate: int, slack: Fraction = MARGIN) -> Tensor:
+        """Return a window, (channels, S) in [-1, 1], with silence where there is none.
+
+        Raises:
+            DataError: the stream does not cover the window, give or take `slack` seconds.
+        """
+        check_covered(self.info, "audio", window, slack)
+        wave, lead = _placed(self, window, sample_rate)
+        first, samples = round(lead * sample_rate), round((window.stop - window.start) * sample_rate)
+        found = resample(wave, self.rate, sample_rate)[:, first : first + samples].clamp(-1, 1)
+        return torch.nn.functional.pad(found, (0, samples - found.shape[1]))
+
+
+def decode_sound(info: MediaInfo, channels: int = 1) -> DecodedSound:
+    """Decode all sound of a file once, for `whole` and for any `window`; raise DataError where there is none."""
+    return _decode(info, info.span(("audio",)), channels)
 
 
 def read_whole_sound(info: MediaInfo, *, left: bool = False) -> tuple[Tensor, int]:
@@ -58,36 +90,39 @@ def read_whole_sound(info: MediaInfo, *, left: bool = False) -> tuple[Tensor, in
     Raises:
         DataError: no audio can be decoded.
     """
-    span = info.span(("audio",))
-    wave, native, lead = _native_audio(info, span, 1, 2 if left else 1)
-    first = round(lead * native)
-    return wave[0, first : first + round((span.stop - span.start) * native)], native
+    sound = decode_sound(info, 2 if left else 1)
+    return sound.whole()[0], sound.rate
 
 
-def _native_audio(info: MediaInfo, window: Span, target: int, channels: int) -> tuple[Tensor, int, Fraction]:
-    """Return a window with a margin on either side, (channels, S') at the file's rate; that rate; the first margin.
-
-    It is shorter where the audio ends.
-    """
-    # With breaks in the stamps a seek may land anywhere.
+def _decode(info: MediaInfo, window: Span, channels: int) -> DecodedSound:
+    """Decode at least the sound of a window."""
+    # Stamps that jump lead a seek anywhere.
     far = window.start > FAR and not info.breaks
     found = _gather(info, window, channels, seek=True) if far else None
     found = found or _gather(info, window, channels, seek=False)
     if found is None:
         raise DataError(f"{info.path}: no audio can be decoded")
-    pieces, native = found
+    return DecodedSound(info, *found, channels)
+
+
+def _placed(sound: DecodedSound, window: Span, target: int) -> tuple[Tensor, Fraction]:
+    """Return a window with a margin on either side, (channels, S') at the file's rate, and the first margin in seconds.
+
+    It is shorter where the sound ends.
+    """
+    native, span = sound.rate, sound.info.span(("audio",))
     lead = _lead(native, target)
     origin = window.start - lead
-    late = pieces[0].time - info.span(("audio",)).start
+    late = sound.pieces[0].time - span.start
     late = late if 0 < late < ROUNDING else Fraction(0)
-    placed = [(round((piece.time - late - origin) * native), piece.wave) for piece in played(pieces, native)]
-    # Codecs pad their last block: samples after the stream's own end are padding.
-    stop = min(window.stop + MARGIN, info.span(("audio",)).stop)
+    placed = [(round((piece.time - late - origin) * native), piece.wave) for piece in played(sound.pieces, native)]
+    # Codecs pad their last block: what lies past the stream's own end was never part of the sound.
+    stop = min(window.stop + MARGIN, span.stop)
     end = min(ceil((stop - origin) * native), max(begin + wave.shape[1] for begin, wave in placed))
-    canvas = torch.zeros(channels, max(0, end))
+    canvas = torch.zeros(sound.channels, max(0, end))
     for begin, wave in placed:
         _place(canvas, wave, begin)
-    return canvas, native, lead
+    return canvas, lead
 
 
 def _gather(info: MediaInfo, window: Span, channels: int, *, seek: bool) -> tuple[list[Piece], int] | None:

@@ -180,6 +180,20 @@ class JointBackbone(Protocol):
         """Return the media (B, *media_shape) of latents (B, *latent_shape), by modality."""
 
 
+class BuildBackbone(Protocol):
+    """What the factory of a `BackboneSpec` returns, and its `outline`."""
+
+    def __call__(self, label: str, options: Any, request: Request, /) -> Backbone | JointBackbone:
+        """Return the model that a recipe names under `label`, loaded from what its options name, on the CPU.
+
+        `label` is the modality too, where the entry is of any one. The plan for `request` is asked for afterwards.
+
+        Raises:
+            ValueError, UsageError: the options do not go together.
+            DataError: weights cannot be found or read.
+        """
+
+
 @runtime_checkable
 class Movable(Protocol):
     """Optional member: the model can be moved to any device."""

@@ -7,17 +7,15 @@
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Literal, Protocol, runtime_checkable
+from typing import Any, Literal, Protocol, cast, runtime_checkable
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from mmdisco_cli.diffusion.backbone import State
 from mmdisco_cli.diffusion.prediction import at_least_float32, per_sample
 from mmdisco_cli.diffusion.schedules import Levels, log_snr
 
-# (x / sqrt(alpha^2 + sigma^2), log-SNR (B,), pooled conditions or None[, x_0 of the base models]) -> logit (B,)
-Discriminator = Callable[..., Tensor]
 LogSNRWindow = tuple[float, float]
 Form = Literal["logit", "released"]
 DEFAULT_WINDOW: LogSNRWindow = (-4.5, 4.0)
@@ -25,6 +23,35 @@ ALL_LEVELS: LogSNRWindow = (-20.0, 20.0)
 CLIP = 1e-5
 TIME_MODALITY = "audio"
 """The modality whose training times the released discriminators take."""
+
+
+class Discriminator(Protocol):
+    """What guides: a `torch.nn.Module`, in a plugin's case, whose call tells real tuples of noisy states from others.
+
+    `x` holds each modality's state (B, *latent_shape) divided by sqrt(alpha^2 + sigma^2), `log_snr` its log-SNR (B,),
+    and `pooled` its condition (B, D) where the base model has one, else it is absent or None. The logit (B,) of each
+    sample depends on that sample alone, and is differentiable by every state; twice where Eq. (5) is to train it. With
+    `reads_x0` true on the object, the call takes a further mapping: what the base models alone make of x, constant.
+    """
+
+    def __call__(
+        self, x: Mapping[str, Tensor], log_snr: Mapping[str, Tensor], pooled: Mapping[str, Tensor] | None = None, /
+    ) -> Tensor:
+        """Return the logit (B,), floats of any kind: the log ratio of real tuples to those whose parts were mixed."""
+
+
+class BuildDiscriminator(Protocol):
+    """What the factory of a `DiscriminatorSpec` returns."""
+
+    def __call__(self, options: Any, shapes: Mapping[str, tuple[int, ...]], pooled: Mapping[str, int], /) -> nn.Module:
+        """Return an untrained discriminator of latents (B, *shape) and conditions (B, size), by modality.
+
+        All that its logit depends on is among its parameters and buffers, which a file keeps. Under
+        `torch.device("meta")`, where a dry run builds and calls it, nothing may ask for a tensor's values.
+
+        Raises:
+            ValueError: it takes no such shapes.
+        """
 
 
 @runtime_checkable
@@ -78,7 +105,8 @@ def logit(
         return at_least_float32(discriminator(scaled, lam, pooled))
     if x0 is None:
         raise ValueError("this discriminator reads the base models' x_0: pass x0")
-    return at_least_float32(discriminator(scaled, lam, pooled, {m: x0[m].detach() for m in x}))
+    reading = cast(Callable[..., Tensor], discriminator)
+    return at_least_float32(reading(scaled, lam, pooled, {m: x0[m].detach() for m in x}))
 
 
 def reads_x0(discriminator: Discriminator) -> bool:

@@ -24,8 +24,8 @@ def interaction(
 ) -> float:
     """Return I = E[(l(x) - l(x with y's m) - l(y with x's m) + l(y))^2] / (4 Var l), averaged over the modalities m.
 
-    `x` and `y` are noisy states (B, ...) of mismatched clips (`mismatched_tuples`), row by row at the same levels; for
-    two modalities this is E[(l(x, y) - l(x, y') - l(x', y) + l(x', y'))^2] / (4 Var l).
+    `x` and `y` are noisy states (B, ...) of mismatched clips (see `mismatched_tuples`), row by row at the same noise
+    levels; for two modalities this is E[(l(x, y) - l(x, y') - l(x', y) + l(x', y'))^2] / (4 Var l).
     """
     own, other = logit(x).double(), logit(y).double()
     squares, logits = [], [own, other]

@@ -1,6 +1,6 @@
-"""Protocol `clips`: rows of films side by side, with nothing known of what they show.
+"""Protocol `clips`: rows of clips side by side, with nothing known of what they show.
 
-With a recipe these are held-out real films, independent and guided samples; without one, whatever folders are named.
+With a recipe these are held-out real clips, independent and guided samples; without one, whatever folders are named.
 """
 
 from collections.abc import Mapping, Sequence
@@ -9,33 +9,36 @@ from pathlib import Path
 from typing import Any
 
 from mmdisco_cli.assembly import request_of
-from mmdisco_cli.data.clips import ClipsDataset, build
+from mmdisco_cli.data.clips import ClipsDataset
+from mmdisco_cli.data.clips import build as build_dataset
 from mmdisco_cli.data.options import ClipsOptions
 from mmdisco_cli.errors import UsageError
-from mmdisco_cli.evaluation.discriminator import METRICS as JUDGING
-from mmdisco_cli.evaluation.discriminator import judge_discriminator
-from mmdisco_cli.evaluation.films import MAY_FAIL, Film, Frame, frame_of, require_film
-from mmdisco_cli.evaluation.films_plot import plot_clips
-from mmdisco_cli.evaluation.real import halves, open_reference, scanning, write_real
-from mmdisco_cli.evaluation.report import Report
-from mmdisco_cli.evaluation.sampled import found_films, how_sampled, sampled_rows
-from mmdisco_cli.evaluation.tabulate import tabulate, write_rows
+from mmdisco_cli.evaluation.discriminator import METRICS as OF_DISCRIMINATOR
+from mmdisco_cli.evaluation.discriminator import measure_discriminator
+from mmdisco_cli.evaluation.plot import plot_clips
+from mmdisco_cli.evaluation.protocol import Protocol, Report
+from mmdisco_cli.evaluation.real_clips import halves, open_reference, scanning, shape_of, write_real
+from mmdisco_cli.evaluation.samples import how_sampled, require_clips, sampled_rows
+from mmdisco_cli.evaluation.tables import tabulate, write_rows
+from mmdisco_cli.extractors.compat import rounding_lines
 from mmdisco_cli.extractors.networks import measure_networks, open_extractors, with_networks
 from mmdisco_cli.measures.cache import Cache
-from mmdisco_cli.measures.clip_sets import ClipSet, list_clips, watch_all
-from mmdisco_cli.measures.compat import rounding_lines
+from mmdisco_cli.measures.clip import ClipShape
+from mmdisco_cli.measures.clip_sets import MAY_FAIL, ClipSet, Measuring, list_clips, measure_clips
 from mmdisco_cli.measures.distances import sources
 from mmdisco_cli.measures.features import SAMPLE_RATE
 from mmdisco_cli.measures.scoring import DISTANCES, Scores, analysis_of, how, score_sets, unusable
-from mmdisco_cli.measures.scoring import METRICS as SCORING
+from mmdisco_cli.measures.scoring import METRICS as OF_CLIPS
 from mmdisco_cli.recipes.schema import Recipe
 from mmdisco_cli.run import console
 from mmdisco_cli.run.distribution import Ranks
 from mmdisco_cli.run.options import EvalOptions
 
-METRICS = (*SCORING, *JUDGING)
+METRICS = (*OF_CLIPS, *OF_DISCRIMINATOR)
 ORDER = ("real", "independent", "guided", "samples")
-NO_ROOTS: Mapping[str, Path | None] = {}
+REAL = ("real", "reference")
+Paths = Mapping[str, Sequence[Path]]
+Roots = Mapping[str, Path | None]
 
 
 @dataclass(frozen=True)
@@ -47,41 +50,46 @@ class Rows:
     reference: ClipSet
 
 
+def build() -> Protocol:
+    """Return the protocol."""
+    return Protocol(METRICS, evaluate, measures_clips=True)
+
+
 def evaluate(recipe: Recipe, options: EvalOptions, ranks: Ranks) -> Report | None:
-    """Measure real, independent and guided films side by side; ranks but the first only help, and return None.
+    """Measure real, independent and guided clips side by side; ranks but the first only help, and return None.
 
     Raises:
         UsageError: the recipe's data are not clips, or samples were made otherwise.
-        DataError: too few held-out windows, no samples, or films that cannot be read.
+        DataError: too few held-out windows, no samples, or clips that cannot be read.
         PluginError, DeviceError, Stopped: as for `mmdisco sample`.
     """
     chosen, folder = chosen_metrics(recipe, options), options.out or Path()
     extractors = open_extractors(options, METRICS)
-    frame, scale = frame_of(recipe.request), recipe.sample.scale
-    found = found_films(options.samples, recipe.eval.n) if options.samples else None
-    held_out = open_held_out(recipe, options, frame)
+    shape, scale = shape_of(recipe.request), recipe.sample.scale
+    found = list_clips(options.samples)[: recipe.eval.n] if options.samples else None
+    held_out = open_held_out(recipe, options, shape)
     n = affordable(len(found) if found else recipe.eval.n, held_out)
     real, second = halves(held_out, n)
-    films: dict[str, Sequence[Film]] = {"real": write_real(real, folder / "real", frame, scale, "real films", ranks)}
-    reference = write_real(second, folder / "reference", frame, scale, "reference films", ranks)
-    if extractors or not chosen.isdisjoint(SCORING):
-        films |= sampled_rows(recipe, options, n, found[:n] if found else None, ranks)
-    rows = _watched(films, reference, options, ranks)
+    paths: dict[str, Sequence[Path]] = {
+        "real": write_real(real, folder / "real", shape.fps, scale, "real clips", ranks)
+    }
+    reference = write_real(second, folder / "reference", shape.fps, scale, "reference clips", ranks)
+    if extractors or not chosen.isdisjoint(OF_CLIPS):
+        paths |= sampled_rows(recipe, options, n, found[:n] if found else None, ranks)
+    rows = _measured(paths, reference, options, ranks, {"guided": options.samples})
     networks = measure_networks(extractors, rows.shown, rows.against, rows.reference, options, ranks)
     if not ranks.first:
         return None
-    scores = score_sets(rows.shown, rows.against, [one.watched for one in rows.reference.clips], options, chosen)
+    scores = score_sets(rows.shown, rows.against, rows.reference.clips, options, chosen)
     scores = with_networks(scores, networks)
-    judged, lines = judge_discriminator(recipe, chosen, [*films["real"], *reference])
-    metrics = {**scores.metrics, **judged}
+    own, lines = measure_discriminator(recipe, chosen, [*paths["real"], *reference])
+    metrics = {**scores.metrics, **own}
     plots = [plot_clips(folder / "clips.png", metrics)]
     return _report(n, metrics, scores, rows, options, lines, plots, how_sampled(recipe, options))
 
 
 def compare_folders(options: EvalOptions, ranks: Ranks) -> Report | None:
     """Measure the clips of --samples, beside those of --independent and --reference where these are given.
-
-    Real clips are compared with each other too, one half of them with the other: the distance that means none.
 
     Raises:
         UsageError: no --samples, an unknown rule, or a metric that takes what was not named.
@@ -94,13 +102,13 @@ def compare_folders(options: EvalOptions, ranks: Ranks) -> Report | None:
     # Beside independent ones, samples are what they are in a recipe's report.
     main = "guided" if options.independent else "samples"
     named = {"real": options.reference, "independent": options.independent, main: options.samples}
-    films = {row: [Film(path) for path in list_clips(folder)] for row, folder in named.items() if folder}
-    rows = _watched(films, None, options, ranks, named)
+    paths = {row: list_clips(folder) for row, folder in named.items() if folder}
+    rows = _measured(paths, None, options, ranks, named)
     networks = measure_networks(extractors, rows.shown, rows.against, rows.reference, options, ranks)
     if not ranks.first:
         return None
-    chosen = frozenset(options.metrics or SCORING)
-    scores = score_sets(rows.shown, rows.against, [one.watched for one in rows.reference.clips], options, chosen)
+    chosen = frozenset(options.metrics or OF_CLIPS)
+    scores = score_sets(rows.shown, rows.against, rows.reference.clips, options, chosen)
     scores = with_networks(scores, networks)
     n = len(rows.shown[main].clips)
     folders = {row: str(folder) for row, folder in named.items() if folder}
@@ -109,71 +117,64 @@ def compare_folders(options: EvalOptions, ranks: Ranks) -> Report | None:
 
 def _require_what_metrics_take(options: EvalOptions) -> None:
     for name in options.metrics:
-        if name in JUDGING:
+        if name in OF_DISCRIMINATOR:
             raise UsageError(f"--metrics {name}: is of a recipe's discriminator: name it with --recipe")
         if name in DISTANCES and options.reference is None:
             raise UsageError(f"--metrics {name}: is a distance to real clips: name them with --reference DIR")
 
 
 def chosen_metrics(recipe: Recipe, options: EvalOptions) -> frozenset[str]:
-    """Return what to measure: what was asked for, else all but what takes trained weights that are not there."""
-    require_film(recipe)
+    """Return what to measure: what --metrics names, else all but what takes trained weights that are not there."""
+    require_clips(recipe)
     if options.metrics:
         return frozenset(options.metrics)
     if options.samples and recipe.sample.weights is None:
-        console.note("the recipe names no trained discriminator: only films are measured")
-        return frozenset(SCORING)
+        console.note("the recipe names no trained discriminator: only clips are measured")
+        return frozenset(OF_CLIPS)
     return frozenset(METRICS)
 
 
-def open_held_out(recipe: Recipe, options: EvalOptions, frame: Frame) -> ClipsDataset:
-    """Return the held-out windows of the recipe's data, or all windows of the films in --reference.
+def open_held_out(recipe: Recipe, options: EvalOptions, shape: ClipShape) -> ClipsDataset:
+    """Return the held-out windows of the recipe's data, or all windows of the clips in --reference.
 
     Raises:
         UsageError: the recipe's data are not clips.
         DataError: nothing there is usable.
     """
     if options.reference:
-        return open_reference(options.reference, frame, options.max_bad)
+        return open_reference(options.reference, shape, options.max_bad)
     if recipe.data is None or not isinstance(recipe.data.options, ClipsOptions):
-        raise UsageError("eval.protocol: clips needs the data set clips, or real films in --reference DIR")
+        raise UsageError("eval.protocol: clips needs the data set clips, or real clips in --reference DIR")
     with scanning(str(recipe.data.options.path)) as show:
-        data = build(recipe.data.options, request_of(recipe), sample_rate=SAMPLE_RATE, progress=show)
+        data = build_dataset(recipe.data.options, request_of(recipe), sample_rate=SAMPLE_RATE, progress=show)
     for line in data.report:
         if line.startswith("skipped"):
             console.warn(line)
     return data.split("heldout")
 
 
-def affordable(asked: int, held_out: ClipsDataset) -> int:
+def affordable(wanted: int, held_out: ClipsDataset) -> int:
     """Return how many samples to measure: no more than there are held-out windows."""
     have = len(held_out.windows)
-    if have < asked:
-        console.warn(f"{have} held-out windows, so {have} samples a row instead of {asked}")
-    return min(asked, have)
+    if have < wanted:
+        console.warn(f"{have} held-out windows, so {have} samples a row instead of {wanted}")
+    return min(wanted, have)
 
 
-def _watched(
-    films: Mapping[str, Sequence[Film]],
-    reference: Sequence[Film] | None,
-    options: EvalOptions,
-    ranks: Ranks,
-    roots: Mapping[str, Path | None] = NO_ROOTS,
-) -> Rows:
-    analysis, cache = analysis_of(options), Cache(options.cache)
+def _measured(paths: Paths, reference: Sequence[Path] | None, options: EvalOptions, ranks: Ranks, roots: Roots) -> Rows:
+    measuring = Measuring(analysis_of(options), Cache(options.cache))
 
-    def watched(row: str, found: Sequence[Film]) -> ClipSet:
-        most = options.max_bad if options.max_bad is not None else MAY_FAIL if row in ("real", "reference") else 0.0
-        return watch_all([film.path for film in found], analysis, cache, row, most, ranks, roots.get(row))
+    def measured(row: str, found: Sequence[Path]) -> ClipSet:
+        most = options.max_bad if options.max_bad is not None else MAY_FAIL if row in REAL else 0.0
+        return measure_clips(found, measuring, row, most, ranks, roots.get(row))
 
-    shown = {row: watched(row, found) for row, found in films.items()}
+    shown = {row: measured(row, found) for row, found in paths.items()}
     if reference is not None:
-        return Rows(shown, shown, watched("reference", reference))
+        return Rows(shown, shown, measured("reference", reference))
     if "real" not in shown:
         return Rows(shown, {}, ClipSet(()))
-    whole = shown["real"]
     against = {row: found for row, found in shown.items() if row != "real"}
-    return Rows(shown, against, whole)
+    return Rows(shown, against, shown["real"])
 
 
 def _report(
@@ -189,7 +190,7 @@ def _report(
     folder = options.out or Path()
     sets = {**rows.shown, "reference": rows.reference}
     columns = [row for row in ORDER if row in rows.shown]
-    names = [*SCORING, *(name for name in metrics if name not in (*SCORING, *JUDGING))]
+    names = [*OF_CLIPS, *(name for name in metrics if name not in METRICS)]
     table = tabulate(metrics, names, columns, ("ratio",) if "guided" in columns else ())
     protocol = {
         "seed": options.seed,

@@ -8,10 +8,11 @@ from pathlib import Path
 from typing import Any
 
 from mmdisco_cli.errors import DataError, UsageError
-from mmdisco_cli.evaluation.report import METRICS_FILE, Report, align
-from mmdisco_cli.evaluation.tabulate import cell, read_parquet
+from mmdisco_cli.evaluation.protocol import METRICS_FILE, Report
+from mmdisco_cli.evaluation.tables import align, cell, read_parquet
 from mmdisco_cli.measures.bootstrap import LEAST, estimate, mean_of
 from mmdisco_cli.run import console
+from mmdisco_cli.run.distribution import Ranks
 from mmdisco_cli.run.options import EvalOptions
 
 METRICS: tuple[str, ...] = ()
@@ -21,16 +22,21 @@ LEADING = ("event_iou", "av_align_gain", "av_align")
 """Of these the first that both runs have decides."""
 LABELS = ("row", "path", "name", "sha256", "flags", "seconds")
 HOW = ("rule", "shorter_side", "fps", "flow")
-"""Of what a run says of AV-Align, that on which the values of its clips hang."""
+"""Of what a run says of AV-Align, that on which the values of its clips depend."""
 NETWORK = ("extractor", "preset", "numerics")
 Values = Mapping[str, float | None]
+
+
+def evaluate(options: EvalOptions, ranks: Ranks) -> Report | None:
+    """Compare the two runs of --compare on the first rank: see `compare_runs`."""
+    return compare_runs(*options.compare, options) if options.compare and ranks.first else None
 
 
 def compare_runs(a: Path, b: Path, options: EvalOptions) -> Report:
     """Return the means of every column that the clips of both runs have, and of b - a with a paired interval.
 
     A run is a folder that `mmdisco eval` wrote; its guided samples are compared, or whatever samples it has, not the
-    real clips beside them. Clips pair up by their paths below the folder that was evaluated, which tell the noise.
+    real clips beside them. Clips pair up by their paths below the folder that was evaluated, which name the noise.
 
     Raises:
         DataError: no such run, or no clip in common.
@@ -61,8 +67,8 @@ def compare_runs(a: Path, b: Path, options: EvalOptions) -> Report:
         "seed": options.seed,
     }
     leading = next((name for name in LEADING if name in metrics), None)
-    verdict = [_verdict(leading, metrics[leading])] if leading else []
-    return Report(len(pairs), metrics, protocol, [*align(rows), "", *verdict])
+    conclusion = [_conclusion(leading, metrics[leading])] if leading else []
+    return Report(len(pairs), metrics, protocol, [*align(rows), "", *conclusion])
 
 
 def figures(pairs: Sequence[tuple[float | None, float | None]], seed: int) -> dict[str, Any]:
@@ -74,8 +80,8 @@ def figures(pairs: Sequence[tuple[float | None, float | None]], seed: int) -> di
     return {key: estimate(mean_of(values), seed).as_json() for key, values in sides.items()} | {"n": len(both)}
 
 
-def told(pairs: int) -> str:
-    """Return a number of pairs in words."""
+def count_of(pairs: int) -> str:
+    """Return a number of pairs with its noun."""
     return f"{pairs} pair{'' if pairs == 1 else 's'}"
 
 
@@ -97,7 +103,7 @@ def _names(rows: Sequence[Mapping[str, Any]]) -> list[str]:
 
 
 def require_alike(a: Path, b: Path, columns: Collection[str]) -> None:
-    """Raise UsageError, naming each, for differences in how two runs were measured on which their columns hang.
+    """Raise UsageError, naming each, for differences in how two runs were measured on which their columns depend.
 
     Other versions of libraries are warned of, and a run that does not say how it was measured.
     """
@@ -132,7 +138,7 @@ def _measured(run: Path) -> Mapping[str, Any] | None:
 
 
 def _fixed(content: Mapping[str, Any], columns: Collection[str]) -> dict[str, Any]:
-    """Return by name what the values of a run's clips hang on beside the clips."""
+    """Return by name what the values of a run's clips depend on beside the clips."""
     protocol, aligned = content["protocol"], content["protocol"].get("av_align") or {}
     found = {f"av_align {key}": aligned[key] for key in HOW if key in aligned}
     if "event_iou" in columns and "tolerance_seconds" in protocol:
@@ -168,11 +174,11 @@ def _numbers(row: Mapping[str, Any]) -> dict[str, float | None]:
     return found
 
 
-def _verdict(name: str, found: Mapping[str, Any]) -> str:
+def _conclusion(name: str, found: Mapping[str, Any]) -> str:
     low, high = found["difference"]["low"], found["difference"]["high"]
-    shown = f"{name.replace('_', ' ')} {cell(found['difference'])} over {told(found['n'])}"
+    shown = f"{name.replace('_', ' ')} {cell(found['difference'])} over {count_of(found['n'])}"
     if found["n"] < LEAST:
         return f"too few pairs to tell, it takes {LEAST}: {shown}"
     if low is None or low <= 0 <= high:
-        return f"no difference can be told: {shown}"
+        return f"no difference is certain: {shown}"
     return f"the {'second' if low > 0 else 'first'} run is better: {shown}"

@@ -1,4 +1,4 @@
-"""What guidance costs: weights of the discriminator beside the base models', and seconds of sampling beside none."""
+"""What guidance costs: weights of the discriminator beside the backbones', and seconds of sampling beside none."""
 
 import statistics
 import time
@@ -15,7 +15,7 @@ MOST = 8
 
 
 def parameters(assembly: Assembly) -> Mapping[str, Any]:
-    """Return how many weights the base models and the discriminator have, and the ratio; None where unknown."""
+    """Return how many weights the backbones and the discriminator have, and the ratio; None where unknown."""
     counted = [count_parameters(base.backbone) for base in assembly.bases]
     bases = None if any(count is None for count in counted) else sum(count or 0 for count in counted)
     loaded = assembly.discriminator

@@ -1,4 +1,4 @@
-"""How a discriminator judges real clips by noise level: whether it sees the pair, and tells it from a shuffled one."""
+"""A discriminator's logit for real clips by noise level: dependence on the pair, and telling real from shuffled."""
 
 import math
 from collections.abc import Callable, Mapping, Sequence
@@ -18,7 +18,7 @@ from mmdisco_cli.diffusion.schedules import Levels, log_snr
 from mmdisco_cli.discriminators.interaction import interaction, mismatched_tuples
 
 LEVELS = tuple(round(0.05 + 0.1 * k, 2) for k in range(10))
-"""Progress u at which the discriminator is asked: 0 is data, 1 noise."""
+"""Progress u at which the discriminator is evaluated: 0 is data, 1 noise."""
 LEAST = 4
 """Clips that it takes to form two pairs of which no half belongs to another."""
 CHUNK = 64
@@ -26,7 +26,7 @@ BINS = 10
 
 
 @dataclass(frozen=True)
-class Verdict:
+class LevelFigures:
     """A discriminator at one level: log-SNR by modality, interaction in [0, 1], accuracy where a half is chance.
 
     `logit` is its mean for real tuples, `shuffled` for shuffled ones, `calibration` the mean distance of what it takes
@@ -46,13 +46,13 @@ class Verdict:
         return all(window[0] <= value <= window[1] for value in self.log_snr.values())
 
 
-def verdicts(assembly: Assembly, clean: Mapping[str, Tensor], seed: int) -> list[Verdict]:
-    """Ask the assembly's discriminator about latents (N, ...) of N >= 4 real clips, in an order without meaning.
+def measure_levels(assembly: Assembly, clean: Mapping[str, Tensor], seed: int) -> list[LevelFigures]:
+    """Evaluate the assembly's discriminator on latents (N, ...) of N >= 4 real clips, in an order without meaning.
 
-    A clip is seen under the same noise in every pair. Raise ValueError without a discriminator or for fewer clips.
+    A clip has the same noise in every pair. Raise ValueError without a discriminator or for fewer clips.
     """
     if assembly.discriminator is None or len(next(iter(clean.values()))) < LEAST:
-        raise ValueError(f"verdicts take a discriminator and at least {LEAST} clips")
+        raise ValueError(f"it takes a discriminator and at least {LEAST} clips")
     module, bases, noise = assembly.discriminator.module, assembly.bases, noise_of(clean, seed)
     found = []
     for u in LEVELS:
@@ -60,8 +60,8 @@ def verdicts(assembly: Assembly, clean: Mapping[str, Tensor], seed: int) -> list
         at = {m: level.at(0) for m, level in levels.items()}
         noisy = {m: add_noise(x, noise[m].to(x), at[m].alpha, at[m].sigma) for m, x in clean.items()}
         lam = {m: float(log_snr(level.alpha, level.sigma)) for m, level in at.items()}
-        ask = in_chunks(module, bases, at)
-        found.append(Verdict(u, lam, *figures(ask, noisy), *certainty(ask, noisy)))
+        logit = in_chunks(module, bases, at)
+        found.append(LevelFigures(u, lam, *pairing(logit, noisy), *calibration(logit, noisy)))
     return found
 
 
@@ -79,28 +79,30 @@ def in_chunks(
     """Return the logit (N,) of noisy states (N, ...) at levels (), without gradient and however many they are."""
 
     @torch.no_grad()
-    def ask(x: Mapping[str, Tensor]) -> Tensor:
+    def logit(x: Mapping[str, Tensor]) -> Tensor:
         count = len(next(iter(x.values())))
         pieces = [{m: s[i : i + CHUNK] for m, s in x.items()} for i in range(0, count, CHUNK)]
         return torch.cat([logit_of(discriminator, bases, piece, levels) for piece in pieces]).cpu()
 
-    return ask
+    return logit
 
 
-def figures(ask: Callable[[Mapping[str, Tensor]], Tensor], real: Mapping[str, Tensor]) -> tuple[float, float]:
+def pairing(logit: Callable[[Mapping[str, Tensor]], Tensor], real: Mapping[str, Tensor]) -> tuple[float, float]:
     """Return interaction and accuracy for noisy real tuples (N, ...)."""
     shuffled = {m: x.roll(-k, 0) for k, (m, x) in enumerate(real.items())}
-    right = ((ask(real).sign() + 1) / 2).mean() + ((1 - ask(shuffled).sign()) / 2).mean()
-    return interaction(ask, *mismatched_tuples(real)), float(right / 2)
+    right = ((logit(real).sign() + 1) / 2).mean() + ((1 - logit(shuffled).sign()) / 2).mean()
+    return interaction(logit, *mismatched_tuples(real)), float(right / 2)
 
 
-def certainty(ask: Callable[[Mapping[str, Tensor]], Tensor], real: Mapping[str, Tensor]) -> tuple[float, float, float]:
+def calibration(
+    logit: Callable[[Mapping[str, Tensor]], Tensor], real: Mapping[str, Tensor]
+) -> tuple[float, float, float]:
     """Return mean logits for real and for shuffled noisy tuples, and the expected calibration error over ten bins.
 
     Guo et al. (2017): by probability of real in equal bins, weighted by how many tuples fall into each.
     """
     shuffled = {m: x.roll(-k, 0) for k, (m, x) in enumerate(real.items())}
-    logits = torch.stack([ask(real).double(), ask(shuffled).double()])
+    logits = torch.stack([logit(real).double(), logit(shuffled).double()])
     probability = logits.sigmoid().flatten()
     label = torch.cat([torch.ones(logits.shape[1]), torch.zeros(logits.shape[1])]).double()
     place = (probability * BINS).long().clamp_max(BINS - 1)
@@ -109,7 +111,7 @@ def certainty(ask: Callable[[Mapping[str, Tensor]], Tensor], real: Mapping[str, 
     return yes, no, float(gaps.abs().sum() / len(label))
 
 
-def summary(found: Sequence[Verdict], window: LogSNRWindow) -> tuple[float, float]:
+def summary(found: Sequence[LevelFigures], window: LogSNRWindow) -> tuple[float, float]:
     """Return mean interaction and accuracy over the levels at which guidance acts; over all where it acts at none."""
     chosen = [one for one in found if one.inside(window)] or list(found)
     count = len(chosen)

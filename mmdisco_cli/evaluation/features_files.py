@@ -10,21 +10,22 @@ import torch
 from torch import Tensor
 
 from mmdisco_cli.errors import DataError, UsageError
-from mmdisco_cli.evaluation.report import Report
-from mmdisco_cli.evaluation.tabulate import tabulate
+from mmdisco_cli.evaluation.protocol import Report
+from mmdisco_cli.evaluation.tables import tabulate
+from mmdisco_cli.extractors.compat import compatible_name, numerics, rounding_lines
 from mmdisco_cli.measures import kernel
 from mmdisco_cli.measures.bootstrap import finite
 from mmdisco_cli.measures.cache import UNREADABLE
-from mmdisco_cli.measures.compat import compatible_name, numerics, rounding_lines
+from mmdisco_cli.measures.clip import digest_of
 from mmdisco_cli.measures.distances import frechet_record, size_of, warn_of_few
 from mmdisco_cli.measures.frechet import HALVES, SIZES, Gaussian, distance, fitted, from_moments, in_order
 from mmdisco_cli.measures.scales import as_they_are
-from mmdisco_cli.measures.watching import digest_of
+from mmdisco_cli.run.distribution import Ranks
 from mmdisco_cli.run.options import EvalOptions
 
 METRICS = ("fd", "kd")
 HUGE = 1e50
-"""Beyond it the third powers of the kernel exceed float64."""
+"""Above it the third powers of the kernel exceed float64."""
 MOMENTS = (("mu", "sigma"), ("mean", "cov"))
 
 
@@ -36,6 +37,11 @@ class Loaded:
     gaussian: Gaussian | None
 
 
+def evaluate(options: EvalOptions, ranks: Ranks) -> Report | None:
+    """Compare the two files of --features on the first rank: see `compare_features`."""
+    return compare_features(*options.features, options) if options.features and ranks.first else None
+
+
 def compare_features(real: Path, fake: Path, options: EvalOptions) -> Report:
     """Return Frechet and kernel distance of two files of features, unscaled, with their spreads.
 
@@ -44,7 +50,7 @@ def compare_features(real: Path, fake: Path, options: EvalOptions) -> Report:
 
     Raises:
         DataError: a file cannot be read, holds neither, or the two differ in dimension.
-        UsageError: the kernel distance of moments is asked for, or numerics that nobody knows.
+        UsageError: --metrics names the kernel distance of moments, or --compat unknown numerics.
     """
     reference, samples = load_features(real), load_features(fake)
     chosen = options.metrics or METRICS
@@ -124,7 +130,7 @@ def _count(path: Path, arrays: dict[str, npt.NDArray[Any]]) -> int | None:
 def _checked(path: Path, array: npt.NDArray[Any]) -> Tensor:
     if array.dtype.kind not in "fiu":
         raise DataError(f"{path}: holds {array.dtype}, not numbers")
-    with np.errstate(all="ignore"):  # what no float64 can hold is told of next
+    with np.errstate(all="ignore"):  # what no float64 can hold is refused next
         values = torch.from_numpy(array.astype(np.float64))
     if not bool((values.abs() < HUGE).all()):
         raise DataError(f"{path}: not all of its numbers are finite, or some exceed 1e50")

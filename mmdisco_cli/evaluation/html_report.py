@@ -1,4 +1,4 @@
-"""report.html: one page that needs nothing but itself: the verdict, the figures as plots, the clips to hear and see."""
+"""report.html: one page that needs nothing but itself: the conclusion, the figures as plots, the clips to play."""
 
 import json
 from collections.abc import Mapping, Sequence
@@ -7,11 +7,11 @@ from pathlib import Path
 from typing import Any
 
 from mmdisco_cli.data.naming import UNUSABLE, file_errors
-from mmdisco_cli.evaluation.directions import better
-from mmdisco_cli.evaluation.report import Report
-from mmdisco_cli.evaluation.verdict import LEADING, Verdict, verdict_of
+from mmdisco_cli.evaluation.conclusion import LEADING, Conclusion, conclude
+from mmdisco_cli.evaluation.protocol import Report
 from mmdisco_cli.measures.distances import source_of
 from mmdisco_cli.measures.health import FLAGS
+from mmdisco_cli.measures.names import better
 from mmdisco_cli.measures.scoring import ScoredClip, added
 from mmdisco_cli.page.cards import Card, Player, card_html, sorting_html
 from mmdisco_cli.page.charts import NONE, curve_panel, dots_panel, figure_html, interval_panel, short
@@ -27,12 +27,12 @@ MOST = 36
 """Cards shown: the third that is best, the third that is worst, and a third spread evenly over all others."""
 ROWS = ("real", "independent", "guided", "samples")
 NOTES = {
-    "event_iou": "events seen and heard within 50 ms, over all events",
-    "kind_correlation": "size seen against lowness heard",
+    "event_iou": "events in video and audio within 50 ms, over all events",
+    "kind_correlation": "size in the video against lowness of pitch",
     "material_agreement": "matched events that look and sound of one material; a third is chance",
     "av_align": "onsets that meet motion peaks, over all of both; the stroke: mismatched pairs",
     "av_align_gain": "AV-Align less its value for mismatched pairs",
-    "av_lag": "seconds by which sound is late",
+    "av_lag": "seconds by which audio is late",
     "fd_logmel": "Frechet distance of log-mel statistics to real clips; ± over halves",
     "kd_logmel": "kernel distance of log-mel statistics to real clips; ± two standard errors",
     "kd_frames": "kernel distance of colours to real clips",
@@ -40,23 +40,23 @@ NOTES = {
     "fad_audioclip_x1e4": "the distance above in the unit of MM-Diffusion's tables",
     "fad_audioclip_mm_diffusion": "in float32 with its root of tiny values, times 1e4: not zero for a set and itself",
     "fvd_mm_diffusion": "in float32 with its root of tiny values",
-    "imagebind": "cosine of picture and sound, as it is; higher is nearer",
-    "desync": "seconds by which Synchformer finds sound and picture apart",
+    "imagebind": "cosine of video and audio, as it is; higher is nearer",
+    "desync": "seconds by which Synchformer finds audio and video apart",
 }
-TOLD = ("event_iou", "av_align", "av_align_chance", "av_lag", "onsets", "motion_peaks", "motion", "rms_db")
+SHOWN = ("event_iou", "av_align", "av_align_chance", "av_lag", "onsets", "motion_peaks", "motion", "rms_db")
 CHANCE = {"av_align": "av_align_chance"}
 
 
 def write_report(path: Path, content: Mapping[str, Any], report: Report) -> Path:
     """Write the page of a report; raise DataError where it cannot be written."""
     metrics, clips = content["metrics"], report.clips
-    verdict = verdict_of(metrics, clips, content["protocol"]["seed"])
-    cards = cards_of(clips, verdict)
+    conclusion = conclude(metrics, clips, content["protocol"]["seed"])
+    cards = cards_of(clips, conclusion)
     title = f"{content['recipe'] or 'clips'}: evaluation"
     sections = (
         _head(title, content, report),
-        verdict_html(verdict, metrics),
-        plots_html(metrics, clips, verdict),
+        conclusion_html(conclusion, metrics),
+        plots_html(metrics, clips, conclusion),
         table_html(metrics),
         health_html(metrics, content["protocol"]),
         clips_html(cards, clips),
@@ -66,10 +66,10 @@ def write_report(path: Path, content: Mapping[str, Any], report: Report) -> Path
     return path
 
 
-def verdict_html(verdict: Verdict, metrics: Mapping[str, Any]) -> str:
+def conclusion_html(conclusion: Conclusion, metrics: Mapping[str, Any]) -> str:
     """Return the sentence that the page opens with, and the figures that it rests on."""
-    mood = {True: "good", False: "bad", None: ""}[verdict.good]
-    rows = metrics.get(verdict.metric, {}) if verdict.metric else {}
+    mood = {True: "good", False: "bad", None: ""}[conclusion.good]
+    rows = metrics.get(conclusion.metric, {}) if conclusion.metric else {}
     tiles = "".join(
         f'<div class="tile row-{row}"><span>{row}</span><b>{_value(rows[row])}</b>'
         f"<span>{_interval(rows[row])}</span></div>"
@@ -77,19 +77,19 @@ def verdict_html(verdict: Verdict, metrics: Mapping[str, Any]) -> str:
         if rows.get(row)
     )
     return (
-        f'<section class="verdict {mood}"><p class="says">{escape(verdict.says)}</p>'
-        f'<p class="because">{escape(verdict.because)}</p><div class="tiles">{tiles}</div></section>\n'
+        f'<section class="verdict {mood}"><p class="says">{escape(conclusion.says)}</p>'
+        f'<p class="because">{escape(conclusion.because)}</p><div class="tiles">{tiles}</div></section>\n'
     )
 
 
-def plots_html(metrics: Mapping[str, Any], clips: Sequence[ScoredClip], verdict: Verdict) -> str:
+def plots_html(metrics: Mapping[str, Any], clips: Sequence[ScoredClip], conclusion: Conclusion) -> str:
     """Return a plot a metric, the clips one by one, and the discriminator over noise levels."""
     panels = [
         interval_panel(heading(name), NOTES.get(name, ""), _rows(figures), _rows(metrics.get(CHANCE.get(name, ""), {})))
         for name, figures in metrics.items()
         if name not in CHANCE.values() and isinstance(figures, Mapping) and _rows(figures)
     ]
-    column = LEADING[verdict.metric][1] if verdict.metric else "av_align"
+    column = LEADING[conclusion.metric][1] if conclusion.metric else "av_align"
     values = {row: [v for c in clips if c.row == row and (v := c.values.get(column)) is not None] for row in ROWS}
     panels.append(dots_panel(f"{heading(column)}, every clip", values))
     for name, half in (("accuracy", 0.5), ("interaction", None)):
@@ -114,7 +114,7 @@ def table_html(metrics: Mapping[str, Any]) -> str:
 
 
 def health_html(metrics: Mapping[str, Any], protocol: Mapping[str, Any]) -> str:
-    """Return what is odd about the clips as films, and every one that could not be used, with its reason."""
+    """Return what is odd about the clips as files, and every one that could not be used, with its reason."""
     rows = metrics.get("health") or {}
     if not rows:
         return ""
@@ -126,7 +126,7 @@ def health_html(metrics: Mapping[str, Any], protocol: Mapping[str, Any]) -> str:
     )
     bad = "".join(f"<li>{escape(one['path'])}: {escape(one['reason'])}</li>" for one in protocol.get("unusable", ()))
     listed = f"<details open><summary>Left out</summary><ul>{bad}</ul></details>" if bad else ""
-    return f"<h2>Health of the films</h2>\n{_table(head, body)}{listed}\n"
+    return f"<h2>Health of the clips</h2>\n{_table(head, body)}{listed}\n"
 
 
 def clips_html(cards: Sequence[Card], clips: Sequence[ScoredClip]) -> str:
@@ -136,22 +136,22 @@ def clips_html(cards: Sequence[Card], clips: Sequence[ScoredClip]) -> str:
     total = max(sum(clip.row == row for clip in clips) for row in ROWS)
     few = f"{len(cards)} of {total}: the best, the worst and some between" if len(cards) < total else f"all {total}"
     known = any("events_seen" in clip.values for clip in clips)
-    seen, heard = ("events seen", "events heard") if known else ("motion peaks", "onsets")
+    motion, onsets = ("events seen", "events heard") if known else ("motion peaks", "onsets")
     shown = "".join(card_html(card, index) for index, card in enumerate(cards))
     return (
-        f'<h2>Clips</h2>\n<div class="bar-top"><p class="note key">{few}<i class="seen"></i>{seen}'
-        f'<i class="heard"></i>{heard}</p><form autocomplete="off">{sorting_html(cards, {})}</form></div>\n'
+        f'<h2>Clips</h2>\n<div class="bar-top"><p class="note key">{few}<i class="seen"></i>{motion}'
+        f'<i class="heard"></i>{onsets}</p><form autocomplete="off">{sorting_html(cards, {})}</form></div>\n'
         f'<main class="wide">\n{shown}</main>\n'
     )
 
 
-def cards_of(clips: Sequence[ScoredClip], verdict: Verdict) -> list[Card]:
+def cards_of(clips: Sequence[ScoredClip], conclusion: Conclusion) -> list[Card]:
     """Return cards of clips that belong together, by their place among the sorted names of their row."""
     rows = {row: sorted((c for c in clips if c.row == row), key=lambda c: c.name) for row in ROWS}
     leading = next((row for row in ("guided", "samples", "real") if rows[row]), None)
     if leading is None:
         return []
-    column = LEADING[verdict.metric][1] if verdict.metric else "av_align"
+    column = LEADING[conclusion.metric][1] if conclusion.metric else "av_align"
     names = {clip.name for clip in rows[leading]}
     named = any(clip.name in names for clip in rows["real"])
     cards = []
@@ -183,7 +183,7 @@ def _chosen(values: Sequence[float | None]) -> list[int]:
 
 
 def _player(clip: ScoredClip) -> Player:
-    values = {name: clip.values[name] for name in (*TOLD, *added(clip)) if name in clip.values}
+    values = {name: clip.values[name] for name in (*SHOWN, *added(clip)) if name in clip.values}
     caption = f"{clip.row} · {clip.name}"
     try:
         with file_errors(clip.path):
@@ -191,7 +191,7 @@ def _player(clip: ScoredClip) -> Player:
     except UNUSABLE:  # what is wrong with it stands in place of its drawings
         source, copied = "data:,", False
     caption += " · small copy" if copied else ""
-    return Player(clip.row, caption, clip.path, source, clip.peaks.seen, clip.peaks.heard, values)
+    return Player(clip.row, caption, clip.path, source, clip.peaks.motion, clip.peaks.onsets, values)
 
 
 def _head(title: str, content: Mapping[str, Any], report: Report) -> str:
@@ -199,7 +199,7 @@ def _head(title: str, content: Mapping[str, Any], report: Report) -> str:
     about = [f"{report.n} samples a row", f"protocol {protocol['name']}", f"seed {protocol['seed']}"]
     if isinstance(protocol.get("av_align"), Mapping):
         how = protocol["av_align"]
-        about.append(f"AV-Align {how['rule']} at {how['shorter_side']} px, {_plain(how['fps'])} pictures a second")
+        about.append(f"AV-Align {how['rule']} at {how['shorter_side']} px, {_plain(how['fps'])} frames a second")
     return f"<header><div><h1>{escape(title)}</h1><p>{escape(' · '.join(about))}</p></div></header>\n"
 
 
@@ -212,16 +212,16 @@ def _table(head: str, body: str) -> str:
 
 
 def _sized(figure: Mapping[str, Any] | None) -> str:
-    told = figure_html(figure)
+    shown = figure_html(figure)
     if not figure or "dimension" not in figure:
-        return told
-    return f"{told}<br><small>n {figure['n']}, reference {figure['n_reference']}, D {figure['dimension']}</small>"
+        return shown
+    return f"{shown}<br><small>n {figure['n']}, reference {figure['n_reference']}, D {figure['dimension']}</small>"
 
 
 def _source(name: str, figures: Mapping[str, Any]) -> str:
     """Return the network and the weights that a figure comes from."""
-    told = source_of(name, figures, DIGITS)
-    return f'<br><small class="source">{escape(told)}</small>' if told else ""
+    source = source_of(name, figures, DIGITS)
+    return f'<br><small class="source">{escape(source)}</small>' if source else ""
 
 
 def _direction(name: str) -> str:

@@ -1,8 +1,7 @@
-"""`mmdisco eval`: hand the recipe to its protocol, keep and show what it found."""
+"""`mmdisco eval`: hand the recipe to its protocol, or folders to what measures them; keep and show what is found."""
 
-from collections.abc import Iterable, Mapping
-from dataclasses import replace
-from importlib import import_module
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -11,34 +10,40 @@ import torch
 
 from mmdisco_cli.data.manifest import read_settings
 from mmdisco_cli.errors import UsageError
+from mmdisco_cli.evaluation import clips, compare, features_files
+from mmdisco_cli.evaluation.conclusion import conclude
 from mmdisco_cli.evaluation.html_report import REPORT_FILE, write_report
-from mmdisco_cli.evaluation.report import METRICS_FILE, Report
-from mmdisco_cli.evaluation.verdict import verdict_of
-from mmdisco_cli.measures.picked import require_known
+from mmdisco_cli.evaluation.protocol import METRICS_FILE, Protocol, Report
+from mmdisco_cli.measures.names import require_known
 from mmdisco_cli.recipes.schema import Recipe
+from mmdisco_cli.registry.plugins import load_registry
 from mmdisco_cli.run import console
 from mmdisco_cli.run.distribution import Ranks, joined_ranks
 from mmdisco_cli.run.files import make_directory, write_json
 from mmdisco_cli.run.options import EvalOptions
 
-PROTOCOLS = {
-    "bounce": "mmdisco_cli.toys.bounce.protocol",
-    "clips": "mmdisco_cli.evaluation.clips",
-    "compare": "mmdisco_cli.evaluation.compare",
-    "features": "mmdisco_cli.evaluation.features_files",
-    "gaussians": "mmdisco_cli.toys.gaussians.protocol",
-    "gaussians-ablation": "mmdisco_cli.toys.gaussians.ablation",
-}
-"""Modules that have METRICS, the names of what they measure, and evaluate(recipe, options) -> Report.
+KIND = "protocol"
 
-Those of `FILMS` also take the ranks, of which all but the first only help.
 
-The options they get always name a directory that exists, in which they may write plots.
-"""
+@dataclass(frozen=True)
+class Evaluation:
+    """What one call of `mmdisco eval` measures: its name in the report, its metrics, and where it writes by default.
 
-FILMS = ("bounce", "clips")
-ALONE = {"clips": "eval", "compare": "compare", "features": "features"}
-"""Where what takes no recipe writes in runs/: none in the place of another."""
+    `measure` gives the report on the first rank and None on the others.
+    """
+
+    name: str
+    metrics: tuple[str, ...]
+    measures_clips: bool
+    directory: Path
+    measure: Callable[[EvalOptions, Ranks], Report | None]
+
+
+def open_protocol(name: str) -> Protocol:
+    """Return what `eval.protocol` names; raise PluginError, with names that are close, where nobody provides it."""
+    build = load_registry().find(KIND, name).factory()
+    protocol: Protocol = build()
+    return protocol
 
 
 def evaluate(recipe: Recipe | None, options: EvalOptions) -> None:
@@ -50,35 +55,54 @@ def evaluate(recipe: Recipe | None, options: EvalOptions) -> None:
         UsageError: a metric that the protocol does not have, or options that do not fit.
         DataError, PluginError, DeviceError: models or samples cannot be used.
     """
-    alone = "compare" if options.compare else "features" if options.features else "clips"
-    name = recipe.eval.protocol if recipe else alone
-    module = import_module(PROTOCOLS[name])
+    chosen = _by_recipe(recipe) if recipe else _without_recipe(options)
     if not options.extractors:  # whose own metrics are known once they are open
-        require_known(options.metrics, module.METRICS, of_films=name in FILMS)
-    directory = options.out or (Path("runs") / recipe.name / "eval" if recipe else Path("runs") / ALONE[name])
+        require_known(options.metrics, chosen.metrics, of_clips=chosen.measures_clips)
+    directory = options.out or chosen.directory
     if directory.resolve() in {run.resolve() for run in options.compare or ()}:
         raise UsageError(f"--out {directory}: is one of the runs that are compared, whose figures would be lost")
     make_directory(directory)
-    if options.rows == "parquet" and find_spec("pyarrow") is None:
-        raise UsageError("--rows parquet needs pyarrow: pip install pyarrow")
-    if options.extractors and name not in FILMS:
-        raise UsageError(f"--extractor measures clips: of folders, or by the protocol {' or '.join(FILMS)}")
-    if options.max_bad is not None and name == "bounce":
-        raise UsageError("--max-bad: the samples of eval.protocol: bounce have to be whole")
-    if options.compat and not (options.extractors or options.features):
-        raise UsageError("--compat goes with distances of an --extractor or of --features: name one")
-    _require_rows_as_called(recipe, options)
+    _require_fitting(chosen, options)
+    _require_rows_as_called(recipe is not None and chosen.measures_clips, options)
     options = replace(options, out=directory, seed=recipe.eval.seed if recipe else options.seed)
     with joined_ranks(torch.device("cpu")) as ranks:
-        report = _measured(module, recipe, options, ranks)
+        report = chosen.measure(options, ranks)
         if report is not None:
-            _show(as_json(recipe, name, report, options.metrics), report, options)
+            _show(as_json(recipe, chosen, report, options.metrics), report, options)
 
 
-def _require_rows_as_called(recipe: Recipe | None, options: EvalOptions) -> None:
+def _by_recipe(recipe: Recipe) -> Evaluation:
+    name = recipe.eval.protocol
+    protocol = open_protocol(name)
+    return Evaluation(
+        name, protocol.metrics, protocol.measures_clips, Path("runs") / recipe.name / "eval",
+        lambda options, ranks: protocol.evaluate(recipe, options, ranks),
+    )  # fmt: skip
+
+
+def _without_recipe(options: EvalOptions) -> Evaluation:
+    """Return what measures files alone; each writes into a folder of its own, none in the place of another."""
+    runs = Path("runs")
+    if options.compare is not None:
+        return Evaluation("compare", compare.METRICS, False, runs / "compare", compare.evaluate)
+    if options.features is not None:
+        return Evaluation("features", features_files.METRICS, False, runs / "features", features_files.evaluate)
+    return Evaluation("clips", clips.METRICS, True, runs / "eval", clips.compare_folders)
+
+
+def _require_fitting(chosen: Evaluation, options: EvalOptions) -> None:
+    """Refuse options that would do nothing."""
+    if options.rows == "parquet" and find_spec("pyarrow") is None:
+        raise UsageError("--rows parquet needs pyarrow: pip install pyarrow")
+    if options.extractors and not chosen.measures_clips:
+        raise UsageError(f"--extractor measures clips, of folders or by a recipe's protocol: {chosen.name} has none")
+    if options.compat and not (options.extractors or options.features):
+        raise UsageError("--compat goes with distances of an --extractor or of --features: name one")
+
+
+def _require_rows_as_called(by_recipe: bool, options: EvalOptions) -> None:
     """Refuse samples that a report would call guided though they are independent, or the other way round."""
-    films = recipe is not None and recipe.eval.protocol in FILMS
-    guided = options.samples if films or options.independent else None
+    guided = options.samples if by_recipe or options.independent else None
     for option, folder, independent in (("--samples", guided, False), ("--independent", options.independent, True)):
         made = read_settings(folder) if folder else None
         if made is not None and isinstance(made.get("independent"), bool) and made["independent"] != independent:
@@ -86,28 +110,12 @@ def _require_rows_as_called(recipe: Recipe | None, options: EvalOptions) -> None
             raise UsageError(f"{option} {folder}: holds {kinds[0]} samples, which the report would call {kinds[1]}")
 
 
-def _measured(module: Any, recipe: Recipe | None, options: EvalOptions, ranks: Ranks) -> Report | None:
-    """Return the report, None on every rank but the first."""
-    found: Report | None
-    if options.features is not None:
-        found = module.compare_features(*options.features, options) if ranks.first else None
-    elif options.compare is not None:
-        found = module.compare_runs(*options.compare, options) if ranks.first else None
-    elif recipe is None:
-        found = module.compare_folders(options, ranks)
-    elif recipe.eval.protocol in FILMS:
-        found = module.evaluate(recipe, options, ranks)
-    else:
-        found = module.evaluate(recipe, options) if ranks.first else None
-    return found
-
-
 def _show(content: Mapping[str, Any], report: Report, options: EvalOptions) -> None:
     directory = options.out or Path()
     files = [write_json(directory / METRICS_FILE, content), *report.files]
     if report.clips:
         files.append(write_report(directory / REPORT_FILE, content, report))
-    for line in (*report.table, *verdict_lines(content, report)):
+    for line in (*report.table, *conclusion_lines(content, report)):
         console.note(line)
     if options.json:
         console.record(content)
@@ -116,19 +124,18 @@ def _show(content: Mapping[str, Any], report: Report, options: EvalOptions) -> N
         console.result(str(file))
 
 
-def verdict_lines(content: Mapping[str, Any], report: Report) -> list[str]:
+def conclusion_lines(content: Mapping[str, Any], report: Report) -> list[str]:
     """Return the sentence that report.html opens with, and what it rests on."""
     if not report.clips:
         return []
-    found = verdict_of(content["metrics"], report.clips, content["protocol"]["seed"])
+    found = conclude(content["metrics"], report.clips, content["protocol"]["seed"])
     return ["", found.says, *([found.because] if found.because else [])]
 
 
-def as_json(recipe: Recipe | None, name: str, report: Report, only: Iterable[str] = ()) -> Mapping[str, Any]:
-    """Return what `mmdisco eval --json` prints; `only` leaves out all other metrics."""
-    chosen = tuple(only) or tuple(report.metrics)
-    always = import_module(PROTOCOLS[name]).METRICS
-    # What only --extractor adds was asked for there.
-    metrics = {key: value for key, value in report.metrics.items() if key in chosen or key not in always}
-    protocol = {"name": name, **report.protocol}
+def as_json(recipe: Recipe | None, chosen: Evaluation, report: Report, only: tuple[str, ...] = ()) -> Mapping[str, Any]:
+    """Return what `mmdisco eval --json` prints; `only` leaves out all other metrics of the protocol's own."""
+    names = only or tuple(report.metrics)
+    # What only --extractor adds was chosen there.
+    metrics = {key: value for key, value in report.metrics.items() if key in names or key not in chosen.metrics}
+    protocol = {"name": chosen.name, **report.protocol}
     return {"recipe": recipe.name if recipe else None, "n": report.n, "metrics": metrics, "protocol": protocol}

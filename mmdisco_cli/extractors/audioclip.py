@@ -5,7 +5,7 @@ frequencies are cut into three bands for its three colours.
 
 MM-Diffusion takes the embeddings as they come and multiplies the distance by 1e4; its sound is in [-1, 1] where the
 network was trained on 16-bit numbers, so that it hears next to nothing but a level. Its batch norms see batches of
-eight clips instead of what was learnt, which hangs on the order of files and is not followed here.
+eight clips instead of what was learnt, which depends on the order of files and is not followed here.
 """
 
 import math

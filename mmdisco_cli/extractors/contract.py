@@ -3,12 +3,13 @@
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from fractions import Fraction
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 import numpy.typing as npt
 from torch import Tensor
 
+from mmdisco_cli.extractors.options import ExtractorOptions
 from mmdisco_cli.measures.distances import Feature
 
 Picture = npt.NDArray[np.uint8]
@@ -69,3 +70,15 @@ class Extractor:
     features: Sequence[Feature] = ()
     about: Mapping[str, Any] = field(default_factory=dict)
     scores: Sequence[Score] = ()
+
+
+class BuildExtractor(Protocol):
+    """What the factory of an `ExtractorSpec` returns."""
+
+    def __call__(self, options: ExtractorOptions, /) -> Extractor:
+        """Return the network with its weights, on the CPU, without anything of it being fetched.
+
+        Raises:
+            UsageError: a preset is unknown, or a package is missing; the message is the command that installs it.
+            DataError: the weights cannot be read, or are another network's.
+        """

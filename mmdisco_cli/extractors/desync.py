@@ -1,4 +1,4 @@
-"""DeSync: by how many seconds Synchformer believes sound and picture to be apart.
+"""DeSync: by how many seconds Synchformer finds audio and video apart.
 
 The mean absolute offset of the first and the last 4.8 s of the first 8 s (Cheng et al., 2025): it moves in steps of
 0.1 s, and nothing shorter than 4.8 s has one.
@@ -20,7 +20,7 @@ from mmdisco_cli.extractors.weights import choose_preset, fill, identify, requir
 
 RATE, FPS, SIDE = 16000, 25, 224
 LONGEST, SHORTEST = 8.0, 4.8
-PICTURES, SAMPLES = 16, 10240
+SEGMENT, SAMPLES = 16, 10240
 """Of a segment; the next begins half of it later."""
 MEAN, STD = -4.2677393, 4.5689974
 PRESETS = ("synchformer",)
@@ -45,29 +45,29 @@ def build(options: ExtractorOptions) -> Extractor:
         "weights": weights,
     }
 
-    def embed(pictures: Tensor, sound: Tensor) -> dict[str, Tensor]:
+    def embed(frames: Tensor, sound: Tensor) -> dict[str, Tensor]:
         with torch.no_grad():
-            return {"desync": network(*segments(pictures, sound))[None].double()}
+            return {"desync": network(*segments(frames, sound))[None].double()}
 
     most, least = round(LONGEST * FPS), round(SHORTEST * FPS)
     wants = Film(Pictures(squared, Fraction(FPS), most, least), Sound(RATE, SHORTEST))
     return Extractor(f"desync-{weights['sha256'][:16]}", wants, embed, (), about, [Score("desync", about)])
 
 
-def squared(picture: Picture) -> Tensor:
+def squared(frame: Picture) -> Tensor:
     """Return the middle square (3, 224, 224), uint8, red first."""
-    tensor = torch.from_numpy(picture[:, :, ::-1].copy()).permute(2, 0, 1)
+    tensor = torch.from_numpy(frame[:, :, ::-1].copy()).permute(2, 0, 1)
     square: Tensor = center_crop(resize(tensor, [SIDE], InterpolationMode.BICUBIC, antialias=True), [SIDE, SIDE])
     return square
 
 
-def segments(pictures: Tensor, sound: Tensor) -> tuple[Tensor, Tensor]:
-    """Return segments (S, 3, 16, 224, 224) and (S, 128, 66) of pictures (T, 3, 224, 224) and their sound (S,)."""
-    seen = pictures.unfold(0, PICTURES, PICTURES // 2).movedim(-1, 2)
-    # A sound that is a few samples short, by rounding of time stamps, is as long as its pictures.
-    missing = max(0, len(pictures) * RATE // FPS - len(sound))
-    heard = F.pad(sound, (0, missing)).unfold(0, SAMPLES, SAMPLES // 2)[: len(seen)]
-    return seen.float() / 127.5 - 1, spectra_of(heard)
+def segments(frames: Tensor, sound: Tensor) -> tuple[Tensor, Tensor]:
+    """Return segments (S, 3, 16, 224, 224) and (S, 128, 66) of frames (T, 3, 224, 224) and their audio (S,)."""
+    video = frames.unfold(0, SEGMENT, SEGMENT // 2).movedim(-1, 2)
+    # Audio that is a few samples short, by rounding of time stamps, is as long as its video.
+    missing = max(0, len(frames) * RATE // FPS - len(sound))
+    audio = F.pad(sound, (0, missing)).unfold(0, SAMPLES, SAMPLES // 2)[: len(video)]
+    return video.float() / 127.5 - 1, spectra_of(audio)
 
 
 def spectra_of(pieces: Tensor) -> Tensor:

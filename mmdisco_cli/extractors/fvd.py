@@ -28,39 +28,39 @@ from mmdisco_cli.measures.distances import Feature
 
 SIDE = 224
 LEAST = 9
-"""Pictures below which the network's last pooling has nothing left."""
+"""Frames below which the network's last pooling has nothing left."""
 NORMS = {"beta": "bias", "moving_mean": "running_mean", "moving_variance": "running_var"}
 
 
-def letterboxed(picture: Picture, side: int = 64) -> Tensor:
-    """Fit a picture (H, W, 3), blue first, into a square with black bars, red first, as MM-Diffusion's loader does.
+def letterboxed(frame: Picture, side: int = 64) -> Tensor:
+    """Fit a frame (H, W, 3), blue first, into a square with black bars, red first, as MM-Diffusion's loader does.
 
     Bicubic without smoothing, sizes rounded down, and the grey levels that its way to [-1, 1] and back cuts off.
     """
-    rows, columns = picture.shape[:2]
+    rows, columns = frame.shape[:2]
     scale = min(side / rows, side / columns)
     height, width = max(1, int(rows * scale)), max(1, int(columns * scale))
-    tensor = red_first(picture)[None].float()
+    tensor = red_first(frame)[None].float()
     small = F.interpolate(tensor, (height, width), mode="bicubic", align_corners=False).clamp(0, 255).round()[0]
     kept = ((small / 127.5 - 1 + 1) * 127.5).clamp(0, 255).floor()
     top, left = (side - height) // 2, (side - width) // 2
     return F.pad(kept, (left, side - width - left, top, side - height - top))
 
 
-def red_first(picture: Picture) -> Tensor:
+def red_first(frame: Picture) -> Tensor:
     """Return (3, H, W), uint8, red first."""
-    return torch.from_numpy(picture[:, :, ::-1].copy()).permute(2, 0, 1)
+    return torch.from_numpy(frame[:, :, ::-1].copy()).permute(2, 0, 1)
 
 
-def enlarged(picture: Picture, *, boxed: bool) -> Tensor:
+def enlarged(frame: Picture, *, boxed: bool) -> Tensor:
     """Return (3, 224, 224) in [-1, 1], red first, bilinear without regard to aspect."""
-    tensor = letterboxed(picture) if boxed else red_first(picture).float()
+    tensor = letterboxed(frame) if boxed else red_first(frame).float()
     return F.interpolate(tensor[None], (SIDE, SIDE), mode="bilinear", align_corners=False)[0] / 127.5 - 1
 
 
-def legacy(picture: Picture) -> Tensor:
+def legacy(frame: Picture) -> Tensor:
     """Return the same with TensorFlow 1's bilinear rule, whose samples lie at i * scale, not at pixel centres."""
-    tensor = red_first(picture).float()
+    tensor = red_first(frame).float()
     for axis in (1, 2):
         size = tensor.shape[axis]
         place = torch.arange(SIDE) * (size / SIDE)
@@ -91,9 +91,9 @@ def build(options: ExtractorOptions) -> Extractor:
     about = {"extractor": "I3D, RGB, Kinetics-400", "preset": preset, "weights": identify(path)}
     network = load(path, EPS.get(preset, 1e-3))
 
-    def embed(pictures: Tensor) -> dict[str, Tensor]:
+    def embed(frames: Tensor) -> dict[str, Tensor]:
         with torch.no_grad():
-            return {"fvd": network(pictures.transpose(0, 1)[None]).double()}
+            return {"fvd": network(frames.transpose(0, 1)[None]).double()}
 
     name = f"i3d-{preset}-{about['weights']['sha256'][:16]}"  # type: ignore[index]
     compat = {preset: 1.0} if preset == "mm-diffusion" else {}
@@ -132,7 +132,7 @@ def _scripted(path: Path) -> nn.Module:
 
 
 class _Scripted(nn.Module):
-    """StyleGAN-V's file, asked for features of pictures that are scaled and sized already."""
+    """StyleGAN-V's file, called for features of frames that are scaled and sized already."""
 
     def __init__(self, inner: nn.Module) -> None:
         super().__init__()

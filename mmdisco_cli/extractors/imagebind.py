@@ -1,7 +1,7 @@
-"""ImageBind's picture and sound towers: the cosine of what a film shows and how it sounds (Girdhar et al., 2023).
+"""ImageBind's towers of video and audio: the cosine of what a clip shows and how it sounds (Girdhar et al., 2023).
 
-As its authors prepare films: five stretches of 2 s with two pictures each in three crops, three stretches of sound of
-2 s, embeddings averaged. The cosine is told as it is; some tables show 100 times as much.
+As its authors prepare clips: five stretches of 2 s with two frames each in three crops, three stretches of audio of
+2 s, embeddings averaged. The cosine is reported as it is; some tables show 100 times as much.
 """
 
 import math
@@ -19,7 +19,7 @@ from mmdisco_cli.extractors.transformer import Block, renamed
 from mmdisco_cli.extractors.weights import choose_preset, fill, identify, require_file
 
 RATE, STRETCH = 16000, 2.0
-PICTURE_STRETCHES, SOUND_STRETCHES = 5, 3
+FRAME_STRETCHES, AUDIO_STRETCHES = 5, 3
 SIDE, MELS, FRAMES = 224, 128, 204
 MEAN, STD = (0.48145466, 0.4578275, 0.40821073), (0.26862954, 0.26130258, 0.27577711)
 SOUND_MEAN, SOUND_STD = -4.268, 9.138
@@ -39,17 +39,19 @@ VISION, SOUND = Tower(1280, 32, 16), Tower(768, 12, 12)
 DIMENSION = 1024
 
 
-class Trunk(nn.Module):
-    """Patches of pictures or of a spectrogram, with a token before them, to an embedding (B, 1024) of unit length."""
+class Encoder(nn.Module):
+    """Patches of frames or of a spectrogram, with a token before them, to an embedding (B, 1024) of unit length."""
 
-    def __init__(self, tower: Tower, stem: nn.Module, patches: int, *, heard: bool, dimension: int) -> None:
+    def __init__(self, tower: Tower, stem: nn.Module, patches: int, *, of_audio: bool, dimension: int) -> None:
         super().__init__()
         self.stem = stem
-        self.stem_norm = nn.LayerNorm(tower.width) if heard else nn.Identity()
-        self.before = nn.Identity() if heard else nn.LayerNorm(tower.width, 1e-6)
+        self.stem_norm = nn.LayerNorm(tower.width) if of_audio else nn.Identity()
+        self.before = nn.Identity() if of_audio else nn.LayerNorm(tower.width, 1e-6)
         self.token = nn.Parameter(torch.zeros(1, 1, tower.width))
         self.places = nn.Parameter(torch.zeros(1, 1 + patches, tower.width))
-        self.blocks = nn.Sequential(*(Block(tower.width, tower.heads, 1e-6, extra=heard) for _ in range(tower.depth)))
+        self.blocks = nn.Sequential(
+            *(Block(tower.width, tower.heads, 1e-6, extra=of_audio) for _ in range(tower.depth))
+        )
         self.norm = nn.LayerNorm(tower.width, 1e-6)
         self.head = nn.Linear(tower.width, dimension, bias=False)
 
@@ -61,20 +63,20 @@ class Trunk(nn.Module):
 
 
 class ImageBind(nn.Module):
-    """Both towers: pictures (B, 3, 2, 224, 224) and log-mel spectrograms (B, 1, 128, 204)."""
+    """Both towers: frames (B, 3, 2, 224, 224) and log-mel spectrograms (B, 1, 128, 204)."""
 
     def __init__(self, vision: Tower = VISION, sound: Tower = SOUND, dimension: int = DIMENSION) -> None:
         super().__init__()
         cut = (2, 14, 14)
         stem = nn.Conv3d(3, vision.width, cut, cut, bias=False)
-        self.vision = Trunk(vision, stem, (SIDE // 14) ** 2, heard=False, dimension=dimension)
+        self.vision = Encoder(vision, stem, (SIDE // 14) ** 2, of_audio=False, dimension=dimension)
         across, along = (MELS - 16) // 10 + 1, (FRAMES - 16) // 10 + 1
         hearing = nn.Conv2d(1, sound.width, 16, 10, bias=False)
-        self.audio = Trunk(sound, hearing, across * along, heard=True, dimension=dimension)
+        self.audio = Encoder(sound, hearing, across * along, of_audio=True, dimension=dimension)
 
-    def forward(self, pictures: Tensor, spectra: Tensor) -> Tensor:
-        """Return the cosine () of a film's mean embeddings."""
-        return F.cosine_similarity(self.vision(pictures).mean(0), self.audio(spectra).mean(0), dim=0)
+    def forward(self, frames: Tensor, spectra: Tensor) -> Tensor:
+        """Return the cosine () of a clip's mean embeddings."""
+        return F.cosine_similarity(self.vision(frames).mean(0), self.audio(spectra).mean(0), dim=0)
 
 
 RULES = tuple(
@@ -123,38 +125,38 @@ def build(options: ExtractorOptions) -> Extractor:
         "weights": weights,
     }
 
-    def embed(pictures: Tensor, sound: Tensor) -> dict[str, Tensor]:
+    def embed(frames: Tensor, sound: Tensor) -> dict[str, Tensor]:
         with torch.no_grad():
-            return {"imagebind": network(cropped(pictures), spectra_of(sound))[None].double()}
+            return {"imagebind": network(cropped(frames), spectra_of(sound))[None].double()}
 
     wants = Film(Pictures(scaled, moments=moments), Sound(RATE, 0.1, left=True))
     return Extractor(f"imagebind-{weights['sha256'][:16]}", wants, embed, (), about, [Score("imagebind", about)])
 
 
 def starts(seconds: float, count: int) -> list[float]:
-    """Return when stretches of 2 s begin that are spread evenly over a film."""
+    """Return when stretches of 2 s begin that are spread evenly over a clip."""
     return [k * max(seconds - STRETCH, 0.0) / (count - 1) for k in range(count)]
 
 
 def moments(seconds: float) -> Sequence[float]:
-    """Return when the first and the last picture of each stretch are shown."""
-    ends = [min(begin + STRETCH, seconds) - 1e-3 for begin in starts(seconds, PICTURE_STRETCHES)]
-    return [time for pair in zip(starts(seconds, PICTURE_STRETCHES), ends, strict=True) for time in pair]
+    """Return when the first and the last frame of each stretch are shown."""
+    ends = [min(begin + STRETCH, seconds) - 1e-3 for begin in starts(seconds, FRAME_STRETCHES)]
+    return [time for pair in zip(starts(seconds, FRAME_STRETCHES), ends, strict=True) for time in pair]
 
 
-def scaled(picture: Picture) -> Tensor:
-    """Return (3, H, W), red first, the shorter side 224, scaled as CLIP's pictures are."""
-    tensor = torch.from_numpy(picture[:, :, ::-1].copy()).permute(2, 0, 1)[None].float() / 255
-    rows, columns = picture.shape[:2]
+def scaled(frame: Picture) -> Tensor:
+    """Return (3, H, W), red first, the shorter side 224, scaled as CLIP's frames are."""
+    tensor = torch.from_numpy(frame[:, :, ::-1].copy()).permute(2, 0, 1)[None].float() / 255
+    rows, columns = frame.shape[:2]
     size = (math.floor(rows / columns * SIDE), SIDE) if columns < rows else (SIDE, math.floor(columns / rows * SIDE))
     small = F.interpolate(tensor, size, mode="bilinear", align_corners=False)[0]
     return (small - torch.tensor(MEAN)[:, None, None]) / torch.tensor(STD)[:, None, None]
 
 
-def cropped(pictures: Tensor) -> Tensor:
-    """Return pairs of pictures (2 K, 3, H, W) as (3 K, 3, 2, 224, 224): both ends and the middle of the longer side."""
-    pairs = pictures.unflatten(0, (-1, 2)).transpose(1, 2)
-    rows, columns = (size - SIDE for size in pictures.shape[-2:])
+def cropped(frames: Tensor) -> Tensor:
+    """Return pairs of frames (2 K, 3, H, W) as (3 K, 3, 2, 224, 224): both ends and the middle of the longer side."""
+    pairs = frames.unflatten(0, (-1, 2)).transpose(1, 2)
+    rows, columns = (size - SIDE for size in frames.shape[-2:])
     places = [(math.ceil(rows / 2) if rows <= columns else y, math.ceil(columns / 2) if rows > columns else x)
               for y, x in ((0, 0), (math.ceil(rows / 2), math.ceil(columns / 2)), (rows, columns))]  # fmt: skip
     return torch.stack([pairs[..., y : y + SIDE, x : x + SIDE] for y, x in places], 1).flatten(0, 1)
@@ -162,7 +164,7 @@ def cropped(pictures: Tensor) -> Tensor:
 
 def spectra_of(sound: Tensor) -> Tensor:
     """Return normalised log-mel spectrograms (3, 1, 128, 204) of sound (S,) at 16 kHz."""
-    begins = [int(begin * RATE) for begin in starts(len(sound) / RATE, SOUND_STRETCHES)]
+    begins = [int(begin * RATE) for begin in starts(len(sound) / RATE, AUDIO_STRETCHES)]
     return torch.stack([_spectrum(sound[begin : begin + int(STRETCH * RATE)]) for begin in begins])[:, None]
 
 

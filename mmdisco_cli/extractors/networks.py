@@ -9,14 +9,14 @@ import torch
 from torch import Tensor
 
 from mmdisco_cli.errors import UsageError
+from mmdisco_cli.extractors.compat import compatible_name, numerics
 from mmdisco_cli.extractors.contract import Extractor
 from mmdisco_cli.extractors.extract import Embedded, embed_sets, open_extractor
 from mmdisco_cli.measures.bootstrap import estimate, finite, mean_of
 from mmdisco_cli.measures.cache import Cache
 from mmdisco_cli.measures.clip_sets import ClipSet
-from mmdisco_cli.measures.compat import compatible_name, numerics
 from mmdisco_cli.measures.distances import Feature, distances, size_of
-from mmdisco_cli.measures.picked import require_known
+from mmdisco_cli.measures.names import require_known
 from mmdisco_cli.measures.scoring import LEAST_HALVED, Scores
 from mmdisco_cli.run.distribution import Ranks
 from mmdisco_cli.run.options import EvalOptions
@@ -33,7 +33,7 @@ class Networks:
 
 
 def open_extractors(options: EvalOptions, known: Collection[str]) -> list[Extractor]:
-    """Return the extractors that were asked for; `known` are metrics that take none.
+    """Return the extractors that --extractor names; `known` are metrics that take none.
 
     Raises:
         UsageError: one lacks its weights, --compat is of no use, or nothing measures one of --metrics.
@@ -42,7 +42,7 @@ def open_extractors(options: EvalOptions, known: Collection[str]) -> list[Extrac
     found = [open_extractor(text) for text in options.extractors]
     check_compat(options.compat, found)
     added = [name for one in found for name in metrics_of(one, options.compat)]
-    require_known(options.metrics, [*known, *added], of_films=not found)
+    require_known(options.metrics, [*known, *added], of_clips=not found)
     return found
 
 
@@ -99,7 +99,7 @@ def with_networks(scores: Scores, found: Networks) -> Scores:
 
 
 def check_compat(name: str, extractors: Sequence[Extractor]) -> None:
-    """Raise UsageError for numerics that nobody knows, or that none of the extractors has."""
+    """Raise UsageError for unknown numerics, or for some that none of the extractors has."""
     if not name:
         return
     numerics(name)

@@ -1,4 +1,4 @@
-"""Synchformer, which tells by how much sound and picture are apart (Iashin et al., 2024).
+"""Synchformer, which finds by how much audio and video are apart (Iashin et al., 2024).
 
 Segments of 0.64 s every 0.32 s are read by a video transformer with attention over time and space in turn (Patrick et
 al., 2021) and by an audio spectrogram transformer (Gong et al., 2021); of 14 segments, 4.8 s, a third transformer tells
@@ -41,7 +41,7 @@ class Divided(nn.Module):
         self.qkv, self.proj = nn.Linear(width, 3 * width), nn.Linear(width, width)
 
     def forward(self, x: Tensor, *, time: bool) -> Tensor:
-        """Return (B, 1 + T N, D) for tokens and patches of T pictures."""
+        """Return (B, 1 + T N, D) for tokens and patches of T frames."""
         q, k, v = self.qkv(x).chunk(3, -1)
         token = attend(q[:, :1], k, v, self.heads)
         axes = [y[:, 1:].unflatten(1, (STEPS, -1)) for y in (q, k, v)]
@@ -57,7 +57,7 @@ class Divided(nn.Module):
 
 
 class SpaceTime(nn.Module):
-    """A block that looks along time first, then within each picture."""
+    """A block that attends along time first, then within each frame."""
 
     def __init__(self, width: int, heads: int) -> None:
         super().__init__()
@@ -82,13 +82,13 @@ class Gathered(nn.Module):
         self.block = Block(width, heads, 1e-6)
 
     def forward(self, x: Tensor) -> Tensor:
-        """Return what the token has seen."""
+        """Return what the token has gathered."""
         found: Tensor = self.block(torch.cat([self.token.expand(len(x), -1, -1), x], 1))[:, 0]
         return found
 
 
-class Watching(nn.Module):
-    """Segments of pictures (B, 3, 16, 224, 224) to vectors (B, 8, D), one for two pictures."""
+class VideoEncoder(nn.Module):
+    """Segments of frames (B, 3, 16, 224, 224) to vectors (B, 8, D), one for two frames."""
 
     def __init__(self, size: Size) -> None:
         super().__init__()
@@ -110,7 +110,7 @@ class Watching(nn.Module):
         return vectors.reshape(-1, STEPS, vectors.shape[-1])
 
 
-class Listening(nn.Module):
+class AudioEncoder(nn.Module):
     """Segments of log-mel spectrograms (B, 128, 66) to vectors (B, 6, D)."""
 
     def __init__(self, size: Size) -> None:
@@ -132,12 +132,12 @@ class Listening(nn.Module):
 
 
 class Synchformer(nn.Module):
-    """Segments of a film to logits of 21 offsets."""
+    """Segments of a clip to logits of 21 offsets."""
 
     def __init__(self, size: Size | None = None) -> None:
         super().__init__()
         size = size or Size()
-        self.watching, self.listening = Watching(size), Listening(size)
+        self.watching, self.listening = VideoEncoder(size), AudioEncoder(size)
         self.vproj, self.aproj = (nn.Linear(size.width, size.width) for _ in range(2))
         self.vnorm, self.anorm = (nn.LayerNorm(size.width) for _ in range(2))
         self.off, self.mod = (nn.Parameter(torch.zeros(1, 1, size.width)) for _ in range(2))
@@ -146,19 +146,19 @@ class Synchformer(nn.Module):
         self.norm = nn.LayerNorm(size.width)
         self.head = nn.Linear(size.width, len(OFFSETS))
 
-    def compared(self, seen: Tensor, heard: Tensor) -> Tensor:
+    def compared(self, video: Tensor, audio: Tensor) -> Tensor:
         """Return logits (21,) for vectors of 14 segments, (14, 8, D) and (14, 6, D)."""
-        v, a = self.vnorm(self.vproj(seen)).flatten(0, 1)[None], self.anorm(self.aproj(heard)).flatten(0, 1)[None]
+        v, a = self.vnorm(self.vproj(video)).flatten(0, 1)[None], self.anorm(self.aproj(audio)).flatten(0, 1)[None]
         x = self.blocks(torch.cat([self.off, v, self.mod, a], 1) + self.places)
         logits: Tensor = self.head(self.norm(x[0, 0]))
         return logits
 
-    def forward(self, pictures: Tensor, spectra: Tensor) -> Tensor:
-        """Return the mean absolute offset () of the first and the last 14 of segments of pictures and of sound."""
-        seen = torch.cat([self.watching(part) for part in pictures.split(4)])
-        heard = self.listening(spectra)
+    def forward(self, frames: Tensor, spectra: Tensor) -> Tensor:
+        """Return the mean absolute offset () of the first and the last 14 of segments of frames and of audio."""
+        video = torch.cat([self.watching(part) for part in frames.split(4)])
+        audio = self.listening(spectra)
         ends = (slice(SEGMENTS), slice(-SEGMENTS, None))
-        found = [OFFSETS[self.compared(seen[end], heard[end]).argmax()].abs() for end in ends]
+        found = [OFFSETS[self.compared(video[end], audio[end]).argmax()].abs() for end in ends]
         return torch.stack(found).mean()
 
 

@@ -37,10 +37,10 @@ def require_file(name: str, weights: str | None) -> Path:
     return path
 
 
-def choose_preset(name: str, asked: str | None, presets: Iterable[str]) -> str:
-    """Return the preset that was asked for, by default the first; raise UsageError where there is no such one."""
+def choose_preset(name: str, chosen: str | None, presets: Iterable[str]) -> str:
+    """Return the preset that was named, by default the first; raise UsageError where there is no such one."""
     known = list(presets)
-    preset = asked or known[0]
+    preset = chosen or known[0]
     if preset not in known:
         raise UsageError(f"--extractor {name}:{preset}: unknown preset{did_you_mean(preset, known)}")
     return preset

@@ -16,7 +16,7 @@ AT_ONCE = 1 << 16
 
 @dataclass(frozen=True)
 class Estimate:
-    """A figure and the interval that holds it with 95 % confidence; NaN where it cannot be told."""
+    """A figure and the interval that holds it with 95 % confidence; NaN where it is undefined."""
 
     value: float
     low: float

@@ -22,7 +22,7 @@ UNREADABLE = (
     OSError, ValueError, TypeError, KeyError, AttributeError, EOFError, MemoryError, OverflowError, RuntimeError,
     SyntaxError, struct.error, zipfile.BadZipFile, zlib.error, lzma.LZMAError, tokenize.TokenError,
 )  # fmt: skip
-"""What NumPy, the zip archive and its codecs raise at bytes of others' making."""
+"""What NumPy, the zip archive and its codecs raise at damaged bytes."""
 
 
 @dataclass(frozen=True)

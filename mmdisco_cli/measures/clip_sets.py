@@ -1,4 +1,4 @@
-"""Sets of clips as they lie in folders: each watched once, by all ranks together, with what is unusable and why."""
+"""Sets of clips as they lie in folders: each decoded once, by all ranks together, with what is unusable and why."""
 
 from collections import deque
 from collections.abc import Iterator, Sequence
@@ -13,40 +13,43 @@ import torch.distributed as dist
 from mmdisco_cli.data.manifest import complete_rows, read_settings
 from mmdisco_cli.data.naming import UNUSABLE, VIDEO_SUFFIXES, file_errors, has_suffix
 from mmdisco_cli.errors import DataError
+from mmdisco_cli.measures.analysis import Analysis
 from mmdisco_cli.measures.cache import Cache
-from mmdisco_cli.measures.watching import Analysis, Watched, digest_of, pack, unpack, watch
+from mmdisco_cli.measures.clip import FurtherAnalysis, MeasuredClip, kept_or_measured
 from mmdisco_cli.run import console
 from mmdisco_cli.run.distribution import Ranks
 from mmdisco_cli.run.progress import progress
 
 LISTED = 20
+"""Unusable clips that are named one by one."""
+MAY_FAIL = 0.05
+"""Share of real clips that may be unusable; of samples none may."""
 
 
 @dataclass(frozen=True)
-class Seen:
-    """One usable clip; `root` is the folder that was named, None for the one in which the clip lies."""
+class Measuring:
+    """How clips are measured: the analysis that all have, what a protocol adds to it, and where results are kept."""
 
-    path: Path
-    watched: Watched
-    root: Path | None = None
-
-    @property
-    def name(self) -> str:
-        """Return what it shares with its partners in other rows: its path below the folder that was named."""
-        return self.path.relative_to(self.root or self.path.parent).as_posix()
+    analysis: Analysis
+    cache: Cache
+    further: FurtherAnalysis | None = None
 
 
 @dataclass(frozen=True)
 class ClipSet:
-    """The usable clips of a folder, in an order that hangs on their bytes alone, and (path, reason) of all others."""
+    """The usable clips of a folder, in an order that depends on their bytes alone, and (path, reason) of all others."""
 
-    clips: tuple[Seen, ...]
+    clips: tuple[MeasuredClip, ...]
     bad: tuple[tuple[Path, str], ...] = ()
 
     @property
     def total(self) -> int:
         """Return how many clips were given."""
         return len(self.clips) + len(self.bad)
+
+    def by_path(self) -> dict[Path, MeasuredClip]:
+        """Return the usable clips by where they lie."""
+        return {clip.path: clip for clip in self.clips}
 
 
 def list_clips(folder: Path) -> list[Path]:
@@ -59,25 +62,19 @@ def list_clips(folder: Path) -> list[Path]:
     """
     if not folder.is_dir():
         raise DataError(f"{folder}: no such folder")
-    if read_settings(folder) is not None:
-        found = [folder / row["path"] for row in complete_rows(folder) if str(row["path"]).endswith(".mp4")]
-    else:
-        found = sorted(path for path in _walk(folder) if has_suffix(path, VIDEO_SUFFIXES))
+    listed = [folder / row["path"] for row in complete_rows(folder)]
+    if not listed and read_settings(folder) is None:
+        listed = sorted(_walk(folder))
+    found = [path for path in listed if has_suffix(path, VIDEO_SUFFIXES)]
     if not found:
         raise DataError(f"{folder}: holds no samples")
     return found
 
 
-def watch_all(
-    paths: Sequence[Path],
-    analysis: Analysis,
-    cache: Cache,
-    title: str,
-    max_bad: float,
-    ranks: Ranks,
-    root: Path | None = None,
+def measure_clips(
+    paths: Sequence[Path], how: Measuring, title: str, max_bad: float, ranks: Ranks, root: Path | None = None
 ) -> ClipSet:
-    """Watch every clip, each rank its share; every rank returns the whole set. `root` is the folder of all clips.
+    """Measure every clip, each rank its share; every rank returns the whole set. `root` is the folder of all clips.
 
     Raises:
         DataError: more than the share `max_bad` is unusable; each is named. Fewer are warned of. Or the cache cannot be
@@ -86,51 +83,47 @@ def watch_all(
     own = range(ranks.rank, len(paths), ranks.world)
     # Threads, as many as torch may use: decoding, flow and spectra all run outside of the interpreter.
     with (
-        progress(f"watching {title}", len(own), enabled=ranks.first) as advance,
+        progress(f"measuring {title}", len(own), enabled=ranks.first) as advance,
         ThreadPoolExecutor(torch.get_num_threads()) as pool,
     ):
-        found: list[tuple[int, Seen | str]] = []
-        watch_one = partial(_watch, root=root, analysis=analysis, cache=cache)
-        watching = pool.map(watch_one, [paths[index] for index in own])
-        for index, one in zip(own, watching, strict=True):
+        found: list[tuple[int, MeasuredClip | str]] = []
+        outcomes = pool.map(partial(_measure, root=root, how=how), [paths[index] for index in own])
+        for index, one in zip(own, outcomes, strict=True):
             found.append((index, one))
             advance(len(found), {})
     whole = _gathered(found, ranks)
-    clips = sorted((one for _, one in whole if isinstance(one, Seen)), key=lambda one: (one.watched.digest, one.path))
+    clips = sorted((one for _, one in whole if isinstance(one, MeasuredClip)), key=lambda one: (one.digest, one.path))
     bad = [(paths[index], one) for index, one in whole if isinstance(one, str)]
-    report_bad(bad, len(paths), title, max_bad, loud=ranks.first)
+    report_unusable(bad, len(paths), title, max_bad, loud=ranks.first)
     return ClipSet(tuple(clips), tuple(bad))
 
 
-def report_bad(bad: Sequence[tuple[Path, str]], total: int, title: str, max_bad: float, *, loud: bool = True) -> None:
-    """Warn of unusable clips, or raise DataError where they are too many."""
+def report_unusable(
+    bad: Sequence[tuple[Path, str]], total: int, title: str, max_bad: float, *, loud: bool = True
+) -> None:
+    """Warn of unusable clips, or raise DataError where they are a larger share than `max_bad` of all."""
     lines = [f"{path}: {reason}" for path, reason in bad[:LISTED]]
     if len(bad) > LISTED:
         lines.append(f"and {len(bad) - LISTED} more")
     if len(bad) > max_bad * total:
-        raise DataError("\n".join([*lines, f"{title}: {len(bad)} of {total} films cannot be read"]))
+        raise DataError("\n".join([*lines, f"{title}: {len(bad)} of {total} clips cannot be used"]))
     for line in lines if loud else ():
         console.warn(f"skipped: {line}")
 
 
-def _watch(path: Path, root: Path | None, analysis: Analysis, cache: Cache) -> Seen | str:
+def _measure(path: Path, root: Path | None, how: Measuring) -> MeasuredClip | str:
     try:
         with file_errors(path):
-            digest = digest_of(path) if not path.is_dir() else ""
-            kept = cache.get(digest, analysis.name)
-            if kept is not None:
-                return Seen(path, unpack(digest, kept), root)
-            watched = watch(path, analysis, digest)
+            clip, keep = kept_or_measured(path, root, how.analysis, how.further, how.cache)
     except UNUSABLE as error:
         return str(error).removeprefix(f"{path}: ")
-    # Not above: a cache that cannot be written says nothing about the clip.
-    cache.put(digest, analysis.name, pack(watched))
-    return Seen(path, watched, root)
+    keep()
+    return clip
 
 
-def _gathered(found: list[tuple[int, Seen | str]], ranks: Ranks) -> list[tuple[int, Seen | str]]:
+def _gathered(found: list[tuple[int, MeasuredClip | str]], ranks: Ranks) -> list[tuple[int, MeasuredClip | str]]:
     """Return what all ranks have found, in order of index."""
-    parts: list[list[tuple[int, Seen | str]]] = [found]
+    parts: list[list[tuple[int, MeasuredClip | str]]] = [found]
     if ranks.world > 1:
         parts = [[] for _ in range(ranks.world)]
         dist.all_gather_object(parts, found)

@@ -1,4 +1,4 @@
-"""Kernel and Frechet distances of every row of a report to one reference set of real films."""
+"""Kernel and Frechet distances of every row of a report to one reference set of real clips."""
 
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -24,7 +24,7 @@ class Feature:
 
     `scale` says what the kernel distance divides by: see `SCALES`. `about` goes into the protocol as it is. `multiples`
     are further names of the Frechet distance times a factor, `compat` factors by which a publication's own numerics,
-    which `--compat` asks for by name, multiply it.
+    which `--compat` names, multiply it.
     """
 
     key: str
@@ -57,7 +57,7 @@ def distances(
 ) -> dict[str, dict[str, Any]]:
     """Return for each chosen metric the distance of each row from the reference, and `ratio`: guided over independent.
 
-    `real` is a second set of real films: the distance that means none. The ratio says nothing where the independent
+    `real` is a second set of real clips: the distance that means none. The ratio says nothing where the independent
     samples are themselves as near as that; then it is None.
     """
     table: dict[str, dict[str, Any]] = {}
@@ -71,7 +71,7 @@ def distances(
 
 
 def size_of(x: Tensor, reference: Tensor) -> dict[str, int]:
-    """Return what a distance is never told without: clips of either set, and dimensions."""
+    """Return what a distance is never reported without: clips of either set, and dimensions."""
     return {"n": len(x), "n_reference": len(reference), "dimension": x.shape[1]}
 
 
@@ -92,11 +92,11 @@ def frechet_record(x: Tensor, reference: Tensor, seed: int = 0) -> dict[str, Any
 
 
 def sources(metrics: Mapping[str, Any]) -> list[str]:
-    """Return what figures are never told without, a line a kind: clips, dimensions, network and weights."""
+    """Return what figures are never reported without, a line a kind: clips, dimensions, network and weights."""
     names: dict[str, list[str]] = {}
     for name, figures in metrics.items():
         sizes, source = _sizes(figures), source_of(name, figures)
-        # A mean over clips that no network found is told in the table.
+        # A mean over clips that no network found stands in the table.
         if source or sizes.startswith("D"):
             names.setdefault("; ".join(part for part in (sizes, source) if part), []).append(name)
     return [f"{', '.join(found)}: {line}" for line, found in names.items()]

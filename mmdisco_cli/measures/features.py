@@ -1,4 +1,4 @@
-"""What a kernel distance compares: hand-made statistics of sound and of pictures, without any network."""
+"""What a kernel distance compares: hand-made statistics of audio and of frames, without any network."""
 
 from collections.abc import Sequence
 from functools import lru_cache
@@ -12,7 +12,7 @@ SAMPLE_RATE = 16000
 N_FFT, HOP, MELS = 1024, 160, 64
 LOW, HIGH = 125.0, 7500.0
 FLOOR = 1e-3
-"""Mel magnitudes below this, 60 dB under a full-scale tone, count as silence: nobody hears them in so short a clip."""
+"""Mel magnitudes below this, 60 dB under a full-scale tone, count as silence: inaudible in so short a clip."""
 CELLS = 8
 NAMES = ("kd_logmel", "kd_frames", "kd_motion")
 DEFINITIONS = {
@@ -22,21 +22,21 @@ DEFINITIONS = {
 }
 
 
-def features_of(video: Tensor, sound: Tensor) -> dict[str, Tensor]:
-    """Return every feature vector of a clip (3, T, H, W) with sound (C, S) at 16 kHz, by name."""
-    return features_from(pooled(video), sound)
+def features_of(video: Tensor, audio: Tensor) -> dict[str, Tensor]:
+    """Return every feature vector of a video (3, T, H, W) with audio (C, S) at 16 kHz, by name."""
+    return features_from(pooled(video), audio)
 
 
-def features_from(small: Tensor, sound: Tensor, per_step: Tensor | None = None) -> dict[str, Tensor]:
-    """Return the feature vectors of a clip whose pictures are pooled already, (T, 3, 8, 8).
+def features_from(small: Tensor, audio: Tensor, per_step: Tensor | None = None) -> dict[str, Tensor]:
+    """Return the feature vectors of a clip whose frames are pooled already, (T, 3, 8, 8).
 
-    `per_step` (T - 1,) multiplies what changes from picture to picture, where these do not lie one step apart.
+    `per_step` (T - 1,) multiplies what changes from frame to frame, where these do not lie one step apart.
     """
     steps = small.diff(dim=0).abs() if len(small) > 1 else torch.zeros_like(small)
     if per_step is not None and len(small) > 1:
         steps = steps * per_step[:, None, None, None]
     return {
-        "kd_logmel": _moments(log_mel(sound).T),
+        "kd_logmel": _moments(log_mel(audio).T),
         "kd_frames": _moments(small.flatten(1)),
         "kd_motion": _moments(steps.flatten(1)),
     }
@@ -48,16 +48,16 @@ def stacked(features: Sequence[dict[str, Tensor]]) -> dict[str, Tensor]:
 
 
 def pooled(video: Tensor) -> Tensor:
-    """Return frames (T, 3, 8, 8) of the mean colours of a clip (3, T, H, W)."""
+    """Return frames (T, 3, 8, 8) of the mean colours of a video (3, T, H, W)."""
     return F.adaptive_avg_pool2d(video.transpose(0, 1), CELLS)
 
 
-def log_mel(sound: Tensor) -> Tensor:
-    """Return log10 mel magnitudes (64, frames of 10 ms) of sound (C, S) at 16 kHz, in mono; a full tone is 0."""
+def log_mel(audio: Tensor) -> Tensor:
+    """Return log10 mel magnitudes (64, frames of 10 ms) of audio (C, S) at 16 kHz, in mono; a full tone is 0."""
     window = torch.hann_window(N_FFT)
-    mono = F.pad(sound.mean(0), (0, max(0, N_FFT - sound.shape[1])))
+    mono = F.pad(audio.mean(0), (0, max(0, N_FFT - audio.shape[1])))
     spectrum = torch.stft(mono, N_FFT, HOP, N_FFT, window, pad_mode="constant", return_complex=True).abs()
-    magnitude = 2 * spectrum[:, : max(1, sound.shape[1] // HOP)] / window.sum()
+    magnitude = 2 * spectrum[:, : max(1, audio.shape[1] // HOP)] / window.sum()
     mel: Tensor = _filters().T @ magnitude
     return mel.clamp_min(FLOOR).log10()
 

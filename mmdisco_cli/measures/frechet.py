@@ -100,7 +100,7 @@ def frechet(x: Tensor, y: Tensor, seed: int = 0) -> Frechet:
 
 
 def in_order(features: Tensor) -> Tensor:
-    """Return the rows of (N, D) in float64, sorted, so that nothing drawn from them hangs on the order of files."""
+    """Return the rows of (N, D) in float64, sorted, so that nothing drawn from them depends on the order of files."""
     rows = features.double()
     # The first columns tell most clips apart; where all eight tie, the bytes of the whole row decide.
     order = _by_bytes(rows)

@@ -144,9 +144,9 @@ def _left_out(sets: Sequence[tuple[float, Tensor]], y: Tensor) -> LeftOut:
 
 
 def _interaction(rows: Tensor, squares: Tensor) -> Tensor:
-    """Return the unbiased variance of a symmetric kernel beyond its means by row; from sums without the diagonal.
+    """Return the unbiased variance of a symmetric kernel less that of its means by row; from sums without the diagonal.
 
-    Zero for fewer than four clips, of which it cannot be told.
+    Zero for fewer than four clips, for which it is undefined.
     """
     n = len(rows)
     if n < 4:

@@ -1,4 +1,4 @@
-"""How much a picture moves from frame to frame: mean length of dense optical flow (Farneback, 2003)."""
+"""How much a video moves from frame to frame: mean length of dense optical flow (Farneback, 2003)."""
 
 from collections.abc import Sequence
 
@@ -12,7 +12,7 @@ LEAST_MOTION = 0.1
 
 
 def flow_length(before: Grey, after: Grey) -> float:
-    """Return the mean length in pixels of the flow between two grey pictures (H, W), as AV-Align takes it."""
+    """Return the mean length in pixels of the flow between two grey frames (H, W), as AV-Align takes it."""
     flow = cv2.calcOpticalFlowFarneback(before, after, None, 0.5, 3, 15, 3, 5, 1.2, 0)  # type: ignore[call-overload]
     length, _ = cv2.cartToPolar(flow[..., 0], flow[..., 1])
     return float(np.mean(length))

@@ -1,4 +1,4 @@
-"""Onsets of sound as librosa's defaults find them, by which AV-Align is defined; librosa itself is not needed."""
+"""Onsets of audio as librosa's defaults find them, by which AV-Align is defined; librosa itself is not needed."""
 
 from dataclasses import dataclass
 from functools import lru_cache
@@ -29,14 +29,14 @@ def reach_at(rate: int) -> Reach:
     return Reach(int(0.03 * rate) // HOP, int(0.1 * rate) // HOP, int(0.1 * rate) // HOP + 1, int(0.03 * rate) // HOP)
 
 
-def onset_envelope(sound: Tensor, rate: int) -> Tensor:
-    """Return how much louder each frame of mono sound (S,) is than the last, in dB a mel band, (1 + S // 512,)."""
+def onset_envelope(audio: Tensor, rate: int) -> Tensor:
+    """Return how much louder each frame of mono audio (S,) is than the last, in dB a mel band, (1 + S // 512,)."""
     window = torch.hann_window(N_FFT)
-    spectrum = torch.stft(sound, N_FFT, HOP, N_FFT, window, center=True, pad_mode="constant", return_complex=True)
+    spectrum = torch.stft(audio, N_FFT, HOP, N_FFT, window, center=True, pad_mode="constant", return_complex=True)
     level = 10 * (_filters(rate).T @ spectrum.abs().square()).clamp_min(1e-10).log10()
     level = level.clamp_min(float(level.max()) - RANGE_DB)
     rise = level.diff(dim=1).clamp_min(0).mean(0)
-    # A rise lies a frame after what it is compared with, and is seen half a window before its middle.
+    # A rise lies a frame after what it is compared with, and shows half a window before its middle.
     late = 1 + N_FFT // (2 * HOP)
     return F.pad(rise, (late, 0))[: level.shape[1]]
 

@@ -11,14 +11,22 @@ from torch import Tensor
 from mmdisco_cli import __version__
 from mmdisco_cli.errors import UsageError, did_you_mean
 from mmdisco_cli.measures import alignment, lag
-from mmdisco_cli.measures.alignment import Aligned, align_clips, alignment_metrics, peaks_of
-from mmdisco_cli.measures.av_align import MOST_PARTNERS, RULES, Peaks
-from mmdisco_cli.measures.clip_sets import ClipSet, Seen
+from mmdisco_cli.measures.alignment import (
+    MOST_PARTNERS,
+    RULES,
+    Aligned,
+    Peaks,
+    align_clips,
+    alignment_metrics,
+    peaks_of,
+)
+from mmdisco_cli.measures.analysis import Analysis
+from mmdisco_cli.measures.clip import MeasuredClip
+from mmdisco_cli.measures.clip_sets import ClipSet
 from mmdisco_cli.measures.distances import BUILT_IN, distances
 from mmdisco_cli.measures.features import stacked
 from mmdisco_cli.measures.frechet import HALVES, SIZES
 from mmdisco_cli.measures.health import flags_of, gap_of, health_of
-from mmdisco_cli.measures.watching import Analysis, Watched
 from mmdisco_cli.run.options import EvalOptions
 
 DISTANCES = tuple(name for feature in BUILT_IN for name in (feature.frechet, feature.kernel) if name)
@@ -32,22 +40,22 @@ LEAST_HALVED = 8
 
 @dataclass(frozen=True)
 class ScoredClip:
-    """One clip of a row with all that is told of it; `values` are its columns in the file of clips."""
+    """One clip of a row: `values` are its columns in the file of clips, `peaks` are marked on the page."""
 
     row: str
-    seen: Seen
+    clip: MeasuredClip
     peaks: Peaks
     values: Mapping[str, Any]
 
     @property
     def path(self) -> Path:
         """Return where it lies."""
-        return self.seen.path
+        return self.clip.path
 
     @property
     def name(self) -> str:
         """Return what clips that belong together share, whatever their rows."""
-        return self.seen.name
+        return self.clip.name
 
 
 @dataclass(frozen=True)
@@ -59,13 +67,13 @@ class Scores:
 
 
 def added(clip: ScoredClip) -> list[str]:
-    """Return the columns of a clip that were found beyond those that every clip has."""
+    """Return the columns of a clip that not every clip has."""
     names = list(clip.values)
     return names[names.index(LAST) + 1 :]
 
 
 def analysis_of(options: EvalOptions) -> Analysis:
-    """Return how clips are to be watched; raise UsageError for a rule of AV-Align that there is not."""
+    """Return how clips are to be analysed; raise UsageError for a rule of AV-Align that there is not."""
     if options.rule not in RULES:
         raise UsageError(f"--av-align-rule {options.rule}: unknown{did_you_mean(options.rule, RULES)}")
     return Analysis(options.height, options.fps)
@@ -74,12 +82,12 @@ def analysis_of(options: EvalOptions) -> Analysis:
 def score_sets(
     sets: Mapping[str, ClipSet],
     against: Mapping[str, ClipSet],
-    reference: Sequence[Watched],
+    reference: Sequence[MeasuredClip],
     options: EvalOptions,
     chosen: Collection[str],
 ) -> Scores:
     """Measure rows of clips; those of `against` are the ones compared with the reference."""
-    aligned = {row: align_clips([one.watched for one in found.clips], options.rule) for row, found in sets.items()}
+    aligned = {row: align_clips(found.clips, options.rule) for row, found in sets.items()}
     metrics = alignment_metrics(aligned, options.seed, chosen)
     if not chosen_distances(chosen).isdisjoint(DISTANCES) and reference:
         rows = {row: features_of_row(row, found.clips) for row, found in against.items() if found.clips}
@@ -91,13 +99,11 @@ def score_sets(
             table = {name: {**floor[name], **found} for name, found in table.items()}
         metrics |= table
     if "health" in chosen:
-        metrics["health"] = {
-            row: health_of([one.watched for one in found.clips], len(found.bad)) for row, found in sets.items()
-        }
+        metrics["health"] = {row: health_of(found.clips, len(found.bad)) for row, found in sets.items()}
     clips = [
-        _scored(row, seen, one, options.rule)
+        _scored(row, clip, one, options.rule)
         for row, found in sets.items()
-        for seen, one in zip(found.clips, aligned[row], strict=True)
+        for clip, one in zip(found.clips, aligned[row], strict=True)
     ]
     return Scores(metrics, clips)
 
@@ -107,10 +113,10 @@ def chosen_distances(chosen: Collection[str]) -> set[str]:
     return {name for name in DISTANCES if name in chosen}
 
 
-def features_of_row(row: str, clips: Sequence[Seen]) -> dict[str, Tensor]:
+def features_of_row(row: str, clips: Sequence[MeasuredClip]) -> dict[str, Tensor]:
     """Return features (N, D); those of guided and independent samples by name, so that they pair up."""
     ordered = sorted(clips, key=lambda one: one.name) if row in PAIRED else clips
-    return stacked([one.watched.features for one in ordered])
+    return stacked([one.features for one in ordered])
 
 
 def unusable(sets: Mapping[str, ClipSet]) -> list[dict[str, str]]:
@@ -146,25 +152,24 @@ def how(options: EvalOptions) -> dict[str, Any]:
     }
 
 
-def _scored(row: str, seen: Seen, aligned: Aligned, rule: str) -> ScoredClip:
-    watched, facts = seen.watched, seen.watched.facts
-    peaks = peaks_of(watched, rule)
+def _scored(row: str, clip: MeasuredClip, aligned: Aligned, rule: str) -> ScoredClip:
+    peaks = peaks_of(clip, rule)
     values = {
         "row": row,
-        "path": str(seen.path),
-        "name": seen.name,
-        "sha256": watched.digest[:16],
-        "seconds": round(watched.stop, 4),
+        "path": str(clip.path),
+        "name": clip.name,
+        "sha256": clip.digest[:16],
+        "seconds": round(clip.stop, 4),
         "av_align": aligned.score,
         "av_align_chance": aligned.chance,
         "av_align_gain": aligned.gain,
         "av_lag": aligned.lag,
         "av_correlation": aligned.correlation,
-        "onsets": len(peaks.heard),
-        "motion_peaks": len(peaks.seen),
-        "motion": round(float(watched.motion.mean()), 4),
-        "rms_db": facts["rms_db"],
-        "length_gap": round(gap_of(watched), 4),
-        LAST: " ".join(flags_of(watched)),
+        "onsets": len(peaks.onsets),
+        "motion_peaks": len(peaks.motion),
+        "motion": round(float(clip.motion.mean()), 4),
+        "rms_db": clip.facts["rms_db"],
+        "length_gap": round(gap_of(clip), 4),
+        LAST: " ".join(flags_of(clip)),
     }
-    return ScoredClip(row, seen, peaks, values)
+    return ScoredClip(row, clip, peaks, values)

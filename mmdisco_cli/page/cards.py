@@ -15,15 +15,15 @@ from mmdisco_cli.page.naming import spelt
 class Player:
     """One clip of a card: its row, what is written above it, where it lies, and what `src` of its video is.
 
-    `seen` and `heard` are times in seconds of motion peaks and of onsets, `values` what is told of it by name.
+    `motion` and `onsets` are times in seconds that are marked, `values` its figures by name.
     """
 
     row: str
     caption: str
     path: Path
     source: str
-    seen: Sequence[float] = ()
-    heard: Sequence[float] = ()
+    motion: Sequence[float] = ()
+    onsets: Sequence[float] = ()
     values: Mapping[str, float | None] = field(default_factory=dict)
 
 
@@ -53,12 +53,12 @@ def player_html(player: Player) -> str:
     """Return one clip; one that cannot be read is shown without drawings."""
     try:
         with file_errors(player.path):
-            drawn = draw_clip(player.path, {"seen": player.seen, "heard": player.heard})
+            drawn = draw_clip(player.path, {"seen": player.motion, "heard": player.onsets})
         time = f'<div class="time" data-seconds="{drawn.seconds:.4f}">{drawn.html}<span class="head"></span></div>'
         poster = f' poster="{drawn.poster}"'
     except UNUSABLE as error:
         poster, time = "", f'<p class="prompt">{escape(str(error))}</p>'
-    told = "".join(
+    values = "".join(
         f"<div><dt>{escape(spelt(name))}</dt><dd>{_number(value)}</dd></div>"
         for name, value in player.values.items()
         if value is not None
@@ -66,7 +66,7 @@ def player_html(player: Player) -> str:
     return (
         f'<figure class="row-{escape(player.row)}"><figcaption>{escape(player.caption)}</figcaption>'
         f'<video src="{escape(player.source)}" controls loop playsinline preload="metadata"{poster}></video>{time}'
-        f"<dl>{told}</dl></figure>"
+        f"<dl>{values}</dl></figure>"
     )
 
 

@@ -28,7 +28,7 @@ COLOURS = ((0.02, 0.02, 0.08), (0.33, 0.08, 0.46), (0.73, 0.21, 0.33), (0.98, 0.
 
 @dataclass(frozen=True)
 class Drawn:
-    """The drawings of a clip as HTML, its length in seconds, and a picture of it as a data: address."""
+    """The drawings of a clip as HTML, its length in seconds, and a frame of it as a data: address."""
 
     html: str
     seconds: float
@@ -38,16 +38,16 @@ class Drawn:
 def draw_clip(path: Path, marks: Mapping[str, Sequence[float]] | None = None) -> Drawn:
     """Return the drawings of a file, at most some 25 kB.
 
-    `marks` are times in seconds by kind: `seen` points up to the frames, `heard` down to the sound.
+    `marks` are times in seconds by kind: `seen` (motion) points up to the frames, `heard` (onsets) down to the audio.
     """
     info = probe(path)
     seconds = float(info.span(("video",) if info.audio is None else ("audio", "video")).stop)
-    pictures = read_pictures(info, [Fraction(seconds) * k / FRAMES for k in range(FRAMES)], *_size(info, POSTER))
-    parts = [f'<img class="strip" alt="frames" src="{_film_strip(pictures, info)}">', _marks(marks or {}, seconds)]
+    frames = read_pictures(info, [Fraction(seconds) * k / FRAMES for k in range(FRAMES)], *_size(info, POSTER))
+    parts = [f'<img class="strip" alt="frames" src="{_strip(frames, info)}">', _marks(marks or {}, seconds)]
     if info.audio is not None:
-        sound = read_audio(path, 0, seconds, RATE, info=info, slack=info.audio.start + 1)[0]
-        parts += [_waveform(sound), f'<img class="spectrum" alt="spectrogram" src="{_spectrogram(sound)}">']
-    return Drawn("".join(parts), seconds, _jpeg(pictures[FRAMES // 3].float().div(255), quality=70))
+        wave = read_audio(path, 0, seconds, RATE, info=info, slack=info.audio.start + 1)[0]
+        parts += [_waveform(wave), f'<img class="spectrum" alt="spectrogram" src="{_spectrogram(wave)}">']
+    return Drawn("".join(parts), seconds, _jpeg(frames[FRAMES // 3].float().div(255), quality=70))
 
 
 def _marks(marks: Mapping[str, Sequence[float]], seconds: float) -> str:
@@ -64,16 +64,16 @@ def _size(info: MediaInfo, height: int) -> tuple[int, int]:
     return height, max(8, min(2 * height, round(height * info.width / max(1, info.height))))
 
 
-def _film_strip(pictures: Tensor, info: MediaInfo) -> str:
-    small = interpolate(pictures.float(), _size(info, THUMB), mode="area").div(255)
+def _strip(frames: Tensor, info: MediaInfo) -> str:
+    small = interpolate(frames.float(), _size(info, THUMB), mode="area").div(255)
     return _jpeg(small.permute(1, 2, 0, 3).reshape(3, THUMB, -1), quality=80)
 
 
-def _waveform(sound: Tensor) -> str:
+def _waveform(wave: Tensor) -> str:
     """Draw the range between least and greatest sample of each of 160 stretches as one SVG path."""
-    sound = sound / max(float(sound.abs().max()), QUIET)
-    size = max(1, -(-sound.shape[0] // BARS))
-    rows = torch.nn.functional.pad(sound, (0, size * BARS - sound.shape[0])).reshape(BARS, size)
+    wave = wave / max(float(wave.abs().max()), QUIET)
+    size = max(1, -(-wave.shape[0] // BARS))
+    rows = torch.nn.functional.pad(wave, (0, size * BARS - wave.shape[0])).reshape(BARS, size)
     lines = (
         f"M{index} {50 - 48 * high:.0f}V{50.6 - 48 * low:.1f}"
         for index, (low, high) in enumerate(zip(rows.amin(1).tolist(), rows.amax(1).tolist(), strict=True))
@@ -84,9 +84,9 @@ def _waveform(sound: Tensor) -> str:
     )
 
 
-def _spectrogram(sound: Tensor) -> str:
+def _spectrogram(wave: Tensor) -> str:
     """Draw level in dB over time and log frequency, 80 Hz to 8 kHz."""
-    spectrum = torch.stft(sound, WINDOW, HOP, window=torch.hann_window(WINDOW), return_complex=True).abs()
+    spectrum = torch.stft(wave, WINDOW, HOP, window=torch.hann_window(WINDOW), return_complex=True).abs()
     level = 20 * torch.log10(spectrum.clamp(min=1e-6))
     rows = torch.logspace(1, 0, 64).sub(1).div(9).mul(0.99).add(0.01).mul(level.shape[0] - 1)
     level = interpolate(level[rows.round().long()][None, None], (96, 400), mode="bilinear")[0, 0]
@@ -102,6 +102,6 @@ def _coloured(bright: Tensor) -> Tensor:
     return (stops[low] * (1 - mix) + stops[low + 1] * mix).permute(2, 0, 1)
 
 
-def _jpeg(picture: Tensor, quality: int) -> str:
-    data = encode_jpeg(picture.clamp(0, 1).mul(255).round().to(torch.uint8).contiguous(), quality)
+def _jpeg(image: Tensor, quality: int) -> str:
+    data = encode_jpeg(image.clamp(0, 1).mul(255).round().to(torch.uint8).contiguous(), quality)
     return "data:image/jpeg;base64," + base64.b64encode(data.numpy().tobytes()).decode()

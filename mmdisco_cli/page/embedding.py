@@ -15,7 +15,7 @@ SIDE, FPS, SECONDS, RATE = 192, 15, 10, 16000
 
 
 def embedded(path: Path) -> tuple[str, bool]:
-    """Return a clip as a data: address, and whether it is a small copy of at most 10 s and 15 pictures a second.
+    """Return a clip as a data: address, and whether it is a small copy of at most 10 s and 15 frames a second.
 
     Raises:
         DataError: it cannot be read.
@@ -43,8 +43,8 @@ def _copied(path: Path, target: Path) -> Path:
     height, width = (max(2, round(side * scale / 2) * 2) for side in (info.height, info.width))
     frames = max(1, int(seconds * FPS))
     video = read_video(path, span.start, frames, FPS, height, width, info=info)
-    sound = read_audio(path, span.start, min(seconds, frames / FPS), RATE, info=info)
-    return write_mp4(target, video, sound, FPS, RATE)
+    audio = read_audio(path, span.start, min(seconds, frames / FPS), RATE, info=info)
+    return write_mp4(target, video, audio, FPS, RATE)
 
 
 def _address(content: bytes, kind: str) -> str:

@@ -10,9 +10,9 @@ from typing import Any
 from urllib.parse import quote
 
 from mmdisco_cli.errors import DataError
-from mmdisco_cli.measures.alignment import peaks_of
-from mmdisco_cli.measures.av_align import DEFAULT_RULE, RULES, Peaks, av_align
-from mmdisco_cli.measures.watching import Analysis, digest_of, watch
+from mmdisco_cli.measures.alignment import DEFAULT_RULE, RULES, Peaks, av_align, peaks_of
+from mmdisco_cli.measures.analysis import Analysis
+from mmdisco_cli.measures.clip import measure_clip
 from mmdisco_cli.page.cards import Card, Player, card_html, sorting_html
 from mmdisco_cli.page.shell import document
 from mmdisco_cli.run.files import write_text
@@ -85,17 +85,17 @@ def _player(folder: Path, path: str, row: str, caption: str, values: Mapping[str
     file = folder / path
     source = quote(os.fsencode(_relative(file, folder)))
     try:
-        peaks = peaks_of(watch(file, Analysis(), digest_of(file)), DEFAULT_RULE)
+        peaks = peaks_of(measure_clip(file, Analysis()), DEFAULT_RULE)
     except DataError:  # it says why in place of its drawings
         return Player(row, caption, file, source, values=values)
-    told = {**values, "av_align": av_align(peaks, RULES[DEFAULT_RULE]), **_counts(peaks)}
-    return Player(row, caption, file, source, peaks.seen, peaks.heard, told)
+    figures = {**values, "av_align": av_align(peaks, RULES[DEFAULT_RULE]), **_counts(peaks)}
+    return Player(row, caption, file, source, peaks.motion, peaks.onsets, figures)
 
 
 def _counts(peaks: Peaks) -> dict[str, float]:
-    return {"motion_peaks": len(peaks.seen), "onsets": len(peaks.heard)}
+    return {"motion_peaks": len(peaks.motion), "onsets": len(peaks.onsets)}
 
 
 def _relative(file: Path, folder: Path) -> str:
-    """Return the file as seen from the page: the two move together."""
+    """Return the path of the file relative to the page: the two move together."""
     return Path(os.path.relpath(file.resolve(), folder.resolve())).as_posix()

@@ -1,4 +1,4 @@
-"""The frame of every page: one file with its style and script, which asks nobody for anything."""
+"""The frame of every page: one file with its style and script, which loads nothing."""
 
 from html import escape
 from importlib.resources import files

@@ -5,10 +5,11 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from mmdisco_cli.conversion.published import ENLARGER, UNET, about_aist
 from mmdisco_cli.errors import DataError
+from mmdisco_cli.hookspecs import ConverterSpec
 from mmdisco_cli.recipes.recipe import load, load_plain, packaged
 from mmdisco_cli.recipes.schema import Recipe
+from mmdisco_cli.registry.plugins import load_registry
 from mmdisco_cli.run.options import path_at_home
 from mmdisco_cli.weights_file import any_about
 
@@ -27,12 +28,37 @@ def recipe_of(path: Path, overrides: Sequence[str] = ()) -> tuple[Recipe, bool]:
     about = any_about(path)
     if about.get("kind") == "discriminator":
         return _of_discriminator(path, about, overrides), True
-    if about.get("architecture") == UNET:
-        name = "aist" if about_aist([path.name, str(about.get("source", {}).get("file"))]) else "landscape"
-        return load(name, [_set("backbones.film.weights", path), *overrides]), False
-    what = about.get("architecture") or about.get("kind")
-    where = "backbones.film.sr_weights" if what == ENLARGER else "the weights of a backbone"
+    what = str(about.get("architecture") or about.get("kind"))
+    converter = _converter(what)
+    recipe = _alone(converter, [str(about.get("source", {}).get("file")), path.name]) if converter else ""
+    if converter is not None and recipe:
+        return load(recipe, [_set(converter.key, path), *overrides]), False
+    where = (converter.key if converter else "") or "the weights of a backbone"
     raise DataError(f"{path}: holds a {what}, which is not sampled with alone: give it to a recipe as {where}")
+
+
+def _converter(name: str) -> ConverterSpec | None:
+    """Return what converts files of an architecture, None for one that nobody converts.
+
+    Raises:
+        PluginError: a plugin that is not installed does, or several do.
+    """
+    registry = load_registry()
+    known = any(spec.name == name for _, spec in registry.entries("converter"))
+    if not known and not registry.installable("converter", name):
+        return None
+    spec = registry.find("converter", name)
+    return spec if isinstance(spec, ConverterSpec) else None
+
+
+def _alone(converter: ConverterSpec, files: Sequence[str]) -> str:
+    """Return the recipe that samples with a converted file alone, by the names that the file has had; empty for none.
+
+    One that is named like no published file, nor after its recipe, is taken for the first.
+    """
+    able = [one for one in converter.published if one.recipe]
+    alike = [one for one in able if one.file in files or any(one.recipe in file.lower() for file in files)]
+    return next((one.recipe for one in [*alike, *able]), "")
 
 
 def _of_discriminator(path: Path, about: Mapping[str, Any], overrides: Sequence[str]) -> Recipe:

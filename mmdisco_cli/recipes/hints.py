@@ -1,4 +1,4 @@
-"""Commands that a message tells the user to run: with what the present run was given, so that a copy of them works."""
+"""Commands that a message advises to run: with what the present run was given, so that a copy of them works."""
 
 import shlex
 from collections.abc import Sequence
@@ -29,7 +29,7 @@ _PRESENT: ContextVar[Present | None] = ContextVar("present", default=None)
 
 
 def remember(present: Present | None) -> None:
-    """Keep what was asked for, for the hints of this run; None forgets what an earlier one asked for."""
+    """Keep what this run was given, for its hints; None forgets what an earlier one was given."""
     _PRESENT.set(present)
 
 

@@ -153,7 +153,7 @@ class SampleConfig:
 class EvalConfig:
     """What is evaluated, on how many samples."""
 
-    protocol: str = option("bounce", "set of measures", choices=("bounce", "clips", "gaussians", "gaussians-ablation"))
+    protocol: str = field(default="bounce", metadata={"registry": "protocol", "bounds": Bounds(doc="set of measures")})
     n: int = option(512, "samples in each row of the report", minimum=1)
     seed: int = option(0, "of the samples", minimum=0)
     given: bool = option(False, "bounce: also sample each modality with the other one given")

@@ -11,6 +11,7 @@ import yaml
 from yaml.nodes import MappingNode, Node, ScalarNode, SequenceNode
 
 from mmdisco_cli.errors import PluginError, UsageError, did_you_mean
+from mmdisco_cli.hookspecs import Spec
 from mmdisco_cli.recipes.schema import Component, Recipe, modalities_of
 from mmdisco_cli.recipes.yaml_nodes import is_null, lookup, one_line, place
 from mmdisco_cli.registry.plugins import Registry
@@ -107,6 +108,8 @@ class _Reader:
         kind = f.metadata.get("registry")
         if kind is None:
             return self.read(node, hint, path, bounds)
+        if hint is str:
+            return self.spec(node, kind, path) and cast(ScalarNode, node).value
         if get_origin(hint) is not Mapping:
             return None if is_null(node) else self.component(node, kind, path)
         return self.components(node, kind, path)
@@ -133,16 +136,17 @@ class _Reader:
         if not isinstance(node, MappingNode) or name_node is None:
             self.problem(node, path, "expected a mapping with a name")
             return None
-        name = self.scalar(name_node, str, _join(path, "name"), Bounds())
-        if name is None:
-            return None
+        spec = self.spec(name_node, kind, _join(path, "name"))
+        options = spec and self.dataclass(node, spec.options, path, Bounds(), ignore="name")
+        return Component(name_node.value, options, spec) if spec and options is not None else None
+
+    def spec(self, node: Node, kind: str, path: str) -> Spec | None:
+        name = self.scalar(node, str, path, Bounds())
         try:
-            spec = self.registry.find(kind, name)
+            return None if name is None else self.registry.find(kind, name)
         except PluginError as error:
-            self.problem(name_node, _join(path, "name"), str(error), PluginError)
+            self.problem(node, path, str(error), PluginError)
             return None
-        options = self.dataclass(node, spec.options, path, Bounds(), ignore="name")
-        return None if options is None else Component(name, options, spec)
 
     def mapping(self, node: Node, hint: Any, path: str, bounds: Bounds) -> dict[str, Any] | None:
         pairs = self.pairs(node, path)

@@ -1,4 +1,4 @@
-"""Which plugin an error came out of: told by the modules that the traceback passes through.
+"""Which plugin an error came out of: known by the modules that the traceback passes through.
 
 So nothing of a plugin has to be wrapped: hooks, factories, base models, discriminators and data sets are all found.
 """

@@ -19,14 +19,16 @@ from mmdisco_cli.hookspecs import (
     API_VERSION,
     OLDEST_API_VERSION,
     BackboneSpec,
+    ConverterSpec,
     DatasetSpec,
     DiscriminatorSpec,
     ExtractorSpec,
     Factory,
+    ProtocolSpec,
     Spec,
 )
 from mmdisco_cli.registry.blame import claim
-from mmdisco_cli.registry.installing import how_to_install
+from mmdisco_cli.registry.installing import how_to_install, providers
 from mmdisco_cli.registry.process_state import undisturbed
 from mmdisco_cli.run.console import note, warn
 
@@ -38,18 +40,13 @@ HOST = "mmdisco-cli"
 VARIABLE = "MMDISCO_PLUGINS"
 BUILTIN = "mmdisco_cli.builtin"
 """What mmdisco provides itself, loaded like any plugin: by name, so that nothing here knows what it is."""
-_DIFFUSERS = (
-    "audioldm", "audioldm2", "stable-audio", "stable-audio-3", "longcat", "auffusion",
-    "animatediff", "text-to-video-sd", "cogvideox", "hunyuan-video", "ltx", "mochi", "videocrafter2", "wan",
-    "ltx2", "lockstep",
-)  # fmt: skip
-OURS = {"mmdiffusion": "mmdisco-mmdiffusion", **dict.fromkeys(_DIFFUSERS, "mmdisco-diffusers")}
-"""Plugins of this project by what they provide, for whoever has not installed them."""
 KINDS: dict[str, type[Spec]] = {
     "backbone": BackboneSpec,
     "discriminator": DiscriminatorSpec,
     "dataset": DatasetSpec,
     "extractor": ExtractorSpec,
+    "converter": ConverterSpec,
+    "protocol": ProtocolSpec,
 }
 
 
@@ -103,10 +100,20 @@ class Registry:
             owners = sorted(d for d, _ in found)
             choices = " or ".join(f"{owner}:{short}" for owner in owners)
             raise PluginError(f"{kind} {name!r} is provided by {' and '.join(owners)}: write {choices}")
-        absent = OURS.get(short) not in {None, *(plugin.distribution for plugin in self.plugins)}
-        hint = f": {how_to_install(OURS[short])}" if absent else did_you_mean(short, (spec.name for _, spec in entries))
-        troubles = "".join(f"; {plugin.trouble()}" for plugin in self.plugins if plugin.trouble())
-        raise PluginError(f"unknown {kind} {name!r}{hint}{troubles}")
+        provided = next(iter(self.installable(kind, short)), None)
+        close = did_you_mean(short, (spec.name for _, spec in entries))
+        hint = close if provided is None else f": {how_to_install(provided)}"
+        raise PluginError(f"unknown {kind} {name!r}{hint}{self.troubles}")
+
+    @property
+    def troubles(self) -> str:
+        """Return a clause, after a semicolon, for each plugin that provides nothing."""
+        return "".join(f"; {plugin.trouble()}" for plugin in self.plugins if plugin.trouble())
+
+    def installable(self, kind: str, name: str | None = None) -> list[str]:
+        """Return the plugins of this project that are not installed and provide an entry, or any of that kind."""
+        present = {plugin.distribution for plugin in self.plugins}
+        return [distribution for distribution in providers(kind, name) if distribution not in present]
 
 
 def load_registry() -> Registry:
@@ -142,7 +149,7 @@ def _owner(point: EntryPoint) -> str:
 
 def _load(owner: str, version: str, load: Callable[[], Any]) -> Plugin:
     try:
-        with redirect_stdout(sys.stderr), undisturbed(lambda names: _tell(f"{owner} {version}", names)):
+        with redirect_stdout(sys.stderr), undisturbed(lambda names: _warn_of(f"{owner} {version}", names)):
             specs = tuple(_collect(load(), "" if owner == HOST else f"{owner} {version}"))
         return Plugin(owner, version, "loaded", specs)
     except KeyboardInterrupt:  # most likely true, but a plugin that hangs should be known by name
@@ -152,12 +159,12 @@ def _load(owner: str, version: str, load: Callable[[], Any]) -> Plugin:
         return Plugin(owner, version, "failed", cause=" ".join(f"{type(error).__name__}: {error}".split()))
 
 
-def _tell(plugin: str, changed: list[str]) -> None:
+def _warn_of(plugin: str, changed: list[str]) -> None:
     warn(f"plugin {plugin} changed {', '.join(changed)}, which other recipes share: set back")
 
 
 def _collect(plugin: object, owner: str) -> list[tuple[str, Spec]]:
-    """Ask a plugin for its descriptions through a manager of its own, and check them."""
+    """Return what a plugin describes, called through a manager of its own, after checking it."""
     manager = pluggy.PluginManager(GROUP)
     manager.add_hookspecs(hookspecs)
     manager.register(plugin)
@@ -229,7 +236,7 @@ def _aside(spec: Spec, function: Callable[P, T], expected: tuple[type[Exception]
 
 @contextmanager
 def _on_behalf(spec: Spec, expected: tuple[type[Exception], ...]) -> Iterator[None]:
-    with undisturbed(lambda names: _tell(spec.owner, names), draws=True):
+    with undisturbed(lambda names: _warn_of(spec.owner, names), draws=True):
         try:
             yield
         except BaseException as error:  # SystemExit too, with which it would end everything as a success

@@ -34,8 +34,8 @@ class Setting:
 
 
 @contextlib.contextmanager
-def undisturbed(tell: Callable[[list[str]], None], *, draws: bool = False) -> Iterator[None]:
-    """Set back whatever the block changes, however it ends, and `tell` the names; `draws` allows for random numbers."""
+def undisturbed(report: Callable[[list[str]], None], *, draws: bool = False) -> Iterator[None]:
+    """Set back what the block changes, however it ends, and `report` the names; `draws` allows for random numbers."""
     before = _values()
     try:
         yield
@@ -44,7 +44,7 @@ def undisturbed(tell: Callable[[list[str]], None], *, draws: bool = False) -> It
         # What was loaded in the block began as its library begins.
         begun = {setting.name: setting.fresh for setting in settings}
         if changed := [setting.name for setting in settings if _set_back(setting, {**begun, **before})]:
-            tell(changed)
+            report(changed)
 
 
 def _set_back(setting: Setting, before: Values) -> bool:

@@ -6,6 +6,7 @@ import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from types import FrameType
+from typing import NoReturn
 
 from mmdisco_cli.errors import Stopped
 
@@ -15,10 +16,23 @@ Handler = Callable[[int, FrameType | None], None]
 
 
 class SignalFlag:
-    """Remember which of `STOPPING` has come, if any."""
+    """Remember which of `STOPPING` has come, if any.
+
+    It knows of this process alone; whoever works beside other ranks has to agree with them before it leaves.
+    """
 
     def __init__(self) -> None:
         self.name = ""
+
+    @property
+    def received(self) -> bool:
+        """Return whether a signal has come."""
+        return bool(self.name)
+
+    def leave(self, where: str) -> NoReturn:
+        """Raise `Stopped` (exit code 75), saying where the work stands, all of it saved."""
+        who = self.name or "another rank"
+        raise Stopped(f"stopped by {who} {where}, state saved; run the same command again")
 
     def set(self, number: int, frame: FrameType | None = None) -> None:
         """Note a signal; a handler."""
@@ -76,8 +90,8 @@ def _handled_by(handler: Handler) -> Iterator[None]:
 def _install(handler: Handler) -> dict[signal.Signals, Handler | int | None]:
     """Set the handler, but for a SIGHUP that is ignored, as under nohup; return what was there."""
     ignored = signal.getsignal(signal.SIGHUP) is signal.SIG_IGN
-    heard = [number for number in STOPPING if not (ignored and number == signal.SIGHUP)]
-    return {number: signal.signal(number, handler) for number in heard}
+    handled = [number for number in STOPPING if not (ignored and number == signal.SIGHUP)]
+    return {number: signal.signal(number, handler) for number in handled}
 
 
 def _leave_the_terminal() -> None:

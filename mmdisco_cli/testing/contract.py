@@ -107,16 +107,16 @@ def check_levels(base: Base, steps: int, tolerance: float) -> None:
 
 
 def _check_agreement(grid: Levels, drawn: Levels, name: str) -> None:
-    """Expect one law of noise by native time, in the grid and in what training draws; the clean end may be added."""
+    """Expect one noise schedule by native time, in the grid and in what training draws; the clean end may be added."""
     order = drawn.t.argsort()
     times = drawn.t[order]
     for field in ("alpha", "sigma"):
-        law, walked = getattr(drawn, field)[order], getattr(grid, field)[:-1]
+        scheduled, walked = getattr(drawn, field)[order], getattr(grid, field)[:-1]
         above = torch.searchsorted(times, grid.t[:-1].contiguous()).clamp(1, len(times) - 1)
-        low, high = law[above - 1], law[above]
+        low, high = scheduled[above - 1], scheduled[above]
         inside = (grid.t[:-1] >= times[0]) & (grid.t[:-1] <= times[-1])
-        beyond = torch.maximum(torch.minimum(low, high) - walked, walked - torch.maximum(low, high))
-        worst = float(beyond[inside].max()) if bool(inside.any()) else 0.0
+        outside = torch.maximum(torch.minimum(low, high) - walked, walked - torch.maximum(low, high))
+        worst = float(outside[inside].max()) if bool(inside.any()) else 0.0
         expect(worst <= SLACK, f"{name}: grid and levels_at differ in {field} at one native time (by {worst:.2g})")
 
 
@@ -179,13 +179,13 @@ def _check_answers(
     tensors = {**x, **{f"{m} times": value for m, value in t.items()}}
     for kind, payloads in steering.items():
         tensors |= {k: v for m, payload in payloads.items() for k, v in tensors_of(payload, f"{m} {kind}").items()}
-    told = tuple(steering.values())
-    out = unchanged(lambda: call(x, t, *told), tensors)
+    conditions = tuple(steering.values())
+    out = unchanged(lambda: call(x, t, *conditions), tensors)
     expect_state(out, x, call.__name__)
-    again = undrawn(lambda: call(x, t, *told))
+    again = undrawn(lambda: call(x, t, *conditions))
     expect_close(again, out, tolerance, f"{call.__name__} gives two answers to one question")
     for i in range(len(next(iter(x.values())))):
-        alone = call(row(x, i), row(t, i), *({m: row_of(p, i) for m, p in payloads.items()} for payloads in told))
+        alone = call(row(x, i), row(t, i), *({m: row_of(p, i) for m, p in payloads.items()} for payloads in conditions))
         expect_close(alone, row(out, i), tolerance, f"sample {i} is {done} otherwise alone: each has its own t")
 
 
@@ -198,7 +198,7 @@ def _without_condition(base: Base, x: State, t: State) -> State:
     try:
         return base.backbone.predict(x, t, {}, base.plan)
     except Exception as error:
-        raise AssertionError(f"predict fails without a condition, as training asks ({error})") from error
+        raise AssertionError(f"predict fails without a condition, as training calls it ({error})") from error
 
 
 def check_media(base: Base, batch: int, tolerance: float) -> None:

@@ -1,11 +1,14 @@
 """How the conformance checks compare and complain."""
 
 from collections.abc import Callable, Mapping
+from typing import TypeVar
 
 import torch
 from torch import Tensor
 
 from mmdisco_cli.diffusion.backbone import Payload, State
+
+Found = TypeVar("Found")
 
 
 def expect(condition: bool, otherwise: str) -> None:
@@ -67,7 +70,7 @@ def unchanged(call: Callable[[], State], tensors: Mapping[str, Tensor]) -> State
     return result
 
 
-def undrawn(call: Callable[[], State]) -> State:
+def undrawn(call: Callable[[], Found]) -> Found:
     """Return what a call gives, and expect it not to touch torch's global generator; not for the first, which loads."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(283)  # in a state that nobody would set

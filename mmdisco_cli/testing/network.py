@@ -15,7 +15,7 @@ _alone = [0]
 
 @contextmanager
 def no_other_process() -> Iterator[None]:
-    """Refuse to start processes too, within `no_network`, which would not hear of what they do."""
+    """Refuse to start processes too, within `no_network`, which would not notice what they do."""
     _alone[0] += 1
     try:
         yield
@@ -43,11 +43,11 @@ def no_network() -> Iterator[None]:
 
 def _install(done: list[bool] = []) -> None:  # noqa: B006 - it remembers: an audit hook can never be removed
     if not done:
-        sys.addaudithook(_hear)
+        sys.addaudithook(_audit)
         done.append(True)
 
 
-def _hear(event: str, arguments: tuple[Any, ...]) -> None:
+def _audit(event: str, arguments: tuple[Any, ...]) -> None:
     if _guarding[0] and _alone[0] and event in _PROCESSES:
         _attempts.append(f"{event} {arguments[0]}")
         raise PermissionError("no other process within a conformance check")

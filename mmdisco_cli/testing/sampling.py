@@ -82,7 +82,7 @@ def _walk(base: Base, batch: int, steps: int, seed: int = 0) -> State:
 def _beside_a_guided_partner(base: Base, batch: int, steps: int) -> State:
     partner = as_joint(_Normal())
     bases = [base, Base(partner, partner.plan(Request()))]
-    guidance = Guidance(_Pull(), dict.fromkeys(base.modalities, 0.0))
+    guidance = Guidance(_SumOfStates(), dict.fromkeys(base.modalities, 0.0))
     denoise = make_denoiser(bases, guidance, unguided_scales(base.modalities))
     grid = coupled_grid(bases, steps)
     start = _start(base, grid, batch, 0) | initial_state(
@@ -102,7 +102,7 @@ def _stepped(native: Tensor, x: Tensor, here: Levels, there: Levels, info: Modal
     return float(there.alpha) * x0 + float(there.sigma) * epsilon
 
 
-class _Pull(nn.Module):
+class _SumOfStates(nn.Module):
     """A discriminator whose gradient is nowhere zero."""
 
     def forward(

@@ -1,26 +1,193 @@
-"""Training of a built-in base model on one modality alone: first its codec, where that is learnt, then its denoiser."""
+"""`train.target: backbone`: one built-in base model on its own modality alone, first its codec, then its denoiser."""
 
 from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor
 
+from mmdisco_cli.assembly import request_of
 from mmdisco_cli.backbones.denoiser import TokenDenoiser
-from mmdisco_cli.backbones.token import Codec
-from mmdisco_cli.data.bank import Dataset
+from mmdisco_cli.backbones.token import Codec, TokenBackbone, codec_fingerprint
+from mmdisco_cli.data.contract import Dataset, SplitDataset
+from mmdisco_cli.data.opening import check_shapes, open_dataset
 from mmdisco_cli.diffusion.schedules import Levels, cosine, log_snr
-from mmdisco_cli.recipes.schema import TrainConfig
-from mmdisco_cli.training.loop import Loss
-from mmdisco_cli.training.time_law import draw_progress
+from mmdisco_cli.errors import PluginError, UsageError
+from mmdisco_cli.recipes.schema import Component, Recipe, TrainConfig
+from mmdisco_cli.run.distribution import same_weights
+from mmdisco_cli.training.batch import draw_progress
+from mmdisco_cli.training.data import shared_bank
+from mmdisco_cli.training.loop import Context, Loss, fit
+from mmdisco_cli.training.report import (
+    COPIES,
+    backbone_results,
+    clips_of,
+    export_backbone,
+    heldout_of,
+    round_to_file,
+    step_memory,
+)
 
 LEAST_SIGMA = 0.2
 """The v loss weighs the error of x_0 by 1 / sigma^2; below this the weight stops growing."""
+CODEC_CLIPS = 2048
+"""Clips that train the codec."""
+MEASURED_ITEMS = 2048
+"""Frames or log-mel spectrograms that its normalisation is measured on."""
+
+
+@dataclass(frozen=True)
+class BackboneJob:
+    """A base model to train, with its data; a `TrainJob`."""
+
+    recipe: Recipe
+    backbone: TokenBackbone
+    dataset: SplitDataset
+
+    @property
+    def inputs(self) -> dict[str, Any]:
+        """Name the clips."""
+        return {"data": self.dataset.fingerprint}
+
+    @property
+    def overview(self) -> dict[str, Any]:
+        """Say what will be trained, on what, and what memory it takes."""
+        config, backbone, train = self.recipe.train, self.backbone, self.dataset.split("train")
+        shape, clips = backbone.plan(backbone.request).latent_shape, _at_most(config.bank, train)
+        parameters = {
+            "codec": sum(p.numel() for p in backbone.codec.parameters()),
+            "denoiser": sum(p.numel() for p in backbone.denoiser.parameters()),
+        }
+        empty, cpu = torch.zeros(1, *shape, dtype=torch.float16), torch.device("cpu")
+        saved = step_memory(
+            lambda batch: denoising_loss(backbone.denoiser, empty, config, batch, cpu), config.batch_size
+        )
+        memory = COPIES * 4 * sum(parameters.values()) + 2 * clips * empty.numel() + saved
+        return {
+            "modality": backbone.modality,
+            "parameters": parameters,
+            "steps": {"codec": config.codec_steps, "denoiser": config.steps},
+            "latent_shapes": {backbone.modality: list(shape)},
+            "clips": clips_of(train),
+            "bank": clips,
+            "memory_mb": round(memory / 1e6),
+        }
+
+    def fit(self, context: Context) -> None:
+        """Train codec and denoiser, going on where a former run stopped."""
+        backbone, config, train = self.backbone, self.recipe.train, self.dataset.split("train")
+        same_weights(backbone.module.to(context.device), context.ranks)
+        if config.codec_steps:
+            fit_codec(backbone, train, context)
+        bank = encoded_bank(backbone, train, context)
+        loss = denoising_loss(backbone.denoiser, bank, config, context.batch, context.device)
+        fit(backbone.denoiser, loss, context, "denoiser", config.steps)
+
+    def export(self, context: Context, figures: Mapping[str, Any]) -> dict[str, Any]:
+        """Measure the trained weights, write them to the run's directory, and return the results."""
+        round_to_file(self.backbone.module)
+        self.backbone.module.eval()
+        heldout = heldout_of(self.dataset, context)
+        measured = backbone_results(self.backbone, heldout, self.recipe.train, context.device) if heldout else {}
+        results = {"training": dict(figures), **({"heldout": measured} if measured else {})}
+        export_backbone(self.backbone, self.recipe, context.directory.weights, results)
+        return results
+
+
+def backbone_job(context: Context) -> BackboneJob:
+    """Build the base model and open its data; errors as for `build_backbone` and `open_dataset`."""
+    recipe = context.recipe
+    backbone = build_backbone(recipe)
+    plans = {backbone.modality: backbone.plan(backbone.request)}
+    dataset = open_dataset(recipe, backbone.request, plans, context.counter("reading files"))
+    check_shapes(dataset.split("train"), plans)
+    return BackboneJob(recipe, backbone, dataset)
+
+
+def build_backbone(recipe: Recipe) -> TokenBackbone:
+    """Return the recipe's one backbone that has no weights yet, initialised from the training seed.
+
+    Raises:
+        UsageError: there is not exactly one, it is not trainable, or the recipe leaves its codec untrained.
+    """
+    label, component = _untrained(recipe)
+    config = recipe.train
+    if config.codec_steps == 0:
+        raise UsageError("train.codec_steps: 0 would leave the codec untrained")
+    if config.bank == 0:
+        raise UsageError("train.bank: a base model is trained on clips encoded once; say how many")
+    try:
+        build = component.factory()
+    except (ImportError, AttributeError) as error:
+        raise PluginError(f"{component.name!r} cannot be imported: {error}") from error
+    # Seeded here and nowhere else: initialisation is the only use of the global generator.
+    torch.manual_seed(config.seed)
+    try:
+        backbone = build(label, component.options, request_of(recipe))
+    except ValueError as error:
+        raise UsageError(f"backbones.{label}: {error}") from error
+    if not isinstance(backbone, TokenBackbone):
+        raise UsageError(f"backbones.{label}: {component.name} cannot be trained here, only token can")
+    return backbone
+
+
+def _untrained(recipe: Recipe) -> tuple[str, Component]:
+    found = [(label, c) for label, c in recipe.backbones.items() if getattr(c.options, "weights", None) is None]
+    if len(found) != 1:
+        names = ", ".join(label for label, _ in found) or "none"
+        raise UsageError(f"train.target: backbone trains the one backbone without weights, but those are: {names}")
+    return found[0]
+
+
+def fit_codec(backbone: TokenBackbone, dataset: Dataset, context: Context) -> None:
+    """Train a backbone's codec in place and measure the normalisation of its latents."""
+    codec, config, device = backbone.codec, context.recipe.train, context.device
+    count = _at_most(min(config.bank, CODEC_CLIPS), dataset)
+    context.say(f"reading {count} clips for the codec ({backbone.modality})")
+    items = codec_items(codec, dataset, backbone.modality, count)
+    fit(codec, codec_loss(codec, items, config, device), context, "codec", config.codec_steps)
+    codec.measure(codec.expand(items[:MEASURED_ITEMS]).to(device))
+    same_weights(codec, context.ranks)
+
+
+def encoded_bank(backbone: TokenBackbone, dataset: Dataset, context: Context) -> Tensor:
+    """Return the latents (N, ...) of the first clips, as many as the recipe's bank."""
+    plan, count = backbone.plan(backbone.request), _at_most(context.recipe.train.bank, dataset)
+    context.say(f"encoding {count} clips ({backbone.modality})")
+
+    def encode(media: Tensor) -> Tensor:
+        return backbone.encode(media.to(context.device), plan).cpu()
+
+    return shared_bank(dataset, backbone.modality, count, encode, codec_fingerprint(backbone), context)
+
+
+def codec_items(codec: Codec, dataset: Dataset, modality: str, count: int) -> Tensor:
+    """Return the compact items of the first `count` clips."""
+    chunks = [range(i, min(i + 32, count)) for i in range(0, count, 32)]
+    return torch.cat([codec.compact(dataset.media(chunk, (modality,))[modality]) for chunk in chunks])
+
+
+def codec_loss(codec: Codec, items: Tensor, config: TrainConfig, device: torch.device) -> Loss:
+    """Return the reconstruction loss over compact items (N, ...): single frames or log-mel spectrograms."""
+
+    def loss(generator: torch.Generator) -> tuple[Tensor, Mapping[str, float]]:
+        rows = torch.randint(len(items), (codec.batch,), generator=generator)
+        batch = codec.expand(items[rows]).to(device)
+        with torch.autocast(device.type, torch.bfloat16, enabled=config.dtype == "bfloat16"):
+            value = codec.reconstruction_loss(batch, generator)
+        return value, {}
+
+    return loss
 
 
 def denoising_loss(
     denoiser: TokenDenoiser, bank: Tensor, config: TrainConfig, batch: int, device: torch.device
 ) -> Loss:
-    """Return the loss of x_0 prediction, weighted as an error of v (Salimans & Ho, arXiv 2202.00512)."""
+    """Return the loss of x_0 prediction, weighted as an error of v (Salimans & Ho, arXiv 2202.00512).
+
+    `bank` are clean latents (N, ...), of which a step takes `batch`.
+    """
     schedule = cosine()
 
     def loss(generator: torch.Generator) -> tuple[Tensor, Mapping[str, float]]:
@@ -39,21 +206,6 @@ def denoising_loss(
     return loss
 
 
-def codec_loss(codec: Codec, items: Tensor, config: TrainConfig, device: torch.device) -> Loss:
-    """Return the reconstruction loss over compact items (N, ...): single frames or log-mel pictures."""
-
-    def loss(generator: torch.Generator) -> tuple[Tensor, Mapping[str, float]]:
-        rows = torch.randint(len(items), (codec.batch,), generator=generator)
-        batch = codec.expand(items[rows]).to(device)
-        with torch.autocast(device.type, torch.bfloat16, enabled=config.dtype == "bfloat16"):
-            value = codec.reconstruction_loss(batch, generator)
-        return value, {}
-
-    return loss
-
-
-def codec_items(codec: Codec, dataset: Dataset, modality: str, count: int) -> Tensor:
-    """Return the compact items of the first `count` clips."""
-    count = min(count, dataset.length) if dataset.length is not None else count
-    chunks = [range(i, min(i + 32, count)) for i in range(0, count, 32)]
-    return torch.cat([codec.compact(dataset.media(chunk, (modality,))[modality]) for chunk in chunks])
+def _at_most(count: int, dataset: Dataset) -> int:
+    """Return a count of clips, or how many there are if those are fewer."""
+    return count if dataset.length is None else min(count, dataset.length)

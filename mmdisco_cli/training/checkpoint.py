@@ -21,7 +21,7 @@ _FRESH = "; begin again with --fresh"
 
 @dataclass
 class TrainState:
-    """A network, its optimiser and its averaged weights at a step, and the figures since the log's last line.
+    """A network, its optimiser and its averaged weights at a step, and the sums of figures `unlogged` so far.
 
     `torn` says that the last checkpoint could not be read, and is not to take the place of the one before.
     """
@@ -30,7 +30,7 @@ class TrainState:
     optimizer: torch.optim.Optimizer
     step: int
     average: dict[str, Tensor] = field(default_factory=dict)
-    window: dict[str, float] = field(default_factory=dict)
+    unlogged: dict[str, float] = field(default_factory=dict)
     torn: bool = False
 
     def __post_init__(self) -> None:
@@ -64,7 +64,7 @@ def save_state(path: Path, state: TrainState, fingerprint: str) -> None:
     content = {
         "fingerprint": fingerprint,
         "step": state.step,
-        "window": state.window,
+        "window": state.unlogged,
         "module": state.module.state_dict(),
         "average": state.average,
         "optimizer": state.optimizer.state_dict(),
@@ -104,7 +104,7 @@ def adopt_state(path: Path, former: str, fingerprint: str) -> int:
     """Have a state of the run `former`, if `path` is one, belong to `fingerprint`; return its step, else 0."""
     try:
         content = _read(path) if path.exists() else {}
-    except _StateError:  # of which reading it for its sake will speak
+    except _StateError:  # reported by `load_state`, which reads it next
         return 0
     if content.get("fingerprint") not in (former, fingerprint):
         return 0
@@ -133,7 +133,7 @@ def _restore(path: Path, state: TrainState, fingerprint: str) -> bool:
         # Read onto the CPU; the average has to live where the network does.
         state.average = {name: content["average"][name].to(p.device) for name, p in state.module.named_parameters()}
         state.step = content["step"]
-        state.window = dict(content.get("window", {}))  # older files have none
+        state.unlogged = dict(content.get("window", {}))  # older files have none
     except (KeyError, RuntimeError, ValueError, TypeError) as error:
         raise _StateError(f"{path}: not a state of this network ({first_line(error)}){_FRESH}") from error
     return True

@@ -1,4 +1,7 @@
-"""The directory of a training run: what it was asked for, what it used, and whether it may be resumed."""
+"""The directory of a training run: its recipe, what it used, and whether it may be resumed.
+
+It may while nothing of the recipe changes that decides the weights which training ends with.
+"""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
@@ -13,7 +16,6 @@ from mmdisco_cli.registry.plugins import load_registry
 from mmdisco_cli.run.environment import environment
 from mmdisco_cli.run.files import write_json, write_text
 from mmdisco_cli.training.checkpoint import PREVIOUS, STATE, adopt_state
-from mmdisco_cli.training.identity import changes, is_raised, training_fingerprint
 
 RECIPE, INPUTS, ENVIRONMENT = "recipe.yaml", "inputs.json", "environment.json"
 METRICS, PLOT = "metrics.jsonl", "loss.png"
@@ -22,6 +24,16 @@ STATES = tuple(f"{stage}/{name}" for stage in STAGES for name in (STATE, PREVIOU
 ENDING = tuple(name for name in STATES if not name.startswith("codec/"))
 """Those of stages of `train.steps` steps."""
 WEIGHTS = ("backbone.safetensors", "discriminator.safetensors")
+
+_EVERY = (
+    "target", "steps", "batch_size", "learning_rate", "warmup", "weight_decay", "clip", "ema", "seed", "dtype", "bank",
+    "time_law",
+)  # fmt: skip
+_OWN = {
+    "backbone": ("codec_steps",),
+    "discriminator": ("lambda_disc", "lambda_denoise", "denoise_space", "fakes", "given_fraction"),
+}
+_JOINT = ("coupling", "discriminator", "sample.window")
 
 
 @dataclass(frozen=True)
@@ -110,6 +122,32 @@ class RunDirectory:
             (self.path / name).unlink(missing_ok=True)
 
 
+def training_sections(recipe: Recipe) -> tuple[str, ...]:
+    """Return the dotted sections of the recipe that training depends on."""
+    config = recipe.train
+    joint = _JOINT if config.target == "discriminator" else ()
+    solver = tuple(f"sample.{key}" for key in recipe.sample.solver_keys)
+    generated = solver if joint and config.fakes != "shuffled" else ()
+    own = (f"train.{key}" for key in (*_EVERY, *_OWN[config.target]))
+    return ("data", "request", "backbones", *joint, *generated, *own)
+
+
+def training_fingerprint(recipe: Recipe) -> str:
+    """Return 16 hex digits that change with whatever changes the trained weights; weights files carry it."""
+    return recipe.fingerprint(training_sections(recipe))
+
+
+def changes(stored: Mapping[str, Any], recipe: Recipe) -> list[str]:
+    """Name in dotted paths what training depends on and a stored plain recipe has otherwise."""
+    sections, plain = training_sections(recipe), recipe.to_dict()
+    return differences({s: _lookup(stored, s) for s in sections}, {s: _lookup(plain, s) for s in sections})
+
+
+def is_raised(stored: Mapping[str, Any], recipe: Recipe) -> bool:
+    """Return whether a recipe only has more steps than a stored plain one, from which its run can go on."""
+    return changes(stored, recipe) == ["train.steps"] and _lookup(stored, "train.steps") < recipe.train.steps
+
+
 def _listed(keys: list[str], remark: str = "") -> str:
     return f"{', '.join(keys)}{remark}: choose another --out, or begin again with --fresh"
 
@@ -122,3 +160,9 @@ def _read(path: Path) -> Any:
         return None
     except (yaml.YAMLError, UnicodeDecodeError) as error:
         raise DataError(f"{path}: not readable ({str(error).splitlines()[0]}); begin again with --fresh") from error
+
+
+def _lookup(plain: Any, dotted: str) -> Any:
+    for key in dotted.split("."):
+        plain = plain.get(key) if isinstance(plain, Mapping) else None
+    return plain

@@ -1,4 +1,4 @@
-"""The training loop: one function for every network here, from a laptop to `torchrun`.
+"""The training loop: one function for every network here, from a laptop to `torchrun`, and the context it works in.
 
 All randomness of step k comes from a generator keyed by (seed, rank, k), so a run that was killed and started again
 ends in the same weights, bit for bit on one CPU with one number of threads, without any generator's state being saved.
@@ -7,20 +7,72 @@ ends in the same weights, bit for bit on one CPU with one number of threads, wit
 import hashlib
 import math
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import torch
 from torch import Tensor, nn
 
 from mmdisco_cli.errors import DataError
-from mmdisco_cli.recipes.schema import TrainConfig
-from mmdisco_cli.run.distribution import Ranks, average_gradients
+from mmdisco_cli.recipes.schema import Recipe, TrainConfig
+from mmdisco_cli.run import console
+from mmdisco_cli.run.distribution import Ranks, any_rank, average_gradients
+from mmdisco_cli.run.signals import SignalFlag
 from mmdisco_cli.training.checkpoint import STATE, TrainState, load_state, save_state
-from mmdisco_cli.training.metrics import MetricsLog, not_finite
-from mmdisco_cli.training.signals import StopFlag
+from mmdisco_cli.training.directory import RunDirectory
+from mmdisco_cli.training.metrics import MetricsLog, ProgressCallback, StepCallback, hide, not_finite
 
 Loss = Callable[[torch.Generator], tuple[Tensor, Mapping[str, float]]]
 """Draws its own batch from the generator; returns the scalar to minimise and the figures to log."""
+
+
+@dataclass(frozen=True)
+class Context:
+    """What one process of a training works in: its directory and recipe, its device, and the other processes.
+
+    `progress` returns, for the title of a stage, what that stage reports its steps to. Checkpoints carry the
+    `fingerprint` and are read only by a run of the same one.
+    """
+
+    directory: RunDirectory
+    device: torch.device
+    ranks: Ranks = field(default_factory=Ranks)
+    stop: SignalFlag = field(default_factory=SignalFlag)
+    progress: Callable[[str], StepCallback] = hide
+    fingerprint: str = ""
+
+    @property
+    def recipe(self) -> Recipe:
+        """Return what is trained."""
+        return self.directory.recipe
+
+    @property
+    def batch(self) -> int:
+        """Return how many tuples or clips this rank takes a step."""
+        return max(self.recipe.train.batch_size // self.ranks.world, 1)
+
+    def log(self, stage: str) -> MetricsLog:
+        """Return where a stage's figures go."""
+        every, first = self.recipe.train.log_every, self.ranks.first
+        return MetricsLog(self.directory.metrics, stage, every, self.progress(stage), enabled=first)
+
+    def counter(self, title: str) -> ProgressCallback:
+        """Return what a stage without figures reports its count to."""
+        report = self.progress(title)
+        return lambda done, total: report(done, total, {})
+
+    def say(self, text: str) -> None:
+        """Tell the user something, once for all ranks."""
+        if self.ranks.first:
+            console.note(text)
+
+    def must_stop(self) -> bool:
+        """Return whether any rank has received a signal, the same answer on all of them; waits for all."""
+        return any_rank(self.stop.received, self.ranks, self.device)
+
+    def wait(self) -> None:
+        """Go on when every rank has come this far."""
+        any_rank(False, self.ranks, self.device)
 
 
 def step_generator(seed: int, rank: int, step: int) -> torch.Generator:
@@ -35,46 +87,33 @@ def learning_rate(step: int, config: TrainConfig, steps: int) -> float:
     return config.learning_rate * warm * 0.5 * (1 + math.cos(math.pi * step / steps))
 
 
-def fit(
-    module: nn.Module,
-    loss: Loss,
-    config: TrainConfig,
-    directory: Path,
-    *,
-    steps: int,
-    fingerprint: str,
-    stop: StopFlag,
-    ranks: Ranks,
-    log: MetricsLog,
-) -> None:
+def fit(module: nn.Module, loss: Loss, context: Context, stage: str, steps: int) -> None:
     """Minimise `loss` over `module`, which ends holding the averaged (EMA) weights.
 
-    `directory` receives `state.pt` every `config.checkpoint_every` steps; a run found there is continued. Its learning
-    rate depends on the step and on `steps` alone: where `steps` has grown since, it goes on on the longer schedule.
+    The folder `stage` of the run receives `state.pt` every `checkpoint_every` steps; a run found there is continued.
+    Its learning rate depends on the step and on `steps` alone: where `steps` has grown since, it goes on on the longer
+    schedule.
 
     Raises:
         DataError: the saved state is another run's, or the loss is no longer finite (the last good checkpoint stays).
         Stopped: a signal came; the state is saved.
     """
+    config, path, log = context.recipe.train, context.directory.path / stage / STATE, context.log(stage)
     state = TrainState(module, _optimizer(module, config), step=0)
-    path = directory / STATE
-    load_state(path, state, fingerprint, first=ranks.first)
-    log.rewind(state.step, state.window)
+    load_state(path, state, context.fingerprint, first=context.ranks.first)
+    log.rewind(state.step, state.unlogged)
     module.train()
     while state.step < steps:
-        figures = _step(state, loss, config, steps, ranks)
+        figures = _step(state, loss, config, context.ranks, steps)
         _refuse(not_finite(figures), state.step + 1, path)
         state.step += 1
         log.write(state.step, steps, figures)
-        stopping = stop.agreed(ranks)
+        stopping = context.must_stop()
         if stopping or state.step % config.checkpoint_every == 0 or state.step == steps:
-            # Figures are those before the update, so they say nothing of what is kept.
-            _refuse(_not_finite_weight(state), state.step, path)
-            state.window = log.window
-            if ranks.first:
-                save_state(path, state, fingerprint)
+            state.unlogged = log.unlogged
+            _save(state, path, context)
         if stopping and state.step < steps:
-            stop.leave(state.step, steps)
+            context.stop.leave(f"at step {state.step} of {steps}")
     state.install_average()
     module.eval()
 
@@ -87,7 +126,7 @@ def _optimizer(module: nn.Module, config: TrainConfig) -> torch.optim.Optimizer:
     return torch.optim.AdamW(groups, lr=config.learning_rate, betas=(0.9, 0.99))
 
 
-def _step(state: TrainState, loss: Loss, config: TrainConfig, steps: int, ranks: Ranks) -> dict[str, float]:
+def _step(state: TrainState, loss: Loss, config: TrainConfig, ranks: Ranks, steps: int) -> dict[str, float]:
     rate = learning_rate(state.step, config, steps)
     for group in state.optimizer.param_groups:
         group["lr"] = rate
@@ -100,6 +139,13 @@ def _step(state: TrainState, loss: Loss, config: TrainConfig, steps: int, ranks:
         state.optimizer.step()
         state.update_average(config.ema)
     return {"loss": float(value.detach()), **figures, "grad_norm": float(norm), "learning_rate": rate}
+
+
+def _save(state: TrainState, path: Path, context: Context) -> None:
+    # Figures are those before the update, so they say nothing of what is kept.
+    _refuse(_not_finite_weight(state), state.step, path)
+    if context.ranks.first:
+        save_state(path, state, context.fingerprint)
 
 
 def _refuse(bad: str, step: int, path: Path) -> None:

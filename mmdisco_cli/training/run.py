@@ -10,24 +10,47 @@ one writes.
 
 import contextlib
 import time
+from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
+from mmdisco_cli.data.contract import SplitDataset
 from mmdisco_cli.devices import choose_device
 from mmdisco_cli.errors import DataError
 from mmdisco_cli.recipes.schema import Recipe
 from mmdisco_cli.run import console
-from mmdisco_cli.run.distribution import any_rank, joined_ranks
+from mmdisco_cli.run.distribution import joined_ranks
 from mmdisco_cli.run.options import TrainOptions
-from mmdisco_cli.training.backbone_job import backbone_job
-from mmdisco_cli.training.directory import PLOT, RunDirectory
-from mmdisco_cli.training.discriminator_job import discriminator_job
-from mmdisco_cli.training.identity import is_raised, training_fingerprint
-from mmdisco_cli.training.job import Context, Job
-from mmdisco_cli.training.plot import last_figures, plot_losses
-from mmdisco_cli.training.showing import Stages
-from mmdisco_cli.training.signals import StopFlag
+from mmdisco_cli.run.signals import SignalFlag
+from mmdisco_cli.training.backbone import backbone_job
+from mmdisco_cli.training.directory import PLOT, RunDirectory, is_raised, training_fingerprint
+from mmdisco_cli.training.discriminator import discriminator_job
+from mmdisco_cli.training.loop import Context
+from mmdisco_cli.training.metrics import Stages, last_figures, plot_losses
 from mmdisco_cli.weights_file import read_about
+
+
+class TrainJob(Protocol):
+    """What `train.target` names, its networks built and its data open."""
+
+    @property
+    def dataset(self) -> SplitDataset:
+        """Return its clips."""
+
+    @property
+    def inputs(self) -> dict[str, Any]:
+        """Name the content of everything outside the recipe that training depends on."""
+
+    @property
+    def overview(self) -> dict[str, Any]:
+        """Say what will be trained, on what, and what memory it takes."""
+
+    def fit(self, context: Context) -> None:
+        """Train, going on where a former run stopped."""
+
+    def export(self, context: Context, figures: Mapping[str, Any]) -> dict[str, Any]:
+        """Measure the trained weights, write them to the run's directory, and return the results."""
 
 
 def train(recipe: Recipe, options: TrainOptions) -> None:
@@ -38,53 +61,40 @@ def train(recipe: Recipe, options: TrainOptions) -> None:
         DataError: data, base models or checkpoints cannot be used, the recipe changed, or training diverged.
         Stopped: a signal came; the state is saved.
     """
-    device = choose_device()
+    device, stop = choose_device(), SignalFlag()
     directory = RunDirectory(options.out or Path("runs") / recipe.name / "train", recipe)
     if not options.fresh:
         directory.require_same_recipe()
-    stop = StopFlag(device)
     with joined_ranks(device) as ranks, Stages(ranks.first) as stages, stop.listening():
-        context = Context(recipe, directory, device, ranks, stop, stages)
-        job = _job(context)
+        context = Context(directory, device, ranks, stop, stages.of)
+        job = _open(context)
         if options.dry_run:
             _print_plan(context, job, options)
         else:
             _run(context, job, options)
 
 
-def _job(context: Context) -> Job:
-    recipe, show = context.recipe, context.stages.counter("reading files")
-    if recipe.train.target == "backbone":
-        job: Any = backbone_job(recipe, context.device, show)
-    else:
-        job = discriminator_job(recipe, context.device, context.ranks, show)
+def _open(context: Context) -> TrainJob:
+    target = context.recipe.train.target
+    job: TrainJob = backbone_job(context) if target == "backbone" else discriminator_job(context)
     for line in job.dataset.report:
         context.say(line)
-    typed: Job = job
-    return typed
+    return job
 
 
-def _run(context: Context, job: Job, options: TrainOptions) -> None:
-    directory, begun = context.directory, time.monotonic()
-    inputs = job.inputs
+def _run(context: Context, job: TrainJob, options: TrainOptions) -> None:
+    directory, begun, inputs = context.directory, time.monotonic(), job.inputs
     if not options.fresh:
         directory.require_same_inputs(inputs)
         if (known := _known(directory)) is not None:
             _print_result(context, options, known, complete=True)
             return
-    any_rank(False, context.ranks, context.device)  # all have looked before the first one writes
-    if context.ranks.first:
-        if options.fresh:
-            directory.clear()
-        elif text := directory.raise_steps(inputs):
-            context.say(text)
-        directory.claim(inputs)
-    any_rank(False, context.ranks, context.device)
+    _claim(context, inputs, options)
     try:
-        job.fit(context, directory.fingerprint(inputs))
+        job.fit(replace(context, fingerprint=directory.fingerprint(inputs)))
     finally:
         if context.ranks.first:
-            with contextlib.suppress(DataError):  # what went wrong before matters more than its picture
+            with contextlib.suppress(DataError):  # what went wrong before matters more than its plot
                 plot_losses(directory.metrics, directory.path / PLOT)
     if context.ranks.first:
         results = job.export(context, last_figures(directory.metrics))
@@ -106,6 +116,19 @@ def _known(directory: RunDirectory) -> dict[str, Any] | None:
     return None
 
 
+def _claim(context: Context, inputs: Mapping[str, Any], options: TrainOptions) -> None:
+    """Write down what this run uses, in place of all that lies there or to go on with it."""
+    directory = context.directory
+    context.wait()  # all have looked before the first one writes
+    if context.ranks.first:
+        if options.fresh:
+            directory.clear()
+        elif text := directory.raise_steps(inputs):
+            context.say(text)
+        directory.claim(inputs)
+    context.wait()
+
+
 def _print_result(
     context: Context, options: TrainOptions, results: dict[str, Any], *, complete: bool, seconds: float | None = None
 ) -> None:
@@ -124,12 +147,12 @@ def _print_result(
     console.result(str(directory.weights))
 
 
-def _print_plan(context: Context, job: Job, options: TrainOptions) -> None:
+def _print_plan(context: Context, job: TrainJob, options: TrainOptions) -> None:
     if not context.ranks.first:
         return
-    recipe, config = context.recipe, context.recipe.train
+    config = context.recipe.train
     plan = {
-        "recipe": recipe.name,
+        "recipe": context.recipe.name,
         "target": config.target,
         "directory": str(context.directory.path),
         "resumes": context.directory.begun() and not options.fresh,
@@ -149,7 +172,7 @@ def _print_plan(context: Context, job: Job, options: TrainOptions) -> None:
 def _lines(content: dict[str, Any], indent: str = "") -> list[str]:
     lines: list[str] = []
     for key, value in content.items():
-        if isinstance(value, dict) and any(isinstance(inner, dict) for inner in value.values()):
+        if isinstance(value, dict) and any(isinstance(part, dict) for part in value.values()):
             lines += [f"{indent}{key}:", *_lines(value, f"{indent}  ")]
         elif isinstance(value, dict):
             lines.append(f"{indent}{key}: {', '.join(f'{k} {v}' for k, v in value.items())}")

@@ -14,8 +14,9 @@ from mmdisco_cli.diffusion.backbone import as_joint, count_parameters, move
 from mmdisco_cli.errors import DataError, DeviceError, ExitCode, UsageError
 from mmdisco_cli.recipes import recipe as recipes
 from mmdisco_cli.recipes.schema import Recipe
-from mmdisco_cli.run.ranks import Ranks
-from mmdisco_cli.training.discriminator_job import discriminator_job
+from mmdisco_cli.training.directory import RunDirectory
+from mmdisco_cli.training.discriminator import discriminator_job
+from mmdisco_cli.training.loop import Context
 
 sys.path.insert(0, str(Path(__file__).parent.parent / "sampling"))
 from tiny_models import CPU, PICTURE, REQUEST, make_tiny, save_joint
@@ -160,6 +161,6 @@ def test_what_its_authors_trained_with_prompts_is_shown_them(recipe: Recipe, tmp
     assert assemble(with_weights(recipe, path), CPU).discriminator is not None
 
 
-def test_training_without_captions_refuses_to_show_prompts(recipe: Recipe, prompted: None) -> None:
+def test_training_without_captions_refuses_to_show_prompts(recipe: Recipe, tmp_path: Path, prompted: None) -> None:
     with pytest.raises(UsageError, match=r"backbones\.audio and backbones\.video: .* no captions.* pooled: false"):
-        discriminator_job(recipe, CPU, Ranks())
+        discriminator_job(Context(RunDirectory(tmp_path, recipe), CPU))

@@ -194,7 +194,7 @@ def make_weights(args: argparse.Namespace) -> dict[str, float]:
     prepare()
     from released_weights import weights
 
-    from mmdisco_cli.conversion.kinds import discriminator_shapes
+    from mmdisco_cli.conversion.discriminators import discriminator_shapes
     from mmdisco_cli.conversion.run import convert
     from mmdisco_cli.paper.configs import RELEASED
     from mmdisco_cli.run.options import ConvertOptions

@@ -14,7 +14,7 @@ from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 
 from mmdisco_cli import app
-from mmdisco_cli.conversion.kinds import discriminator_shapes
+from mmdisco_cli.conversion.discriminators import discriminator_shapes
 from mmdisco_cli.paper.configs import RELEASED
 
 NAME = "mmdiffusion_landscape"

@@ -13,7 +13,7 @@ import torch
 from mmdisco_cli.app import run as mmdisco
 from mmdisco_cli.errors import DataError, ExitCode
 from mmdisco_cli.evaluation.features_files import load_features
-from mmdisco_cli.evaluation.tabulate import write_rows
+from mmdisco_cli.evaluation.tables import write_rows
 from mmdisco_cli.measures.frechet import distance, fitted
 
 pytestmark = pytest.mark.usefixtures("in_empty_folder")
@@ -222,7 +222,7 @@ def test_the_verdict_says_which_run_is_better_or_that_none_is(tmp_path, capsys):
     noise = np.random.default_rng(1).uniform(0, 1, 40)
     for name, values in (("a", noise), ("b", noise + 0.05), ("c", noise[::-1])):
         run_of(tmp_path / name, "samples", dict(enumerate(values)))
-    for other, text in (("b", "the second run is better"), ("c", "no difference can be told")):
+    for other, text in (("b", "the second run is better"), ("c", "no difference is certain")):
         assert mmdisco(["eval", "--compare", "a", other]) == ExitCode.OK
         assert text in capsys.readouterr().err
 

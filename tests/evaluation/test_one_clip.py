@@ -13,11 +13,9 @@ from mmdisco_cli.data.clips import open_clips
 from mmdisco_cli.data.naming import SOUND_SUFFIXES, SUFFIXES, VIDEO_SUFFIXES, file_errors
 from mmdisco_cli.diffusion.backbone import ModalityPlan
 from mmdisco_cli.errors import DataError, DeviceError, ExitCode, Stopped, UsageError
-from mmdisco_cli.evaluation.directions import better
-from mmdisco_cli.evaluation.films import Film, Frame, measure_films
-from mmdisco_cli.evaluation.sampled import found_films
-from mmdisco_cli.measures import clip_sets
+from mmdisco_cli.measures import clip as measured_clip
 from mmdisco_cli.measures.clip_sets import list_clips
+from mmdisco_cli.measures.names import better
 from mmdisco_cli.sampling import given
 from mmdisco_cli.sampling.given import find_sources, read_media
 
@@ -54,12 +52,12 @@ def failing(real, fault, place=0):
 
 @pytest.mark.parametrize("fault", FAULTS, ids=lambda fault: type(fault).__name__)
 def test_a_clip_that_fails_in_any_way_is_listed_and_counts_toward_the_share(folder, capsys, monkeypatch, fault):
-    monkeypatch.setattr(clip_sets, "watch", failing(clip_sets.watch, fault))
+    monkeypatch.setattr(measured_clip, "probe", failing(measured_clip.probe, fault))
     arguments = ["eval", "--samples", "films", "--analysis-height", "32", "--json"]
     assert mmdisco(arguments) == ExitCode.DATA
     err = capsys.readouterr().err
     assert f"error: films/odd.mp4: {type(fault).__name__}" in err
-    assert "1 of 4 films cannot be read" in err
+    assert "1 of 4 clips cannot be used" in err
     assert mmdisco([*arguments, "--max-bad", "0.25"]) == ExitCode.OK
     found = json.loads(capsys.readouterr().out)
     (bad,) = found["protocol"]["unusable"]
@@ -72,7 +70,7 @@ def test_a_clip_that_fails_in_any_way_is_listed_and_counts_toward_the_share(fold
 def test_what_ends_the_program_is_no_fault_of_a_clip(folder, monkeypatch, fault):
     with pytest.raises(type(fault)), file_errors("films/odd.mp4"):
         raise fault
-    monkeypatch.setattr(clip_sets, "watch", failing(clip_sets.watch, fault))
+    monkeypatch.setattr(measured_clip, "probe", failing(measured_clip.probe, fault))
     code = {KeyboardInterrupt: ExitCode.INTERRUPTED, Stopped: ExitCode.STOPPED, UsageError: ExitCode.USAGE}
     assert mmdisco(["eval", "--samples", "films", "--analysis-height", "32", "--max-bad", "1"]) == code[type(fault)]
 
@@ -107,14 +105,6 @@ def test_a_given_file_that_fails_is_named(folder, monkeypatch):
         read_media(folder / "odd.mp4", "video", plan)
 
 
-def test_films_that_fail_while_they_are_measured_are_named(folder, capsys):
-    films = [Film(path) for path in sorted(folder.iterdir())]
-    measure = failing(lambda film, _: film.path.name, ValueError("no good"))
-    names = measure_films(films, Frame(8, 10, 16, 24), measure, "films", 0.25)
-    assert names == ["mmd_aist_13.mp4", "mmd_landscape_34.mp4", "mmd_landscape_36.mp4"]
-    assert "skipped: films/odd.mp4: ValueError: no good" in capsys.readouterr().err
-
-
 def test_a_page_whose_clip_cannot_be_drawn_is_written(folder, capsys, monkeypatch):
     from mmdisco_cli.evaluation import html_report
     from mmdisco_cli.page import cards
@@ -135,7 +125,6 @@ def test_one_list_of_suffixes_serves_all(tmp_path):
     (tmp_path / "a.txt").touch()
     names = {f"a{suffix.upper()}" for suffix in VIDEO_SUFFIXES}
     assert {path.name for path in list_clips(tmp_path)} == names
-    assert {film.path.name for film in found_films(tmp_path, 100)} == names
     (source,) = find_sources({"video": tmp_path}, plan).values()
     assert {file.name for file in source.files} == names | {f"a{suffix.upper()}" for suffix in SOUND_SUFFIXES}
     with pytest.raises(DataError, match=f"none of {len(SUFFIXES)} files is usable"):
@@ -159,13 +148,13 @@ def test_unknown_metrics_list_all_that_there_are(folder, capsys):
     assert "did you mean av_align or" in capsys.readouterr().err
 
 
-def test_the_terminal_says_the_verdict_and_which_way_is_good(folder, capsys):
+def test_the_terminal_says_the_conclusion_and_which_way_is_good(folder, capsys):
     assert mmdisco(["eval", "--samples", "films", "--reference", str(ASSETS), "--analysis-height", "32"]) == ExitCode.OK
     err = capsys.readouterr().err
     lines = {line.split("  ")[0]: line.split()[-1] for line in err.splitlines() if line.strip()}
     assert (lines["av align"], lines["av align chance"], lines["fd logmel"]) == ("higher", "-", "lower")
     assert "av lag" in lines
-    assert "AV-Align beyond mismatched pairs: " in err
+    assert "AV-Align above mismatched pairs: " in err
     assert "better" in err
     assert "higher is better" in Path("runs/eval/report.html").read_text()
 

@@ -20,7 +20,7 @@ from mmdisco_cli.app import run as mmdisco
 from mmdisco_cli.data.media import write_mp4
 from mmdisco_cli.errors import DataError, ExitCode
 from mmdisco_cli.evaluation.compare import read_clips
-from mmdisco_cli.evaluation.tabulate import write_rows
+from mmdisco_cli.evaluation.tables import write_rows
 from mmdisco_cli.measures.bootstrap import LEAST, estimate, gap_closed, mean_of
 from mmdisco_cli.run import console
 
@@ -276,8 +276,8 @@ def test_a_path_that_is_no_text_is_printed_as_the_bytes_that_open_it(monkeypatch
         ("--compare a b --independent x", "--compare stands alone: --independent would do nothing"),
         ("--compare a b --recipe bounce", "--compare stands alone: --recipe would do nothing"),
         ("--compare a b --metrics av_align", "--compare stands alone: --metrics would do nothing"),
-        ("--recipe gaussians --max-bad 0.5", "gaussians measures no films: --max-bad would do nothing"),
-        ("--recipe gaussians-ablation --samples x", "measures no films: --samples would do nothing"),
+        ("--recipe gaussians --max-bad 0.5", "gaussians measures no clips: --max-bad would do nothing"),
+        ("--recipe gaussians-ablation --samples x", "measures no clips: --samples would do nothing"),
         ("--recipe bounce --max-bad 0.5", "--max-bad: the samples of eval.protocol: bounce have to be whole"),
         ("--independent x", "name a recipe, or the clips to measure with --samples"),
     ],

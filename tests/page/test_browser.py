@@ -54,7 +54,7 @@ def report(tmp_path_factory):
     folder = tmp_path_factory.mktemp("report")
     samples = folder / "samples"
     samples.mkdir()
-    for path in [*ASSETS.glob("*.mp4"), *(Path(__file__).parent.parent / "evaluation/clips").glob("*.mp4")]:
+    for path in [*ASSETS.glob("*.mp4"), *(Path(__file__).parent.parent / "measures/clips").glob("*.mp4")]:
         shutil.copy(path, samples / path.name)
     torch.manual_seed(0)
     # Larger than is embedded as it is: a small copy takes its place, and says so.

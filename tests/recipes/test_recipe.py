@@ -405,7 +405,7 @@ def test_a_given_modality_changes_what_the_recipe_says_it_does(write):
 
 @pytest.mark.parametrize("key", ["joint_steps: 2", "threshold: 0.995", "negative_prompt: noise"])
 def test_what_changes_generated_fakes_changes_the_training_and_nothing_else_does(write, key):
-    from mmdisco_cli.training.identity import training_fingerprint
+    from mmdisco_cli.training.directory import training_fingerprint
 
     def fingerprint(fakes, extra):
         sample = f"sample: {{sampler: ddpm{extra}}}\n"

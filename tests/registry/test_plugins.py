@@ -35,7 +35,8 @@ def plugin(distribution: str) -> Plugin:
 
 
 def test_builtins_come_through_the_same_hooks():
-    assert {kind for kind, _ in plugin("mmdisco-cli").entries} == {"backbone", "discriminator", "dataset", "extractor"}
+    kinds = {"backbone", "discriminator", "dataset", "extractor", "converter", "protocol"}
+    assert {kind for kind, _ in plugin("mmdisco-cli").entries} == kinds
 
 
 def test_a_good_plugin_provides_what_it_describes(make_plugin, tmp_path):

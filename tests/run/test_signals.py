@@ -17,7 +17,7 @@ import torch
 
 import mmdisco_cli
 from mmdisco_cli import app
-from mmdisco_cli.errors import ExitCode
+from mmdisco_cli.errors import ExitCode, Stopped
 from mmdisco_cli.run.signals import STOPPING, SignalFlag
 
 POINTS = """
@@ -40,6 +40,18 @@ def test_a_signal_raises_the_flag_and_the_old_handlers_come_back() -> None:
             os.kill(os.getpid(), number)
             assert flag.name == number.name
     assert [signal.getsignal(number) for number in STOPPING] == before
+
+
+@pytest.mark.parametrize(("number", "who"), [(None, "another rank"), (signal.SIGTERM, "SIGTERM")])
+def test_leaving_names_the_signal_and_where_the_work_stands(number: int | None, who: str) -> None:
+    flag = SignalFlag()
+    if number is not None:
+        flag.set(number)
+    assert flag.received == (number is not None)
+    with pytest.raises(
+        Stopped, match=f"^stopped by {who} while encoding video, state saved; run the same command again"
+    ):
+        flag.leave("while encoding video")
 
 
 @pytest.fixture

@@ -9,11 +9,11 @@ import torch
 from released_weights import filled, small, weights
 
 from mmdisco_cli import app
-from mmdisco_cli.conversion.kinds import discriminator_shapes
-from mmdisco_cli.conversion.unet_shapes import UNetSizes, coupled_shapes, enlarger_shapes
+from mmdisco_cli.conversion.discriminators import discriminator_shapes
 from mmdisco_cli.data.probing import probe
 from mmdisco_cli.paper.configs import RELEASED
 from mmdisco_cli.recipes.recipe import packaged
+from mmdisco_cli.weights_file import save_weights
 
 PLUGIN = '''
 from dataclasses import dataclass
@@ -81,11 +81,37 @@ def outline(label, options, request):
     return Pair("missing")
 
 
+UNET = (hooks.Published("Landscape.pt", "a U-Net", "a drive", "535 MB", recipe="landscape"),
+        hooks.Published("AIST++.pt", "another U-Net", "a drive", "535 MB", recipe="aist"))
+LARGE = (hooks.Published("AIST++_SR.pt", "what enlarges", "a drive", "1.24 GB"),)
+
+
+def lacks(label, options, recipe):
+    for key, file in (("weights", UNET[recipe == "aist"]), ("sr_weights", LARGE[0])):
+        path = getattr(options, key)
+        if path and not Path(path).is_file():
+            yield f"backbones.{label}.{key}", file.how_to_get(path)
+
+
+def candidates(format, shapes, file):
+    from mmdisco_cli.conversion.contract import Candidate
+
+    return [Candidate(format, {format: (1,)}, {"kind": "backbone", "architecture": format})] if format in shapes else []
+
+
 @hooks.hookimpl
 def mmdisco_backbones():
     yield hooks.BackboneSpec(
-        "mmdiffusion", "a stand-in", Options, lambda: build, 1, modalities=("audio", "video"), outline=lambda: outline
+        "mmdiffusion", "a stand-in", Options, lambda: build, 1, modalities=("audio", "video"), outline=lambda: outline,
+        lacks=lambda: lacks,
     )
+
+
+@hooks.hookimpl
+def mmdisco_converters():
+    build, film = (lambda: candidates), "backbones.film"
+    yield hooks.ConverterSpec("mmdiffusion-unet", "a U-Net", build, 1, published=UNET, key=f"{film}.weights")
+    yield hooks.ConverterSpec("mmdiffusion-sr", "enlarges", build, 1, published=LARGE, key=f"{film}.sr_weights")
 '''
 
 
@@ -99,11 +125,9 @@ def plugin(make_plugin, tmp_path, monkeypatch):
 def converted(folder, kind, name):
     """Convert a small checkpoint of a kind to a file of this name."""
     folder.mkdir(exist_ok=True)
+    tensors = {kind: torch.ones(1)}
     if kind in RELEASED:
         tensors = weights(discriminator_shapes(RELEASED[kind], channels=32))
-    else:
-        sizes = UNetSizes(32, (1, 2), 1, (3, 1) if kind == "mmdiffusion-unet" else (6,), frozenset({1}))
-        tensors = weights((coupled_shapes if kind == "mmdiffusion-unet" else enlarger_shapes)(sizes))
     source, destination = folder / f"{name}.pt", folder / f"{name}.safetensors"
     torch.save(tensors, source)
     assert app.run(["convert", str(source), str(destination)]) == 0
@@ -160,6 +184,22 @@ def test_base_weights_alone_are_sampled_unguided(plugin, capsys):
     assert [(row["guided"], row["logit"]) for row in rows] == [(False, None)] * 2
 
 
+@pytest.mark.parametrize(
+    ("source", "name", "recipe"),
+    [
+        ("Landscape", "x", "landscape"),
+        ("AIST++", "x", "aist"),
+        ("x", "my-AIST", "aist"),
+        ("x", "y", "landscape"),
+    ],
+)
+def test_base_weights_are_sampled_by_the_recipe_that_they_are_named_after(source, name, recipe, plugin, capsys):
+    file = converted(plugin, "mmdiffusion-unet", source).rename(f"{name}.safetensors")
+    capsys.readouterr()
+    assert app.run(["sample", "--checkpoint", str(file), "--dry-run", "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["recipe"] == recipe
+
+
 def test_a_folder_is_no_checkpoint(plugin, capsys):
     assert app.run(["sample", "--checkpoint", str(plugin)]) == 4
     assert capsys.readouterr().err == f"error: {plugin}: a folder, not a file of weights\n"
@@ -170,12 +210,12 @@ def test_every_missing_file_has_a_line_of_its_own(plugin, capsys):
     summary, *lines = capsys.readouterr().err.splitlines()
     assert summary == "error: recipe aist lacks 3 things; in this order:"
     assert [re.search(r"\(about (.*?)\)", line)[1] for line in lines] == ["535 MB", "1.24 GB", "51 MB"]
-    drive, hub = "https://github.com/researchmm/MM-Diffusion#models", "https://huggingface.co/AkioHayakawa/MMDisCo"
+    drive, hub = "a drive", "https://huggingface.co/AkioHayakawa/MMDisCo"
     for line, (key, what, file, where, path) in zip(
         lines,
         [
-            ("backbones.film.weights", "coupled U-Net", "AIST++.pt", drive, "weights/mmdiffusion-aist.safetensors"),
-            ("backbones.film.sr_weights", "super-resolution", "AIST++_SR.pt", drive, "weights/sr.safetensors"),
+            ("backbones.film.weights", "another U-Net", "AIST++.pt", drive, "weights/mmdiffusion-aist.safetensors"),
+            ("backbones.film.sr_weights", "what enlarges", "AIST++_SR.pt", drive, "weights/sr.safetensors"),
             ("sample.weights", "discriminator", "mmdiffusion_aist++.pt", hub, "weights/mmdisco-aist.safetensors"),
         ],
         strict=True,
@@ -201,7 +241,7 @@ def test_what_backbones_tell_of_their_own_memory_is_not_told_again():
     from mmdisco_cli.sampling.memory import memory_mb
 
     telling = SimpleNamespace(parameters=3_000_000, memory=("unet: 6 MB in bfloat16",))
-    bases = [SimpleNamespace(backbone=each) for each in (telling, SimpleNamespace(parameters=2_000_000))]
+    bases = [SimpleNamespace(backbone=backbone) for backbone in (telling, SimpleNamespace(parameters=2_000_000))]
     assert memory_mb(SimpleNamespace(bases=bases, discriminator=None), 1) == {"weights": 8, "guidance": 0}
 
 
@@ -243,13 +283,27 @@ def test_without_its_plugin_a_file_says_which_is_needed(tmp_path, monkeypatch, c
     assert "mmdisco-mmdiffusion" in error
 
 
+def test_without_its_plugin_a_base_models_file_says_which_is_needed(tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr("mmdisco_cli.registry.plugins.entry_points", lambda group: [])
+    save_weights(tmp_path / "x.safetensors", {}, {"kind": "backbone", "architecture": "mmdiffusion-unet"})
+    assert app.run(["sample", "--checkpoint", str(tmp_path / "x.safetensors")]) == 3
+    assert "in a clone of mmdisco: pip install ./plugins/mmdisco-mmdiffusion" in capsys.readouterr().err
+
+
+def test_a_file_of_an_architecture_that_nobody_converts(tmp_path, capsys):
+    save_weights(tmp_path / "x.safetensors", {}, {"kind": "backbone", "architecture": "of mine"})
+    assert app.run(["sample", "--checkpoint", str(tmp_path / "x.safetensors")]) == 4
+    assert "holds a of mine, which is not sampled with alone: give it to a recipe as the weights" in (
+        capsys.readouterr().err
+    )
+
+
 @pytest.mark.parametrize("config", RELEASED)
 def test_the_recipe_of_every_released_discriminator_is_here(config):
     assert RELEASED[config].recipe in packaged()
 
 
-def test_files_that_are_not_sampled_with(tmp_path, monkeypatch, capsys):
-    monkeypatch.chdir(tmp_path)
+def test_files_that_are_not_sampled_with(plugin, tmp_path, capsys):
     enlarger = converted(tmp_path / "weights", "mmdiffusion-sr", "sr")
     foreign = tmp_path / "foreign.safetensors"
     foreign.write_bytes(b"no weights")

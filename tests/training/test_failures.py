@@ -26,7 +26,7 @@ def test_a_diverging_training_stops_and_names_the_step(tmp_path: Path) -> None:
 
 
 def test_nan_data_stop_it_with_the_checkpoint_before(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from mmdisco_cli.training import discriminator_run as module
+    from mmdisco_cli.training import discriminator as module
 
     made = module.discriminator_loss
 
@@ -119,7 +119,7 @@ def test_a_damaged_checkpoint_is_one_line(damage: str, tmp_path: Path) -> None:
 
 
 def test_a_damaged_shard_is_one_line(tmp_path: Path) -> None:
-    recipe, out = load(tmp_path, "pictures"), tmp_path / "out"
+    recipe, out = load(tmp_path, "frames"), tmp_path / "out"
     run(recipe, out)
     for shard in (out / "bank").rglob("*.safetensors"):
         shard.write_bytes(b"nonsense")

@@ -1,25 +1,21 @@
 """Two processes under torchrun fit what one process fits that averages over both their batches."""
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 
 import pytest
 import torch
-from tiny_runs import load, start, weights
+from tiny_runs import alone, load, start, weights
 from torch import Tensor
 
 from mmdisco_cli.recipes.schema import Recipe
-from mmdisco_cli.run.distribution import Ranks
-from mmdisco_cli.training.discriminator_job import discriminator_job
-from mmdisco_cli.training.discriminator_run import discriminator_loss
+from mmdisco_cli.training.data import real_tuples
+from mmdisco_cli.training.discriminator import discriminator_job, discriminator_loss
 from mmdisco_cli.training.loop import fit, step_generator
-from mmdisco_cli.training.metrics import MetricsLog, read_rows
-from mmdisco_cli.training.signals import StopFlag
-from mmdisco_cli.training.tuples import real_tuples
+from mmdisco_cli.training.metrics import read_rows
 from mmdisco_cli.weights_file import read_about
 
-CPU = torch.device("cpu")
 LEAVE = """
 import sys, weakref, torch
 from mmdisco_cli.run.distribution import any_rank, joined_ranks
@@ -74,12 +70,11 @@ def _distance(ours: Mapping[str, Tensor], theirs: Mapping[str, Tensor]) -> float
 
 def _one_process(recipe: Recipe, folder: Path) -> tuple[Mapping[str, Tensor], Mapping[str, Tensor]]:
     """Return the weights before and after one process averaged the losses of both ranks' batches."""
-    job, config, alone, stop = discriminator_job(recipe, CPU, Ranks()), recipe.train, Ranks(), StopFlag(CPU)
+    context, config = alone(recipe, folder / "one"), recipe.train
+    job = discriminator_job(context)
     begin = {name: p.detach().clone() for name, p in job.module.named_parameters()}
-    real = real_tuples(job.assembly, job.dataset.split("train"), config.bank, folder / "bank", alone, stop, _silent)
-    half = discriminator_loss(
-        job.module, job.pairing, real, None, recipe.sample.window, config, config.batch_size // 2, CPU
-    )
+    real = real_tuples(job.assembly, job.dataset.split("train"), config.bank, context)
+    half = discriminator_loss(job.module, job.assembly, recipe, real, None, config.batch_size // 2)
     steps = iter(range(config.steps))
 
     def both(generator: torch.Generator) -> tuple[Tensor, Mapping[str, float]]:
@@ -87,29 +82,5 @@ def _one_process(recipe: Recipe, folder: Path) -> tuple[Mapping[str, Tensor], Ma
         losses = [half(step_generator(config.seed, rank, step))[0] for rank in (0, 1)]
         return torch.stack(losses).mean(), {}
 
-    log = MetricsLog(folder / "one.jsonl", "one", config.log_every)
-    fit(job.module, both, config, folder / "one", steps=config.steps, fingerprint="", stop=stop, ranks=alone, log=log)
+    fit(job.module, both, context, "one", config.steps)
     return begin, {name: p.detach() for name, p in job.module.named_parameters()}
-
-
-def _silent(title: str) -> Callable[[int, int], None]:
-    return lambda done, total: None
-
-
-def test_the_shares_of_a_bank_are_all_of_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("mmdisco_cli.data.bank.SHARD", 5)
-    from mmdisco_cli.data.bank import latent_bank, make_shards
-
-    class Numbers:
-        length, fingerprint = None, "numbers"
-
-        def media(self, indices, modalities):  # type: ignore[no-untyped-def]
-            return {m: torch.tensor(list(indices), dtype=torch.float32)[:, None] for m in modalities}
-
-    made: list[int] = []
-    for rank in (0, 1, 2):
-        make_shards(Numbers(), "x", 23, lambda x: made.append(len(x)) or x, "codec", tmp_path, share=(rank, 3))  # type: ignore[func-returns-value]
-    assert sum(made) == 23
-    assert len(list(tmp_path.rglob("*.safetensors"))) == math.ceil(23 / 5)
-    bank = latent_bank(Numbers(), "x", 23, lambda x: pytest.fail("made again"), "codec", tmp_path)
-    assert bank[:, 0].tolist() == list(range(23))

@@ -12,8 +12,9 @@ from safetensors.torch import load_file
 from tiny_runs import STAGE, load, run, start, weights
 
 from mmdisco_cli.errors import ExitCode, Stopped
+from mmdisco_cli.run.signals import SignalFlag
+from mmdisco_cli.training.loop import Context
 from mmdisco_cli.training.metrics import MetricsLog, read_rows
-from mmdisco_cli.training.signals import StopFlag
 
 DYING = """
 import os, signal, sys
@@ -64,8 +65,8 @@ def assert_same_log(ours: Path, theirs: Path) -> None:
     [
         ("points", "discriminator", 3),
         ("points", "discriminator", 17),
-        ("pictures", "codec", 2),
-        ("pictures", "denoiser", 25),
+        ("frames", "codec", 2),
+        ("frames", "denoiser", 25),
     ],
 )
 def test_killed_at_any_step(name: str, stage: str, step: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -81,7 +82,7 @@ def test_killed_at_any_step(name: str, stage: str, step: int, tmp_path: Path, mo
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", ["points", "pictures"])
+@pytest.mark.parametrize("name", ["points", "frames"])
 def test_kill_9(name: str, tmp_path: Path) -> None:
     recipe = load(tmp_path, name, steps=300)
     out = tmp_path / "killed"
@@ -126,7 +127,7 @@ def test_a_stop_at_any_step_goes_on_the_same(step: int, tmp_path: Path, monkeypa
     run(recipe, tmp_path / "whole")
     calls = iter(range(1, 100))
     with monkeypatch.context() as patched:
-        patched.setattr(StopFlag, "agreed", lambda self, ranks: next(calls) == step)
+        patched.setattr(Context, "must_stop", lambda self: next(calls) == step)
         with pytest.raises(Stopped, match=f"at step {step} of 30"):
             run(recipe, tmp_path / "stopped")
     assert _state_step(tmp_path / "stopped") == step
@@ -137,10 +138,10 @@ def test_a_stop_at_any_step_goes_on_the_same(step: int, tmp_path: Path, monkeypa
 
 def test_a_stop_while_encoding_keeps_the_shards(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("mmdisco_cli.data.bank.SHARD", 2)
-    recipe = load(tmp_path, "pictures")
+    recipe = load(tmp_path, "frames")
     with monkeypatch.context() as patched:
-        patched.setattr(StopFlag, "told", property(lambda self: True))
-        patched.setattr(StopFlag, "agreed", lambda self, ranks: (tmp_path / "out/bank").exists())
+        patched.setattr(SignalFlag, "received", property(lambda self: True))
+        patched.setattr(Context, "must_stop", lambda self: (tmp_path / "out/bank").exists())
         with pytest.raises(Stopped, match="while encoding video"):
             run(recipe, tmp_path / "out")
     made = list((tmp_path / "out/bank").rglob("*.safetensors"))

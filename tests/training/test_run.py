@@ -15,7 +15,7 @@ from mmdisco_cli.backbones.token import TokenBackbone, build, codec_fingerprint
 from mmdisco_cli.diffusion.backbone import Request
 from mmdisco_cli.errors import DataError, UsageError
 from mmdisco_cli.run.options import TrainOptions
-from mmdisco_cli.training.identity import training_fingerprint
+from mmdisco_cli.training.directory import training_fingerprint
 from mmdisco_cli.training.metrics import read_rows
 from mmdisco_cli.training.run import train
 from mmdisco_cli.weights_file import read_about
@@ -43,7 +43,7 @@ def test_a_discriminator_ends_as_a_file_that_samples_beside_its_bases(
 
 
 def test_a_backbone_ends_as_a_file_that_a_recipe_can_name(tmp_path: Path) -> None:
-    recipe, out = load(tmp_path, "pictures"), tmp_path / "out"
+    recipe, out = load(tmp_path, "frames"), tmp_path / "out"
     run(recipe, out)
     path = out / "backbone.safetensors"
     about = read_about(path, "backbone")
@@ -56,7 +56,7 @@ def test_a_backbone_ends_as_a_file_that_a_recipe_can_name(tmp_path: Path) -> Non
 
 
 def test_the_run_directory_says_everything(tmp_path: Path) -> None:
-    run(load(tmp_path, "pictures"), tmp_path / "out")
+    run(load(tmp_path, "frames"), tmp_path / "out")
     names = {p.name for p in (tmp_path / "out").iterdir()}
     assert names == {
         "recipe.yaml", "inputs.json", "environment.json", "metrics.jsonl", "loss.png", "codec", "denoiser", "bank",
@@ -69,9 +69,9 @@ def test_the_run_directory_says_everything(tmp_path: Path) -> None:
 
 def test_initialisation_is_seeded_right_before_the_network_is_built(tmp_path: Path) -> None:
     """What the shipped weights were made by: seed, network, training, and no other draw from the global generator."""
-    from mmdisco_cli.training.backbone_job import build_backbone
+    from mmdisco_cli.training.backbone import build_backbone
 
-    recipe = load(tmp_path, "pictures", seed=3)
+    recipe = load(tmp_path, "frames", seed=3)
     torch.rand(5)
     ours = build_backbone(recipe).module.state_dict()
     torch.manual_seed(3)
@@ -129,7 +129,7 @@ def test_fresh_deletes_only_what_a_run_wrote(tmp_path: Path) -> None:
     assert (out / "discriminator.safetensors").stat().st_mtime_ns > 0
 
 
-@pytest.mark.parametrize("name", ["points", "pictures"])
+@pytest.mark.parametrize("name", ["points", "frames"])
 def test_dry_run_says_what_it_would_do_and_writes_nothing(
     name: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -147,9 +147,9 @@ def test_dry_run_says_what_it_would_do_and_writes_nothing(
     ("name", "settings", "said"),
     [
         ("points", {"target": "backbone"}, "backbone without weights, but those are: x, y"),
-        ("pictures", {"codec_steps": 0}, "train.codec_steps: 0 would leave the codec untrained"),
-        ("pictures", {"bank": 0}, "train.bank: "),
-        ("pictures", {"target": "discriminator"}, r"backbones\.video\.weights: missing"),
+        ("frames", {"codec_steps": 0}, "train.codec_steps: 0 would leave the codec untrained"),
+        ("frames", {"bank": 0}, "train.bank: "),
+        ("frames", {"target": "discriminator"}, r"backbones\.video\.weights: missing"),
         ("points", {"batch_size": 1}, "train.batch_size: shuffled fakes need at least 2 tuples"),
         ("points", {"batch_size": 3, "fakes": "mixed"}, "train.batch_size: mixed fakes need at least 4 tuples"),
     ],
@@ -164,7 +164,7 @@ def test_what_cannot_be_trained_is_refused_by_key(
 
 @pytest.mark.parametrize("fakes", ["generated", "mixed"])
 def test_generated_fakes_are_made_once(fakes: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("mmdisco_cli.training.generated.DEFAULT_COUNT", 16)
+    monkeypatch.setattr("mmdisco_cli.training.data.DEFAULT_COUNT", 16)
     recipe, out = load(tmp_path, fakes=fakes), tmp_path / "out"
     run(recipe, out)
     (shard,) = (out / "bank").rglob("*.safetensors")

@@ -14,6 +14,8 @@ import mmdisco_cli
 from mmdisco_cli.recipes import recipe as recipes
 from mmdisco_cli.recipes.schema import Recipe
 from mmdisco_cli.run.options import TrainOptions
+from mmdisco_cli.training.directory import RunDirectory
+from mmdisco_cli.training.loop import Context
 from mmdisco_cli.training.run import train
 
 POINTS = """
@@ -26,22 +28,27 @@ discriminator: {name: mlp, width: 16, depth: 1}
 train: {steps: 30, batch_size: 8, checkpoint_every: 10, log_every: 5}
 sample: {sampler: ddim, steps: 3}
 """
-PICTURES = """
-summary: pictures of one cell
+FRAMES = """
+summary: frames of one cell
 data: {name: bounce}
 request: {seconds: 1.6, frames: 16, fps: 10, height: 16, width: 16}
 backbones:
   video: {name: token, codec: frames, latent_channels: 2, patch: [1, 1, 1], width: 8, depth: 1, heads: 2}
 train: {target: backbone, codec_steps: 4, steps: 30, batch_size: 4, bank: 6, checkpoint_every: 10, log_every: 5}
 """
-STAGE = {"points": "discriminator", "pictures": "denoiser"}
+STAGE = {"points": "discriminator", "frames": "denoiser"}
 
 
 def load(folder: Path, name: str = "points", **settings: Any) -> Recipe:
     """Return a tiny recipe, written into `folder`, with values of its train section changed."""
     path = folder / f"{name}.yaml"
-    path.write_text({"points": POINTS, "pictures": PICTURES}[name])
+    path.write_text({"points": POINTS, "frames": FRAMES}[name])
     return recipes.load(str(path), [f"train.{key}={value}" for key, value in settings.items()])
+
+
+def alone(recipe: Recipe, out: Path) -> Context:
+    """Return the context of a training in this process, without any other and without a progress display."""
+    return Context(RunDirectory(out, recipe), torch.device("cpu"))
 
 
 def run(recipe: Recipe, out: Path, **options: bool) -> Mapping[str, Tensor]:

@@ -1,1 +1,1 @@
-"""The bounce world: balls whose every impact is seen and heard, with detectors that find both again."""
+"""The bounce world: balls whose every impact is visible and audible, and detectors that find both again."""

@@ -1,4 +1,4 @@
-"""The bounce data set: an endless, seeded supply of clips in which every impact is seen and heard."""
+"""The bounce data set: an endless, seeded supply of clips in which every impact is visible and audible."""
 
 import math
 import random
@@ -42,7 +42,7 @@ class Bounce:
         """Return the scene that clip `index` shows."""
         return draw_scene(f"{self.options.seed}:{self.part}", index, self.options.objects)
 
-    def heard_scene(self, index: int) -> Scene:
+    def audio_scene(self, index: int) -> Scene:
         """Return the scene that clip `index` sounds like: the same, but for the misaligned fraction."""
         rng = random.Random(f"{self.options.seed}:{self.part}:misalign:{index}")
         if rng.random() < self.options.misalignment:
@@ -50,10 +50,10 @@ class Bounce:
         return self.scene(index)
 
     def media(self, indices: Sequence[int], modalities: Sequence[str]) -> dict[str, Tensor]:
-        """Return {"audio": (B, 1, 25600), "video": (B, 3, 16, size, size)}, only the modalities asked for."""
+        """Return {"audio": (B, 1, 25600), "video": (B, 3, 16, size, size)}, only the modalities named."""
         made = {}
         if "audio" in modalities:
-            made["audio"] = torch.stack([render_audio(self.heard_scene(i)) for i in indices])
+            made["audio"] = torch.stack([render_audio(self.audio_scene(i)) for i in indices])
         if "video" in modalities:
             made["video"] = torch.stack([render_video(self.scene(i), self.size) for i in indices])
         return made
@@ -71,9 +71,9 @@ def build(options: BounceOptions, request: Request) -> Bounce:
             "own, and a fourth would be narrower than the largest ball"
         )
     for key, made in (("frames", FRAMES), ("fps", FPS), ("seconds", SECONDS)):
-        asked = getattr(request, key)
-        if asked is not None and not math.isclose(asked, made):
-            raise UsageError(f"request.{key}: bounce clips have {made}, not {asked}")
+        wanted = getattr(request, key)
+        if wanted is not None and not math.isclose(wanted, made):
+            raise UsageError(f"request.{key}: bounce clips have {made}, not {wanted}")
     if request.height != request.width:
         raise UsageError(f"request.height: bounce clips are square, not {request.height} by {request.width} pixels")
     return Bounce(options, SIZE if request.height is None else request.height)

@@ -7,7 +7,7 @@ from mmdisco_cli.schema import option
 
 @dataclass(frozen=True)
 class BounceOptions:
-    """Objects that move under simple physics, with every impact heard."""
+    """Objects that move under simple physics, with every impact audible."""
 
     objects: int = option(2, "moving objects in a clip", minimum=1)
     misalignment: float = option(0.0, "fraction of pairs deliberately wrong", minimum=0, maximum=1)

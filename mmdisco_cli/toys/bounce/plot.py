@@ -7,7 +7,7 @@ from typing import Any
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from mmdisco_cli.evaluation.films_plot import COLOURS, accuracy_curve, bars, figures_of, save
+from mmdisco_cli.evaluation.plot import COLOURS, accuracy_curve, bars, figures_of, save
 from mmdisco_cli.measures.features import NAMES
 from mmdisco_cli.toys.bounce.events import Match
 
@@ -16,7 +16,7 @@ SHOWN = 1000
 
 
 def plot_bounce(path: Path, matches: Mapping[str, Sequence[Match]], metrics: Mapping[str, Any]) -> Path:
-    """Write event figures with intervals, kernel distances, size seen against pitch heard, and accuracy by log-SNR."""
+    """Write event figures with intervals, kernel distances, visible size against pitch, and accuracy by log-SNR."""
     figure = Figure(figsize=(13, 3.6), dpi=120, layout="constrained")
     events, marginals, kinds, levels = figure.subplots(1, 4)
     bars(events, {name: figures_of(metrics, name) for name in ("event_iou", "kind_correlation", "material_agreement")})
@@ -29,8 +29,8 @@ def plot_bounce(path: Path, matches: Mapping[str, Sequence[Match]], metrics: Map
 
 
 def _kinds(panel: Axes, matches: Mapping[str, Sequence[Match]]) -> None:
-    panel.set(title="matched events", xlabel="radius seen, log2 pixels", ylabel="pitch heard, log2 Hz")
+    panel.set(title="matched events", xlabel="radius in video, log2 pixels", ylabel="pitch in audio, log2 Hz")
     for row in (row for row in ("independent", "guided") if row in matches):
-        pairs = [(seen.size, heard.size) for match in matches[row] for seen, heard in match.pairs][:SHOWN]
+        pairs = [(video.size, audio.size) for match in matches[row] for video, audio in match.pairs][:SHOWN]
         x, y = zip(*pairs, strict=True) if pairs else ((), ())
         panel.scatter(x, y, s=4, alpha=0.5, linewidths=0, color=COLOURS[row], label=row, rasterized=True)

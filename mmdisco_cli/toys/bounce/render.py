@@ -79,15 +79,15 @@ def ball_colour(material: int, tint: float) -> tuple[float, float, float]:
 
 
 def render_audio(scene: Scene) -> Tensor:
-    """Return the sound of a scene, (1, 25600) in [-1, 1] at 16 kHz."""
+    """Return the audio of a scene, (1, 25600) in [-1, 1] at 16 kHz."""
     generator = torch.Generator().manual_seed(scene.noise_seed)
     samples = round(SECONDS * SAMPLE_RATE)
-    sound = _hiss(scene, samples, generator)
+    audio = _hiss(scene, samples, generator)
     for impact, speed, ball in scene.impacts:
         start = math.ceil(impact * SAMPLE_RATE)
         strike = strike_sound(ball.material, pitch(ball.radius), samples - start, generator)
-        sound[start:] += 0.28 * ball.gain * (speed / 100) * strike
-    return sound[None].clamp(-1, 1)
+        audio[start:] += 0.28 * ball.gain * (speed / 100) * strike
+    return audio[None].clamp(-1, 1)
 
 
 def _hiss(scene: Scene, samples: int, generator: torch.Generator) -> Tensor:

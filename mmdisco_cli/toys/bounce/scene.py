@@ -10,9 +10,9 @@ from dataclasses import dataclass
 from itertools import pairwise
 
 GRAVITY = 220.0
-"""Pixels per second squared, at the native picture size of 64."""
+"""Pixels per second squared, at the native frame size of 64."""
 FLOOR = 56.0
-"""Row of the floor's upper edge, in pixels of the native picture."""
+"""Row of the floor's upper edge, in pixels of the native frame."""
 SIZE = 64
 SECONDS = 1.6
 FIRST_IMPACT, LAST_IMPACT = 0.08, 1.48

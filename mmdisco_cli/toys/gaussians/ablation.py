@@ -11,19 +11,22 @@ from torch import nn
 from mmdisco_cli.assembly import Assembly, LoadedDiscriminator, assemble, build_discriminator
 from mmdisco_cli.devices import choose_device
 from mmdisco_cli.errors import UsageError
-from mmdisco_cli.evaluation.report import Report, align, number
+from mmdisco_cli.evaluation.protocol import Protocol, Report
+from mmdisco_cli.evaluation.tables import align, number
 from mmdisco_cli.recipes.schema import Recipe
 from mmdisco_cli.run.distribution import Ranks
 from mmdisco_cli.run.files import write_json
 from mmdisco_cli.run.options import EvalOptions
 from mmdisco_cli.run.progress import progress
+from mmdisco_cli.run.signals import SignalFlag
 from mmdisco_cli.toys.gaussians.data import Gaussians
-from mmdisco_cli.toys.gaussians.protocol import drawn, laws, points_of
+from mmdisco_cli.toys.gaussians.protocol import drawn, points_of, sample_metrics
 from mmdisco_cli.toys.gaussians.score import score_errors, split
-from mmdisco_cli.training.discriminator_run import Pairing, train_discriminator
-from mmdisco_cli.training.identity import training_fingerprint
-from mmdisco_cli.training.metrics import MetricsLog, Show
-from mmdisco_cli.training.signals import StopFlag
+from mmdisco_cli.training.batch import Batch
+from mmdisco_cli.training.directory import RunDirectory, training_fingerprint
+from mmdisco_cli.training.discriminator import train_discriminator
+from mmdisco_cli.training.loop import Context
+from mmdisco_cli.training.metrics import StepCallback
 
 METRICS = ("variants",)
 
@@ -55,23 +58,30 @@ VARIANTS = (
 )
 
 
-def evaluate(recipe: Recipe, options: EvalOptions) -> Report:
+def build() -> Protocol:
+    """Return the protocol."""
+    return Protocol(METRICS, evaluate, takes_samples=False)
+
+
+def evaluate(recipe: Recipe, options: EvalOptions, ranks: Ranks) -> Report | None:
     """Train every variant from the recipe's seed and measure each; the same command again takes up what is trained.
 
     Raises:
         UsageError: the recipe's data are not gaussians, or its discriminator is not `mlp`.
         Stopped: a signal came; what was trained is kept.
     """
+    if not ranks.first:
+        return None
     points, out, steps = points_of(recipe), options.out or Path(), recipe.train.steps
     alone = assemble(recipe, choose_device(), with_discriminator=False)
-    stop, found = StopFlag(alone.device), {}
+    stop, found = SignalFlag(), {}
     with stop.listening(), progress("training", len(VARIANTS) * steps) as advance:
         for place, variant in enumerate(VARIANTS):
 
-            def show(step: int, steps: int, figures: Mapping[str, float], place: int = place) -> None:
+            def report(step: int, steps: int, figures: Mapping[str, float], place: int = place) -> None:
                 advance(place * steps + step, figures)
 
-            module = trained(variant.of(recipe), alone, points, out / f"variant-{place}", stop, show)
+            module = trained(variant.of(recipe), alone, points, out / f"variant-{place}", stop, report)
             found[variant.name] = measure(module, recipe, alone, points)
             path = write_json(out / "ablation.json", found)
     protocol = {"seed": recipe.train.seed, "steps": steps, "batch_size": recipe.train.batch_size}
@@ -79,27 +89,25 @@ def evaluate(recipe: Recipe, options: EvalOptions) -> Report:
 
 
 def trained(
-    recipe: Recipe, alone: Assembly, points: Gaussians, directory: Path, stop: StopFlag, show: Show | None = None
+    recipe: Recipe, alone: Assembly, points: Gaussians, directory: Path, stop: SignalFlag, report: StepCallback
 ) -> nn.Module:
     """Return the recipe's discriminator, trained on fresh points without end beside the backbones of `alone`."""
     if recipe.discriminator is None:
         raise UsageError("discriminator: is missing")
     torch.manual_seed(recipe.train.seed)
     module = build_discriminator(recipe.discriminator, alone.shapes, alone.pooled).to(alone.device)
-    train_discriminator(
-        module,
-        Pairing(alone.bases, alone.coupling, recipe.train.given_fraction),
-        lambda count, generator: split(points.mixture.draw(count, generator), points.modalities),
-        None,
-        recipe.sample.window,
-        recipe.train,
-        directory,
-        training_fingerprint(recipe),
-        stop,
-        Ranks(),
-        lambda stage: MetricsLog(directory / "metrics.jsonl", stage, recipe.train.log_every, show),
+
+    def real(count: int, generator: torch.Generator) -> Batch:
+        return Batch(split(points.mixture.draw(count, generator), points.modalities))
+
+    context = Context(
+        RunDirectory(directory, recipe),
         alone.device,
+        stop=stop,
+        progress=lambda stage: report,
+        fingerprint=training_fingerprint(recipe),
     )
+    train_discriminator(module, alone, real, None, context)
     return module.requires_grad_(False)
 
 
@@ -107,7 +115,7 @@ def measure(module: nn.Module, recipe: Recipe, alone: Assembly, points: Gaussian
     """Return the errors of a discriminator's score and how good the samples are that it guides."""
     assembly = replace(alone, discriminator=LoadedDiscriminator(module, {}, Path(), ""))
     errors = score_errors(assembly, points.mixture, recipe.sample, recipe.eval.seed).metrics()
-    found = laws({"guided": drawn(assembly, recipe.sample, recipe.eval)}, points)
+    found = sample_metrics({"guided": drawn(assembly, recipe.sample, recipe.eval)}, points)
     return {
         "residual_error": errors["residual_error"],
         "joint_error": errors["joint_error"]["guided"],

@@ -1,4 +1,4 @@
-"""The exact denoiser of one modality of the gaussians data: a base model without any error of its own."""
+"""The exact denoiser of one modality of the gaussians data: a backbone without any error of its own."""
 
 from collections.abc import Sequence
 from typing import cast
@@ -18,7 +18,7 @@ TIMES = {"cosine": 1.0, "flow": 1000.0, "vp-linear": 999.0, "vp-cosine": 999.0}
 
 
 class GaussianMixtureBackbone:
-    """One scalar's base model, after the contract of `diffusion.backbone.Backbone`."""
+    """One scalar's backbone, after the contract of `diffusion.backbone.Backbone`."""
 
     def __init__(self, modality: str, options: GaussianMixtureOptions) -> None:
         self.modality, self.options = modality, options
@@ -32,7 +32,7 @@ class GaussianMixtureBackbone:
 
     @property
     def fingerprint(self) -> str:
-        """Name the exact law and schedule."""
+        """Name the exact distribution and schedule."""
         return fingerprint(f"gaussian-mixture-1:{self.options}")
 
     def to(self, device: torch.device) -> None:

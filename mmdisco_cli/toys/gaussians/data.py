@@ -1,6 +1,6 @@
-"""The gaussians data set: scalars from a mixture whose joint score is known, to mark a discriminator's gradient by.
+"""The gaussians data set: scalars from a mixture whose joint score is known, to measure a discriminator's gradient by.
 
-Each modality alone is a comb of equally likely values; which values occur together is known to the joint law only.
+Each modality alone is a comb of equally likely values; the joint distribution alone knows which occur together.
 """
 
 import hashlib
@@ -19,7 +19,7 @@ VERSION = 1
 
 NAMES = ("x", "y", "z")
 BLOCK = 4096
-"""Points drawn from one generator: point i is row i % BLOCK of block i // BLOCK, whatever is asked for beside it."""
+"""Points drawn from one generator: point i is row i % BLOCK of block i // BLOCK, whatever is drawn beside it."""
 
 
 @dataclass(frozen=True)
@@ -39,7 +39,7 @@ class Gaussians:
 
     @property
     def mixture(self) -> Mixture:
-        """Return the joint law."""
+        """Return the joint distribution."""
         return latin_mixture(self.options.modalities, self.options.levels, self.options.spread)
 
     @property
@@ -52,7 +52,7 @@ class Gaussians:
         return replace(self, part=part, _blocks={})
 
     def media(self, indices: Sequence[int], modalities: Sequence[str]) -> dict[str, Tensor]:
-        """Return {"x": (B, 1), ...}, only the modalities asked for."""
+        """Return {"x": (B, 1), ...}, only the modalities named."""
         wanted = torch.as_tensor(indices, dtype=torch.long)
         points = torch.empty(len(wanted), len(self.modalities))
         for number in (wanted // BLOCK).unique().tolist():

@@ -1,4 +1,4 @@
-"""What a recipe may say of the gaussians data and its base model; torch-free, since listing plugins reads it."""
+"""What a recipe may say of the gaussians data and its backbone; torch-free, since listing plugins reads it."""
 
 from dataclasses import dataclass
 

@@ -1,4 +1,4 @@
-"""The picture of the gaussians protocol: where the samples lie, and at which noise the score is wrong."""
+"""The figure of the gaussians protocol: where the samples lie, and at which noise the score is wrong."""
 
 import math
 from collections.abc import Mapping, Sequence

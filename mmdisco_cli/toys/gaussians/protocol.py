@@ -19,10 +19,12 @@ from mmdisco_cli.diffusion.samplers import SAMPLERS
 from mmdisco_cli.diffusion.schedules import Levels
 from mmdisco_cli.discriminators.interaction import ADDITIVE
 from mmdisco_cli.errors import DataError, UsageError
-from mmdisco_cli.evaluation.discriminator_levels import summary, verdicts
-from mmdisco_cli.evaluation.report import Report, align, number
+from mmdisco_cli.evaluation.discriminator_levels import measure_levels, summary
+from mmdisco_cli.evaluation.protocol import Protocol, Report
+from mmdisco_cli.evaluation.tables import align, number
 from mmdisco_cli.recipes.schema import EvalConfig, Recipe, SampleConfig
 from mmdisco_cli.run import console
+from mmdisco_cli.run.distribution import Ranks
 from mmdisco_cli.run.options import EvalOptions
 from mmdisco_cli.run.progress import progress
 from mmdisco_cli.sampling.draw import draw, require_steps
@@ -31,23 +33,30 @@ from mmdisco_cli.toys.gaussians.mixture import Mixture
 from mmdisco_cli.toys.gaussians.plot import plot
 from mmdisco_cli.toys.gaussians.score import LevelErrors, columns, join, level_table, score_errors, split
 
-SCORES, LAWS = ("residual_error", "joint_error", "by_level"), ("mass_on_modes", "sliced_wasserstein")
-METRICS = (*SCORES, *LAWS, "interaction", "accuracy")
+SCORES, OF_SAMPLES = ("residual_error", "joint_error", "by_level"), ("mass_on_modes", "sliced_wasserstein")
+METRICS = (*SCORES, *OF_SAMPLES, "interaction", "accuracy")
 DIRECTIONS = 128
-JUDGED = 1024
+MEASURED = 1024
 """Points on which interaction and accuracy are measured."""
-Show = Callable[[int, Mapping[str, float]], None]
+ProgressCallback = Callable[[int, Mapping[str, float]], None]
 
 
-def evaluate(recipe: Recipe, options: EvalOptions) -> Report:
-    """Measure the recipe's discriminator and the samples it guides, beside independent and exact ones.
+def build() -> Protocol:
+    """Return the protocol."""
+    return Protocol(METRICS, evaluate)
+
+
+def evaluate(recipe: Recipe, options: EvalOptions, ranks: Ranks) -> Report | None:
+    """Measure the recipe's discriminator and the samples it guides, beside independent and exact ones, on one rank.
 
     Raises:
         UsageError: the recipe's data are not gaussians, or --reference is given.
         DataError: no samples of these modalities in --samples.
     """
     if options.reference is not None:
-        raise UsageError("--reference: the law of gaussians is known, nothing is compared with files")
+        raise UsageError("--reference: the distribution of gaussians is known, nothing is compared with files")
+    if not ranks.first:
+        return None
     points, config = points_of(recipe), recipe.sample
     assembly = assemble(recipe, choose_device())
     require_steps(assembly, config)
@@ -55,7 +64,7 @@ def evaluate(recipe: Recipe, options: EvalOptions) -> Report:
     rows = sample_rows(assembly, points.mixture, config, recipe.eval)
     if options.samples is not None:
         rows["samples"] = read_samples(options.samples, points.modalities)
-    metrics = {**errors.metrics(), **laws(rows, points), **judgement(assembly, points, recipe)}
+    metrics = {**errors.metrics(), **sample_metrics(rows, points), **discriminator_metrics(assembly, points, recipe)}
     chart = plot((options.out or Path()) / "scatter.png", rows, points.modalities, errors.log_snr, errors.metrics())
     loaded = assembly.discriminator
     protocol = {
@@ -79,29 +88,34 @@ def points_of(recipe: Recipe) -> Gaussians:
     return points
 
 
-def sample_rows(assembly: Assembly, mixture: Mixture, config: SampleConfig, asked: EvalConfig) -> dict[str, Tensor]:
-    """Return n samples (n, M) of the bases alone, guided, and by the exact joint score, all from the same noise."""
-    with progress("sampling", 3 * asked.n) as advance:
+def sample_rows(assembly: Assembly, mixture: Mixture, config: SampleConfig, wanted: EvalConfig) -> dict[str, Tensor]:
+    """Return n samples (n, M) of the backbones alone, guided, and by the exact joint score, all from the same noise."""
+    with progress("sampling", 3 * wanted.n) as advance:
         return {
-            "independent": drawn(assembly, config, asked, independent=True, show=advance),
-            "guided": drawn(assembly, config, asked, show=lambda done, f: advance(asked.n + done, f)),
-            "exact": exact_samples(assembly, mixture, config, asked, lambda done, f: advance(2 * asked.n + done, f)),
+            "independent": drawn(assembly, config, wanted, independent=True, show=advance),
+            "guided": drawn(assembly, config, wanted, show=lambda done, f: advance(wanted.n + done, f)),
+            "exact": exact_samples(assembly, mixture, config, wanted, lambda done, f: advance(2 * wanted.n + done, f)),
         }
 
 
 def drawn(
-    assembly: Assembly, config: SampleConfig, asked: EvalConfig, *, independent: bool = False, show: Show | None = None
+    assembly: Assembly,
+    config: SampleConfig,
+    wanted: EvalConfig,
+    *,
+    independent: bool = False,
+    show: ProgressCallback | None = None,
 ) -> Tensor:
     """Return samples (n, M) as `mmdisco sample` draws them."""
 
     def one(indices: Sequence[int]) -> Tensor:
-        return join(draw(assembly, config, asked.seed, indices, independent=independent).latents, assembly.shapes)
+        return join(draw(assembly, config, wanted.seed, indices, independent=independent).latents, assembly.shapes)
 
-    return _in_batches(one, asked.n, config.batch_size, show)
+    return _in_batches(one, wanted.n, config.batch_size, show)
 
 
 def exact_samples(
-    assembly: Assembly, mixture: Mixture, config: SampleConfig, asked: EvalConfig, show: Show | None = None
+    assembly: Assembly, mixture: Mixture, config: SampleConfig, wanted: EvalConfig, show: ProgressCallback | None = None
 ) -> Tensor:
     """Return samples (n, M) of the same sampler and the same noise under the exact joint score."""
     grid = coupled_grid(assembly.bases, config.steps, assembly.coupling)
@@ -113,10 +127,10 @@ def exact_samples(
         return Prediction(split(x0, tuple(levels)), split(epsilon, tuple(levels)))
 
     def one(indices: Sequence[int]) -> Tensor:
-        state = initial_state(asked.seed, indices, assembly.shapes, first, assembly.device)
-        return join(SAMPLERS[config.sampler](denoise, state, grid, StepNoise(asked.seed, indices)), grid)
+        state = initial_state(wanted.seed, indices, assembly.shapes, first, assembly.device)
+        return join(SAMPLERS[config.sampler](denoise, state, grid, StepNoise(wanted.seed, indices)), grid)
 
-    return _in_batches(one, asked.n, config.batch_size, show)
+    return _in_batches(one, wanted.n, config.batch_size, show)
 
 
 def read_samples(folder: Path, modalities: Sequence[str]) -> Tensor:
@@ -128,7 +142,7 @@ def read_samples(folder: Path, modalities: Sequence[str]) -> Tensor:
     return torch.stack([torch.cat([tensor[m] for m in modalities]) for tensor in tensors])
 
 
-def laws(rows: Mapping[str, Tensor], points: Gaussians) -> dict[str, dict[str, float]]:
+def sample_metrics(rows: Mapping[str, Tensor], points: Gaussians) -> dict[str, dict[str, float]]:
     """Return, for each row of samples and for fresh real ones, mass on the modes and distance to held-out real ones."""
     count = max(map(len, rows.values()))
     held_out = points.split("heldout").media(range(2 * count), points.modalities)
@@ -140,10 +154,10 @@ def laws(rows: Mapping[str, Tensor], points: Gaussians) -> dict[str, dict[str, f
     }
 
 
-def judgement(assembly: Assembly, points: Gaussians, recipe: Recipe) -> dict[str, float | None]:
+def discriminator_metrics(assembly: Assembly, points: Gaussians, recipe: Recipe) -> dict[str, float | None]:
     """Return the discriminator's interaction and accuracy inside the window, None where its logit never changes."""
-    clean = points.split("heldout").media(range(JUDGED), points.modalities)
-    found = summary(verdicts(assembly, clean, recipe.eval.seed), recipe.sample.window)
+    clean = points.split("heldout").media(range(MEASURED), points.modalities)
+    found = summary(measure_levels(assembly, clean, recipe.eval.seed), recipe.sample.window)
     interaction, accuracy = (value if math.isfinite(value) else None for value in found)
     if interaction is not None and interaction < ADDITIVE:
         console.warn(f"the discriminator is additive in effect (interaction {interaction:.1e}): it can align nothing")
@@ -160,17 +174,17 @@ def sliced_wasserstein(a: Tensor, b: Tensor, directions: int = DIRECTIONS, seed:
 
 def _table(errors: LevelErrors, metrics: Mapping[str, Any]) -> list[str]:
     shown = ", ".join(f"{name} {number(metrics[name] or 0)}" for name in ("interaction", "accuracy"))
-    return [*level_table(errors), "", *law_table(metrics), "", f"discriminator: {shown}"]
+    return [*level_table(errors), "", *sample_table(metrics), "", f"discriminator: {shown}"]
 
 
-def law_table(metrics: Mapping[str, Any]) -> list[str]:
-    """Return how close each row of samples comes to the true law."""
+def sample_table(metrics: Mapping[str, Any]) -> list[str]:
+    """Return how close each row of samples comes to the true distribution."""
     rows = [["samples", "mass on modes", "sliced Wasserstein"]]
     mass, distance = metrics["mass_on_modes"], metrics["sliced_wasserstein"]
     return align([*rows, *([name, number(mass[name]), number(distance[name])] for name in mass)])
 
 
-def _in_batches(one: Callable[[Sequence[int]], Tensor], n: int, size: int, show: Show | None) -> Tensor:
+def _in_batches(one: Callable[[Sequence[int]], Tensor], n: int, size: int, show: ProgressCallback | None) -> Tensor:
     parts = []
     for start in range(0, n, size):
         indices = range(start, min(start + size, n))

@@ -1,8 +1,8 @@
 """How far a discriminator's gradient is from the score that it should be.
 
 Residual-score error, at one noise level: sqrt(E ||s' - s||^2 / E ||s||^2) over x ~ p_u, where s = sigma (grad log p_u -
-grad log q_u) is what the base models miss and s' = sigma grad l is what the discriminator says of it, both in units of
-noise and summed over the modalities. The base models' own predictions stand for q_u. The joint-score error divides the
+grad log q_u) is what the backbones miss and s' = sigma grad l is what the discriminator gives, both in units of
+noise and summed over the modalities. The backbones' own predictions stand for q_u. The joint-score error divides the
 same numerator by E ||sigma grad log p_u||^2. Over several levels, here those of the sampler inside the guidance window,
 both expectations are averaged before the ratio is taken.
 """
@@ -21,7 +21,7 @@ from mmdisco_cli.diffusion.denoise import predict_bases
 from mmdisco_cli.diffusion.guidance import Discriminator, LogSNRWindow, logit_and_gradient
 from mmdisco_cli.diffusion.schedules import Levels, log_snr
 from mmdisco_cli.errors import UsageError
-from mmdisco_cli.evaluation.report import align, number
+from mmdisco_cli.evaluation.tables import align, number
 from mmdisco_cli.recipes.schema import SampleConfig
 from mmdisco_cli.toys.gaussians.mixture import Mixture
 

@@ -24,9 +24,9 @@ SPECS = {spec.name: spec for spec in mmdisco_backbones()}
 
 
 def test_whoever_has_not_installed_it_is_told_to():
-    from mmdisco_cli.registry.plugins import OURS
+    from mmdisco_cli.registry.installing import entries_of
 
-    assert {name for name, owner in OURS.items() if owner == "mmdisco-diffusers"} == SPECS.keys()
+    assert entries_of("mmdisco-diffusers") == {"backbone": list(SPECS)}
 
 
 def test_every_pipeline_leads_to_the_backbone_that_reads_it(models):

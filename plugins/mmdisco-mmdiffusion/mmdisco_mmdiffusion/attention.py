@@ -1,4 +1,4 @@
-"""Attention of the coupled U-Net: within frames, along time, within sound, and between sound and picture.
+"""Attention of the coupled U-Net: within frames, along time, within audio, and between audio and video.
 
 All heads, frames and windows of a batch go through one fused call; nothing loops over frames.
 """
@@ -35,9 +35,9 @@ class SelfAttention(nn.Module):
 
 
 class CrossAttention(nn.Module):
-    """Attention between picture and sound, each frame and its stretch of sound to a window of the other.
+    """Attention between video and audio, each frame and its stretch of audio to a window of the other.
 
-    With a window of W frames and a shift S, frame i and chunk i of the sound look at frames or chunks i + S to
+    With a window of W frames and a shift S, frame i and chunk i of the audio look at frames or chunks i + S to
     i + S + W - 1, around the end (Ruan et al. 2023, sec. 3.3). Without a window, everything looks at everything.
     """
 
@@ -58,32 +58,32 @@ class CrossAttention(nn.Module):
         qv, kv, vv = self.v_qkv(self.v_norm(video).flatten(2, 3)).chunk(3, -1)  # (B, T, H W, C)
         qa, ka, va = self.a_qkv(self.a_norm(audio)).chunk(3, -1)  # (B, L, C)
         if self.window is None or shift is None:
-            seen = attend(qv.flatten(1, 2), ka, va, self.heads)
-            heard = attend(qa, kv.flatten(1, 2), vv.flatten(1, 2), self.heads)
+            from_audio = attend(qv.flatten(1, 2), ka, va, self.heads)
+            from_video = attend(qa, kv.flatten(1, 2), vv.flatten(1, 2), self.heads)
         else:
-            seen, heard = _windowed((qv, kv, vv), (qa, ka, va), shift, self.window, self.heads)
-        return video + self.video_proj_out(seen.reshape(video.shape)), audio + self.audio_proj_out(heard)
+            from_audio, from_video = _windowed((qv, kv, vv), (qa, ka, va), shift, self.window, self.heads)
+        return video + self.video_proj_out(from_audio.reshape(video.shape)), audio + self.audio_proj_out(from_video)
 
 
 Heads = tuple[Tensor, Tensor, Tensor]
 """Queries, keys and values."""
 
 
-def _windowed(picture: Heads, sound: Heads, shift: Tensor, window: int, heads: int) -> tuple[Tensor, Tensor]:
-    """Return what frames see of the sound, (B, T, H W, C), and what the sound sees of frames, (B, L, C)."""
-    (qv, kv, vv), (qa, ka, va) = picture, sound
+def _windowed(video: Heads, audio: Heads, shift: Tensor, window: int, heads: int) -> tuple[Tensor, Tensor]:
+    """Return what frames take from the audio, (B, T, H W, C), and what the audio takes from frames, (B, L, C)."""
+    (qv, kv, vv), (qa, ka, va) = video, audio
     frames, length = qv.shape[1], qa.shape[1]
     chunk, window = length // frames, min(window, frames)
     first = torch.arange(frames, device=qv.device) + shift[:, None]  # (B, T)
     stretch = (first[..., None] * chunk + torch.arange(window * chunk, device=qv.device)) % length
     around = (first[..., None] + torch.arange(window, device=qv.device)) % frames
-    seen = attend(qv, _picked(ka, stretch), _picked(va, stretch), heads)
+    from_audio = attend(qv, _picked(ka, stretch), _picked(va, stretch), heads)
     keys, values = (_picked(x, around).flatten(2, 3) for x in (kv, vv))
     whole = frames * chunk
-    heard = attend(qa[:, :whole].unflatten(1, (frames, chunk)), keys, values, heads).flatten(1, 2)
+    from_video = attend(qa[:, :whole].unflatten(1, (frames, chunk)), keys, values, heads).flatten(1, 2)
     # Samples that do not fill a chunk belong to the last one.
     rest = [attend(qa[:, whole:], keys[:, -1], values[:, -1], heads)] if whole < length else []
-    return seen, torch.cat([heard, *rest], 1)
+    return from_audio, torch.cat([from_video, *rest], 1)
 
 
 def _picked(x: Tensor, index: Tensor) -> Tensor:

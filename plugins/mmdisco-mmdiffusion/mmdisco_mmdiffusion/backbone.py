@@ -1,4 +1,4 @@
-"""MM-Diffusion after the contract of `mmdisco_cli.diffusion.backbone.JointBackbone`: sound and picture at once."""
+"""MM-Diffusion after the contract of `mmdisco_cli.diffusion.backbone.JointBackbone`: audio and video at once."""
 
 import hashlib
 from collections.abc import Mapping, Sequence
@@ -20,12 +20,12 @@ from mmdisco_mmdiffusion.unet import CoupledUNet
 
 MODALITIES = ("audio", "video")
 SAMPLE_MB, ENLARGED_MB = 750, 2000
-"""Measured peaks beyond the weights: of a sample in the U-Net, and of the frames that are enlarged together."""
+"""Measured peaks beside the weights: of a sample in the U-Net, and of the frames that are enlarged together."""
 
 
 @dataclass(frozen=True)
 class MMDiffusionBackbone:
-    """A coupled U-Net on pixels and waveform, and what enlarges its pictures; `keys` (B,) are those of a batch."""
+    """A coupled U-Net on pixels and waveform, and what enlarges its frames; `keys` (B,) are those of a batch."""
 
     unet: CoupledUNet
     enlarger: Enlarger | None
@@ -61,7 +61,7 @@ class MMDiffusionBackbone:
         return replace(self, keys=keys)
 
     def plan(self, request: Request) -> Plan:
-        """Return the shapes that fit both networks, near what is asked for."""
+        """Return the shapes that fit both networks, near what is requested."""
         return planned(request, self.unet.config, self.enlarger.config if self.enlarger else None)
 
     def grid(self, steps: int, plan: Plan) -> dict[str, Levels]:
@@ -89,20 +89,20 @@ class MMDiffusionBackbone:
         """
         video, audio, time = x["video"], x["audio"], t["video"]
         if not torch.equal(time, t["audio"]):
-            raise ValueError("MM-Diffusion denoises sound and picture at one time, but theirs differ")
+            raise ValueError("MM-Diffusion denoises audio and video at one time, but theirs differ")
         shifts = self._shifts(time, video.shape[2]).to(video.device)
         epsilon = self.unet(video, audio, time, shifts)
         return {"video": epsilon[0], "audio": epsilon[1]}
 
     def encode(self, media: Mapping[str, Tensor], plan: Plan) -> State:
-        """Return sound as it is, and pictures at the size of the U-Net."""
+        """Return audio as it is, and frames at the size of the U-Net."""
         latents = dict(media)
         if "video" in media and self.enlarger is not None:
             latents["video"] = reduce(media["video"])
         return latents
 
     def decode(self, latent: Mapping[str, Tensor], plan: Plan) -> State:
-        """Return sound and pictures within [-1, 1], the pictures enlarged where there is a network for it."""
+        """Return audio and frames within [-1, 1], the frames enlarged where there is a network for it."""
         media = dict(latent)
         if "video" in media and self.enlarger is not None:
             video = media["video"]

@@ -22,7 +22,7 @@ def fixed_shifts(batch: int, shift: int, limits: Sequence[int]) -> Tensor:
 
 
 def enlargement_noise(keys: Sequence[int], shape: Sequence[int]) -> Tensor:
-    """Return standard normal noise (B, *shape) for the pictures of each sample."""
+    """Return standard normal noise (B, *shape) for the frames of each sample."""
     return torch.stack([torch.randn(tuple(shape), generator=_generator(f"{key}:enlargement")) for key in keys])
 
 

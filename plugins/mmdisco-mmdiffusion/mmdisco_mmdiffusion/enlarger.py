@@ -14,7 +14,7 @@ from mmdisco_mmdiffusion.attention import attend
 from mmdisco_mmdiffusion.layers import Norm, Pointwise, convolve, time_features
 
 FACTOR = 4
-"""How much larger pictures get."""
+"""How much larger frames get."""
 TIME_WIDTH = 4
 """Width of the embedded noise level, in channels of the first level."""
 
@@ -95,7 +95,7 @@ class ImageAttention(nn.Module):
 
 
 class Enlarger(nn.Module):
-    """Predicts noise (and a variance, unused) of large pictures from them and their enlarged originals."""
+    """Predicts noise (and a variance, unused) of large frames from them and their enlarged originals."""
 
     def __init__(self, config: EnlargerConfig) -> None:
         super().__init__()
@@ -111,7 +111,7 @@ class Enlarger(nn.Module):
         self.out = nn.Sequential(Norm(width), nn.SiLU(), ImageConv(width, 2 * c.image_channels))
 
     def forward(self, x: Tensor, low: Tensor, t: Tensor) -> Tensor:
-        """Return epsilon of noisy pictures x (N, 3, H, W) at whole times t (N,), given their originals, enlarged.
+        """Return epsilon of noisy frames x (N, 3, H, W) at whole times t (N,), given their originals, enlarged.
 
         Raises:
             ValueError: sizes that the levels do not divide.

@@ -1,4 +1,4 @@
-"""Converted checkpoints become networks, ready to be asked."""
+"""Converted checkpoints become networks, ready to be called."""
 
 import hashlib
 from collections.abc import Callable, Mapping, Sequence
@@ -12,11 +12,10 @@ from torch import nn
 from mmdisco_cli.errors import DataError
 from mmdisco_cli.weights_file import find_weights, load_weights, read_about
 from mmdisco_mmdiffusion.enlarger import Enlarger
+from mmdisco_mmdiffusion.published import ENLARGER, UNET
 from mmdisco_mmdiffusion.sizes import enlarger_config, unet_config
 from mmdisco_mmdiffusion.unet import CoupledUNet
 
-UNET = "mmdiffusion-unet"
-ENLARGER = "mmdiffusion-sr"
 Network = TypeVar("Network", bound=nn.Module)
 Config = TypeVar("Config")
 

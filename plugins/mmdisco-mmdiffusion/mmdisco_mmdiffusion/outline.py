@@ -10,7 +10,7 @@ from mmdisco_mmdiffusion.unet import CoupledUNet, UNetConfig
 
 
 def build(label: str, options: MMDiffusionOptions, request: Request) -> MMDiffusionBackbone:
-    """Return the backbone of a recipe with networks that can be planned with and counted, but not asked."""
+    """Return the backbone of a recipe with networks that can be planned with and counted, but not called."""
     with torch.device("meta"):
         unet = CoupledUNet(UNetConfig())
         enlarger = Enlarger(EnlargerConfig()) if options.sr_weights else None

@@ -1,4 +1,4 @@
-"""Which shapes the networks can make, near what a recipe asks for."""
+"""Which shapes the networks can make, near what a recipe requests."""
 
 from collections.abc import Iterator
 
@@ -14,15 +14,15 @@ FRAMES, PIXELS = 16, 64
 def planned(request: Request, unet: UNetConfig, enlarger: EnlargerConfig | None) -> Plan:
     """Return what the networks make of a request: any number of frames at 10 a second, sides that their levels divide.
 
-    The sound always lasts as long as the picture.
+    The audio always lasts as long as the video.
     """
     frames = request.frames or (round(request.seconds * FPS) if request.seconds else FRAMES)
     frames, factor = max(frames, 1), FACTOR if enlarger else 1
     # The enlarger's levels divide its own pixels, of which each of the U-Net's makes several.
     multiple = max(unet.pixel_multiple, -(-enlarger.pixel_multiple // FACTOR) if enlarger else 1)
     height, width = (
-        max(round(asked / factor / multiple), 1) * multiple if asked else PIXELS
-        for asked in (request.height or request.width, request.width or request.height)
+        max(round(wanted / factor / multiple), 1) * multiple if wanted else PIXELS
+        for wanted in (request.height or request.width, request.width or request.height)
     )
     seconds, samples = frames / FPS, _samples(frames, unet)
     video = ModalityPlan(
@@ -47,9 +47,9 @@ def _samples(frames: int, unet: UNetConfig) -> int:
 
 def _snapped(request: Request, made: dict[str, float]) -> Iterator[str]:
     for name, value in made.items():
-        asked = getattr(request, name)
-        if asked is not None and abs(asked - value) > 1e-6:
-            yield f"video: {name} {asked:g} becomes {value:g}, the nearest that the model makes"
+        wanted = getattr(request, name)
+        if wanted is not None and abs(wanted - value) > 1e-6:
+            yield f"video: {name} {wanted:g} becomes {value:g}, the nearest that the model makes"
 
 
 def _untrained(frames: int, height: int, width: int) -> Iterator[str]:

@@ -7,6 +7,8 @@ from mmdisco_mmdiffusion.enlarger import EnlargerConfig
 from mmdisco_mmdiffusion.unet import UNetConfig
 
 Shapes = Mapping[str, Sequence[int]]
+MOST_STAGES = 100
+"""Stages beyond which a number comes from damage."""
 
 
 def unet_config(shapes: Shapes, said: Mapping[str, Any]) -> UNetConfig:
@@ -23,7 +25,8 @@ def unet_config(shapes: Shapes, said: Mapping[str, Any]) -> UNetConfig:
         "channels": channels,
         "multipliers": _multipliers(shapes, levels, blocks, channels),
         "res_blocks": blocks,
-        "windows": defaults.windows[: levels - 1],
+        # Any level below the released depth looks as far as its last one.
+        "windows": (*defaults.windows, *defaults.windows[-1:] * levels)[: levels - 1],
         "video_channels": video,
         "audio_channels": shapes[f"{stem}.audio_conv.audio_conv.weight"][1],
     }
@@ -49,6 +52,8 @@ def enlarger_config(shapes: Shapes, said: Mapping[str, Any]) -> EnlargerConfig:
 def _levels(shapes: Shapes) -> tuple[int, int]:
     """Return the number of levels and of residual blocks in each: a stage up with two blocks ends a level."""
     stages = 1 + max(int(name.split(".")[1]) for name in shapes if name.startswith("output_blocks."))
+    if stages > MOST_STAGES:
+        raise ValueError(f"{stages} stages are more than a U-Net has")
     owners = [
         name.split(".")[1] for name in shapes if name.startswith("output_blocks.") and "emb_layers.1.bias" in name
     ]

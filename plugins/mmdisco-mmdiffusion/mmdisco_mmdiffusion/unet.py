@@ -65,7 +65,7 @@ class ResBlock(nn.Module):
     """A residual block in either branch, modulated by one projection of the noise level; optionally resampling.
 
     Resampling comes after the first convolution. `attention` counts the heads of self-attention, in video over space
-    and then time, and in audio where `hears`.
+    and then time, and in audio where `audio_attention`.
     """
 
     def __init__(
@@ -76,7 +76,7 @@ class ResBlock(nn.Module):
         dilation: int,
         resample: Resample | None = None,
         attention: int = 0,
-        hears: bool = False,
+        audio_attention: bool = False,
     ) -> None:
         super().__init__()
         self.resample = resample
@@ -92,9 +92,9 @@ class ResBlock(nn.Module):
         if attention:
             self.spatial_attention_block = SelfAttention(outer, attention)
             self.temporal_attention_block = SelfAttention(outer, attention)
-            if hears:
+            if audio_attention:
                 self.audio_attention_block = SelfAttention(outer, attention)
-        self.attends, self.hears = bool(attention), hears
+        self.attends, self.audio_attention = bool(attention), audio_attention
 
     def forward(self, video: Tensor, audio: Tensor, level: Tensor) -> tuple[Tensor, Tensor]:
         """Map video (B, T, H, W, inner) and audio (B, L, inner) under the embedded noise level (B, level)."""
@@ -106,7 +106,7 @@ class ResBlock(nn.Module):
         audio = self.audio_skip_connection(a(audio)) + inside
         if self.attends:
             video = _along_time(self.temporal_attention_block, _within_frames(self.spatial_attention_block, video))
-        return video, self.audio_attention_block(audio) if self.hears else audio
+        return video, self.audio_attention_block(audio) if self.audio_attention else audio
 
 
 class Stem(nn.Module):
@@ -151,7 +151,7 @@ class CoupledUNet(nn.Module):
         """Return epsilon of both at whole times t (B,), with a shift in frames (B, len(windows)) for each attention.
 
         Raises:
-            ValueError: sizes that the levels do not divide, too little sound for the frames, or batches that differ.
+            ValueError: sizes that the levels do not divide, too little audio for the frames, or batches that differ.
         """
         _require_fit(self.config, video, audio, t, shifts, len(self.windows))
         level = self.time_embed(time_features(t, self.config.channels))
@@ -189,7 +189,8 @@ def _encoder(c: UNetConfig) -> tuple[nn.ModuleList, list[int], int]:
 def _middle(c: UNetConfig, count: int) -> nn.ModuleList:
     width = c.multipliers[-1] * c.channels
     first, last = (
-        ResBlock(width, width, c.channels, _dilation(c, count), attention=c.heads, hears=True) for _ in range(2)
+        ResBlock(width, width, c.channels, _dilation(c, count), attention=c.heads, audio_attention=True)
+        for _ in range(2)
     )
     return nn.ModuleList([first, CrossAttention(width, c.head_channels, None), last])
 
@@ -275,5 +276,5 @@ def _require_fit(c: UNetConfig, video: Tensor, audio: Tensor, t: Tensor, shifts:
         )
     if length < c.sample_multiple * frames:
         raise ValueError(
-            f"{length} samples of sound are too few for {frames} frames: {c.sample_multiple} each at least"
+            f"{length} samples of audio are too few for {frames} frames: {c.sample_multiple} each at least"
         )

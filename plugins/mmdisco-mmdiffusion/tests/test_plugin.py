@@ -28,4 +28,5 @@ def test_it_is_listed(cli: Cli) -> None:
     found = cli("plugins")
     assert found.returncode == 0, found.stderr
     assert "mmdiffusion" in found.stdout
+    assert all(name in found.stdout for name in ("mmdiffusion-unet", "mmdiffusion-sr"))
     assert "failed" not in found.stdout

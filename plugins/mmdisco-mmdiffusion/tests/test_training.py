@@ -13,7 +13,7 @@ from small_networks import save_unet
 from mmdisco_cli.assembly import assemble
 from mmdisco_cli.errors import UsageError
 from mmdisco_cli.recipes.recipe import load
-from mmdisco_cli.training.tuples import require_fakes_fit
+from mmdisco_cli.training.data import require_fakes_fit
 
 RECIPE = """
 data: {name: bounce}

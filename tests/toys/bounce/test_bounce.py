@@ -219,17 +219,17 @@ def test_the_fingerprint_names_whatever_changes_a_clip():
 @pytest.mark.parametrize("fraction", [0.0, 0.3, 1.0])
 def test_the_misaligned_fraction(fraction):
     data, count = clips(objects=1, misalignment=fraction), 600
-    wrong = sum(data.heard_scene(i) != data.scene(i) for i in range(count))
+    wrong = sum(data.audio_scene(i) != data.scene(i) for i in range(count))
     assert abs(wrong - fraction * count) <= 4 * math.sqrt(count * fraction * (1 - fraction))
 
 
 def test_misaligned_sound_is_a_whole_clip_of_the_same_kind_heard_nowhere_else():
     data = clips(misalignment=1.0)
-    heard = {data.heard_scene(i).noise_seed for i in SOME}
+    heard = {data.audio_scene(i).noise_seed for i in SOME}
     assert len(heard) == len(SOME)
     assert not heard & {data.scene(i).noise_seed for i in range(200)}
-    assert len(data.heard_scene(0).balls) == 2
-    assert torch.equal(data.media([1], ("audio",))["audio"][0], render_audio(data.heard_scene(1)))
+    assert len(data.audio_scene(0).balls) == 2
+    assert torch.equal(data.media([1], ("audio",))["audio"][0], render_audio(data.audio_scene(1)))
 
 
 def test_a_scene_has_its_own_draw():

@@ -1,0 +1,55 @@
+"""What `eval.protocol` names: the contract of a protocol, and the report that it gives.
+
+A plugin provides one by the hook `mmdisco_protocols`; its factory takes nothing and gives a `Protocol`:
+
+    def build() -> Protocol:
+        return Protocol(metrics=("loudness",), evaluate=evaluate)
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from mmdisco_cli.measures.scoring import ScoredClip
+from mmdisco_cli.recipes.schema import Recipe
+from mmdisco_cli.run.distribution import Ranks
+from mmdisco_cli.run.options import EvalOptions
+
+METRICS_FILE = "metrics.json"
+
+
+@dataclass(frozen=True)
+class Report:
+    """What was measured: n samples a row, metrics by name, and how they were measured.
+
+    `metrics` and `protocol` hold what JSON can hold, and `protocol` at least the "seed"; `table` is the lines of a
+    table for people, `files` are further files that were written, `clips` those that report.html shows.
+    """
+
+    n: int
+    metrics: Mapping[str, Any]
+    protocol: Mapping[str, Any]
+    table: Sequence[str]
+    files: Sequence[Path] = ()
+    clips: Sequence[ScoredClip] = ()
+
+
+@dataclass(frozen=True)
+class Protocol:
+    """One way to measure what a recipe's models make.
+
+    `metrics` are all that it can measure, of which `--metrics` chooses. `evaluate` measures those that
+    `options.metrics` names, all where it names none, and may write plots into `options.out`, a folder that exists. All
+    ranks call it; the first returns the report, the others None. It raises UsageError for a recipe that it cannot
+    measure and DataError for samples that it cannot use.
+
+    `measures_clips` says that samples are videos with audio, in rows that may be called real, independent and guided:
+    the options of analysis, --extractor and --max-bad then apply. `takes_samples` says that --samples and --reference
+    do.
+    """
+
+    metrics: tuple[str, ...]
+    evaluate: Callable[[Recipe, EvalOptions, Ranks], Report | None]
+    measures_clips: bool = False
+    takes_samples: bool = True

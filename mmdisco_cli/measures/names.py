@@ -1,0 +1,40 @@
+"""Names of measures: which ones `--metrics` may choose from, and which way of each is good."""
+
+from collections.abc import Collection, Iterable
+from difflib import get_close_matches
+
+from mmdisco_cli.errors import UsageError
+
+NEARER_ZERO = ("av_lag", "desync")
+HIGHER = (
+    *("av_align", "av_align_gain", "imagebind", "event_iou", "kind_correlation", "material_agreement"),
+    *("interaction", "accuracy"),
+)
+LOWER = ("calibration", "residual_error", "joint_error", "sliced_wasserstein")
+DISTANCES = ("fd", "kd", "fvd", "kvd", "fad", "kad")
+"""What names of distances begin with."""
+
+
+def better(name: str) -> str:
+    """Return higher, lower or nearer 0, empty for a figure of which neither is good."""
+    if name in HIGHER:
+        return "higher"
+    if name in LOWER or name.split("_")[0] in DISTANCES:
+        return "lower"
+    return "nearer 0" if name in NEARER_ZERO else ""
+
+
+def require_known(names: Iterable[str], known: Collection[str], *, of_clips: bool = False) -> None:
+    """Raise UsageError for a name that is not among those known, all of which it lists.
+
+    `of_clips` says that extractors may add some.
+    """
+    for name in names:
+        if name in known:
+            continue
+        if not known:
+            raise UsageError(f"--metrics {name}: there is nothing to choose from")
+        close = get_close_matches(name, known)
+        meant = f"did you mean {' or '.join(close)}? " if close else ""
+        further = ", and what an --extractor adds" if of_clips else ""
+        raise UsageError(f"--metrics {name}: unknown ({meant}known: {', '.join(known)}{further})")

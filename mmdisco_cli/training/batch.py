@@ -1,0 +1,138 @@
+"""A batch of training: clean tuples, the noise levels drawn for them, and the noisy tuples that networks are given."""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from mmdisco_cli.diffusion.backbone import Base, State
+from mmdisco_cli.diffusion.coupling import Coupling, coupled_levels, given_levels
+from mmdisco_cli.diffusion.prediction import per_sample
+from mmdisco_cli.diffusion.schedules import Levels, log_snr
+from mmdisco_cli.recipes.schema import LevelDistributionConfig
+
+LevelsAt = Callable[[Tensor], Levels]
+"""A noise schedule: progress u (B,) in [0, 1] to levels (B,)."""
+
+
+@dataclass(frozen=True)
+class Batch:
+    """Tuples drawn together: clean latents (B, ...) by modality, row by row of the same clips unless re-paired.
+
+    Whatever else comes to belong to a modality of a clip has to follow it through the three methods here.
+    """
+
+    latents: State
+
+    def to(self, device: torch.device) -> "Batch":
+        """Return the batch on a device."""
+        return Batch({m: x.to(device) for m, x in self.latents.items()})
+
+    def shuffled(self, generator: torch.Generator) -> "Batch":
+        """Return it re-paired so that no modality keeps its partner: the k-th moves on by k places of a random order.
+
+        Raises:
+            ValueError: fewer tuples than modalities.
+        """
+        batch = len(next(iter(self.latents.values())))
+        if batch < len(self.latents):
+            raise ValueError(f"re-pairing {len(self.latents)} modalities needs as many tuples, got {batch}")
+        order = torch.randperm(batch, generator=generator)
+        return Batch({m: x[order.roll(k)] for k, (m, x) in enumerate(self.latents.items())})
+
+    def followed_by(self, other: "Batch") -> "Batch":
+        """Return the tuples of both, these first."""
+        return Batch({m: torch.cat([x, other.latents[m]]) for m, x in self.latents.items()})
+
+
+@dataclass(frozen=True)
+class NoisyBatch:
+    """Tuples of noisy states (B, ...) by modality, the noise (B, ...) in them, and their levels (B,)."""
+
+    states: State
+    noise: State
+    levels: Mapping[str, Levels]
+
+
+def noised(batch: Batch, levels: Mapping[str, Levels], generator: torch.Generator) -> NoisyBatch:
+    """Return a batch at levels (B,), Eq. (1) of MMDisCo; the noise is drawn modality by modality."""
+    clean = batch.latents
+    noise = {m: torch.randn(x.shape, generator=generator).to(x.device) for m, x in clean.items()}
+    states = {
+        m: per_sample(levels[m].alpha, x) * x + per_sample(levels[m].sigma, x) * noise[m] for m, x in clean.items()
+    }
+    return NoisyBatch(states, noise, levels)
+
+
+def mismatched(states: Mapping[str, Tensor]) -> State:
+    """Give every state (B, ...) other partners of its own noise level, in a batch whose levels repeat once a modality.
+
+    The k-th of M modalities moves on by k * B / M rows, so that no two stay together.
+    """
+    step = len(next(iter(states.values()))) // len(states)
+    return {m: x.roll(k * step, 0) for k, (m, x) in enumerate(states.items())}
+
+
+def draw_progress(
+    distribution: LevelDistributionConfig, levels_at: LevelsAt, batch: int, generator: torch.Generator
+) -> Tensor:
+    """Return progress u (B,) in [0, 1], stratified over the batch so that a step sees every part of the schedule.
+
+    Under the `logsnr-normal` distribution the log-SNR of `levels_at` is normal; it is inverted on a fine grid of u.
+    """
+    strata = (torch.arange(batch) + torch.rand(batch, generator=generator)) / batch
+    strata = strata[torch.randperm(batch, generator=generator)]
+    if distribution.name == "uniform":
+        return strata
+    drawn = distribution.mean + distribution.std * torch.special.ndtri(strata.double().clamp(1e-6, 1 - 1e-6))
+    u = torch.linspace(0, 1, 4097, dtype=torch.float64)
+    levels = levels_at(u)
+    return _interpolate(drawn, log_snr(levels.alpha, levels.sigma).double().flip(0), u.flip(0)).float()
+
+
+def _interpolate(x: Tensor, xs: Tensor, ys: Tensor) -> Tensor:
+    """Return y(x) on the polyline through (xs, ys), `xs` ascending; constant outside its ends."""
+    right = torch.searchsorted(xs, x).clamp(1, len(xs) - 1)
+    share = ((x - xs[right - 1]) / (xs[right] - xs[right - 1]).clamp_min(1e-12)).clamp(0, 1)
+    return ys[right - 1] + share * (ys[right] - ys[right - 1])
+
+
+@dataclass(frozen=True)
+class LevelSampler:
+    """Draws the levels of all modalities that a discriminator is trained at, and must then be sampled with.
+
+    `distribution` is that of the first modality of the first model; the others follow by `coupling`.
+    """
+
+    bases: Sequence[Base]
+    coupling: Coupling
+    distribution: LevelDistributionConfig
+    given_fraction: float = 0.0
+
+    def draw(self, batch: int, generator: torch.Generator) -> dict[str, Levels]:
+        """Return each modality's levels (B,).
+
+        In a share of the rows one base model's modalities are almost clean while the others keep their level: what
+        `--given` samples with. A model of several modalities was never trained with a gap between them, so they go
+        together.
+        """
+        first = self.bases[0]
+        name = next(iter(first.modalities))
+        u = draw_progress(self.distribution, lambda v: first.backbone.levels_at(v, first.plan)[name], batch, generator)
+        levels = coupled_levels(self.bases, u, self.coupling)
+        if not self.given_fraction or len(self.bases) == 1:
+            return levels
+        held = torch.rand(batch, generator=generator) < self.given_fraction
+        which = torch.randint(len(self.bases), (batch,), generator=generator)
+        clean = given_levels(self.bases)
+        return {
+            m: Levels(*(torch.where(held & (which == k), c, x) for c, x in zip(clean[m], levels[m], strict=True)))
+            for k, base in enumerate(self.bases)
+            for m in base.modalities
+        }
+
+
+def repeated(levels: Mapping[str, Levels], times: int) -> dict[str, Levels]:
+    """Return levels (B,) as (times * B,), the whole batch again and again."""
+    return {m: Levels(*(part.repeat(times) for part in level)) for m, level in levels.items()}

@@ -1,0 +1,187 @@
+"""`train.target: discriminator`: what joins base models, which only predict and are not trained."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from mmdisco_cli.assembly import Assembly, assemble, build_discriminator, request_of
+from mmdisco_cli.assembly.trial import try_discriminator
+from mmdisco_cli.data.contract import SplitDataset
+from mmdisco_cli.data.opening import check_shapes, open_dataset
+from mmdisco_cli.devices import DTYPES
+from mmdisco_cli.diffusion.backbone import count_parameters
+from mmdisco_cli.diffusion.denoise import Prediction, predict_bases, unguided_scales
+from mmdisco_cli.diffusion.whole import require_predictions
+from mmdisco_cli.discriminators.interaction import ADDITIVE
+from mmdisco_cli.errors import UsageError
+from mmdisco_cli.recipes.schema import Recipe
+from mmdisco_cli.run.distribution import Ranks, same_weights
+from mmdisco_cli.sampling.draw import require_steps
+from mmdisco_cli.training.batch import Batch, LevelSampler, NoisyBatch, noised, repeated
+from mmdisco_cli.training.data import DEFAULT_COUNT, BatchSource, fake_tuples, real_tuples, require_fakes_fit
+from mmdisco_cli.training.loop import Context, Loss, fit
+from mmdisco_cli.training.losses import joint_losses
+from mmdisco_cli.training.report import (
+    CLIPS,
+    COPIES,
+    clips_of,
+    discriminator_results,
+    export_discriminator,
+    heldout_of,
+    round_to_file,
+    step_memory,
+)
+
+
+@dataclass(frozen=True)
+class DiscriminatorJob:
+    """A discriminator to train, its base models and data; a `TrainJob`."""
+
+    recipe: Recipe
+    assembly: Assembly
+    module: nn.Module
+    dataset: SplitDataset
+
+    @property
+    def inputs(self) -> dict[str, Any]:
+        """Name the clips and the weights of the base models."""
+        return {"data": self.dataset.fingerprint, "backbones": self.assembly.fingerprints}
+
+    @property
+    def overview(self) -> dict[str, Any]:
+        """Say what will be trained, on what, and what memory it takes."""
+        config, shapes, train = self.recipe.train, self.assembly.shapes, self.dataset.split("train")
+        own = sum(p.numel() for p in self.module.parameters())
+        bases = {label: count_parameters(base.backbone) for label, base in self.assembly.models.items()}
+        clips = config.bank if train.length is None else min(config.bank, train.length)
+        values = sum(torch.Size(shape).numel() for shape in shapes.values())
+        fakes = 0 if config.fakes == "shuffled" else config.bank or DEFAULT_COUNT
+        saved = step_memory(lambda batch: self._loss(_blank(shapes), _blank(shapes), batch), config.batch_size)
+        weights = 4 * (COPIES * own + sum(count or 0 for count in bases.values()))
+        return {
+            "discriminator": self.recipe.discriminator.name if self.recipe.discriminator else "",
+            "parameters": {"discriminator": own, **bases},
+            "steps": {"discriminator": config.steps},
+            "latent_shapes": {m: list(shape) for m, shape in shapes.items()},
+            "clips": clips_of(train),
+            "bank": clips,
+            "fakes": config.fakes,
+            "memory_mb": round((weights + 2 * (clips + fakes) * values + saved) / 1e6),
+        }
+
+    def fit(self, context: Context) -> None:
+        """Train, going on where a former run stopped."""
+        same_weights(self.module, context.ranks)
+        real = real_tuples(self.assembly, self.dataset.split("train"), self.recipe.train.bank, context)
+        fake = fake_tuples(self.assembly, real, context)
+        train_discriminator(self.module.to(context.device), self.assembly, real, fake, context)
+
+    def export(self, context: Context, figures: Mapping[str, Any]) -> dict[str, Any]:
+        """Measure the trained weights, write them to the run's directory, and return the results."""
+        round_to_file(self.module)
+        results: dict[str, Any] = {"training": dict(figures)}
+        heldout = heldout_of(self.dataset, context)
+        if heldout is not None:
+            measured = results["heldout"] = self._measured(heldout, replace(context, ranks=Ranks()))
+            if measured["interaction"] < ADDITIVE:
+                context.say(
+                    f"warning: interaction {measured['interaction']:.2g}: what this discriminator says of one modality "
+                    "does not depend on the other, so it cannot align them"
+                )
+        export_discriminator(self.module, self.assembly, self.recipe, context.directory.weights, results)
+        return results
+
+    def _measured(self, heldout: SplitDataset, context: Context) -> dict[str, Any]:
+        config = self.recipe.train
+        real = real_tuples(self.assembly, heldout, min(CLIPS, config.bank), context)
+        # Held-out tuples re-paired are fakes for anyone but a model that makes several modalities together.
+        together = any(len(base.plan.modalities) > 1 for base in self.assembly.bases)
+        loss = self._loss(real, fake_tuples(self.assembly, real, context) if together else None, config.batch_size)
+        return discriminator_results(self.module, loss, real, self.assembly, config)
+
+    def _loss(self, real: BatchSource, fake: BatchSource | None, batch: int) -> Loss:
+        return discriminator_loss(self.module, self.assembly, self.recipe, real, fake, batch)
+
+
+def discriminator_job(context: Context) -> DiscriminatorJob:
+    """Build models and open data.
+
+    Raises:
+        UsageError: no discriminator, a base model without weights, or sizes that do not fit.
+        DataError: weights or data are missing or damaged.
+    """
+    recipe = context.recipe
+    assembly = _assembled(recipe, context.device)
+    if recipe.train.fakes != "shuffled":
+        require_steps(assembly, recipe.sample)
+    require_fakes_fit(recipe, assembly, context.batch)
+    module = _untrained(recipe, assembly)
+    dataset = open_dataset(recipe, request_of(recipe), assembly.modalities, context.counter("reading files"))
+    check_shapes(dataset.split("train"), assembly.modalities)
+    return DiscriminatorJob(recipe, assembly, module, dataset)
+
+
+def train_discriminator(
+    module: nn.Module, assembly: Assembly, real: BatchSource, fake: BatchSource | None, context: Context
+) -> None:
+    """Train a discriminator in place; it ends holding its averaged weights."""
+    loss = discriminator_loss(module, assembly, context.recipe, real, fake, context.batch)
+    fit(module, loss, context, "discriminator", context.recipe.train.steps)
+
+
+def discriminator_loss(
+    module: nn.Module, assembly: Assembly, recipe: Recipe, real: BatchSource, fake: BatchSource | None, batch: int
+) -> Loss:
+    """Return the loss of one step of `batch` tuples; without a source of fakes, real tuples are re-paired."""
+    config, bases, device = recipe.train, assembly.bases, assembly.device
+    sampler = LevelSampler(bases, assembly.coupling, config.time_law, config.given_fraction)
+    groups = 1 if fake else len(assembly.modalities)
+    each, dtype = max(batch // groups, 1), DTYPES[config.dtype]
+
+    def predict(noisy: NoisyBatch) -> Prediction:
+        return predict_bases(bases, noisy.states, noisy.levels, unguided_scales(noisy.states), dtype)
+
+    def loss(generator: torch.Generator) -> tuple[Tensor, Mapping[str, float]]:
+        # The order of the draws is part of what a seed means: another one would end in other weights.
+        clean = real(each * groups, generator).to(device)
+        wrong = fake(each * groups, generator).to(device) if fake else None
+        levels = repeated(sampler.draw(each, generator), groups)
+        noisy = noised(clean, levels, generator)
+        noisy_wrong = noised(wrong, levels, generator) if wrong else None
+        with torch.autocast(device.type, dtype, enabled=dtype != torch.float32):
+            return joint_losses(module, predict, noisy, noisy_wrong, recipe.sample.window, config)
+
+    return loss
+
+
+def _assembled(recipe: Recipe, device: torch.device) -> Assembly:
+    assembly = assemble(recipe, device, DTYPES[recipe.train.dtype], with_discriminator=False)
+    require_predictions(assembly.models, "trained beside")
+    if shown := assembly.prompt_backbones:
+        raise UsageError(
+            f"{shown}: the discriminator would be shown prompts, but training has no captions to teach it what they "
+            "mean: train with pooled: false"
+        )
+    return assembly
+
+
+def _untrained(recipe: Recipe, assembly: Assembly) -> nn.Module:
+    component = recipe.discriminator
+    if component is None:
+        raise UsageError(f"recipe {recipe.name} has no discriminator to train")
+    # Seeded here and nowhere else: initialisation is the only use of the global generator.
+    torch.manual_seed(recipe.train.seed)
+    module = build_discriminator(component, assembly.shapes, assembly.pooled).to(assembly.device)
+    twice = recipe.train.lambda_denoise > 0
+    try_discriminator(component.spec, module, assembly.shapes, assembly.pooled, twice=twice)
+    return module
+
+
+def _blank(shapes: Mapping[str, tuple[int, ...]]) -> BatchSource:
+    def draw(batch: int, generator: torch.Generator) -> Batch:
+        return Batch({m: torch.zeros(batch, *shape) for m, shape in shapes.items()})
+
+    return draw

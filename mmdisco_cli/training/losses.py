@@ -1,0 +1,103 @@
+"""The losses that train a discriminator (MMDisCo, arXiv 2405.17842): classification, Eq. (4), and denoising, Eq. (5).
+
+The base models only predict; the second derivatives that Eq. (5) needs pass through the discriminator alone.
+"""
+
+from collections.abc import Callable, Mapping
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from mmdisco_cli.diffusion.backbone import State
+from mmdisco_cli.diffusion.denoise import Prediction
+from mmdisco_cli.diffusion.guidance import LogSNRWindow, guided_epsilon, logit, logit_and_gradient, reads_x0
+from mmdisco_cli.diffusion.schedules import Levels, log_snr
+from mmdisco_cli.recipes.schema import TrainConfig
+from mmdisco_cli.training.batch import NoisyBatch, mismatched
+
+BasePrediction = Callable[[NoisyBatch], Prediction]
+"""What the base models predict of noisy states, each alone."""
+
+
+def disc_loss(real: Tensor, fake: Tensor) -> Tensor:
+    """Return Eq. (4) for logits (B,) of real and fake tuples; 2 log 2 = 1.386 is chance."""
+    return F.softplus(-real).mean() + F.softplus(fake).mean()
+
+
+def denoise_loss(
+    noise: Mapping[str, Tensor],
+    unguided: Mapping[str, Tensor],
+    gradient: Mapping[str, Tensor],
+    levels: Mapping[str, Levels],
+    window: LogSNRWindow,
+    space: str = "epsilon",
+) -> tuple[Tensor, Tensor]:
+    """Return Eq. (5) and the same for the base models alone, each summed over modalities and averaged over the batch.
+
+    `noise` is the target, `unguided` the epsilon of the base models and `gradient` that of the logit, all (B, ...).
+    Levels outside the log-SNR window, where guidance will not act, are left out: near the clean end the error of the
+    base models would be larger than what the pair adds.
+    """
+    guided, alone = [], []
+    for m, target in noise.items():
+        weight = _weight(levels[m], window, space).to(target.device)
+        estimate = guided_epsilon(unguided[m], gradient[m], levels[m].sigma)
+        guided.append((weight * (target - estimate).square().flatten(1).mean(1)).mean())
+        alone.append((weight * (target - unguided[m]).square().flatten(1).mean(1)).mean())
+    return torch.stack(guided).sum(), torch.stack(alone).sum()
+
+
+def _weight(level: Levels, window: LogSNRWindow, space: str) -> Tensor:
+    """Return the weight (B,) of each row's error of epsilon."""
+    lam = log_snr(level.alpha, level.sigma)
+    weight = ((lam >= window[0]) & (lam <= window[1])).float()
+    return weight / level.alpha.clamp_min(1e-3).square() if space == "v" else weight
+
+
+def joint_losses(
+    discriminator: nn.Module,
+    predict: BasePrediction,
+    real: NoisyBatch,
+    fake: NoisyBatch | None,
+    window: LogSNRWindow,
+    config: TrainConfig,
+) -> tuple[Tensor, dict[str, float]]:
+    """Return the weighted sum of both losses of real and fake tuples of the same levels (B,), and figures to log.
+
+    Without fakes the real tuples are re-paired (`mismatched`), for which the levels repeat once a modality; this needs
+    no further prediction of the base models. `gain` is the share of the base models' denoising error that guidance
+    removes: the one figure that says it is learning.
+    """
+    # Without (5) nothing needs the bases, unless the discriminator reads them, nor a gradient with a graph of its own.
+    alone = predict(real) if config.lambda_denoise or reads_x0(discriminator) else Prediction({}, {})
+    real_logit, gradient = _real_logit(discriminator, real, alone.x0, with_gradient=config.lambda_denoise > 0)
+    value, figures = torch.zeros((), device=real_logit.device), {}
+    if config.lambda_disc:
+        fake_logit = _fake_logit(discriminator, predict, real, fake, alone.x0)
+        classification = disc_loss(real_logit, fake_logit)
+        value = value + config.lambda_disc * classification
+        figures["disc"] = float(classification.detach())
+        figures["accuracy"] = float(((real_logit > 0).float().mean() + (fake_logit < 0).float().mean()) / 2)
+    if config.lambda_denoise:
+        space = config.denoise_space
+        denoising, unguided = denoise_loss(real.noise, alone.epsilon, gradient, real.levels, window, space)
+        value = value + config.lambda_denoise * denoising
+        figures["denoise"] = float(denoising.detach())
+        figures["gain"] = float(1 - denoising.detach() / unguided)
+    return value, figures
+
+
+def _real_logit(discriminator: nn.Module, real: NoisyBatch, x0: State, *, with_gradient: bool) -> tuple[Tensor, State]:
+    if with_gradient:
+        return logit_and_gradient(discriminator, real.states, real.levels, create_graph=True, x0=x0)
+    return logit(discriminator, real.states, real.levels, x0=x0), {}
+
+
+def _fake_logit(
+    discriminator: nn.Module, predict: BasePrediction, real: NoisyBatch, fake: NoisyBatch | None, x0: State
+) -> Tensor:
+    """Return the logit of the fakes; without any, of the real states re-paired, and with them what was predicted."""
+    if fake is None:
+        return logit(discriminator, mismatched(real.states), real.levels, x0=mismatched(x0) if x0 else {})
+    return logit(discriminator, fake.states, fake.levels, x0=predict(fake).x0 if reads_x0(discriminator) else {})

@@ -1,0 +1,205 @@
+"""What a training says of itself: the memory a step takes, results on held-out clips, and the file of its weights."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from mmdisco_cli.assembly import Assembly
+from mmdisco_cli.backbones.audio_codec import SAMPLE_RATE
+from mmdisco_cli.backbones.logmel import SCALE, encode_logmel
+from mmdisco_cli.backbones.token import TokenBackbone, codec_fingerprint
+from mmdisco_cli.data.contract import Dataset, SplitDataset
+from mmdisco_cli.diffusion.denoise import logit_of
+from mmdisco_cli.discriminators.interaction import interaction, mismatched_tuples
+from mmdisco_cli.errors import DataError, UsageError
+from mmdisco_cli.recipes.schema import Recipe, TrainConfig, to_plain
+from mmdisco_cli.run.environment import versions
+from mmdisco_cli.training.batch import Batch, LevelSampler, noised
+from mmdisco_cli.training.data import BatchSource
+from mmdisco_cli.training.directory import training_fingerprint
+from mmdisco_cli.training.loop import Context, Loss, step_generator
+from mmdisco_cli.training.metrics import not_finite
+from mmdisco_cli.weights_file import save_weights
+
+COPIES = 5
+"""Of every trained weight in float32: itself, its gradient, two moments of Adam, its average."""
+PROBE = 4
+"""Tuples on which the memory of a step is measured."""
+CLIPS = 256
+"""Held-out clips that are measured, at most."""
+RECONSTRUCTED = 32
+"""Of these, those that are encoded and decoded again."""
+LOG_SNR = (-4, -3, -2, -1, 0, 1, 2, 3, 4)
+BATCHES = 8
+DECIBELS = 20 / 2.302585
+"""Of one unit of natural logarithm of a magnitude."""
+MEASURE = -1
+"""The rank whose generators no training step ever uses."""
+
+
+def heldout_of(dataset: SplitDataset, context: Context) -> SplitDataset | None:
+    """Return the held-out clips, or None with a remark where there are none."""
+    try:
+        return dataset.split("heldout")
+    except DataError as error:
+        context.say(f"note: nothing is measured on held-out clips: {error}")
+        return None
+
+
+def clips_of(dataset: SplitDataset) -> int | str:
+    """Return how many clips there are, in words where they never end."""
+    return dataset.length if dataset.length is not None else "endless"
+
+
+def step_memory(loss_of: Callable[[int], Loss], batch: int) -> int:
+    """Return about how many bytes a step keeps for its backward pass, measured on a few tuples."""
+    probe = min(batch, PROBE)
+    storages: dict[int, int] = {}
+
+    def count(tensor: torch.Tensor) -> torch.Tensor:
+        storage = tensor.untyped_storage()
+        storages[storage.data_ptr()] = storage.nbytes()
+        return tensor
+
+    with torch.autograd.graph.saved_tensors_hooks(count, lambda tensor: tensor):
+        kept = loss_of(probe)(step_generator(0, 0, 0))
+    total = sum(storages.values())
+    del kept
+    return total * batch // probe
+
+
+@torch.no_grad()
+def backbone_results(
+    backbone: TokenBackbone, dataset: Dataset, config: TrainConfig, device: torch.device
+) -> dict[str, Any]:
+    """Return the error of x_0 by log-SNR, in units of the latents' unit variance, and that of the codec."""
+    count = CLIPS if dataset.length is None else min(CLIPS, dataset.length)
+    plan, name = backbone.plan(backbone.request), backbone.modality
+    chunks = [range(i, min(i + 32, count)) for i in range(0, count, 32)]
+    latents = torch.cat([backbone.encode(dataset.media(c, (name,))[name].to(device), plan) for c in chunks])
+    media = dataset.media(range(min(RECONSTRUCTED, count)), (name,))[name]
+    decoded = backbone.decode(latents[: len(media)], plan).cpu()
+    return {
+        "clips": count,
+        "x0_error_by_log_snr": denoising_errors(backbone, latents, config),
+        "reconstruction": reconstruction_error(backbone, media, decoded),
+    }
+
+
+@torch.no_grad()
+def denoising_errors(backbone: TokenBackbone, latents: Tensor, config: TrainConfig) -> dict[str, float]:
+    """Return the mean squared error of x_0 for latents (N, ...) at each log-SNR."""
+    errors = {}
+    for k, lam in enumerate(LOG_SNR):
+        generator = step_generator(config.seed, MEASURE, k)
+        noise = torch.randn(latents.shape, generator=generator).to(latents.device)
+        log_snr = torch.full((len(latents),), float(lam), device=latents.device)
+        alpha, sigma = (2 * log_snr[0]).sigmoid().sqrt(), (-2 * log_snr[0]).sigmoid().sqrt()
+        noisy = alpha * latents + sigma * noise
+        chunks = zip(noisy.split(32), log_snr.split(32), strict=True)
+        predicted = torch.cat([backbone.denoiser(x, level) for x, level in chunks])
+        errors[f"{lam:+d}"] = round(float((predicted - latents).square().mean()), 5)
+    return errors
+
+
+def reconstruction_error(backbone: TokenBackbone, media: Tensor, decoded: Tensor) -> dict[str, float]:
+    """Return the codec's error: for video the PSNR in dB, for audio the mean log-mel difference in dB."""
+    if backbone.options.codec == "sound":
+        difference = (encode_logmel(decoded, SAMPLE_RATE) - encode_logmel(media, SAMPLE_RATE)).abs().mean()
+        return {"logmel_db": round(float(difference) * SCALE * DECIBELS, 3)}
+    peak = 2.0  # media lie in [-1, 1]
+    return {"psnr_db": round(float(10 * torch.log10(peak**2 / (decoded - media).square().mean())), 2)}
+
+
+def discriminator_results(
+    discriminator: nn.Module, loss: Loss, real: BatchSource, assembly: Assembly, config: TrainConfig
+) -> dict[str, Any]:
+    """Return the figures of `loss` on held-out tuples, averaged over some batches, and the interaction."""
+    figures = [loss(step_generator(config.seed, MEASURE, k))[1] for k in range(BATCHES)]
+    means = {name: round(sum(row[name] for row in figures) / len(figures), 5) for name in figures[0]}
+    return {**means, "interaction": round(measured_interaction(discriminator, real, assembly, config), 6)}
+
+
+@torch.no_grad()
+def measured_interaction(discriminator: nn.Module, real: BatchSource, assembly: Assembly, config: TrainConfig) -> float:
+    """Return the interaction over noise levels as training draws them."""
+    sampler = LevelSampler(assembly.bases, assembly.coupling, config.time_law)
+
+    def once(k: int) -> float:
+        generator = step_generator(config.seed, MEASURE, BATCHES + k)
+        clean = real(config.batch_size, generator).to(assembly.device)
+        levels = sampler.draw(config.batch_size, generator)
+        states = (noised(Batch(x), levels, generator).states for x in mismatched_tuples(clean.latents))
+        return interaction(lambda x: logit_of(discriminator, assembly.bases, x, levels), *states)
+
+    return sum(once(k) for k in range(BATCHES)) / BATCHES
+
+
+@torch.no_grad()
+def round_to_file(module: nn.Module) -> None:
+    """Round the weights to the half precision of a weights file, so that what is measured is what is kept.
+
+    Raises:
+        DataError: a weight is beyond it.
+    """
+    for name, tensor in module.state_dict().items():
+        if tensor.is_floating_point():
+            rounded = tensor.half().to(tensor.dtype)
+            if not bool(rounded.isfinite().all()):
+                raise DataError(f"training diverged: {name} is beyond half precision")
+            tensor.copy_(rounded)
+
+
+def export_backbone(backbone: TokenBackbone, recipe: Recipe, path: Path, results: Mapping[str, Any]) -> None:
+    """Write a trained base model to `path`, rounding it in place.
+
+    Raises:
+        DataError: the file cannot be written.
+    """
+    round_to_file(backbone.module)
+    options = {key: value for key, value in to_plain(backbone.options).items() if key != "weights"}
+    about = {
+        "kind": "backbone",
+        "modality": backbone.modality,
+        "options": options,
+        "request": asdict(backbone.request),
+        "codec": codec_fingerprint(backbone),
+        **_provenance(recipe, results),
+    }
+    save_weights(path, backbone.module.state_dict(), about)
+
+
+def export_discriminator(
+    module: nn.Module, assembly: Assembly, recipe: Recipe, path: Path, results: Mapping[str, Any]
+) -> None:
+    """Write a trained discriminator to `path`, rounding it in place; errors as for `export_backbone`."""
+    if recipe.discriminator is None:
+        raise UsageError(f"recipe {recipe.name} has no discriminator")
+    round_to_file(module)
+    about = {
+        "kind": "discriminator",
+        "name": recipe.discriminator.spec.name,
+        "options": to_plain(recipe.discriminator.options),
+        "shapes": {m: list(shape) for m, shape in assembly.shapes.items()},
+        "coupling": assembly.coupling,
+        "backbones": assembly.fingerprints,
+        "given_fraction": recipe.train.given_fraction if len(assembly.models) > 1 else 0.0,
+        **_provenance(recipe, results),
+    }
+    save_weights(path, module.state_dict(), about)
+
+
+def _provenance(recipe: Recipe, results: Mapping[str, Any]) -> dict[str, Any]:
+    if bad := not_finite(results):
+        raise DataError(f"training diverged: {bad} of the trained weights is not finite")
+    return {
+        "recipe": recipe.to_dict(),
+        "fingerprint": training_fingerprint(recipe),
+        "steps": recipe.train.steps,
+        "results": dict(results),
+        "versions": versions(),
+    }
