@@ -58,7 +58,7 @@ def make(tiny: Path, out: str, *settings: str, **options: Any) -> list[dict[str,
     recipe = recipes.load(str(tiny), ["sample.keep_latents=true", *settings])
     rows: list[dict[str, Any]] = []
     job = plan_job(recipe, SampleOptions(out=Path(out), **options))
-    write_page(job, anew=bool(run.make_samples(job, rows.append)))
+    write_page(job, force=bool(run.make_samples(job, rows.append)))
     return rows
 
 
