@@ -18,6 +18,7 @@ The function that a description leads to is called with positional arguments:
 | `mmdisco_datasets` | `build(options, request)` | `data.contract.SplitDataset` |
 | `mmdisco_extractors` | `build(options)` | `extractors.contract.Extractor` |
 | `mmdisco_converters` | `build(format, shapes, file)` | a sequence of `conversion.contract.Candidate` |
+| `mmdisco_protocols` | `build()` | `evaluation.protocol.Protocol` |
 
 The Protocol of each `build` itself, with the types of its arguments, stands beside them: `BuildBackbone` and so on.
 `mmdisco_cli.testing` checks that an entry keeps its contract.

@@ -3,6 +3,7 @@
 import torch
 
 from mmdisco_cli.assembly import assemble
+from mmdisco_cli.diffusion.backbone import unwrap
 from mmdisco_cli.recipes import recipe as recipes
 from mmdisco_cli.training.directory import training_fingerprint
 from mmdisco_cli.weights_file import PACKAGED, read_about
@@ -33,7 +34,7 @@ def test_the_discriminator_belongs_to_the_shipped_base_models() -> None:
 def test_the_discriminator_has_at_most_a_quarter_of_the_base_models_parameters() -> None:
     joined = assemble(recipes.load("bounce"), torch.device("cpu"))
     assert joined.discriminator is not None
-    bases = [p for b in joined.bases for p in b.backbone.inner.module.parameters()]  # type: ignore[attr-defined]
+    bases = [p for b in joined.bases for p in unwrap(b.backbone).module.parameters()]
     assert 4 * sum(p.numel() for p in joined.discriminator.module.parameters()) <= sum(p.numel() for p in bases)
 
 

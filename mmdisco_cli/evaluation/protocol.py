@@ -6,6 +6,7 @@ A plugin provides one by the hook `mmdisco_protocols`; its factory takes nothing
         return Protocol(metrics=("loudness",), evaluate=evaluate)
 """
 
+import typing
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -53,3 +54,10 @@ class Protocol:
     evaluate: Callable[[Recipe, EvalOptions, Ranks], Report | None]
     measures_clips: bool = False
     takes_samples: bool = True
+
+
+class BuildProtocol(typing.Protocol):
+    """What the factory of a `ProtocolSpec` returns."""
+
+    def __call__(self) -> Protocol:
+        """Return the protocol."""

@@ -7,6 +7,7 @@ import torch
 from small_models import write_recipe
 
 from mmdisco_cli.assembly import assemble
+from mmdisco_cli.diffusion.backbone import unwrap
 from mmdisco_cli.evaluation.cost import parameters, sampling_cost
 from mmdisco_cli.evaluation.discriminator_levels import (
     LEVELS,
@@ -95,7 +96,7 @@ def test_size_and_cost(models, tmp_path):
     counted = parameters(assembly)
     assert counted["ratio"] == counted["discriminator"] / counted["bases"] > 0
     assert counted["bases"] == sum(
-        p.numel() for base in assembly.bases for p in base.backbone.inner.module.parameters()
+        p.numel() for base in assembly.bases for p in unwrap(base.backbone).module.parameters()
     )
     cost = sampling_cost(assembly, recipe.sample, seed=0)
     assert cost["batch_size"] == 4

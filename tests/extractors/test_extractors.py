@@ -245,7 +245,7 @@ def test_a_recipes_films_are_embedded_row_by_row(make_plugin, models, in_empty_f
     assert found["fd_loud"]["independent"]["value"] > found["fd_loud"]["real"]["value"]
     assert "fd loud" in printed.err
     assert mmdisco(["eval", "--recipe", "gaussians", "--extractor", "loud"]) == ExitCode.USAGE
-    assert "protocol bounce or clips" in capsys.readouterr().err
+    assert "protocol: gaussians has none" in capsys.readouterr().err
 
 
 def test_effnet_has_no_presets_to_mistake():
