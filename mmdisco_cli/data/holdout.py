@@ -1,23 +1,16 @@
-"""Which files of a folder are kept from training."""
+"""Which media are kept from training where nothing names them."""
 
-from collections.abc import Mapping
-from pathlib import Path
-
-HELD_OUT_FOLDERS = ("test", "heldout")
+from collections.abc import Collection
 
 
-def held_out(digests: Mapping[str, str], root: Path, fraction: float) -> frozenset[str]:
-    """Return the names held out: by folder, or by hash of the bytes: copies stay together and new files move none.
+def held_out(digests: Collection[str], fraction: float) -> frozenset[str]:
+    """Return the digests held out, by hash of the bytes: copies stay together and new files move none.
 
     A handful of files may fall all on one side: then the one nearest to the border changes it.
     """
-    by_folder = [name for name in digests if name.split("/")[0] in HELD_OUT_FOLDERS]
-    if by_folder and (root / "train").is_dir():
-        return frozenset(by_folder)
-    if not fraction or len(set(digests.values())) < 2:
+    ranked = sorted(set(digests))
+    if not fraction or len(ranked) < 2:
         return frozenset()
-    ranked = sorted(set(digests.values()))
     chosen = {digest for digest in ranked if int(digest[:8], 16) < fraction * 2**32}
     chosen = chosen or {ranked[0]}
-    chosen = chosen if len(chosen) < len(ranked) else chosen - {ranked[-1]}
-    return frozenset(name for name, digest in digests.items() if digest in chosen)
+    return frozenset(chosen if len(chosen) < len(ranked) else chosen - {ranked[-1]})

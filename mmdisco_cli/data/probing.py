@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from collections import Counter
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
@@ -18,6 +18,7 @@ from av.video.stream import VideoStream
 
 from mmdisco_cli.data.breaks import Break, Stamp, find_breaks, shifts, typical_length
 from mmdisco_cli.data.promises import refuse_truncated
+from mmdisco_cli.data.source import Packed
 from mmdisco_cli.errors import DataError
 
 # Ordinary media only: ffmpeg would also play text files, and playlists that reach for other files or the network.
@@ -44,7 +45,7 @@ class MediaInfo:
     goes on where stamps jump.
     """
 
-    path: str
+    path: str | os.PathLike[str]
     zero: Fraction
     video: Span | None
     audio: Span | None
@@ -97,7 +98,8 @@ def probe(path: str | os.PathLike[str]) -> MediaInfo:
         rate = video.average_rate if video else None
     zero = min((span.start for span in (seen, heard) if span), default=Fraction(0))
     video_span, audio_span = _moved(seen, zero), _moved(heard, zero)
-    return MediaInfo(os.fspath(path), zero, video_span, audio_span, aspect, height, width, rate, breaks)
+    where = path if isinstance(path, Packed) else os.fspath(path)
+    return MediaInfo(where, zero, video_span, audio_span, aspect, height, width, rate, breaks)
 
 
 def check_covered(info: MediaInfo, modality: str, window: Span, slack: Fraction) -> None:
@@ -110,13 +112,16 @@ def check_covered(info: MediaInfo, modality: str, window: Span, slack: Fraction)
 
 @contextmanager
 def opened(path: str | os.PathLike[str]) -> Iterator[InputContainer]:
-    """Open a media file; every failure inside the block to read it becomes a one-line DataError that names the file."""
+    """Open a media file, or a part of a file; every failure inside the block becomes a one-line DataError naming it."""
     name = os.fspath(path)
-    if Path(name).is_dir():
+    if not isinstance(path, Packed) and Path(name).is_dir():
         raise DataError(f"{name}: is a directory, not a media file")
     options = {"format_whitelist": FORMATS, "protocol_whitelist": "file"}
     try:
-        with av.open(f"file:{name}", options=options, metadata_errors="replace") as container:
+        with (
+            path.open() if isinstance(path, Packed) else nullcontext(f"file:{name}") as file,
+            av.open(file, "r", options=options, metadata_errors="replace") as container,
+        ):
             yield container
     except (av.FFmpegError, OSError, UnicodeError) as error:
         raise DataError(f"{name}: {_reason(error)}") from error
