@@ -156,7 +156,7 @@ def open_rows(
 def _fingerprint(windows: Sequence[Window], store: WindowStore) -> str:
     shape = {key: str(value) for key, value in asdict(store.shape).items()}
     rows = [(window.name, window.digest, window.heldout, str(window.start)) for window in windows]
-    # A label that is the name of a file's folder is in its name already.
-    texts = [window.row.texts for window in windows if window.row and (window.row.captioned or window.row.origin)]
-    text = json.dumps([shape, store.modalities, rows, *([texts] if texts else [])], sort_keys=True)
+    texts = [window.row.texts if window.row else () for window in windows]
+    labelled = any(window.row and window.row.says_more for window in windows)
+    text = json.dumps([shape, store.modalities, rows, *([texts] if labelled else [])], sort_keys=True)
     return hashlib.sha256(text.encode(errors="backslashreplace")).hexdigest()[:16]

@@ -77,6 +77,11 @@ class Row:
         return self.caption, self.caption_audio, self.caption_video, self.label
 
     @property
+    def says_more(self) -> bool:
+        """Return whether there is a text that the names of a file and its folders do not say."""
+        return self.captioned or bool(self.label and self.label not in self.name.split("/"))
+
+    @property
     def captioned(self) -> bool:
         """Return whether there is a caption for any modality."""
         return bool(self.caption or self.caption_audio or self.caption_video)

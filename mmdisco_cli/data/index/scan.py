@@ -90,8 +90,9 @@ def _kind(index: Index) -> str:
 
 
 def _media(row: Row, modalities: Sequence[str]) -> list[Source]:
-    """Return the media that a row is read from."""
-    return list(dict.fromkeys(source for m in modalities if (source := row.medium(m)) is not None))
+    """Return the media that a row is read from, that of the video first."""
+    ordered = sorted(modalities, reverse=True)
+    return list(dict.fromkeys(source for m in ordered if (source := row.medium(m)) is not None))
 
 
 def _once(rows: Sequence[Row]) -> tuple[list[Row], list[tuple[str, str]]]:

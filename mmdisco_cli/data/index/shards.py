@@ -23,7 +23,8 @@ from mmdisco_cli.errors import DataError
 
 TEXTS = (".txt", ".json", ".cls")
 LARGEST_TEXT = 1 << 20
-BLOCK = 512
+PADDING = 1 << 17
+"""Bytes of zeros that may end a tar; more of them, or others, are no end."""
 
 
 @dataclass(frozen=True)
@@ -93,15 +94,25 @@ def _walk(path: str, size: int) -> Shard:
                     return shard
                 if info.isreg() and not info.issparse() and not os.path.basename(info.name).startswith("."):  # noqa: PTH119
                     shard.members.append(_member(opened, info))
-            end = opened.offset
-        if size < end + BLOCK and shard.members:
-            shard.remark = f"has no end mark: it may be cut off after {shard.members[-1].name}"
+            _check_end(path, opened.offset, size, shard)
     except (tarfile.TarError, OSError, EOFError) as error:
         if not shard.members:
             kind = "is empty" if size == 0 else f"no tar, or one that is packed ({error})"
             raise DataError(f"{path}: {kind}") from error
         shard.lost = f"is damaged after {shard.members[-1].name}: what follows is lost ({error})"
     return shard
+
+
+def _check_end(path: str, end: int, size: int, shard: Shard) -> None:
+    """Look at what stands where no more members are found, for a damaged header ends a tar in silence."""
+    last = shard.members[-1].name if shard.members else "its beginning"
+    with open(path, "rb") as file:  # noqa: PTH123
+        file.seek(end)
+        rest = file.read(PADDING)
+    if not rest:
+        shard.remark = f"has no end mark: it may be cut off after {last}"
+    elif any(rest) or size > end + PADDING:
+        shard.lost = f"is damaged after {last}: what follows is lost"
 
 
 def _member(opened: tarfile.TarFile, info: tarfile.TarInfo) -> Member:
