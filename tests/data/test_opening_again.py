@@ -3,7 +3,6 @@
 import os
 import signal
 import time
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -16,7 +15,7 @@ from mmdisco_cli.errors import DataError
 
 
 @pytest.fixture
-def probed(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[str]]:
+def probed(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """The names of media that are probed in this process."""
     names: list[str] = []
     real = probes.probe
@@ -26,7 +25,7 @@ def probed(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[str]]:
         return real(source)
 
     monkeypatch.setattr(probes, "probe", counting)
-    yield names
+    return names
 
 
 def test_a_second_start_probes_nothing(tmp_path: Path, probed: list[str]) -> None:
