@@ -2,6 +2,8 @@
 
 import os
 import signal
+import subprocess
+import sys
 import time
 from pathlib import Path
 
@@ -107,6 +109,20 @@ def test_workers_find_what_one_process_finds(tmp_path: Path, monkeypatch: pytest
     alone = opened(root, workers=1, max_bad=1.0, check=0)
     shared = opened(root, workers=2, max_bad=1.0, check=0, cache=str(tmp_path / "other"))
     assert (alone.fingerprint, alone.report) == (shared.fingerprint, shared.report)
+
+
+def test_a_script_without_a_guard_is_not_run_again_by_workers(tmp_path: Path) -> None:
+    root = put(tmp_path / "d", {f"{i:03d}.mp4": i % 5 for i in range(70)})
+    script = tmp_path / "script.py"
+    script.write_text(
+        "from layouts import opened\nprint('begun', flush=True)\n"
+        f"print(len(opened({str(root)!r}, workers=2, check=0).windows))\n"
+    )
+    paths = os.pathsep.join([str(Path(__file__).parent), *sys.path])
+    environment = {**os.environ, "PYTHONPATH": paths}
+    command = [sys.executable, str(script)]
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=300)
+    assert (done.stdout.split(), done.returncode) == (["begun", "70"], 0), done.stderr
 
 
 def kill_once(chunk: list[Source]) -> object:

@@ -78,7 +78,11 @@ def sided(found: Found, root: Path, holdout: float) -> tuple[list[Window], list[
     else:
         held = held_out(digests, holdout)
         chosen = [windows[0].digest.split("+")[0] in held for _, windows in found]
-    marked = [replace(w, heldout=side) for (_, windows), side in zip(found, chosen, strict=True) for w in windows]
+    marked = [
+        replace(window, heldout=True) if side else window
+        for (_, windows), side in zip(found, chosen, strict=True)
+        for window in windows
+    ]
     sides = [{w.digest: w.name for w in marked if w.heldout == side} for side in (True, False)]
     if both := [name for digest, name in sides[0].items() if digest in sides[1]]:
         return marked, [(str(root), f"{len(both)} held-out clips are in training too ({listed(both)})")]

@@ -6,6 +6,7 @@ import os
 import zipfile
 from collections.abc import Iterable
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path, PurePosixPath
 
 from mmdisco_cli.data.naming import SUFFIXES
@@ -24,8 +25,16 @@ class Files:
 
     def ending(self, suffixes: Iterable[str] = SUFFIXES) -> list[str]:
         """Return the names that end so, in either case."""
-        wanted = tuple(suffixes)
-        return [name for name in self.sources if suffix_of(name) in wanted]
+        wanted = set(suffixes)
+        found = [names for suffix, names in self._by_suffix.items() if suffix in wanted]
+        return found[0] if len(found) == 1 else sorted(name for names in found for name in names)
+
+    @cached_property
+    def _by_suffix(self) -> dict[str, list[str]]:
+        found: dict[str, list[str]] = {}
+        for name in self.sources:
+            found.setdefault(suffix_of(name), []).append(name)
+        return found
 
     def read(self, name: str) -> bytes:
         """Return a small file's bytes; raise DataError where they cannot be read."""

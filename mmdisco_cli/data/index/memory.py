@@ -66,10 +66,10 @@ class Memory:
         names = list(wanted)
         with self._forgiving():
             for first in range(0, len(names) if self._base else 0, BATCH):
-                for name, size, mtime, content in self._rows(names[first : first + BATCH]):
-                    if wanted[name] == (size, mtime):
-                        with suppress(ValueError):
-                            found[name] = json.loads(content)
+                rows = [row for row in self._rows(names[first : first + BATCH]) if wanted[row[0]] == row[1:3]]
+                with suppress(ValueError):
+                    contents = json.loads(f"[{','.join(row[3] for row in rows)}]")
+                    found |= zip((row[0] for row in rows), contents, strict=True)
         return found
 
     def remember(self, learnt: Iterable[tuple[bytes, Stamp, Any]]) -> None:

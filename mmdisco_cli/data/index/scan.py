@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from fractions import Fraction
+from functools import lru_cache
 from pathlib import Path
 
 from mmdisco_cli.data.index.checks import check_all, sided, stamp_remarks
@@ -97,10 +98,10 @@ def _media(row: Row, modalities: Sequence[str]) -> list[Source]:
 
 def _once(rows: Sequence[Row]) -> tuple[list[Row], list[tuple[str, str]]]:
     """Return rows without those that say again what another has said, and a remark on each of these."""
-    first: dict[Row, str] = {}
+    first: dict[tuple[object, ...], str] = {}
     kept, notes = [], []
     for row in rows:
-        alike = replace(row, origin="")
+        alike = (row.video, row.audio, row.start, row.duration, row.split, row.texts)
         if alike in first:
             notes.append((called(row), f"says the same again as {first[alike] or 'another row'}, and counts once"))
             continue
@@ -143,17 +144,21 @@ def _cut(row: Row, probed: Mapping[Source, Probed], store: WindowStore, cutting:
         for source, part in zip(media, parts, strict=True)
     ]
     span = _limited(Span(max(s.start for s in spans), min(s.stop for s in spans)), row)
-    room = span.stop + 1 / (2 * shape.fps) - span.start - shape.seconds
-    if room < 0:
+    starts = _starts(span, shape.seconds, 1 / (2 * shape.fps), cutting.step, cutting.most)
+    if not starts:
         have, need = max(0.0, float(span.stop - span.start)), float(shape.seconds)
         what = " and ".join(store.modalities)
         raise TooShortError(f"{media[0]}: only {have:.3f} s of {what}, a window takes {need:.3f} s")
     digest = "+".join(part.digest for part in parts)
     audio = parts[1].info if len(parts) > 1 else None
-    return [
-        Window(row.name, digest, False, span.start + index * cutting.step, parts[0].info, audio, row)
-        for index in spread(int(room / cutting.step) + 1, cutting.most)
-    ]
+    return [Window(row.name, digest, False, start, parts[0].info, audio, row) for start in starts]
+
+
+@lru_cache(1 << 16)
+def _starts(span: Span, length: Fraction, slack: Fraction, step: Fraction, most: int | None) -> tuple[Fraction, ...]:
+    """Return when windows of some length begin within a span, over whose end they may reach a little."""
+    room = span.stop + slack - span.start - length
+    return tuple(span.start + index * step for index in spread(int(room / step) + 1, most)) if room >= 0 else ()
 
 
 def spread(count: int, most: int | None) -> list[int]:
