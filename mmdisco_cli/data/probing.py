@@ -27,7 +27,7 @@ FAR = 5  # seconds into a file from which seeking beats decoding from the start
 UNSHOWN = ("avi",)  # formats that store in which order packets are decoded, but not when they are shown
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Span:
     """A stretch of time, in seconds."""
 
@@ -35,7 +35,7 @@ class Span:
     stop: Fraction
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class MediaInfo:
     """What a file holds. Times count from the file's own zero: the start of its earliest stream, where players begin.
 

@@ -40,7 +40,7 @@ class Shape:
         return round(self.seconds * self.sample_rate)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Window:
     """One window: `start` seconds after the zero of the file that `info` describes.
 

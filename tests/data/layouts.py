@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from mmdisco_cli.data.clips import ClipsDataset, build
+from mmdisco_cli.data.index.losses import Progress
 from mmdisco_cli.data.options import ClipsOptions
 from mmdisco_cli.diffusion.backbone import Request
 
@@ -49,10 +50,10 @@ def zipped(path: Path, files: Mapping[str, bytes | str | int], method: int = zip
     return path
 
 
-def opened(path: Path | str, **options: Any) -> ClipsDataset:
+def opened(path: Path | str, progress: Progress | None = None, **options: Any) -> ClipsDataset:
     """Open data as a recipe does, in windows of 0.8 s of which the first of each row is taken."""
     chosen = {"windows": 1, "cache": str(Path(str(path).split("{")[0]).parent / "cache"), **options}
-    return build(ClipsOptions(path=str(path), **chosen), REQUEST, sample_rate=8000)
+    return build(ClipsOptions(path=str(path), **chosen), REQUEST, sample_rate=8000, progress=progress)
 
 
 def texts(dataset: ClipsDataset, modality: str = "audio") -> dict[str, str]:

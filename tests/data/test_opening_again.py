@@ -63,6 +63,21 @@ def test_only_what_changed_is_probed_again(tmp_path: Path, probed: list[str]) ->
     assert probed == ["a.mp4"]
 
 
+def test_an_interrupted_opening_keeps_what_it_found(tmp_path: Path, probed: list[str]) -> None:
+    root = put(tmp_path / "d", {f"{i:02d}.mp4": i % 5 for i in range(20)})
+
+    def stop(done: int, total: int) -> None:
+        if done >= 10:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        opened(root, progress=stop, check=0)
+    first = len(probed)
+    assert len(opened(root, check=0).windows) == 20
+    assert (len(probed), len(set(probed))) == (20, 20)
+    assert 10 <= first < 20
+
+
 def test_captions_are_read_at_every_start(tmp_path: Path, probed: list[str]) -> None:
     root = put(tmp_path / "d", {"a.mp4": 0, "a.txt": "one"})
     opened(root)

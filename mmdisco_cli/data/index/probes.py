@@ -6,10 +6,10 @@ import multiprocessing
 import os
 import signal
 import sys
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from fractions import Fraction
 from itertools import islice
@@ -25,6 +25,8 @@ from mmdisco_cli.errors import DataError
 FEW = 64
 """Media that are probed sooner than a process starts."""
 CHUNK = 8
+COMMIT = 256
+"""Media whose probes are written together: a disk takes its time over each write."""
 ATTEMPTS = 3
 Progress = Callable[[int], None]
 Outcome = tuple[Any, str]
@@ -74,14 +76,15 @@ def probe_all(
         found |= _recall({s: stamp for s, stamp in stamps.items() if s not in found}, memory, progress)
         missing = [source for source in stamps if source not in found]
         failed: dict[Source, str] = {}
-        for batch in _outcomes(missing, workers):
-            memory.remember((key_of(s), stamps[s], content) for s, (content, _) in batch if content is not None)
-            for source, (content, reason) in batch:
-                if content is None:
-                    failed[source] = reason
-                else:
-                    found[source] = _probed(source, content)
-            progress(len(batch))
+        # Closed at once where something is raised, so that what was learnt is written.
+        with closing(_remembered(_outcomes(missing, workers), stamps, memory)) as batches:
+            for batch in batches:
+                for source, (content, reason) in batch:
+                    if content is None:
+                        failed[source] = reason
+                    else:
+                        found[source] = _probed(source, content)
+                progress(len(batch))
     return found, failed
 
 
@@ -97,6 +100,22 @@ def probe_one(source: Source) -> Outcome:
 def available_cores() -> int:
     """Return how many cores this process may use."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def _remembered(
+    batches: Iterator[list[tuple[Source, Outcome]]], stamps: Mapping[Source, Stamp], memory: Memory
+) -> Generator[list[tuple[Source, Outcome]], None, None]:
+    """Pass on what is found, and remember it now and then, and at the end however that comes."""
+    learnt: list[tuple[bytes, Stamp, Any]] = []
+    try:
+        for batch in batches:
+            learnt += [(key_of(s), stamps[s], content) for s, (content, _) in batch if content is not None]
+            if len(learnt) >= COMMIT:
+                memory.remember(learnt)
+                learnt = []
+            yield batch
+    finally:
+        memory.remember(learnt)
 
 
 def _recall(stamps: Mapping[Source, Stamp], memory: Memory, progress: Progress) -> dict[Source, Probed]:
