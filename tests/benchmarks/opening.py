@@ -4,7 +4,8 @@
 
 Clips are copies of a small one with a number of their own at the end, so that no two are the same; each has a caption.
 They are made in DIR and kept there. Every opening is a process of its own, whose imports are not counted; files are in
-the page cache, for they were just written. "Memory" is what the process grew by from before the opening.
+the page cache, for they were just written. Tars are beside a walk over the tars. "Memory" is what
+the peak of the process grew by from before the opening.
 """
 
 import argparse

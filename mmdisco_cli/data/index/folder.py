@@ -139,7 +139,7 @@ def _side_json(files: Files, name: str, chosen: Mapping[str, str]) -> list[Field
 
 def texts_of_json(record: Any, chosen: Mapping[str, str], name: str) -> list[Fields]:
     """Return the texts of a JSON object by field of a row, once for each caption; none where it has no texts."""
-    if not isinstance(record, dict):
+    if not isinstance(record, dict) or not record:
         return []
     columns = columns_of([str(key) for key in record], {k: v for k, v in chosen.items() if v in record}, name)
     rest = {"label": columns.text(record, "label"), "split": side_of(columns.text(record, "split"))}
