@@ -25,7 +25,11 @@ def at_home(path: str) -> str:
 
 @dataclass(frozen=True)
 class Bounds:
-    """What a value must satisfy beside its type; `doc` is its line in the reference, `path` expands ~."""
+    """What a value must satisfy beyond its type; `doc` is what the reference says of it, `path` that ~ is a home.
+
+    `identity` says whether it belongs to what names a training: always; "used", only where it is not the default, as
+    for a key that came later; or "never", where it changes no result or what it changes is named otherwise.
+    """
 
     minimum: float | None = None
     maximum: float | None = None
@@ -34,6 +38,7 @@ class Bounds:
     folder: bool = False
     path: bool = False
     doc: str = ""
+    identity: str = "always"
 
 
 def option(
@@ -45,13 +50,14 @@ def option(
     choices: Sequence[T] = (),
     by_modality: bool = False,
     path: bool = False,
+    identity: str = "always",
 ) -> T:
     """Declare a dataclass field; the bounds hold for every element of a tuple or mapping.
 
-    `by_modality`: the keys of a mapping, or the elements of a tuple, are names of modalities. `path`: the text names a
-    file or folder, in which a leading ~ is the user's home.
+    `by_modality` says that the keys of a mapping, or the elements of a tuple, are names of modalities; `path` that
+    text names a file or folder, in which a leading ~ is the user's home; `identity` is explained in `Bounds`.
     """
-    metadata = {"bounds": Bounds(minimum, maximum, tuple(choices), by_modality, path=path, doc=doc)}
+    metadata = {"bounds": Bounds(minimum, maximum, tuple(choices), by_modality, path=path, doc=doc, identity=identity)}
     if isinstance(default, dict):
         return cast(T, field(default_factory=default.copy, metadata=metadata))
     return field(default=default, metadata=metadata)

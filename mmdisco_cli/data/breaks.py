@@ -22,7 +22,7 @@ ALIKE = Fraction(1)
 """Seconds within which the jumps of two streams count as the same one, so that audio and video stay in sync."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Span:
     """A stretch of time, in seconds."""
 

@@ -1,67 +1,63 @@
-"""A folder of video files as a data set of windows: clips of one length, cut from the files.
+"""Anyone's clips as a data set of windows: a folder of video files, a table of them, tars or Parquet.
 
-Every file is decoded once when the folder is opened, so that a broken one is reported then and not hours into a
-training. Unusable files are skipped and listed in `report`, never replaced.
+Opening looks at the index of the data and at the packets of files that it has not met before. What cannot be used is
+left out and said in `report`; nothing ever takes its place.
 """
 
 from __future__ import annotations
 
+import gc
 import hashlib
 import json
-from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict
 from fractions import Fraction
 from pathlib import Path
 
 import torch
 from torch import Tensor
 
-from mmdisco_cli.data.holdout import held_out
-from mmdisco_cli.data.media import as_fps, probe
-from mmdisco_cli.data.naming import SUFFIXES, UNUSABLE, file_errors, has_suffix
+from mmdisco_cli.data.index.detect import Where, read_index
+from mmdisco_cli.data.index.losses import Progress, report_lines
+from mmdisco_cli.data.index.memory import Memory, default_folder
+from mmdisco_cli.data.index.probes import available_cores
+from mmdisco_cli.data.index.scan import Cutting, Scan, scan_index
+from mmdisco_cli.data.media import as_fps
+from mmdisco_cli.data.naming import SUFFIXES, file_errors
 from mmdisco_cli.data.options import ClipsOptions
 from mmdisco_cli.data.reading import Clip
 from mmdisco_cli.data.windows import ClipWindow, Shape, Stored, WindowStore, as_float
 from mmdisco_cli.diffusion.backbone import Request
 from mmdisco_cli.errors import DataError, UsageError
 
-SEGMENT = 16  # windows decoded in one pass over a file
-SILENT = 1e-4  # peak below which a file counts as silent (-80 dB)
-STILL = 3  # 8-bit range of a pixel over time below which a video counts as still
 MODALITIES = ("audio", "video")
 
 
-@dataclass(frozen=True)
-class Scan:
-    """What a folder holds: windows by file name and time, (file, reason) of skipped ones, (file, remark) of others."""
-
-    windows: tuple[ClipWindow, ...]
-    skipped: tuple[tuple[str, str], ...]
-    notes: tuple[tuple[str, str], ...]
-
-
-Progress = Callable[[int, int], None]
-
-
 class ClipsDataset:
-    """The windows of a folder's files; `media` decodes them, `split` divides them by file."""
+    """Windows of clips; `media` decodes, `captions` and `labels` say what they are of, `split` divides by file."""
 
     def __init__(self, scanned: Scan, store: WindowStore) -> None:
         self._scan, self._store = scanned, store
         self.length: int | None = len(scanned.windows)
         self.windows = scanned.windows
         self.skipped = scanned.skipped
-        self.report = (
-            *(f"skipped {name}: {reason}" for name, reason in scanned.skipped),
-            *(f"note {name}: {remark}" for name, remark in scanned.notes),
-        )
+        self.report = report_lines(scanned.skipped, scanned.notes)
         self.fingerprint = _fingerprint(scanned.windows, store)
 
     def media(self, indices: Sequence[int], modalities: Sequence[str]) -> dict[str, Tensor]:
         """Return {"audio": (B, C, S), "video": (B, 3, T, H, W)}, float32 in [-1, 1], of some modalities."""
         stored = [self._stored(self.windows[index]) for index in indices]
         return {name: torch.stack([as_float(item[name]) for item in stored]) for name in modalities}
+
+    def captions(self, indices: Sequence[int], modalities: Sequence[str]) -> dict[str, list[str]]:
+        """Return the text of each window by modality, empty where there is none."""
+        rows = [self.windows[index].row for index in indices]
+        return {name: [row.caption_of(name) if row else "" for row in rows] for name in modalities}
+
+    def labels(self, indices: Sequence[int]) -> list[str]:
+        """Return the class of each window, empty where there is none."""
+        return [row.label if (row := self.windows[index].row) else "" for index in indices]
 
     def _stored(self, window: ClipWindow) -> Stored:
         with file_errors(window.info.path):
@@ -99,18 +95,16 @@ def open_clips(
     cache_bytes: int = 1 << 30,
     progress: Progress | None = None,
 ) -> ClipsDataset:
-    """Open a folder: windows of frames / fps seconds, `stride` seconds apart (default: end to end).
+    """Open a folder, table or shards: windows of frames / fps seconds, `stride` seconds apart (default: end to end).
 
-    A file needs only the `modalities` named, so an audio model can be trained on .wav files. Whether a file is held out
-    depends on a hash of its bytes, or on its folder where `path` holds `train` and `test`.
-
-    Raises:
-        DataError: no file is usable.
+    A file needs only the `modalities` named, so sound alone can be trained from .wav files. Its side of the split
+    hangs on its bytes, or on its folder where `path` holds `train` and `test`. Every file is decoded once, and nothing
+    is remembered. Raise DataError where nothing is usable.
     """
     shape = Shape(frames, as_fps(fps), height, width, sample_rate, channels)
     store = WindowStore(shape, modalities, cache_bytes)
-    scanned = scan(path, store, extensions=extensions, stride=stride, holdout=holdout, progress=progress)
-    return ClipsDataset(scanned, store)
+    cutting = Cutting(Fraction(stride) if stride else shape.seconds, holdout=holdout)
+    return open_rows(Where(str(path), extensions=extensions), store, cutting, Memory(None), progress)
 
 
 def build(
@@ -122,126 +116,62 @@ def build(
     modalities: Sequence[str] = MODALITIES,
     progress: Progress | None = None,
 ) -> ClipsDataset:
-    """Open the folder that a recipe names, in windows of the length and size that the recipe requests."""
+    """Open what a recipe names, in windows of the length and size that it requests."""
     if options.path is None:
-        raise UsageError("data.path: name a folder of video files, as in --set data.path=DIR")
+        raise UsageError("data.path: name a folder of video files or a table, as in --set data.path=DIR")
     fps = as_fps(request.fps or 10)
-    return open_clips(
-        options.path,
-        frames=request.frames or max(1, round((request.seconds or 1.6) * fps)),
-        fps=fps,
-        height=request.height or 64,
-        width=request.width or request.height or 64,
-        sample_rate=sample_rate,
-        channels=channels,
-        modalities=modalities,
-        progress=progress,
-    )
+    height, width = request.height or 64, request.width or request.height or 64
+    frames = request.frames or max(1, round((request.seconds or 1.6) * fps))
+    shape = Shape(frames, fps, height, width, sample_rate, channels)
+    cutting = Cutting(
+        Fraction(str(options.stride)) if options.stride else shape.seconds, options.windows, check=options.check,
+        max_bad=options.max_bad, workers=options.workers or available_cores(),
+    )  # fmt: skip
+    where = Where(options.path, options.format, options.media, options.columns)
+    memory = Memory(Path(options.cache) if options.cache else default_folder())
+    return open_rows(where, WindowStore(shape, modalities, 1 << 30), cutting, memory, progress)
 
 
-def scan(
-    path: str | Path,
-    store: WindowStore,
-    *,
-    extensions: Sequence[str] = SUFFIXES,
-    stride: float | Fraction | None = None,
-    holdout: float = 0.1,
-    progress: Progress | None = None,
-) -> Scan:
-    """Decode every file once; return the windows, and why files are skipped.
+def open_rows(
+    where: Where, store: WindowStore, cutting: Cutting, memory: Memory, progress: Progress | None = None
+) -> ClipsDataset:
+    """Read an index and cut its rows into windows; errors as for `read_index` and `scan_index`.
 
     Raises:
-        DataError: nothing is usable, or the stride or the held-out fraction is out of range.
+        DataError: the stride or the held-out fraction is out of range.
         KeyError: no file can hold one of the store's modalities.
     """
-    root, step = Path(path), Fraction(stride) if stride else store.shape.seconds
-    if step <= 0 or not 0 <= holdout < 1:
-        raise DataError(f"windows need a positive stride and a held-out fraction below 1, not {step} and {holdout}")
+    if cutting.step <= 0 or not 0 <= cutting.holdout < 1:
+        have = f"{cutting.step} and {cutting.holdout}"
+        raise DataError(f"windows need a positive stride and a held-out fraction below 1, not {have}")
     if unknown := [modality for modality in store.modalities if modality not in MODALITIES]:
         raise KeyError(unknown[0])
-    files = _files(root, extensions)
-    found: dict[str, list[ClipWindow]] = {}
-    skipped, notes = [], []
-    for index, file in enumerate(files):
-        name = file.relative_to(root).as_posix() if file != root else file.name
-        try:
-            with file_errors(file):
-                found[name] = _windows(file, name, store, step)
-                remarks = (*found[name][0].info.remarks, *_check(found[name], store))
-                notes += [(name, remark) for remark in remarks]
-        except UNUSABLE as error:
-            found.pop(name, None)
-            skipped.append((name, str(error).removeprefix(f"{file}: ")))
-        if progress:
-            progress(index + 1, len(files))
-    if not found:
-        raise DataError(_nothing_usable(root, len(files), skipped))
-    held = held_out({name: windows[0].digest for name, windows in found.items()}, root, holdout)
-    windows = (_marked(window, held) for group in found.values() for window in group)
-    return Scan(tuple(windows), tuple(skipped), tuple(notes))
-
-
-def _files(root: Path, extensions: Sequence[str]) -> list[Path]:
-    if root.is_file():
-        return [root]
-    if not root.is_dir():
-        raise DataError(f"{root}: no such folder")
-    wanted = {extension.lower() for extension in extensions}
-    every = (file for file in root.rglob("*") if has_suffix(file, wanted) and not file.is_dir())
-    visible = [file for file in every if not any(part.startswith(".") for part in file.relative_to(root).parts)]
-    if not visible:
-        raise DataError(f"{root}: no file ends in {', '.join(extensions)}")
-    return sorted(visible, key=lambda file: file.relative_to(root).as_posix())
-
-
-def _windows(file: Path, name: str, store: WindowStore, step: Fraction) -> list[ClipWindow]:
-    info, shape = probe(file), store.shape
-    span = info.span(store.modalities)
-    slack = 1 / (2 * shape.fps)
-    room = span.stop + slack - span.start - shape.seconds
-    if room < 0:
-        have, need = float(span.stop - span.start), float(shape.seconds)
-        raise DataError(f"{file}: only {have:.3f} s of {' and '.join(store.modalities)}, a window takes {need:.3f} s")
-    digest = _digest(file)
-    return [ClipWindow(name, digest, False, span.start + index * step, info) for index in range(int(room / step) + 1)]
-
-
-def _digest(file: Path) -> str:
     try:
-        with file.open("rb") as stream:
-            return hashlib.file_digest(stream, "sha256").hexdigest()
-    except OSError as error:
-        raise DataError(f"{file}: {error.strerror}") from error
+        with _uncollected():
+            index = read_index(where, memory)
+            scanned = scan_index(index, Path(where.path), store, cutting, memory, progress)
+    finally:
+        memory.close()
+    trouble = [("data.cache", memory.trouble)] if memory.trouble else []
+    return ClipsDataset(Scan(scanned.windows, scanned.skipped, (*scanned.notes, *trouble)), store)
 
 
-def _check(windows: Sequence[ClipWindow], store: WindowStore) -> Iterator[str]:
-    """Decode all windows of a file; yield a remark where its audio is silent or its video still."""
-    loudest, widest = 0, 0
-    for first in range(0, len(windows), SEGMENT):
-        for stored in store.load(windows[first : first + SEGMENT]):
-            if "audio" in stored:
-                loudest = max(loudest, int(stored["audio"].int().abs().max()))
-            if "video" in stored:
-                video = stored["video"].int()
-                widest = max(widest, int((video.amax(1) - video.amin(1)).max()))
-    if "audio" in store.modalities and loudest < SILENT * 32767:
-        yield "silent"
-    if "video" in store.modalities and widest < STILL:
-        yield "the video does not move"
-
-
-def _marked(window: ClipWindow, held: frozenset[str]) -> ClipWindow:
-    return ClipWindow(window.name, window.digest, window.name in held, window.start, window.info)
-
-
-def _nothing_usable(root: Path, count: int, skipped: Sequence[tuple[str, str]]) -> str:
-    reasons = Counter(reason for _, reason in skipped).most_common(3)
-    listed = "; ".join(f"{number}x {reason}" for reason, number in reasons)
-    return f"{root}: none of {count} files is usable ({listed})"
+@contextmanager
+def _uncollected() -> Iterator[None]:
+    """Search for no garbage in a block that makes a million objects to stay: that takes a third of its time."""
+    enabled = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if enabled:
+            gc.enable()
 
 
 def _fingerprint(windows: Sequence[ClipWindow], store: WindowStore) -> str:
     shape = {key: str(value) for key, value in asdict(store.shape).items()}
     rows = [(window.name, window.digest, window.heldout, str(window.start)) for window in windows]
-    text = json.dumps([shape, store.modalities, rows], sort_keys=True)
-    return hashlib.sha256(text.encode()).hexdigest()[:16]
+    texts = [window.row.texts if window.row else () for window in windows]
+    labelled = any(window.row and window.row.says_more for window in windows)
+    text = json.dumps([shape, store.modalities, rows, *([texts] if labelled else [])], sort_keys=True)
+    return hashlib.sha256(text.encode(errors="backslashreplace")).hexdigest()[:16]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from collections import Counter
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
@@ -18,6 +18,7 @@ from av.video.stream import VideoStream
 
 from mmdisco_cli.data.breaks import Break, Span, Stamp, find_breaks, shifts, typical_length
 from mmdisco_cli.data.promises import refuse_truncated
+from mmdisco_cli.data.source import Packed
 from mmdisco_cli.errors import DataError
 
 # Media only: ffmpeg would also open text files, and playlists that refer to other files or the network.
@@ -26,7 +27,7 @@ FAR = 5  # seconds into a file from which seeking beats decoding from the start
 UNSHOWN = ("avi",)  # formats with decoding times of packets, but no presentation times
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class MediaInfo:
     """What a file holds. Times count from the file's own zero: the start of its earliest stream, where players begin.
 
@@ -36,7 +37,7 @@ class MediaInfo:
     removed.
     """
 
-    path: str
+    path: str | os.PathLike[str]
     zero: Fraction
     video: Span | None
     audio: Span | None
@@ -89,7 +90,8 @@ def probe(path: str | os.PathLike[str]) -> MediaInfo:
         rate = video.average_rate if video else None
     zero = min((span.start for span in (video_span, audio_span) if span), default=Fraction(0))
     spans_from_zero = _moved(video_span, zero), _moved(audio_span, zero)
-    return MediaInfo(os.fspath(path), zero, *spans_from_zero, aspect, height, width, rate, breaks)
+    where = path if isinstance(path, Packed) else os.fspath(path)
+    return MediaInfo(where, zero, *spans_from_zero, aspect, height, width, rate, breaks)
 
 
 def check_covered(info: MediaInfo, modality: str, window: Span, slack: Fraction) -> None:
@@ -102,13 +104,16 @@ def check_covered(info: MediaInfo, modality: str, window: Span, slack: Fraction)
 
 @contextmanager
 def opened(path: str | os.PathLike[str]) -> Iterator[InputContainer]:
-    """Open a media file; every failure inside the block to read it becomes a one-line DataError that names the file."""
+    """Open a media file, or a part of a file; every failure inside the block becomes a one-line DataError naming it."""
     name = os.fspath(path)
-    if Path(name).is_dir():
+    if not isinstance(path, Packed) and Path(name).is_dir():
         raise DataError(f"{name}: is a directory, not a media file")
     options = {"format_whitelist": FORMATS, "protocol_whitelist": "file"}
     try:
-        with av.open(f"file:{name}", options=options, metadata_errors="replace") as container:
+        with (
+            path.open() if isinstance(path, Packed) else nullcontext(f"file:{name}") as file,
+            av.open(file, "r", options=options, metadata_errors="replace") as container,
+        ):
             yield container
     except (av.FFmpegError, OSError, UnicodeError) as error:
         raise DataError(f"{name}: {_reason(error)}") from error

@@ -153,7 +153,7 @@ class FramesAt(Generic[Shown]):
             yield frame if self.shown is None else self.shown
         self.shown = frame
 
-    def rest(self, path: str) -> Iterator[Shown]:
+    def rest(self, path: object) -> Iterator[Shown]:
         """Yield what is shown at the times that are left; raise DataError, naming the file, where no frame passed."""
         if self.shown is None:
             raise DataError(f"{path}: no video frame can be decoded")

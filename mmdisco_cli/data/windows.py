@@ -5,11 +5,15 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from fractions import Fraction
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
 
 from mmdisco_cli.data.media import MediaInfo, read_audio, read_pictures
+
+if TYPE_CHECKING:
+    from mmdisco_cli.data.index.rows import Row
 
 Stored = dict[str, Tensor]  # "video" uint8 (3, T, H, W), "audio" int16 (C, S)
 
@@ -36,15 +40,25 @@ class Shape:
         return round(self.seconds * self.sample_rate)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class ClipWindow:
-    """One window: `start` seconds after the zero of the file that `info` describes."""
+    """One window: `start` seconds after the zero of the file that `info` describes.
+
+    `audio` describes another file where the audio lies in one, and `row` is what the data set's index says of the clip.
+    """
 
     name: str
     digest: str
     heldout: bool
     start: Fraction
     info: MediaInfo = field(repr=False)
+    audio: MediaInfo | None = field(default=None, repr=False)
+    row: Row | None = field(default=None, repr=False)
+
+    @property
+    def place(self) -> tuple[object, ...]:
+        """Return what tells apart the media of windows."""
+        return self.info.path, self.audio and self.audio.path, self.start
 
 
 class WindowStore:
@@ -55,7 +69,7 @@ class WindowStore:
 
     def __init__(self, shape: Shape, modalities: Sequence[str], budget: int) -> None:
         self.shape, self.modalities, self.budget = shape, tuple(modalities), budget
-        self._kept: dict[tuple[str, Fraction], Stored] = {}
+        self._kept: dict[tuple[object, ...], Stored] = {}
 
     def load(self, windows: Sequence[ClipWindow]) -> list[Stored]:
         """Decode windows of one file, rising in time, in one pass, and keep what fits."""
@@ -63,13 +77,13 @@ class WindowStore:
         for window, stored in zip(windows, loaded, strict=True):
             size = sum(tensor.nbytes for tensor in stored.values())
             if size <= self.budget:
-                self._kept[window.name, window.start] = stored
+                self._kept[window.place] = stored
                 self.budget -= size
         return loaded
 
     def get(self, window: ClipWindow) -> Stored:
         """Return one window, from memory or else from its file."""
-        return self._kept.get((window.name, window.start)) or self.load([window])[0]
+        return self._kept.get(window.place) or self.load([window])[0]
 
 
 def as_float(stored: Tensor) -> Tensor:
@@ -100,9 +114,8 @@ def _videos(windows: Sequence[ClipWindow], shape: Shape) -> Iterator[Tensor]:
 def _audios(windows: Sequence[ClipWindow], shape: Shape) -> Iterator[Tensor]:
     first, last = windows[0].start, windows[-1].start
     slack, seconds = 1 / (2 * shape.fps), last - first + shape.seconds
-    audio = read_audio(
-        windows[0].info.path, first, seconds, shape.sample_rate, shape.channels, info=windows[0].info, slack=slack
-    )
+    info = windows[0].audio or windows[0].info
+    audio = read_audio(info.path, first, seconds, shape.sample_rate, shape.channels, info=info, slack=slack)
     for window in windows:
         begin = round((window.start - first) * shape.sample_rate)
         piece = torch.nn.functional.pad(audio[:, begin : begin + shape.samples], (0, 1))[:, : shape.samples]

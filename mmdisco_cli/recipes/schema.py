@@ -186,6 +186,14 @@ class Recipe:
         plain: dict[str, Any] = to_plain(self)
         return plain
 
+    def identity(self, stored: Mapping[str, Any] | None = None) -> dict[str, Any]:
+        """Return what names a training, of this recipe or of a `stored` plain one: see `Bounds.identity`."""
+        plain = dict(self.to_dict() if stored is None else stored)
+        data = plain.get("data")
+        if self.data is not None and isinstance(data, Mapping) and data.get("name") == self.data.name:
+            plain["data"] = _identifying(data, self.data.options)
+        return plain
+
     def to_yaml(self) -> str:
         """Return the resolved recipe as YAML, in the order of the schema."""
         return yaml.safe_dump(self.to_dict(), sort_keys=False, allow_unicode=True, width=120)
@@ -195,10 +203,23 @@ class Recipe:
         return _canonical(self.to_dict())
 
     def fingerprint(self, sections: Sequence[str] = ()) -> str:
-        """Return 16 hex digits that change with any value in the given dotted sections; without any, in all."""
-        plain = self.to_dict()
+        """Return 16 hex digits that change with any value in the given dotted sections; without any, in all.
+
+        Values that name no training (`Bounds.identity`) are left out.
+        """
+        plain = self.identity()
         picked = {name: _lookup(plain, name) for name in sections} if sections else plain
         return fingerprint(_canonical(picked))
+
+
+def _identifying(plain: Mapping[str, Any], options: Any) -> dict[str, Any]:
+    """Return the values of some options that name a training."""
+    kinds = {f.name: (f.metadata["bounds"].identity, f.default) for f in fields(options) if "bounds" in f.metadata}
+    kept = dict(plain)
+    for name, (identity, default) in kinds.items():
+        if name in kept and (identity == "never" or (identity == "used" and kept[name] == to_plain(default))):
+            del kept[name]
+    return kept
 
 
 def modalities_of(backbones: Mapping[str, Component]) -> tuple[str, ...]:

@@ -139,7 +139,7 @@ def training_fingerprint(recipe: Recipe) -> str:
 
 def changes(stored: Mapping[str, Any], recipe: Recipe) -> list[str]:
     """Name in dotted paths what training depends on and a stored plain recipe has otherwise."""
-    sections, plain = training_sections(recipe), recipe.to_dict()
+    sections, plain, stored = training_sections(recipe), recipe.identity(), recipe.identity(stored)
     return differences({s: _lookup(stored, s) for s in sections}, {s: _lookup(plain, s) for s in sections})
 
 

@@ -8,8 +8,8 @@ import pytest
 import torch
 
 from mmdisco_cli.app import run as mmdisco
-from mmdisco_cli.data import clips as data_clips
 from mmdisco_cli.data.clips import open_clips
+from mmdisco_cli.data.index import probes
 from mmdisco_cli.data.naming import SOUND_SUFFIXES, SUFFIXES, VIDEO_SUFFIXES, file_errors
 from mmdisco_cli.diffusion.backbone import ModalityPlan
 from mmdisco_cli.errors import DataError, DeviceError, ExitCode, Stopped, UsageError
@@ -84,7 +84,7 @@ def test_memory_that_a_file_asks_for_is_told_apart_from_a_bad_file():
 
 @pytest.mark.parametrize("fault", FAULTS, ids=lambda fault: type(fault).__name__)
 def test_a_training_set_skips_what_fails_in_any_way(folder, monkeypatch, fault):
-    monkeypatch.setattr(data_clips, "probe", failing(data_clips.probe, fault))
+    monkeypatch.setattr(probes, "probe", failing(probes.probe, fault))
     found = open_clips(folder, **SMALL)
     (name, reason), *_ = found.skipped
     assert (name, len(found.skipped)) == ("odd.mp4", 1)

@@ -1,0 +1,1 @@
+"""Find the clips of any layout: rows of media, captions, labels and splits, without decoding anything."""
