@@ -8,9 +8,10 @@ from typing import Any, Self
 import torch
 from torch import Tensor, nn
 
-from mmdisco_cli.diffusion.backbone import Base, ModalityInfo, ModalityPlan, State, keyed
+from mmdisco_cli.diffusion.backbone import Base, ModalityInfo, ModalityPlan, State, keyed, takes_prompts
 from mmdisco_cli.diffusion.coupling import Coupling
 from mmdisco_cli.diffusion.noise import sample_keys
+from mmdisco_cli.diffusion.whole import runs_whole
 
 
 @dataclass(frozen=True)
@@ -84,6 +85,14 @@ class Assembly:
         """Name the backbones whose pooled prompts are input of a discriminator, empty where there are none."""
         pooled = [m for m, base in self.models.items() if any(i.pooled_dim for i in base.modalities.values())]
         return " and ".join(f"backbones.{label}" for label in pooled)
+
+    @property
+    def reads_prompts(self) -> bool:
+        """Return whether prompts condition any of the models; one that does not say so encodes one to find out."""
+        if runs_whole(self.models) or any(takes_prompts(base.backbone) for base in self.bases):
+            return True
+        conditions = [c for base in self.conditioned([""]).bases for c in base.conditions.values()]
+        return any(c.positive is not None or c.pooled is not None for c in conditions)
 
     def keyed(self, seed: int, indices: Sequence[int]) -> Self:
         """Return the same models for the samples `indices`: a model's own random numbers depend on these only."""

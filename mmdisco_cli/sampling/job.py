@@ -10,9 +10,8 @@ from mmdisco_cli.assembly import Assembly, assemble
 from mmdisco_cli.assembly.build import join
 from mmdisco_cli.data.manifest import Row, read_rows
 from mmdisco_cli.devices import DTYPES, choose_device
-from mmdisco_cli.diffusion.backbone import takes_prompts
 from mmdisco_cli.diffusion.guidance import Timed
-from mmdisco_cli.diffusion.whole import require_predictions, runs_whole
+from mmdisco_cli.diffusion.whole import require_predictions
 from mmdisco_cli.errors import DataError, PluginError, UsageError
 from mmdisco_cli.recipes.missing import missing_files, require_files
 from mmdisco_cli.recipes.schema import Recipe, SampleConfig
@@ -82,7 +81,7 @@ def plan_job(recipe: Recipe, options: SampleOptions) -> SampleJob:
     assembly, notes = _assembly(recipe, options, config)
     require_steps(assembly, config)
     unused, prompts = _prompt_settings(config, options), options.prompts
-    if unused and not _reads_prompts(assembly):
+    if unused and not assembly.reads_prompts:
         notes += [f"{text}: no backbone of this recipe takes any prompts" for text in unused]
         # Settings without effect are not recorded: samples made with and without them are the same.
         config, prompts = replace(config, negative_prompt="", cfg={}), ()
@@ -180,10 +179,3 @@ def _prompt_settings(config: SampleConfig, options: SampleOptions) -> list[str]:
         "sample.cfg changes nothing": config.cfg,
     }
     return [clause for clause, value in settings.items() if value]
-
-
-def _reads_prompts(assembly: Assembly) -> bool:
-    if runs_whole(assembly.models) or any(takes_prompts(base.backbone) for base in assembly.bases):
-        return True
-    conditions = [c for base in assembly.conditioned([""]).bases for c in base.conditions.values()]
-    return any(c.positive is not None or c.pooled is not None for c in conditions)
