@@ -8,10 +8,13 @@ from typing import Any, Self
 import torch
 from torch import Tensor, nn
 
-from mmdisco_cli.diffusion.backbone import Base, ModalityInfo, ModalityPlan, State, keyed, takes_prompts
+from mmdisco_cli.diffusion.backbone import Base, Condition, ModalityInfo, ModalityPlan, State, keyed, takes_prompts
 from mmdisco_cli.diffusion.coupling import Coupling
 from mmdisco_cli.diffusion.noise import sample_keys
 from mmdisco_cli.diffusion.whole import runs_whole
+
+Prompts = Sequence[str] | Mapping[str, Sequence[str]]
+"""One prompt for each sample, for all modalities or by modality."""
 
 
 @dataclass(frozen=True)
@@ -102,15 +105,13 @@ class Assembly:
         }
         return replace(self, models=models)
 
-    def conditioned(self, prompts: Sequence[str], negative: str = "") -> Self:
-        """Return the same models conditioned on prompts, one a sample.
+    def conditioned(self, prompts: Prompts, negative: str = "") -> Self:
+        """Return the same models conditioned on prompts, one a sample, the same for all modalities or by modality.
 
         `negative` is the negative prompt of CFG for all of them; empty, each takes its own default.
         """
-        negatives = [negative] * len(prompts) if negative else None
         models = {
-            label: replace(base, conditions=base.backbone.encode_prompt(prompts, negatives, base.plan))
-            for label, base in self.models.items()
+            label: replace(base, conditions=_conditions(base, prompts, negative)) for label, base in self.models.items()
         }
         return replace(self, models=models)
 
@@ -129,3 +130,17 @@ class Assembly:
             own = {m: latents[m] for m in base.plan.modalities if m in latents}
             media |= base.backbone.decode(own, base.plan) if own else {}
         return media
+
+
+def _conditions(base: Base, prompts: Prompts, negative: str) -> Mapping[str, Condition]:
+    """Return a model's conditions; one of several modalities encodes each modality's own prompts."""
+    if not isinstance(prompts, Mapping):
+        return _encoded(base, prompts, negative)
+    own = {m: tuple(prompts[m]) for m in base.modalities}
+    encoded = {texts: _encoded(base, texts, negative) for texts in dict.fromkeys(own.values())}
+    return {m: encoded[texts][m] for m, texts in own.items() if m in encoded[texts]}
+
+
+def _encoded(base: Base, prompts: Sequence[str], negative: str) -> Mapping[str, Condition]:
+    negatives = [negative] * len(prompts) if negative else None
+    return base.backbone.encode_prompt(prompts, negatives, base.plan)

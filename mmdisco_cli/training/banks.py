@@ -6,6 +6,7 @@ All ranks make a bank together: each takes its share of the shards, then everyon
 import contextlib
 import json
 from collections.abc import Callable
+from dataclasses import replace
 from functools import partial
 
 import torch
@@ -16,10 +17,11 @@ from mmdisco_cli.data.bank import latent_bank, make_shards, read_shard, shard_ra
 from mmdisco_cli.data.contract import Dataset
 from mmdisco_cli.diffusion.backbone import State
 from mmdisco_cli.recipes.schema import Recipe, to_plain
-from mmdisco_cli.run.files import fingerprint
+from mmdisco_cli.run.files import fingerprint, make_directory, write_json
 from mmdisco_cli.sampling.draw import draw as draw_samples
 from mmdisco_cli.training.loop import Context
 from mmdisco_cli.training.metrics import ProgressCallback
+from mmdisco_cli.training.pairing import Captions
 
 SEED_OFFSET = 1 << 32
 """Added to the training seed, so that no sample a user draws begins with the noise of a fake."""
@@ -57,21 +59,24 @@ def shared_bank(
     return latent_bank(dataset, modality, count, encode, codec, root)
 
 
-def generated_bank(assembly: Assembly, count: int, context: Context) -> State:
-    """Return samples of the base models alone, (count, ...) a modality in float16.
+def generated_bank(assembly: Assembly, count: int, context: Context, captions: Captions | None = None) -> State:
+    """Return samples of the base models alone, (count, ...) a modality in float16, one for each of `count` captions.
 
     Raises:
         DataError: a shard cannot be written, or is damaged.
         Stopped: a signal came; the shards made so far are kept.
     """
-    recipe, ranks = context.recipe, context.ranks
-    folder = context.directory.banks / f"generated-{_key(assembly, recipe)}"
+    recipe, ranks = _with_fake_cfg(context.recipe, assembly) if captions else context.recipe, context.ranks
+    folder = context.directory.banks / f"generated-{_key(assembly, recipe, captions)}"
     shards = [(indices, folder / f"{indices.start:08d}-{len(indices)}.safetensors") for indices in shard_ranges(count)]
 
     def make(report: ProgressCallback) -> None:
+        if captions and ranks.first:
+            make_directory(folder)
+            write_json(folder / "captions.json", {"texts": captions.texts, "labels": captions.labels})
         for indices, path in shards[ranks.rank :: ranks.world]:
             if not path.exists():
-                write_shard(path, _samples(assembly, recipe, indices))
+                write_shard(path, _samples(assembly, recipe, indices, captions))
             report(indices.stop, count)
 
     _together(make, "generating fakes", context)
@@ -79,16 +84,22 @@ def generated_bank(assembly: Assembly, count: int, context: Context) -> State:
     return {m: torch.cat([part[m] for part in parts]) for m in assembly.shapes}
 
 
-def _samples(assembly: Assembly, recipe: Recipe, indices: range) -> State:
+def _with_fake_cfg(recipe: Recipe, assembly: Assembly) -> Recipe:
+    cfg = dict.fromkeys(assembly.shapes, recipe.train.fake_cfg)
+    return replace(recipe, sample=replace(recipe.sample, cfg=cfg))
+
+
+def _samples(assembly: Assembly, recipe: Recipe, indices: range, captions: Captions | None) -> State:
+    def latents(part: range) -> State:
+        prompts = {m: texts[part.start : part.stop] for m, texts in captions.texts.items()} if captions else ()
+        return draw_samples(assembly, recipe.sample, seed, part, prompts=prompts, independent=True).latents
+
     size, seed = recipe.sample.batch_size, SEED_OFFSET + recipe.train.seed
-    parts = [
-        draw_samples(assembly, recipe.sample, seed, indices[i : i + size], independent=True).latents
-        for i in range(0, len(indices), size)
-    ]
+    parts = [latents(indices[i : i + size]) for i in range(0, len(indices), size)]
     return {m: torch.cat([part[m].half().cpu() for part in parts]) for m in assembly.shapes}
 
 
-def _key(assembly: Assembly, recipe: Recipe) -> str:
+def _key(assembly: Assembly, recipe: Recipe, captions: Captions | None) -> str:
     sample = to_plain(recipe.sample)
     content = {
         "backbones": assembly.fingerprints,
@@ -97,6 +108,7 @@ def _key(assembly: Assembly, recipe: Recipe) -> str:
         "dtype": str(assembly.dtype),
         "seed": recipe.train.seed,
         **{key: sample[key] for key in recipe.sample.solver_keys},
+        **({"captions": captions.fingerprint} if captions else {}),
     }
     return fingerprint(json.dumps(content, sort_keys=True))
 

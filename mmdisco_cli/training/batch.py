@@ -6,7 +6,7 @@ from dataclasses import dataclass, field, replace
 import torch
 from torch import Tensor
 
-from mmdisco_cli.diffusion.backbone import Base, State
+from mmdisco_cli.diffusion.backbone import Base, Condition, State
 from mmdisco_cli.diffusion.coupling import Coupling, coupled_levels, given_levels
 from mmdisco_cli.diffusion.prediction import per_sample
 from mmdisco_cli.diffusion.schedules import Levels, log_snr
@@ -84,11 +84,21 @@ def _joined(first: Tensor | None, second: Tensor | None) -> Tensor | None:
 
 @dataclass(frozen=True)
 class NoisyBatch:
-    """Tuples of noisy states (B, ...) by modality, the noise (B, ...) in them, and their levels (B,)."""
+    """Tuples of noisy states (B, ...) by modality, the noise (B, ...) in them, and their levels (B,).
+
+    With captions also what each modality is conditioned on, and `comparable` (B,) as in `Batch`.
+    """
 
     states: State
     noise: State
     levels: Mapping[str, Levels]
+    conditions: Mapping[str, Condition] = field(default_factory=dict)
+    comparable: Tensor | None = None
+
+    @property
+    def pooled(self) -> State | None:
+        """Return the conditions (B, D) for the discriminator by modality, None where there are none."""
+        return {m: c.pooled for m, c in self.conditions.items() if c.pooled is not None} or None
 
 
 def noised(batch: Batch, levels: Mapping[str, Levels], generator: torch.Generator) -> NoisyBatch:
@@ -98,7 +108,7 @@ def noised(batch: Batch, levels: Mapping[str, Levels], generator: torch.Generato
     states = {
         m: per_sample(levels[m].alpha, x) * x + per_sample(levels[m].sigma, x) * noise[m] for m, x in clean.items()
     }
-    return NoisyBatch(states, noise, levels)
+    return NoisyBatch(states, noise, levels, comparable=batch.comparable)
 
 
 def mismatched(states: Mapping[str, Tensor]) -> State:

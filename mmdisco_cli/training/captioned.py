@@ -68,3 +68,40 @@ class CaptionedClips:
         if not len(chosen):
             return rows, dropped
         return torch.where(first, chosen[torch.randint(len(chosen), (1,), generator=generator)], rows), dropped
+
+
+@dataclass(frozen=True)
+class CaptionedFakes:
+    """A source of fakes for real tuples with texts: `generated` by the base models, row i under the texts of clip i.
+
+    `parts` are the modalities of each base model. Where `mixed`, half of the rows are real clips re-paired within their
+    text, as far as it has any others.
+    """
+
+    clips: CaptionedClips
+    generated: LatentsOf
+    parts: tuple[tuple[str, ...], ...]
+    mixed: bool = False
+
+    def __call__(self, real: Batch, generator: torch.Generator) -> Batch:
+        """Return as many fakes as real tuples, with their texts."""
+        if real.rows is None:
+            raise ValueError("fakes of captioned clips are made for tuples with rows")
+        dropped = torch.tensor([not any(texts) for texts in zip(*real.texts.values(), strict=True)])
+        latents: State = {}
+        for number, names in enumerate(self.parts):
+            # Under no text the parts of a fake have nothing in common, nor may the texts that they were made under.
+            other = torch.randint(len(self.clips.captions), (len(real),), generator=generator)
+            latents |= self.generated(torch.where(dropped, other, real.rows) if number else real.rows, names)
+        if self.mixed:
+            latents = self._half_repaired(latents, real.rows[: len(real) // 2], dropped, generator)
+        return Batch(latents, real.texts, real.labels, real.rows)
+
+    def _half_repaired(self, made: State, rows: Tensor, dropped: Tensor, generator: torch.Generator) -> State:
+        half = len(rows)
+        others, found = self.clips.partners.draw(rows, dropped[:half], len(made) - 1, generator)
+        for m, place in zip(made, (rows, *others), strict=True):
+            repaired = self.clips.latents(place, (m,))[m]
+            mask = found.to(repaired.device).reshape(-1, *[1] * (repaired.ndim - 1))
+            made[m] = torch.cat([torch.where(mask, repaired, made[m][:half].to(repaired)), made[m][half:].to(repaired)])
+        return made

@@ -15,12 +15,14 @@ from mmdisco_cli.errors import UsageError
 from mmdisco_cli.recipes.schema import Recipe
 from mmdisco_cli.training.banks import generated_bank, real_banks
 from mmdisco_cli.training.batch import Batch
-from mmdisco_cli.training.captioned import CaptionedClips, LatentsOf
+from mmdisco_cli.training.captioned import CaptionedClips, CaptionedFakes, LatentsOf
 from mmdisco_cli.training.loop import Context
 from mmdisco_cli.training.pairing import Captions, captions_of
 
 BatchSource = Callable[[int, torch.Generator], Batch]
 """Returns clean tuples: how many, drawn from a generator."""
+FakeSource = Callable[[Batch, torch.Generator], Batch]
+"""Returns as many fake tuples as the real ones that it is given, under the same texts."""
 
 LARGEST_START = 2**40
 DEFAULT_COUNT = 4096
@@ -65,7 +67,8 @@ def _captioned(
 ) -> CaptionedClips:
     shuffled = context.recipe.train.fakes == "shuffled"
     latents = latents_in(real_banks(assembly, dataset, count, context)) if count else fresh_latents(assembly, dataset)
-    return CaptionedClips(captions, latents, sets=len(assembly.modalities) if shuffled else 1)
+    sets = len(assembly.modalities) if shuffled else 1
+    return CaptionedClips(captions, latents, context.recipe.train.text_dropout, sets)
 
 
 def latents_in(banks: Mapping[str, Tensor]) -> LatentsOf:
@@ -82,13 +85,21 @@ def fresh_latents(assembly: Assembly, dataset: Dataset) -> LatentsOf:
     return latents
 
 
-def fake_tuples(assembly: Assembly, real: BatchSource, context: Context) -> BatchSource | None:
-    """Return the recipe's fakes, None where a step re-pairs its own real tuples; errors as for `real_tuples`."""
+def fake_tuples(assembly: Assembly, real: BatchSource, context: Context) -> FakeSource | None:
+    """Return the recipe's fakes, None where a step re-pairs its own real tuples; errors as for `real_tuples`.
+
+    Where the real tuples have texts, each fake is of its real row's own.
+    """
     fakes = context.recipe.train.fakes
     if fakes == "shuffled":
         return None
+    if isinstance(real, CaptionedClips):
+        bank = generated_bank(assembly, len(real.captions), context, real.captions)
+        parts = tuple(tuple(base.modalities) for base in assembly.bases)
+        return CaptionedFakes(real, latents_in(bank), parts, mixed=fakes == "mixed")
     generated = from_banks(generated_bank(assembly, context.recipe.train.bank or DEFAULT_COUNT, context))
-    return generated if fakes == "generated" else mixed(real, generated)
+    source = generated if fakes == "generated" else mixed(real, generated)
+    return lambda clean, generator: source(len(clean), generator)
 
 
 def require_fakes_fit(recipe: Recipe, assembly: Assembly, batch: int) -> None:

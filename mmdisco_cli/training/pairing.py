@@ -3,6 +3,7 @@
 Elsewhere a classifier of re-paired tuples would learn whether a clip fits its text, not whether its parts fit.
 """
 
+import json
 from collections.abc import Hashable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -12,6 +13,7 @@ import torch
 from torch import Tensor
 
 from mmdisco_cli.data.contract import Captioned, Labelled
+from mmdisco_cli.run.files import fingerprint
 
 
 @dataclass(frozen=True)
@@ -35,6 +37,11 @@ class Captions:
     def missing(self) -> Tensor:
         """Return which clips (N,) have no text at all."""
         return torch.tensor([not any(texts) for texts in zip(*self.texts.values(), strict=True)])
+
+    @property
+    def fingerprint(self) -> str:
+        """Return what changes with any text or label, and their order."""
+        return fingerprint(json.dumps({"texts": self.texts, "labels": self.labels}, sort_keys=True, ensure_ascii=False))
 
     def of(self, rows: Tensor, dropped: Tensor) -> dict[str, list[str]]:
         """Return the texts of the clips `rows` (B,), the empty text of all modalities where `dropped` (B,)."""

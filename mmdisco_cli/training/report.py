@@ -19,6 +19,7 @@ from mmdisco_cli.errors import DataError, UsageError
 from mmdisco_cli.recipes.schema import Recipe, TrainConfig, to_plain
 from mmdisco_cli.run.environment import versions
 from mmdisco_cli.training.batch import Batch, LevelSampler, noised
+from mmdisco_cli.training.conditions import Conditions, conditioned
 from mmdisco_cli.training.data import BatchSource
 from mmdisco_cli.training.directory import training_fingerprint
 from mmdisco_cli.training.loop import Context, Loss, step_generator
@@ -134,7 +135,10 @@ def measured_interaction(discriminator: nn.Module, real: BatchSource, assembly: 
         clean = real(config.batch_size, generator).to(assembly.device)
         levels = sampler.draw(config.batch_size, generator)
         states = (noised(Batch(x), levels, generator).states for x in mismatched_tuples(clean.latents))
-        return interaction(lambda x: logit_of(discriminator, assembly.bases, x, levels), *states)
+        conditions = Conditions(assembly).of(clean.texts)
+        bases = conditioned(assembly.bases, conditions)
+        pooled = {m: c.pooled for m, c in conditions.items() if c.pooled is not None} or None
+        return interaction(lambda x: logit_of(discriminator, bases, x, levels, pooled), *states)
 
     return sum(once(k) for k in range(BATCHES)) / BATCHES
 
