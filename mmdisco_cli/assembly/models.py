@@ -31,6 +31,16 @@ class LoadedDiscriminator:
         """Return whether it was trained on pairs with one modality almost clean, as given modalities are."""
         return float(self.about.get("given_fraction", 0)) > 0
 
+    @property
+    def knows_texts(self) -> bool:
+        """Return whether it was trained under the texts of its clips, by mmdisco or by the authors of a release."""
+        return bool(self.about.get("captions")) or "released" in self.about
+
+    @property
+    def knows_no_text(self) -> bool:
+        """Return whether it knows the empty text, which samples without a prompt and CFG give it."""
+        return not self.about.get("captions") or float(self.about.get("text_dropout", 0)) > 0
+
 
 @dataclass(frozen=True)
 class Assembly:

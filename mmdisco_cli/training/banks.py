@@ -59,15 +59,19 @@ def shared_bank(
     return latent_bank(dataset, modality, count, encode, codec, root)
 
 
-def generated_bank(assembly: Assembly, count: int, context: Context, captions: Captions | None = None) -> State:
+def generated_bank(
+    assembly: Assembly, count: int, context: Context, captions: Captions | None = None, first: int = 0
+) -> State:
     """Return samples of the base models alone, (count, ...) a modality in float16, one for each of `count` captions.
+
+    They are made from the noise of the samples from number `first` on.
 
     Raises:
         DataError: a shard cannot be written, or is damaged.
         Stopped: a signal came; the shards made so far are kept.
     """
     recipe, ranks = _with_fake_cfg(context.recipe, assembly) if captions else context.recipe, context.ranks
-    folder = context.directory.banks / f"generated-{_key(assembly, recipe, captions)}"
+    folder = context.directory.banks / f"generated-{_key(assembly, recipe, captions, first)}"
     shards = [(indices, folder / f"{indices.start:08d}-{len(indices)}.safetensors") for indices in shard_ranges(count)]
 
     def make(report: ProgressCallback) -> None:
@@ -76,7 +80,7 @@ def generated_bank(assembly: Assembly, count: int, context: Context, captions: C
             write_json(folder / "captions.json", {"texts": captions.texts, "labels": captions.labels})
         for indices, path in shards[ranks.rank :: ranks.world]:
             if not path.exists():
-                write_shard(path, _samples(assembly, recipe, indices, captions))
+                write_shard(path, _samples(assembly, recipe, indices, captions, first))
             report(indices.stop, count)
 
     _together(make, "generating fakes", context)
@@ -89,17 +93,18 @@ def _with_fake_cfg(recipe: Recipe, assembly: Assembly) -> Recipe:
     return replace(recipe, sample=replace(recipe.sample, cfg=cfg))
 
 
-def _samples(assembly: Assembly, recipe: Recipe, indices: range, captions: Captions | None) -> State:
+def _samples(assembly: Assembly, recipe: Recipe, indices: range, captions: Captions | None, first: int) -> State:
     def latents(part: range) -> State:
+        numbers = range(first + part.start, first + part.stop)
         prompts = {m: texts[part.start : part.stop] for m, texts in captions.texts.items()} if captions else ()
-        return draw_samples(assembly, recipe.sample, seed, part, prompts=prompts, independent=True).latents
+        return draw_samples(assembly, recipe.sample, seed, numbers, prompts=prompts, independent=True).latents
 
     size, seed = recipe.sample.batch_size, SEED_OFFSET + recipe.train.seed
     parts = [latents(indices[i : i + size]) for i in range(0, len(indices), size)]
     return {m: torch.cat([part[m].half().cpu() for part in parts]) for m in assembly.shapes}
 
 
-def _key(assembly: Assembly, recipe: Recipe, captions: Captions | None) -> str:
+def _key(assembly: Assembly, recipe: Recipe, captions: Captions | None, first: int) -> str:
     sample = to_plain(recipe.sample)
     content = {
         "backbones": assembly.fingerprints,
@@ -109,6 +114,7 @@ def _key(assembly: Assembly, recipe: Recipe, captions: Captions | None) -> str:
         "seed": recipe.train.seed,
         **{key: sample[key] for key in recipe.sample.solver_keys},
         **({"captions": captions.fingerprint} if captions else {}),
+        **({"first": first} if first else {}),
     }
     return fingerprint(json.dumps(content, sort_keys=True))
 

@@ -25,6 +25,8 @@ FakeSource = Callable[[Batch, torch.Generator], Batch]
 """Returns as many fake tuples as the real ones that it is given, under the same texts."""
 
 LARGEST_START = 2**40
+HELDOUT_FIRST = 1 << 24
+"""The number of the first fake for held-out captions: many are those of training too, and must be sampled again."""
 DEFAULT_COUNT = 4096
 """How many fakes are made where the recipe draws new clips at every step and so names no number."""
 
@@ -85,16 +87,17 @@ def fresh_latents(assembly: Assembly, dataset: Dataset) -> LatentsOf:
     return latents
 
 
-def fake_tuples(assembly: Assembly, real: BatchSource, context: Context) -> FakeSource | None:
+def fake_tuples(assembly: Assembly, real: BatchSource, context: Context, *, heldout: bool = False) -> FakeSource | None:
     """Return the recipe's fakes, None where a step re-pairs its own real tuples; errors as for `real_tuples`.
 
-    Where the real tuples have texts, each fake is of its real row's own.
+    Where the real tuples have texts, each fake is of its real row's own; those of `heldout` clips are no others'.
     """
     fakes = context.recipe.train.fakes
     if fakes == "shuffled":
         return None
     if isinstance(real, CaptionedClips):
-        bank = generated_bank(assembly, len(real.captions), context, real.captions)
+        first = HELDOUT_FIRST if heldout else 0
+        bank = generated_bank(assembly, len(real.captions), context, real.captions, first)
         parts = tuple(tuple(base.modalities) for base in assembly.bases)
         return CaptionedFakes(real, latents_in(bank), parts, mixed=fakes == "mixed")
     generated = from_banks(generated_bank(assembly, context.recipe.train.bank or DEFAULT_COUNT, context))

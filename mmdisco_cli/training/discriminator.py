@@ -113,7 +113,8 @@ class DiscriminatorJob:
                     f"warning: interaction {measured['interaction']:.2g}: what this discriminator says of one modality "
                     "does not depend on the other, so it cannot align them"
                 )
-        export_discriminator(self.module, self.assembly, self.recipe, context.directory.weights, results)
+        captioned, path = self.captions is not None, context.directory.weights
+        export_discriminator(self.module, self.assembly, self.recipe, path, results, captioned=captioned)
         return results
 
     def _has_texts(self, heldout: SplitDataset, context: Context) -> bool:
@@ -134,7 +135,9 @@ class DiscriminatorJob:
         # Held-out tuples re-paired are fakes for anyone but a model that makes several modalities together; with texts,
         # which few of so few clips share, they are what they are in training.
         own = bool(self.captions) or any(len(base.plan.modalities) > 1 for base in self.assembly.bases)
-        loss = self._loss(real, fake_tuples(self.assembly, real, context) if own else None, config.batch_size)
+        loss = self._loss(
+            real, fake_tuples(self.assembly, real, context, heldout=True) if own else None, config.batch_size
+        )
         return discriminator_results(self.module, loss, real, self.assembly, config)
 
     def _loss(self, real: BatchSource, fake: FakeSource | None, batch: int) -> Loss:

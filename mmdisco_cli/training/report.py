@@ -178,9 +178,12 @@ def export_backbone(backbone: TokenBackbone, recipe: Recipe, path: Path, results
 
 
 def export_discriminator(
-    module: nn.Module, assembly: Assembly, recipe: Recipe, path: Path, results: Mapping[str, Any]
+    module: nn.Module, assembly: Assembly, recipe: Recipe, path: Path, results: Mapping[str, Any], *, captioned: bool
 ) -> None:
-    """Write a trained discriminator to `path`, rounding it in place; errors as for `export_backbone`."""
+    """Write a trained discriminator to `path`, rounding it in place; errors as for `export_backbone`.
+
+    `captioned` says that it was trained under the texts of its clips, and so may be given prompts.
+    """
     if recipe.discriminator is None:
         raise UsageError(f"recipe {recipe.name} has no discriminator")
     round_to_file(module)
@@ -192,9 +195,14 @@ def export_discriminator(
         "coupling": assembly.coupling,
         "backbones": assembly.fingerprints,
         "given_fraction": recipe.train.given_fraction if len(assembly.models) > 1 else 0.0,
+        **(_of_texts(assembly, recipe) if captioned else {}),
         **_provenance(recipe, results),
     }
     save_weights(path, module.state_dict(), about)
+
+
+def _of_texts(assembly: Assembly, recipe: Recipe) -> dict[str, Any]:
+    return {"captions": True, "text_dropout": recipe.train.text_dropout, "pooled": assembly.pooled}
 
 
 def _provenance(recipe: Recipe, results: Mapping[str, Any]) -> dict[str, Any]:

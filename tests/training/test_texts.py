@@ -1,0 +1,264 @@
+"""A discriminator trained under captions learns what they say of a pair, and nothing else of them."""
+
+import json
+import math
+from collections.abc import Mapping
+from pathlib import Path
+
+import pytest
+import torch
+from captioned_toys import WORDS, Worded, load
+from safetensors.torch import load_file
+from test_losses import BEST, SIGMA, WINDOW, C, exact_bases, levels
+from test_resume import Killed, kill_at
+from tiny_runs import run, weights
+from torch import Tensor, nn
+
+from mmdisco_cli.assembly import assemble
+from mmdisco_cli.diffusion.backbone import Condition
+from mmdisco_cli.errors import DataError, UsageError
+from mmdisco_cli.recipes.schema import Recipe, TrainConfig
+from mmdisco_cli.sampling.draw import draw
+from mmdisco_cli.training.batch import Batch, NoisyBatch, noised
+from mmdisco_cli.training.conditions import Conditions
+from mmdisco_cli.training.directory import training_fingerprint
+from mmdisco_cli.training.discriminator import discriminator_job
+from mmdisco_cli.training.losses import joint_losses
+from mmdisco_cli.training.run import _open
+from mmdisco_cli.weights_file import read_about
+
+CPU = torch.device("cpu")
+
+
+class Worder(nn.Module):
+    """l = (cross . text) x y + own (x^2 + y^2) / 2, with the log ratio of each text among them."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.parts = nn.Parameter(torch.zeros(3, dtype=torch.float64))
+
+    def forward(self, x: Mapping[str, Tensor], log_snr: object, pooled: Mapping[str, Tensor]) -> Tensor:
+        a, b = (x[m][:, 0] for m in ("x", "y"))
+        return (pooled["x"] @ self.parts[:2]) * a * b + self.parts[2] * (a**2 + b**2) / 2
+
+
+def worded(count: int, seed: int = 0) -> NoisyBatch:
+    """Return noisy pairs of correlation 0.8 and -0.8 in turn, under the text that says which."""
+    generator = torch.Generator().manual_seed(seed)
+    z = torch.randn(2, count, 1, generator=generator, dtype=torch.float64)
+    odd = torch.arange(count)[:, None] % 2
+    rho = 0.8 * (1 - 2 * odd)
+    real = Batch({"x": z[0], "y": rho * z[0] + (1 - rho**2).sqrt() * z[1]})
+    text = torch.cat([1 - odd, odd], 1).double()
+    noisy = noised(real, levels(count), generator)
+    return NoisyBatch(noisy.states, noisy.noise, noisy.levels, {m: Condition(text, pooled=text) for m in ("x", "y")})
+
+
+def test_the_minimiser_under_texts_is_the_residual_score_of_each_text() -> None:
+    module, noisy = Worder(), worded(100_000)
+    optimizer, config = (
+        torch.optim.LBFGS(module.parameters(), line_search_fn="strong_wolfe"),
+        TrainConfig(lambda_disc=0),
+    )
+
+    def closure() -> Tensor:
+        optimizer.zero_grad()
+        value, _ = joint_losses(module, exact_bases, noisy, None, WINDOW, config)
+        value.backward()
+        return value
+
+    optimizer.step(closure)
+    assert module.parts.tolist() == pytest.approx([BEST["cross"], -BEST["cross"], BEST["own"]], abs=0.03)
+    _, figures = joint_losses(module, exact_bases, noisy, None, WINDOW, config)
+    expected = 1 - (1 - SIGMA**2 / (1 - C**2)) / (1 - SIGMA**2)
+    assert figures["gain"] == pytest.approx(expected, rel=0.05)
+
+
+@pytest.mark.parametrize("own", [False, True])
+def test_rows_that_are_not_comparable_add_nothing_to_the_classification(own: bool) -> None:
+    module, config = Worder(), TrainConfig(lambda_denoise=0)
+    module.parts.data[:] = torch.tensor([0.3, -0.2, 0.1])
+    noisy, half = worded(64), torch.arange(64) < 32
+    fake = worded(64, 1) if own else None
+
+    def value(comparable: Tensor) -> tuple[float, Mapping[str, float]]:
+        parts = [
+            NoisyBatch(b.states, b.noise, b.levels, b.conditions, comparable) if b else None for b in (noisy, fake)
+        ]
+        loss, figures = joint_losses(module, exact_bases, parts[0], parts[1], WINDOW, config)  # type: ignore[arg-type]
+        return float(loss.detach()), figures
+
+    whole, none = value(torch.ones(64, dtype=torch.bool)), value(torch.zeros(64, dtype=torch.bool))
+    first, second = value(half), value(~half)
+    assert none[0] == 0
+    assert first[0] + second[0] == pytest.approx(whole[0])
+    assert first[1]["disc"] == pytest.approx(2 * first[0])
+
+
+@pytest.mark.parametrize("fakes", ["shuffled", "generated", "mixed"])
+def test_training_under_captions_learns_what_they_say(fakes: str, tmp_path: Path) -> None:
+    recipe, out = load(tmp_path, fakes=fakes), tmp_path / "out"
+    Worded.seen.clear()
+    run(recipe, out)
+    rows = torch.cat([c for c in Worded.seen if len(c) == 64])
+    # Both halves of CFG: each text, and the empty one for a tenth of the rows; never CFG itself.
+    assert sorted(map(tuple, rows.unique(dim=0).tolist())) == sorted(map(tuple, WORDS.values()))
+    assert 0.06 < float((rows.sum(1) == 0).float().mean()) < 0.15
+    about = read_about(out / "discriminator.safetensors", "discriminator")
+    assert about["captions"] is True
+    assert about["text_dropout"] == 0.1
+    assert about["results"]["heldout"]["gain"] > 0.05
+    assert about["results"]["heldout"]["disc"] < 2 * math.log(2) - 0.02
+    control = load(tmp_path, fakes=fakes, text_dropout=1)
+    run(control, tmp_path / "control")
+    blind = read_about(tmp_path / "control/discriminator.safetensors", "discriminator")
+    assert blind["results"]["heldout"]["gain"] < about["results"]["heldout"]["gain"] / 2
+
+
+def test_every_prompt_layer_moves(tmp_path: Path) -> None:
+    recipe = load(tmp_path, steps=20)
+    from tiny_runs import alone
+
+    before = discriminator_job(alone(recipe, tmp_path / "none")).module.state_dict()["layers.0.weight"].clone()
+    after = run(recipe, tmp_path / "out")["layers.0.weight"]
+    moved = (after - before)[:, -4:].abs().amax(0)  # two numbers of text a modality, after the states
+    assert bool((moved > 1e-3).all())
+
+
+@pytest.mark.parametrize("fakes", ["shuffled", "generated", "mixed"])
+@pytest.mark.parametrize("bank", [64, 0])
+def test_a_killed_training_ends_in_the_same_bits(
+    fakes: str, bank: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    recipe = load(tmp_path, fakes=fakes, bank=bank, steps=20, batch_size=8)
+    run(recipe, tmp_path / "whole")
+    with monkeypatch.context() as patched:
+        kill_at("discriminator", 17, patched)
+        with pytest.raises(Killed):
+            run(recipe, tmp_path / "killed")
+    run(recipe, tmp_path / "killed")
+    torch.testing.assert_close(
+        weights(tmp_path / "killed", "worded"), weights(tmp_path / "whole", "worded"), rtol=0, atol=0
+    )
+
+
+def test_generated_fakes_keep_their_captions_and_are_made_once_a_caption(tmp_path: Path) -> None:
+    settings = {"fakes": "generated", "steps": 2, "bank": 16}
+    run(load(tmp_path, **settings), tmp_path / "out")  # type: ignore[arg-type]
+    folders = {path.parent for path in (tmp_path / "out/bank").rglob("captions.json")}
+    kept = sorted(len(json.loads((f / "captions.json").read_text())["texts"]["x"]) for f in folders)
+    assert kept == [16, 16]  # of training and of the held-out clips that are measured
+    for folder in folders:
+        (shard,) = folder.glob("*.safetensors")
+        assert {m: len(x) for m, x in load_file(shard).items()} == {"x": 16, "y": 16}
+    run(load(tmp_path, "data.unique=true", **settings), tmp_path / "out", fresh=True)  # type: ignore[arg-type]
+    assert len({path.parent for path in (tmp_path / "out/bank").rglob("captions.json")} - folders) == 2
+
+
+@pytest.mark.parametrize(("cfg", "seen"), [(1.0, 1), (2.0, 2)])
+def test_fakes_are_made_without_cfg_unless_the_recipe_says_so(cfg: float, seen: int, tmp_path: Path) -> None:
+    recipe = load(tmp_path, "sample.batch_size=3", fakes="generated", steps=1, bank=3, batch_size=8, fake_cfg=cfg)
+    Worded.seen.clear()
+    run(recipe, tmp_path / "out")
+    assert {len(c) for c in Worded.seen} == {3 * seen, 8}
+    texts = next(c for c in Worded.seen if len(c) == 3 * seen)[-3:]
+    assert texts.tolist() == [WORDS["same"], WORDS["opposite"], WORDS["same"]]
+
+
+@pytest.mark.parametrize(
+    ("settings", "train", "said"),
+    [
+        (
+            ["data.unique=true"],
+            {"text_dropout": 0},
+            r"train\.fakes: shuffled .*train\.fakes=generated, data with labels",
+        ),
+        (["data.unique=true"], {"batch_size": 3}, r"train\.batch_size: shuffled fakes of captions .* at least 4"),
+        (["data.silent=true"], {}, r"backbones\.x and backbones\.y: .* no captions .*pooled: false"),
+    ],
+)
+def test_what_cannot_be_right_is_refused(
+    settings: list[str], train: dict[str, float], said: str, tmp_path: Path
+) -> None:
+    with pytest.raises(UsageError, match=said) as raised:
+        run(load(tmp_path, *settings, **train), tmp_path / "out")
+    assert "\n" not in str(raised.value)
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize(
+    ("settings", "train"),
+    [
+        (["data.unique=true", "data.labelled=true"], {"text_dropout": 0}),
+        (["data.unique=true"], {"text_dropout": 0, "fakes": "generated"}),
+        (["data.unique=true"], {"text_dropout": 0, "fakes": "mixed"}),
+        (["data.unique=true"], {"text_dropout": 0, "lambda_disc": 0}),
+        (["data.unique=true"], {"text_dropout": 0.5}),
+        (["data.silent=true", "backbones.x.pooled=false", "backbones.y.pooled=false"], {}),
+    ],
+)
+def test_what_can_be_right_is_trained(settings: list[str], train: dict[str, object], tmp_path: Path) -> None:
+    run(load(tmp_path, *settings, steps=2, batch_size=8, **train), tmp_path / "out")
+    about = read_about(tmp_path / "out/discriminator.safetensors", "discriminator")
+    assert about.get("captions", False) is ("data.silent=true" not in settings)
+
+
+def test_another_dropout_is_another_training_only_where_there_are_captions(tmp_path: Path) -> None:
+    run(load(tmp_path, steps=2), tmp_path / "out")
+    with pytest.raises(DataError, match=r"changed of train\.text_dropout: choose another --out"):
+        run(load(tmp_path, steps=2, text_dropout=0.2), tmp_path / "out")
+    silent = ["data.silent=true", "backbones.x.pooled=false", "backbones.y.pooled=false"]
+    first, second = (load(tmp_path, *silent, steps=2, text_dropout=share) for share in (0.1, 0.2))
+    assert training_fingerprint(first) == training_fingerprint(second)
+    ours, theirs = run(first, tmp_path / "silent"), run(second, tmp_path / "silent")
+    torch.testing.assert_close(ours, theirs, rtol=0, atol=0)
+
+
+def with_weights(recipe: Recipe, path: Path, *settings: str) -> Recipe:
+    return load(path.parent.parent, f"sample.weights={path}", *settings)
+
+
+def test_a_file_with_captions_is_sampled_beside_prompts_and_only_beside_those(tmp_path: Path) -> None:
+    recipe = load(tmp_path)
+    run(recipe, tmp_path / "out")
+    path = tmp_path / "out/discriminator.safetensors"
+    assembly = assemble(with_weights(recipe, path), CPU)
+    found = {}
+    for text in ("same", "opposite"):
+        latents = draw(assembly, recipe.sample, 0, range(400), prompts=[text] * 400).latents
+        found[text] = float(torch.corrcoef(torch.cat([latents["x"], latents["y"]], 1).T)[0, 1])
+    assert found["same"] > 0.3
+    assert found["opposite"] < -0.3
+    mixed = draw(assembly, recipe.sample, 0, [0], prompts={"x": ["same"], "y": ["opposite"]}).latents
+    same = draw(assembly, recipe.sample, 0, [0], prompts=["same"]).latents
+    assert not torch.equal(mixed["x"], same["x"])
+    with pytest.raises(DataError, match="trained with prompts of x of size 2, but the recipe has 0"):
+        assemble(with_weights(recipe, path, "backbones.x.pooled=false"), CPU)
+
+
+def test_texts_are_encoded_once_and_forgotten_beyond_the_limit(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    assembly = assemble(load(tmp_path), CPU, with_discriminator=False)
+    made: list[str] = []
+    encode = Worded.encode_prompt
+    monkeypatch.setattr(Worded, "encode_prompt", lambda self, p, n, plan: made.extend(p) or encode(self, p, n, plan))
+    texts = {m: ["same", "opposite", "same", ""] for m in ("x", "y")}
+    conditions = Conditions(assembly)
+    for _ in range(3):
+        found = conditions.of(texts)
+    assert sorted(made) == sorted(["same", "opposite", ""] * 2)
+    assert found["y"].pooled is not None
+    assert found["y"].pooled.tolist() == [WORDS[t] for t in texts["y"]]
+    assert found["x"].negative is None
+    assert found["x"].pooled_negative is None
+    tight, made[:] = Conditions(assembly, limit=1), []
+    for _ in range(2):
+        assert torch.equal(tight.of(texts)["x"].pooled, found["x"].pooled)  # type: ignore[arg-type]
+    assert len(made) == 12
+    assert conditions.of({}) == {}
+
+
+def test_a_dry_run_counts_the_captions(tmp_path: Path) -> None:
+    from tiny_runs import alone
+
+    overview = _open(alone(load(tmp_path, fakes="generated"), tmp_path / "out")).overview
+    assert (overview["captions"], overview["text_dropout"]) == (4096, 0.1)
