@@ -3,6 +3,7 @@
 import json
 import math
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -15,10 +16,14 @@ from tiny_runs import run, weights
 from torch import Tensor, nn
 
 from mmdisco_cli.assembly import assemble
+from mmdisco_cli.data.manifest import read_rows, read_settings
 from mmdisco_cli.diffusion.backbone import Condition
 from mmdisco_cli.errors import DataError, UsageError
 from mmdisco_cli.recipes.schema import Recipe, TrainConfig
+from mmdisco_cli.run.options import SampleOptions
 from mmdisco_cli.sampling.draw import draw
+from mmdisco_cli.sampling.job import plan_job
+from mmdisco_cli.sampling.run import sample
 from mmdisco_cli.training.batch import Batch, NoisyBatch, noised
 from mmdisco_cli.training.conditions import Conditions
 from mmdisco_cli.training.directory import training_fingerprint
@@ -262,3 +267,53 @@ def test_a_dry_run_counts_the_captions(tmp_path: Path) -> None:
 
     overview = _open(alone(load(tmp_path, fakes="generated"), tmp_path / "out")).overview
     assert (overview["captions"], overview["text_dropout"]) == (4096, 0.1)
+
+
+def notes(recipe: Recipe, **options: object) -> str:
+    return "\n".join(plan_job(recipe, SampleOptions(n=1, **options)).notes)  # type: ignore[arg-type]
+
+
+def test_a_file_without_captions_leaves_prompts_out_of_the_guidance_and_says_so(tmp_path: Path) -> None:
+    settings = ["data.silent=true", "backbones.x.pooled=false", "backbones.y.pooled=false"]
+    run(load(tmp_path, *settings, steps=2, batch_size=8), tmp_path / "out")
+    path = tmp_path / "out/discriminator.safetensors"
+    recipe = load(tmp_path, *settings, f"sample.weights={path}")
+    said = "trained without captions: the prompts reach the base models, not the guidance"
+    assert said in notes(recipe, prompts=("same",))
+    assert said not in notes(recipe)
+    assert said not in notes(recipe, prompts=("same",), independent=True)
+    Worded.seen.clear()
+    draw(assemble(recipe, CPU), recipe.sample, 0, [0], prompts=["same"])
+    # Both halves of CFG at 3 are in one batch, the prompt second.
+    assert torch.cat(Worded.seen)[1].tolist() == WORDS["same"]
+    with pytest.raises(DataError, match="trained without captions"):
+        assemble(load(tmp_path, f"sample.weights={path}"), CPU)
+
+
+@pytest.mark.parametrize(("dropout", "warned"), [(0.0, True), (0.1, False)])
+def test_a_file_says_whether_it_knows_the_empty_text(dropout: float, warned: bool, tmp_path: Path) -> None:
+    run(load(tmp_path, steps=2, batch_size=8, text_dropout=dropout), tmp_path / "out")
+    recipe = load(tmp_path, f"sample.weights={tmp_path / 'out/discriminator.safetensors'}")
+    found = notes(recipe, prompts=("same",))
+    assert ("it does not know the empty text" in found) == warned
+    assert "without captions" not in found
+
+
+def test_texts_by_modality_are_kept_in_the_manifest(tmp_path: Path) -> None:
+    run(load(tmp_path, steps=2, batch_size=8), tmp_path / "out")
+    recipe = load(tmp_path, f"sample.weights={tmp_path / 'out/discriminator.safetensors'}", "sample.cfg={x: 1, y: 1}")
+    options = SampleOptions(n=3, prompts=("same", "opposite"), captions=({}, {"y": "same"}), out=tmp_path / "samples")
+    Worded.seen.clear()
+    sample(recipe, options)
+    x, y = (Worded.seen[0], Worded.seen[1])
+    assert x.tolist() == [WORDS["same"], WORDS["opposite"], WORDS["same"]]
+    assert y.tolist() == [WORDS["same"]] * 3
+    rows = read_rows(tmp_path / "samples")
+    assert [(row["prompt"], row.get("captions")) for row in rows] == [
+        ("same", None),
+        ("opposite", {"y": "same"}),
+        ("same", None),
+    ]
+    assert read_settings(tmp_path / "samples")["captions"] == [{}, {"y": "same"}]  # type: ignore[index]
+    with pytest.raises(UsageError, match="holds samples made with captions"):
+        sample(recipe, replace(options, captions=()))
