@@ -100,6 +100,12 @@ class Assembly:
         return " and ".join(f"backbones.{label}" for label in pooled)
 
     @property
+    def pooled_without_text(self) -> dict[str, Tensor]:
+        """Return what the empty text is to a discriminator (1, D), by each modality that has pooled conditions."""
+        bases = self.conditioned([""]).bases if self.prompt_backbones else []
+        return {m: c.pooled for base in bases for m, c in base.conditions.items() if c.pooled is not None}
+
+    @property
     def reads_prompts(self) -> bool:
         """Return whether prompts condition any of the models; one that does not say so encodes one to find out."""
         if runs_whole(self.models) or any(takes_prompts(base.backbone) for base in self.bases):

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from captioned_toys import WORDS, Worded, load
+from captioned_toys import WORDS, Points, PointsOptions, Worded, load
 from safetensors.torch import load_file
 from test_losses import BEST, SIGMA, WINDOW, C, exact_bases, levels
 from test_resume import Killed, kill_at
@@ -19,6 +19,7 @@ from mmdisco_cli.assembly import assemble
 from mmdisco_cli.data.manifest import read_rows, read_settings
 from mmdisco_cli.diffusion.backbone import Condition
 from mmdisco_cli.errors import DataError, UsageError
+from mmdisco_cli.evaluation.discriminator_levels import measure_levels
 from mmdisco_cli.recipes.schema import Recipe, TrainConfig
 from mmdisco_cli.run.options import SampleOptions
 from mmdisco_cli.sampling.draw import draw
@@ -317,3 +318,12 @@ def test_texts_by_modality_are_kept_in_the_manifest(tmp_path: Path) -> None:
     assert read_settings(tmp_path / "samples")["captions"] == [{}, {"y": "same"}]  # type: ignore[index]
     with pytest.raises(UsageError, match="holds samples made with captions"):
         sample(recipe, replace(options, captions=()))
+
+
+def test_eval_of_a_discriminator_that_knows_texts_is_under_none(tmp_path: Path) -> None:
+    run(load(tmp_path, steps=2, batch_size=8), tmp_path / "out")
+    assembly = assemble(load(tmp_path, f"sample.weights={tmp_path / 'out/discriminator.safetensors'}"), CPU)
+    assert {m: x.tolist() for m, x in assembly.pooled_without_text.items()} == {m: [WORDS[""]] for m in ("x", "y")}
+    clean = Points(PointsOptions()).media(range(100), ("x", "y"))
+    found = measure_levels(assembly, clean, 0)
+    assert all(math.isfinite(level.logit) for level in found)
