@@ -26,10 +26,13 @@ from mmdisco_cli.sampling.draw import draw
 from mmdisco_cli.sampling.job import plan_job
 from mmdisco_cli.sampling.run import sample
 from mmdisco_cli.training.batch import Batch, NoisyBatch, noised
+from mmdisco_cli.training.captioned import CaptionedClips, CaptionedFakes
 from mmdisco_cli.training.conditions import Conditions
+from mmdisco_cli.training.data import latents_in
 from mmdisco_cli.training.directory import training_fingerprint
 from mmdisco_cli.training.discriminator import discriminator_job
 from mmdisco_cli.training.losses import joint_losses
+from mmdisco_cli.training.pairing import Captions
 from mmdisco_cli.training.run import _open
 from mmdisco_cli.weights_file import read_about
 
@@ -327,3 +330,56 @@ def test_eval_of_a_discriminator_that_knows_texts_is_under_none(tmp_path: Path) 
     clean = Points(PointsOptions()).media(range(100), ("x", "y"))
     found = measure_levels(assembly, clean, 0)
     assert all(math.isfinite(level.logit) for level in found)
+
+
+def test_texts_of_several_lengths_are_padded_by_the_model_itself(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def encode(self: Worded, prompts: list[str], negatives: None, plan: object) -> Condition:
+        longest = max(map(len, prompts))
+        return Condition({"tokens": torch.tensor([[ord(c) for c in p.rjust(longest, "_")] for p in prompts])})
+
+    monkeypatch.setattr(Worded, "encode_prompt", encode)
+    conditions = Conditions(assemble(load(tmp_path), CPU, with_discriminator=False))
+    padded = conditions.of({"x": ["same", "to"]})["x"].positive
+    assert isinstance(padded, Mapping)
+    assert ["".join(map(chr, row)) for row in padded["tokens"].tolist()] == ["same", "__to"]
+    alone = conditions.of({"x": ["to", "to"]})["x"].positive
+    assert isinstance(alone, Mapping)
+    assert alone["tokens"].shape == (2, 2)
+
+
+def test_fakes_of_rows_without_text_are_of_texts_that_have_nothing_in_common() -> None:
+    rows = torch.arange(50)[:, None]
+    captions = Captions({m: tuple(f"{m} {k}" for k in range(50)) for m in ("x", "y")})
+    clips = CaptionedClips(captions, latents_in({"x": rows, "y": rows}), dropout=0.5)
+    fakes = CaptionedFakes(clips, latents_in({"x": rows + 100, "y": rows + 100}), (("x",), ("y",)))
+    generator = torch.Generator().manual_seed(0)
+    real = clips(200, generator)
+    fake = fakes(real, generator)
+    assert fake.texts == real.texts
+    dropped = torch.tensor([not text for text in real.texts["x"]])
+    pairs = torch.cat([real.latents["x"] + 100, fake.latents["x"], fake.latents["y"]], 1)
+    assert torch.equal(pairs[:, 0], pairs[:, 1])
+    assert torch.equal(pairs[~dropped, 1], pairs[~dropped, 2])
+    assert 0.3 < float(dropped.float().mean()) < 0.7
+    assert float((pairs[dropped, 1] == pairs[dropped, 2]).float().mean()) < 0.1
+
+
+def test_mixed_fakes_of_texts_are_re_paired_within_their_label_and_then_generated() -> None:
+    rows = torch.arange(51)[:, None]
+    texts = {m: tuple(f"{m} {k}" for k in range(51)) for m in ("x", "y")}
+    captions = Captions(texts, (*(f"kind {k % 5}" for k in range(50)), "alone"))
+    clips = CaptionedClips(captions, latents_in({"x": rows, "y": rows}))
+    fakes = CaptionedFakes(clips, latents_in({"x": rows + 100, "y": rows + 100}), (("x",), ("y",)), mixed=True)
+    generator = torch.Generator().manual_seed(0)
+    real = clips(400, generator)
+    x, y = (values[:, 0].int() for values in fakes(real, generator).latents.values())
+    own = real.latents["x"][:, 0].int()
+    alone = own[:200] == 50
+    assert torch.equal(x[200:], own[200:] + 100)
+    assert torch.equal(y[200:], own[200:] + 100)
+    assert torch.equal(x[:200][alone], own[:200][alone] + 100)
+    assert torch.equal(x[:200][~alone], own[:200][~alone])
+    assert torch.equal(y[:200][~alone] % 5, own[:200][~alone] % 5)
+    assert bool((y[:200][~alone] != own[:200][~alone]).all())
