@@ -118,10 +118,13 @@ def test_training_under_captions_learns_what_they_say(fakes: str, tmp_path: Path
     assert about["text_dropout"] == 0.1
     assert about["results"]["heldout"]["gain"] > 0.05
     assert about["results"]["heldout"]["disc"] < 2 * math.log(2) - 0.02
-    control = load(tmp_path, fakes=fakes, text_dropout=1)
-    run(control, tmp_path / "control")
-    blind = read_about(tmp_path / "control/discriminator.safetensors", "discriminator")
-    assert blind["results"]["heldout"]["gain"] < about["results"]["heldout"]["gain"] / 2
+
+
+def test_without_texts_the_same_pairs_teach_nothing(tmp_path: Path) -> None:
+    """The control: over both texts the two scalars are uncorrelated."""
+    run(load(tmp_path, text_dropout=1), tmp_path / "out")
+    about = read_about(tmp_path / "out/discriminator.safetensors", "discriminator")
+    assert about["results"]["heldout"]["gain"] < 0.03
 
 
 def test_every_prompt_layer_moves(tmp_path: Path) -> None:
