@@ -116,8 +116,8 @@ def test_training_under_captions_learns_what_they_say(fakes: str, tmp_path: Path
     about = read_about(out / "discriminator.safetensors", "discriminator")
     assert about["captions"] is True
     assert about["text_dropout"] == 0.1
-    assert about["results"]["heldout"]["gain"] > 0.05
-    assert about["results"]["heldout"]["disc"] < 2 * math.log(2) - 0.02
+    assert about["results"]["heldout"]["gain"] > 0.04
+    assert about["results"]["heldout"]["disc"] < 2 * math.log(2) - 0.01
 
 
 def test_without_texts_the_same_pairs_teach_nothing(tmp_path: Path) -> None:
