@@ -66,7 +66,7 @@ def _check(path: Path, about: Mapping[str, Any], beside: Assembly) -> None:
     for what, theirs, ours in _comparisons(about, beside):
         if theirs != ours:
             raise DataError(f"{path}: trained with {what} {theirs}, but the recipe has {ours}")
-    if "released" not in about and beside.prompt_backbones:
+    if not ("released" in about or about.get("captions")) and beside.prompt_backbones:
         raise DataError(
             f"{path}: trained without captions, so its layers for prompts still have their random initial weights: it "
             f"cannot take those of {beside.prompt_backbones}. Train one with pooled: false there, and sample it so"
@@ -83,6 +83,9 @@ def _comparisons(about: Mapping[str, Any], beside: Assembly) -> Iterator[tuple[s
         return
     for modality, shape in beside.shapes.items():
         yield f"{modality} latents of shape", tuple(about["shapes"][modality]), shape
+    if about.get("captions"):
+        for modality, size in beside.pooled.items():
+            yield f"prompts of {modality} of size", about.get("pooled", {}).get(modality, 0), size
     ours, theirs = beside.fingerprints, about["backbones"]
     for label in [*ours, *(label for label in theirs if label not in ours)]:
         yield f"backbone {label}", theirs.get(label, "none"), ours.get(label, "none")

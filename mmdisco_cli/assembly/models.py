@@ -8,9 +8,13 @@ from typing import Any, Self
 import torch
 from torch import Tensor, nn
 
-from mmdisco_cli.diffusion.backbone import Base, ModalityInfo, ModalityPlan, State, keyed
+from mmdisco_cli.diffusion.backbone import Base, Condition, ModalityInfo, ModalityPlan, State, keyed, takes_prompts
 from mmdisco_cli.diffusion.coupling import Coupling
 from mmdisco_cli.diffusion.noise import sample_keys
+from mmdisco_cli.diffusion.whole import runs_whole
+
+Prompts = Sequence[str] | Mapping[str, Sequence[str]]
+"""One prompt for each sample, for all modalities or by modality."""
 
 
 @dataclass(frozen=True)
@@ -26,6 +30,16 @@ class LoadedDiscriminator:
     def trained_with_given(self) -> bool:
         """Return whether it was trained on pairs with one modality almost clean, as given modalities are."""
         return float(self.about.get("given_fraction", 0)) > 0
+
+    @property
+    def knows_texts(self) -> bool:
+        """Return whether it was trained under the texts of its clips, by mmdisco or by the authors of a release."""
+        return bool(self.about.get("captions")) or "released" in self.about
+
+    @property
+    def knows_no_text(self) -> bool:
+        """Return whether it knows the empty text, which samples without a prompt and CFG give it."""
+        return not self.about.get("captions") or float(self.about.get("text_dropout", 0)) > 0
 
 
 @dataclass(frozen=True)
@@ -85,6 +99,20 @@ class Assembly:
         pooled = [m for m, base in self.models.items() if any(i.pooled_dim for i in base.modalities.values())]
         return " and ".join(f"backbones.{label}" for label in pooled)
 
+    @property
+    def pooled_without_text(self) -> dict[str, Tensor]:
+        """Return what the empty text is to a discriminator (1, D), by each modality that has pooled conditions."""
+        bases = self.conditioned([""]).bases if self.prompt_backbones else []
+        return {m: c.pooled for base in bases for m, c in base.conditions.items() if c.pooled is not None}
+
+    @property
+    def reads_prompts(self) -> bool:
+        """Return whether prompts condition any of the models; one that does not say so encodes one to find out."""
+        if runs_whole(self.models) or any(takes_prompts(base.backbone) for base in self.bases):
+            return True
+        conditions = [c for base in self.conditioned([""]).bases for c in base.conditions.values()]
+        return any(c.positive is not None or c.pooled is not None for c in conditions)
+
     def keyed(self, seed: int, indices: Sequence[int]) -> Self:
         """Return the same models for the samples `indices`: a model's own random numbers depend on these only."""
         models = {
@@ -93,15 +121,13 @@ class Assembly:
         }
         return replace(self, models=models)
 
-    def conditioned(self, prompts: Sequence[str], negative: str = "") -> Self:
-        """Return the same models conditioned on prompts, one a sample.
+    def conditioned(self, prompts: Prompts, negative: str = "") -> Self:
+        """Return the same models conditioned on prompts, one a sample, the same for all modalities or by modality.
 
         `negative` is the negative prompt of CFG for all of them; empty, each takes its own default.
         """
-        negatives = [negative] * len(prompts) if negative else None
         models = {
-            label: replace(base, conditions=base.backbone.encode_prompt(prompts, negatives, base.plan))
-            for label, base in self.models.items()
+            label: replace(base, conditions=_conditions(base, prompts, negative)) for label, base in self.models.items()
         }
         return replace(self, models=models)
 
@@ -120,3 +146,17 @@ class Assembly:
             own = {m: latents[m] for m in base.plan.modalities if m in latents}
             media |= base.backbone.decode(own, base.plan) if own else {}
         return media
+
+
+def _conditions(base: Base, prompts: Prompts, negative: str) -> Mapping[str, Condition]:
+    """Return a model's conditions; one of several modalities encodes each modality's own prompts."""
+    if not isinstance(prompts, Mapping):
+        return _encoded(base, prompts, negative)
+    own = {m: tuple(prompts[m]) for m in base.modalities}
+    encoded = {texts: _encoded(base, texts, negative) for texts in dict.fromkeys(own.values())}
+    return {m: encoded[texts][m] for m, texts in own.items() if m in encoded[texts]}
+
+
+def _encoded(base: Base, prompts: Sequence[str], negative: str) -> Mapping[str, Condition]:
+    negatives = [negative] * len(prompts) if negative else None
+    return base.backbone.encode_prompt(prompts, negatives, base.plan)

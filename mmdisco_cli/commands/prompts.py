@@ -26,15 +26,24 @@ def read_prompts(path: Path) -> list[str]:
         DataError: it holds no prompt, or is no UTF-8 text, with the line.
         OSError: it cannot be read.
     """
-    data = path.read_bytes()
-    for mark, name in _OTHERS:
-        if data.startswith(mark):
-            raise DataError(f"{path}: is {name} text: save it as UTF-8")
-    lines = [_decoded(path, number, line) for number, line in enumerate(re.split(b"\r\n|\n|\r", data), 1)]
+    lines = _lines(path)
     prompts = [prompt for line in lines if (prompt := line.strip())]
     if not prompts:
         raise DataError(f"{path}: holds no prompt, one a line; leave --prompts out to sample without any")
     return prompts
+
+
+def read_text(path: Path) -> str:
+    """Return the text of a UTF-8 file, with LF between its lines; errors as for `read_prompts`."""
+    return "\n".join(_lines(path))
+
+
+def _lines(path: Path) -> list[str]:
+    data = path.read_bytes()
+    for mark, name in _OTHERS:
+        if data.startswith(mark):
+            raise DataError(f"{path}: is {name} text: save it as UTF-8")
+    return [_decoded(path, number, line) for number, line in enumerate(re.split(b"\r\n|\n|\r", data), 1)]
 
 
 def require_text(prompts: Sequence[str]) -> None:

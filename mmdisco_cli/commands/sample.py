@@ -17,7 +17,8 @@ from mmdisco_cli.commands.parameters import (
     allow_downloads,
     load_recipe,
 )
-from mmdisco_cli.commands.prompts import read_prompts, require_text
+from mmdisco_cli.commands.prompt_tables import read_table, require_modalities
+from mmdisco_cli.commands.prompts import require_text
 from mmdisco_cli.errors import UsageError, did_you_mean
 from mmdisco_cli.run.options import SampleOptions, path_at_home
 from mmdisco_cli.schema import WIDEST
@@ -49,7 +50,9 @@ def command(
     prompts: Annotated[
         Path | None,
         typer.Option(
-            "--prompts", metavar="FILE", help="A UTF-8 file of prompts, one a line; blank lines are left out."
+            "--prompts",
+            metavar="FILE",
+            help="A UTF-8 file of prompts, one a line; or a .csv or .jsonl with caption, caption_audio, caption_video.",
         ),
     ] = None,
     given: Annotated[
@@ -73,12 +76,14 @@ def command(
     """Draw joint samples and write each as one .mp4."""
     allow_downloads(download and not dry_run)
     require_text(prompt or ())
+    table = read_table(path_at_home(prompts)) if prompts else []
     options = SampleOptions(
         n=n,
         seed=seed,
         out=out,
         batch_size=batch_size,
-        prompts=(*(prompt or ()), *(read_prompts(path_at_home(prompts)) if prompts else ())),
+        prompts=(*(prompt or ()), *(row.shown for row in table)),
+        captions=(*({} for _ in prompt or ()), *(row.own for row in table)) if any(row.own for row in table) else (),
         given=_parse_given(given or ()),
         independent=independent,
         shard=_parse_shard(shard),
@@ -90,6 +95,8 @@ def command(
     )
     loaded, guides = _load(recipe, checkpoint, settings or ())
     options = options if guides else replace(options, independent=True)
+    if prompts:
+        require_modalities(prompts, table, loaded.modalities)
     for modality in options.given:
         if modality not in loaded.modalities:
             raise UsageError(f"--given {modality}: unknown modality{did_you_mean(modality, loaded.modalities)}")

@@ -15,7 +15,10 @@ MANIFEST = "manifest.jsonl"
 SETTINGS = "settings.json"
 
 Row = dict[str, Any]
-"""One sample: "path" relative to the directory, "index", "seed", "prompt", "logit", "settings" (a fingerprint)."""
+"""One sample: "path" relative to the directory, "index", "seed", "prompt", "logit", "settings" (a fingerprint).
+
+Where its prompt was given by modality, "captions" maps each modality to its text.
+"""
 
 
 def append_row(directory: Path, row: Mapping[str, Any]) -> None:

@@ -49,18 +49,18 @@ class LevelFigures:
 def measure_levels(assembly: Assembly, clean: Mapping[str, Tensor], seed: int) -> list[LevelFigures]:
     """Evaluate the assembly's discriminator on latents (N, ...) of N >= 4 real clips, in an order without meaning.
 
-    A clip has the same noise in every pair. Raise ValueError without a discriminator or for fewer clips.
+    A clip has the same noise in every pair, and no text. Raise ValueError without a discriminator or for fewer clips.
     """
     if assembly.discriminator is None or len(next(iter(clean.values()))) < LEAST:
         raise ValueError(f"it takes a discriminator and at least {LEAST} clips")
     module, bases, noise = assembly.discriminator.module, assembly.bases, noise_of(clean, seed)
-    found = []
+    found, pooled = [], assembly.pooled_without_text
     for u in LEVELS:
         levels = coupled_levels(bases, torch.tensor([u]), assembly.coupling)
         at = {m: level.at(0) for m, level in levels.items()}
         noisy = {m: add_noise(x, noise[m].to(x), at[m].alpha, at[m].sigma) for m, x in clean.items()}
         lam = {m: float(log_snr(level.alpha, level.sigma)) for m, level in at.items()}
-        logit = in_chunks(module, bases, at)
+        logit = in_chunks(module, bases, at, pooled)
         found.append(LevelFigures(u, lam, *pairing(logit, noisy), *calibration(logit, noisy)))
     return found
 
@@ -74,15 +74,25 @@ def noise_of(clean: Mapping[str, Tensor], seed: int) -> State:
 
 
 def in_chunks(
-    discriminator: Discriminator, bases: Sequence[Base], levels: Mapping[str, Levels]
+    discriminator: Discriminator,
+    bases: Sequence[Base],
+    levels: Mapping[str, Levels],
+    pooled: Mapping[str, Tensor] | None = None,
 ) -> Callable[[Mapping[str, Tensor]], Tensor]:
-    """Return the logit (N,) of noisy states (N, ...) at levels (), without gradient and however many they are."""
+    """Return the logit (N,) of noisy states (N, ...) at levels (), without gradient and however many they are.
+
+    `pooled` (1, D) is the condition that all of them have.
+    """
 
     @torch.no_grad()
     def logit(x: Mapping[str, Tensor]) -> Tensor:
         count = len(next(iter(x.values())))
         pieces = [{m: s[i : i + CHUNK] for m, s in x.items()} for i in range(0, count, CHUNK)]
-        return torch.cat([logit_of(discriminator, bases, piece, levels) for piece in pieces]).cpu()
+        return torch.cat([of_piece(piece) for piece in pieces]).cpu()
+
+    def of_piece(x: Mapping[str, Tensor]) -> Tensor:
+        texts = {m: one.expand(len(x[m]), -1) for m, one in pooled.items()} if pooled else None
+        return logit_of(discriminator, bases, x, levels, texts)
 
     return logit
 

@@ -67,6 +67,8 @@ class TrainConfig:
         "epsilon", "the quantity whose error Eq. (5) is; v weights noisy levels more", choices=("epsilon", "v")
     )
     given_fraction: float = option(0.25, "share of rows with one modality almost clean", minimum=0, maximum=1)
+    text_dropout: float = option(0.1, "share of captioned rows that see the empty text", minimum=0, maximum=1)
+    fake_cfg: float = option(1.0, "CFG scale of captioned fakes; at 1 they are of what guidance corrects", minimum=0)
     bank: int = option(0, "clips encoded once and reused; 0 encodes every batch", minimum=0)
     time_law: LevelDistributionConfig = field(default_factory=LevelDistributionConfig)
     log_every: int = option(50, "steps between two lines of metrics.jsonl", minimum=1)
@@ -132,8 +134,7 @@ class SampleConfig:
     @property
     def solver_keys(self) -> tuple[str, ...]:
         """The keys that independent samples depend on; keys added to the schema later only where they are used."""
-        repeats = self.joint_steps > 1
-        resamples = len(self.gibbs) > 0
+        repeats, resamples = self.joint_steps > 1, len(self.gibbs) > 0
         used = {
             "joint_steps": repeats,
             "joint_window": repeats,

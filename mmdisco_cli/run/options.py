@@ -41,6 +41,7 @@ class SampleOptions:
     out: Path | None = None
     batch_size: int | None = None
     prompts: tuple[str, ...] = ()
+    captions: tuple[Mapping[str, str], ...] = ()  # beside each prompt, its texts of one modality only
     given: Mapping[str, Path] = field(default_factory=dict)  # modality -> file
     independent: bool = False
     shard: tuple[int, int] | None = None  # (index from 0, count)

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from mmdisco_cli.assembly import Assembly
+from mmdisco_cli.assembly.models import Prompts
 from mmdisco_cli.diffusion.backbone import State
 from mmdisco_cli.diffusion.coupling import coupled_grid, given_levels
 from mmdisco_cli.diffusion.denoise import Given, JointDenoiser, Prediction
@@ -37,12 +38,14 @@ def draw(
     seed: int,
     indices: Sequence[int],
     *,
-    prompts: Sequence[str] = (),
+    prompts: Prompts = (),
     given: Mapping[str, Tensor] | None = None,
     independent: bool = False,
     on_step: Callable[[int], None] | None = None,
 ) -> Drawn:
     """Sample the latents of `indices`, each from its own noise, with `prompts` one for each sample, or none.
+
+    Prompts may differ by modality, except for models that can only be run whole (UsageError).
 
     The same call gives the same bits on a CPU. In another batch a sample's noise is the same to the bit, and its
     float32 latents after a full run are within 1e-3, because sums are rounded differently.
@@ -54,7 +57,7 @@ def draw(
     guidance = _guidance(assembly, config, independent)
     texts = prompts or [""] * len(indices)
     if runs_whole(assembly.models):
-        run = Run(texts, config.steps, config.cfg, guidance, on_step or (lambda step: None))
+        run = Run(_one_prompt(texts), config.steps, config.cfg, guidance, on_step or (lambda step: None))
         return Drawn(*run_whole(assembly.models, run))
     solver = _Solver(assembly.conditioned(texts, config.negative_prompt), config, guidance, seed, indices)
     drawn = solver.solve(config.steps, given or {}, on_step=on_step)
@@ -63,6 +66,16 @@ def draw(
         done = config.steps + number * config.gibbs_steps
         drawn = solver.solve(config.gibbs_steps, rest, f"gibbs {number} ", done, on_step)
     return drawn
+
+
+def _one_prompt(texts: Prompts) -> Sequence[str]:
+    """Return the prompts of models that run together, which take one for all modalities."""
+    if not isinstance(texts, Mapping):
+        return texts
+    first, *others = texts.values()
+    if any(list(other) != list(first) for other in others):
+        raise UsageError("--prompts: the models of this recipe run together, with one prompt for all modalities")
+    return first
 
 
 def resampled_modalities(config: SampleConfig, modalities: Collection[str], given: Collection[str]) -> tuple[str, ...]:

@@ -1,6 +1,6 @@
 """What `mmdisco sample` decides before it samples: models, given media, settings and the output directory."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -10,9 +10,8 @@ from mmdisco_cli.assembly import Assembly, assemble
 from mmdisco_cli.assembly.build import join
 from mmdisco_cli.data.manifest import Row, read_rows
 from mmdisco_cli.devices import DTYPES, choose_device
-from mmdisco_cli.diffusion.backbone import takes_prompts
 from mmdisco_cli.diffusion.guidance import Timed
-from mmdisco_cli.diffusion.whole import require_predictions, runs_whole
+from mmdisco_cli.diffusion.whole import require_predictions
 from mmdisco_cli.errors import DataError, PluginError, UsageError
 from mmdisco_cli.recipes.missing import missing_files, require_files
 from mmdisco_cli.recipes.schema import Recipe, SampleConfig
@@ -54,6 +53,20 @@ class SampleJob:
         prompts = self.options.prompts
         return prompts[index % len(prompts)] if prompts else None
 
+    def texts(self, batch: Sequence[int]) -> Sequence[str] | Mapping[str, Sequence[str]]:
+        """Return the prompts of some samples, by modality where a file has captions by modality."""
+        prompts = [self.prompt(index) or "" for index in batch]
+        own = [self.captions(index) for index in batch]
+        if not any(own):
+            return prompts
+        pairs = list(zip(own, prompts, strict=True))
+        return {m: [texts.get(m, prompt) for texts, prompt in pairs] for m in self.assembly.modalities}
+
+    def captions(self, index: int) -> Mapping[str, str]:
+        """Return the texts of a sample that are of one modality only."""
+        captions = self.options.captions
+        return captions[index % len(captions)] if captions else {}
+
     def done(self) -> dict[int, Row]:
         """Return the manifest's rows, by index, of the samples that are complete."""
         if self.options.overwrite:
@@ -81,11 +94,13 @@ def plan_job(recipe: Recipe, options: SampleOptions) -> SampleJob:
     config = _config(recipe, options)
     assembly, notes = _assembly(recipe, options, config)
     require_steps(assembly, config)
-    unused, prompts = _prompt_settings(config, options), options.prompts
-    if unused and not _reads_prompts(assembly):
+    unused, prompts, captions = _prompt_settings(config, options), options.prompts, options.captions
+    if unused and not assembly.reads_prompts:
         notes += [f"{text}: no backbone of this recipe takes any prompts" for text in unused]
         # Settings without effect are not recorded: samples made with and without them are the same.
-        config, prompts = replace(config, negative_prompt="", cfg={}), ()
+        config, prompts, captions = replace(config, negative_prompt="", cfg={}), (), ()
+    elif not options.independent:
+        notes += _discriminator_notes(assembly, options)
     makes_mp4(assembly.modalities)
     sources = find_sources(options.given, assembly.modalities)
     for wanted, purpose in (
@@ -102,6 +117,7 @@ def plan_job(recipe: Recipe, options: SampleOptions) -> SampleJob:
         independent=options.independent,
         given={m: source.digest() for m, source in sources.items()},
         prompts=prompts,
+        captions=captions,
     )
     notes += share_note(shard, options.n)
     directory = options.out or Path("runs") / recipe.name / default_folder(options)
@@ -172,6 +188,21 @@ def _require_given(assembly: Assembly, config: SampleConfig) -> None:
             raise UsageError(f"sample.gibbs: {inseparable[0]}: backbone {label} makes {whole} at one noise level only")
 
 
+def _discriminator_notes(assembly: Assembly, options: SampleOptions) -> list[str]:
+    """Say what a discriminator knows nothing of, of the texts that it or the base models are given."""
+    loaded = assembly.discriminator
+    if loaded is None:
+        return []
+    if options.prompts and not loaded.knows_texts:
+        return ["the discriminator was trained without captions: the prompts reach the base models, not the guidance"]
+    if not loaded.knows_no_text and assembly.prompt_backbones:
+        return [
+            "the discriminator was trained with train.text_dropout=0: it does not know the empty text, which samples "
+            "without a prompt and the negative half of CFG give it"
+        ]
+    return []
+
+
 def _prompt_settings(config: SampleConfig, options: SampleOptions) -> list[str]:
     """Return a clause for each setting that has an effect only on models that take prompts."""
     settings = {
@@ -180,10 +211,3 @@ def _prompt_settings(config: SampleConfig, options: SampleOptions) -> list[str]:
         "sample.cfg changes nothing": config.cfg,
     }
     return [clause for clause, value in settings.items() if value]
-
-
-def _reads_prompts(assembly: Assembly) -> bool:
-    if runs_whole(assembly.models) or any(takes_prompts(base.backbone) for base in assembly.bases):
-        return True
-    conditions = [c for base in assembly.conditioned([""]).bases for c in base.conditions.values()]
-    return any(c.positive is not None or c.pooled is not None for c in conditions)

@@ -130,11 +130,10 @@ class _Progress:
 def _batch(job: SampleJob, batch: Sequence[int], on_step: Callable[[int], None]) -> Iterator[Row]:
     """Sample and decode one batch; yield each sample's row once its files are written."""
     real = {m: source.read(batch, job.assembly.modalities[m]) for m, source in job.sources.items()}
-    prompts = [job.prompt(index) or "" for index in batch]
     options = job.options
     drawn = draw(
         job.assembly, job.config, options.seed, batch,
-        prompts=prompts, given=job.assembly.encode(real), independent=options.independent, on_step=on_step,
+        prompts=job.texts(batch), given=job.assembly.encode(real), independent=options.independent, on_step=on_step,
     )  # fmt: skip
     sampled = {m: x for m, x in drawn.latents.items() if m not in real}
     media = job.assembly.keyed(options.seed, batch).decode(sampled) | real
@@ -169,6 +168,8 @@ def _write(job: SampleJob, index: int, place: int, drawn: Drawn, media: State) -
         "given": {m: str(source.file(index)) for m, source in job.sources.items()} or None,
         "settings": job.settings["fingerprint"],
     }
+    if captions := job.captions(index):
+        row["captions"] = dict(captions)
     if latents:
         row["latents"] = write_latents(job.directory / f"{stem}.latents.safetensors", latents, about).name
     return row

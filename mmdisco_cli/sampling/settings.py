@@ -18,7 +18,13 @@ GUIDANCE = ("sample.weights", "sample.guidance", "sample.window", "sample.guidan
 
 
 def settings_of(
-    recipe: Recipe, assembly: Assembly, *, independent: bool, given: Mapping[str, str], prompts: Sequence[str]
+    recipe: Recipe,
+    assembly: Assembly,
+    *,
+    independent: bool,
+    given: Mapping[str, str],
+    prompts: Sequence[str],
+    captions: Sequence[Mapping[str, str]] = (),
 ) -> Settings:
     """Return every setting that a sample depends on beside its seed and index; `given` are hashes of files.
 
@@ -35,6 +41,7 @@ def settings_of(
         "sample.dtype": str(assembly.dtype).removeprefix("torch."),
         **{f"given.{modality}": digest for modality, digest in given.items()},
         "prompts": list(prompts),
+        **({"captions": [dict(texts) for texts in captions]} if any(captions) else {}),
         "independent": independent,
     }
     if not independent:

@@ -16,8 +16,8 @@ from mmdisco_cli.diffusion.schedules import Levels, cosine, log_snr
 from mmdisco_cli.errors import PluginError, UsageError
 from mmdisco_cli.recipes.schema import Component, Recipe, TrainConfig
 from mmdisco_cli.run.distribution import same_weights
+from mmdisco_cli.training.banks import shared_bank
 from mmdisco_cli.training.batch import draw_progress
-from mmdisco_cli.training.data import shared_bank
 from mmdisco_cli.training.loop import Context, Loss, fit
 from mmdisco_cli.training.report import (
     COPIES,

@@ -1,16 +1,17 @@
 """A batch of training: clean tuples, the noise levels drawn for them, and the noisy tuples that networks are given."""
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 
 import torch
 from torch import Tensor
 
-from mmdisco_cli.diffusion.backbone import Base, State
+from mmdisco_cli.diffusion.backbone import Base, Condition, State
 from mmdisco_cli.diffusion.coupling import Coupling, coupled_levels, given_levels
 from mmdisco_cli.diffusion.prediction import per_sample
 from mmdisco_cli.diffusion.schedules import Levels, log_snr
 from mmdisco_cli.recipes.schema import LevelDistributionConfig
+from mmdisco_cli.training.pairing import Captions, Partners
 
 LevelsAt = Callable[[Tensor], Levels]
 """A noise schedule: progress u (B,) in [0, 1] to levels (B,)."""
@@ -20,39 +21,84 @@ LevelsAt = Callable[[Tensor], Levels]
 class Batch:
     """Tuples drawn together: clean latents (B, ...) by modality, row by row of the same clips unless re-paired.
 
-    Whatever else comes to belong to a modality of a clip has to follow it through the three methods here.
+    Where clips have captions, `texts` are those of each row by modality, empty where dropped or missing; `labels` their
+    classes; `rows` (B,) their places in the training set; and `comparable` (B,) says which rows are of use to the
+    classification: a row that could not be re-paired is not. Whatever else comes to belong to a modality of a clip has
+    to follow it through the methods here.
     """
 
     latents: State
+    texts: Mapping[str, Sequence[str]] = field(default_factory=dict)
+    labels: Sequence[str] = ()
+    rows: Tensor | None = None
+    comparable: Tensor | None = None
+
+    def __len__(self) -> int:
+        """Return the number of tuples."""
+        return len(next(iter(self.latents.values())))
 
     def to(self, device: torch.device) -> "Batch":
         """Return the batch on a device."""
-        return Batch({m: x.to(device) for m, x in self.latents.items()})
+        latents = {m: x.to(device) for m, x in self.latents.items()}
+        return replace(self, latents=latents, comparable=_each(lambda x: x.to(device), self.comparable))
 
     def shuffled(self, generator: torch.Generator) -> "Batch":
         """Return it re-paired so that no modality keeps its partner: the k-th moves on by k places of a random order.
 
+        With texts it moves only among rows of one label or equal texts, or where no text is seen; the texts stay.
+
         Raises:
             ValueError: fewer tuples than modalities.
         """
-        batch = len(next(iter(self.latents.values())))
+        batch = len(self)
         if batch < len(self.latents):
             raise ValueError(f"re-pairing {len(self.latents)} modalities needs as many tuples, got {batch}")
+        if self.texts:
+            return self._shuffled_within_texts(generator)
         order = torch.randperm(batch, generator=generator)
         return Batch({m: x[order.roll(k)] for k, (m, x) in enumerate(self.latents.items())})
 
+    def _shuffled_within_texts(self, generator: torch.Generator) -> "Batch":
+        own = torch.arange(len(self))
+        captions = Captions({m: tuple(texts) for m, texts in self.texts.items()}, tuple(self.labels))
+        partners, found = Partners(captions.keys).draw(own, captions.missing, len(self.latents) - 1, generator)
+        places = [own, *partners]
+        latents = {m: x[places[k].to(x.device)] for k, (m, x) in enumerate(self.latents.items())}
+        return replace(self, latents=latents, comparable=found.to(next(iter(latents.values())).device))
+
     def followed_by(self, other: "Batch") -> "Batch":
-        """Return the tuples of both, these first."""
-        return Batch({m: torch.cat([x, other.latents[m]]) for m, x in self.latents.items()})
+        """Return the tuples of both, these first; they must have texts, labels and so on both or neither."""
+        joined = [_joined(getattr(self, key), getattr(other, key)) for key in ("rows", "comparable")]
+        texts = {m: [*own, *other.texts[m]] for m, own in self.texts.items()}
+        latents = {m: torch.cat([x, other.latents[m]]) for m, x in self.latents.items()}
+        return Batch(latents, texts, [*self.labels, *other.labels], *joined)
+
+
+def _each(change: Callable[[Tensor], Tensor], value: Tensor | None) -> Tensor | None:
+    return None if value is None else change(value)
+
+
+def _joined(first: Tensor | None, second: Tensor | None) -> Tensor | None:
+    return None if first is None or second is None else torch.cat([first, second])
 
 
 @dataclass(frozen=True)
 class NoisyBatch:
-    """Tuples of noisy states (B, ...) by modality, the noise (B, ...) in them, and their levels (B,)."""
+    """Tuples of noisy states (B, ...) by modality, the noise (B, ...) in them, and their levels (B,).
+
+    With captions also what each modality is conditioned on, and `comparable` (B,) as in `Batch`.
+    """
 
     states: State
     noise: State
     levels: Mapping[str, Levels]
+    conditions: Mapping[str, Condition] = field(default_factory=dict)
+    comparable: Tensor | None = None
+
+    @property
+    def pooled(self) -> State | None:
+        """Return the conditions (B, D) for the discriminator by modality, None where there are none."""
+        return {m: c.pooled for m, c in self.conditions.items() if c.pooled is not None} or None
 
 
 def noised(batch: Batch, levels: Mapping[str, Levels], generator: torch.Generator) -> NoisyBatch:
@@ -62,7 +108,7 @@ def noised(batch: Batch, levels: Mapping[str, Levels], generator: torch.Generato
     states = {
         m: per_sample(levels[m].alpha, x) * x + per_sample(levels[m].sigma, x) * noise[m] for m, x in clean.items()
     }
-    return NoisyBatch(states, noise, levels)
+    return NoisyBatch(states, noise, levels, comparable=batch.comparable)
 
 
 def mismatched(states: Mapping[str, Tensor]) -> State:

@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import Any
 
 import torch
@@ -14,6 +15,7 @@ from mmdisco_cli.data.opening import check_shapes, open_dataset
 from mmdisco_cli.devices import DTYPES
 from mmdisco_cli.diffusion.backbone import count_parameters
 from mmdisco_cli.diffusion.denoise import Prediction, predict_bases, unguided_scales
+from mmdisco_cli.diffusion.schedules import Levels
 from mmdisco_cli.diffusion.whole import require_predictions
 from mmdisco_cli.discriminators.interaction import ADDITIVE
 from mmdisco_cli.errors import UsageError
@@ -21,9 +23,20 @@ from mmdisco_cli.recipes.schema import Recipe
 from mmdisco_cli.run.distribution import Ranks, same_weights
 from mmdisco_cli.sampling.draw import require_steps
 from mmdisco_cli.training.batch import Batch, LevelSampler, NoisyBatch, noised, repeated
-from mmdisco_cli.training.data import DEFAULT_COUNT, BatchSource, fake_tuples, real_tuples, require_fakes_fit
+from mmdisco_cli.training.caption_rules import about_captions, caption_inputs, require_captions, require_texts_fit
+from mmdisco_cli.training.conditions import Conditions, conditioned
+from mmdisco_cli.training.data import (
+    DEFAULT_COUNT,
+    BatchSource,
+    FakeSource,
+    fake_tuples,
+    real_tuples,
+    require_fakes_fit,
+    training_captions,
+)
 from mmdisco_cli.training.loop import Context, Loss, fit
 from mmdisco_cli.training.losses import joint_losses
+from mmdisco_cli.training.pairing import Captions
 from mmdisco_cli.training.report import (
     CLIPS,
     COPIES,
@@ -45,10 +58,16 @@ class DiscriminatorJob:
     module: nn.Module
     dataset: SplitDataset
 
+    @cached_property
+    def captions(self) -> Captions | None:
+        """Return the captions that training draws from, None where it has none."""
+        return training_captions(self.assembly, self.dataset.split("train"), self.recipe.train.bank)
+
     @property
     def inputs(self) -> dict[str, Any]:
-        """Name the clips and the weights of the base models."""
-        return {"data": self.dataset.fingerprint, "backbones": self.assembly.fingerprints}
+        """Name the clips and the weights of the base models; captions, and how they are used, only where there are."""
+        own = {"data": self.dataset.fingerprint, "backbones": self.assembly.fingerprints}
+        return own | (caption_inputs(self.captions, self.recipe) if self.captions else {})
 
     @property
     def overview(self) -> dict[str, Any]:
@@ -58,8 +77,10 @@ class DiscriminatorJob:
         bases = {label: count_parameters(base.backbone) for label, base in self.assembly.models.items()}
         clips = config.bank if train.length is None else min(config.bank, train.length)
         values = sum(torch.Size(shape).numel() for shape in shapes.values())
-        fakes = 0 if config.fakes == "shuffled" else config.bank or DEFAULT_COUNT
-        saved = step_memory(lambda batch: self._loss(_blank(shapes), _blank(shapes), batch), config.batch_size)
+        made = len(self.captions) if self.captions else config.bank or DEFAULT_COUNT
+        fakes = 0 if config.fakes == "shuffled" else made
+        blank = _blank(shapes, with_texts=self.captions is not None)
+        saved = step_memory(lambda batch: self._loss(blank, lambda clean, _: clean, batch), config.batch_size)
         weights = 4 * (COPIES * own + sum(count or 0 for count in bases.values()))
         return {
             "discriminator": self.recipe.discriminator.name if self.recipe.discriminator else "",
@@ -67,6 +88,7 @@ class DiscriminatorJob:
             "steps": {"discriminator": config.steps},
             "latent_shapes": {m: list(shape) for m, shape in shapes.items()},
             "clips": clips_of(train),
+            **({"captions": len(self.captions), "text_dropout": config.text_dropout} if self.captions else {}),
             "bank": clips,
             "fakes": config.fakes,
             "memory_mb": round((weights + 2 * (clips + fakes) * values + saved) / 1e6),
@@ -84,25 +106,41 @@ class DiscriminatorJob:
         round_to_file(self.module)
         results: dict[str, Any] = {"training": dict(figures)}
         heldout = heldout_of(self.dataset, context)
-        if heldout is not None:
+        if heldout is not None and self._has_texts(heldout, context):
             measured = results["heldout"] = self._measured(heldout, replace(context, ranks=Ranks()))
             if measured["interaction"] < ADDITIVE:
                 context.say(
                     f"warning: interaction {measured['interaction']:.2g}: what this discriminator says of one modality "
                     "does not depend on the other, so it cannot align them"
                 )
-        export_discriminator(self.module, self.assembly, self.recipe, context.directory.weights, results)
+        captioned, path = self.captions is not None, context.directory.weights
+        export_discriminator(self.module, self.assembly, self.recipe, path, results, captioned=captioned)
         return results
+
+    def _has_texts(self, heldout: SplitDataset, context: Context) -> bool:
+        """Return whether held-out clips have texts where training had; tell the user where not."""
+        if self.captions is None or training_captions(self.assembly, heldout, self._measured_clips) is not None:
+            return True
+        context.say("note: nothing is measured on held-out clips: none of them has a text")
+        return False
+
+    @property
+    def _measured_clips(self) -> int:
+        bank = self.recipe.train.bank
+        return min(CLIPS, bank or CLIPS) if self.captions else min(CLIPS, bank)
 
     def _measured(self, heldout: SplitDataset, context: Context) -> dict[str, Any]:
         config = self.recipe.train
-        real = real_tuples(self.assembly, heldout, min(CLIPS, config.bank), context)
-        # Held-out tuples re-paired are fakes for anyone but a model that makes several modalities together.
-        together = any(len(base.plan.modalities) > 1 for base in self.assembly.bases)
-        loss = self._loss(real, fake_tuples(self.assembly, real, context) if together else None, config.batch_size)
+        real = real_tuples(self.assembly, heldout, self._measured_clips, context)
+        # Held-out tuples re-paired are fakes for anyone but a model that makes several modalities together; with texts,
+        # which few of so few clips share, they are what they are in training.
+        own = bool(self.captions) or any(len(base.plan.modalities) > 1 for base in self.assembly.bases)
+        loss = self._loss(
+            real, fake_tuples(self.assembly, real, context, heldout=True) if own else None, config.batch_size
+        )
         return discriminator_results(self.module, loss, real, self.assembly, config)
 
-    def _loss(self, real: BatchSource, fake: BatchSource | None, batch: int) -> Loss:
+    def _loss(self, real: BatchSource, fake: FakeSource | None, batch: int) -> Loss:
         return discriminator_loss(self.module, self.assembly, self.recipe, real, fake, batch)
 
 
@@ -114,18 +152,26 @@ def discriminator_job(context: Context) -> DiscriminatorJob:
         DataError: weights or data are missing or damaged.
     """
     recipe = context.recipe
-    assembly = _assembled(recipe, context.device)
+    assembly = assemble(recipe, context.device, DTYPES[recipe.train.dtype], with_discriminator=False)
+    require_predictions(assembly.models, "trained beside")
+    if recipe.data is None:
+        require_captions(assembly, None)
     if recipe.train.fakes != "shuffled":
         require_steps(assembly, recipe.sample)
     require_fakes_fit(recipe, assembly, context.batch)
     module = _untrained(recipe, assembly)
     dataset = open_dataset(recipe, request_of(recipe), assembly.modalities, context.counter("reading files"))
     check_shapes(dataset.split("train"), assembly.modalities)
-    return DiscriminatorJob(recipe, assembly, module, dataset)
+    job = DiscriminatorJob(recipe, assembly, module, dataset)
+    require_captions(assembly, job.captions)
+    if job.captions:
+        require_texts_fit(recipe, assembly, job.captions, context.batch)
+        context.say(f"captions: {about_captions(job.captions)}")
+    return job
 
 
 def train_discriminator(
-    module: nn.Module, assembly: Assembly, real: BatchSource, fake: BatchSource | None, context: Context
+    module: nn.Module, assembly: Assembly, real: BatchSource, fake: FakeSource | None, context: Context
 ) -> None:
     """Train a discriminator in place; it ends holding its averaged weights."""
     loss = discriminator_loss(module, assembly, context.recipe, real, fake, context.batch)
@@ -133,39 +179,33 @@ def train_discriminator(
 
 
 def discriminator_loss(
-    module: nn.Module, assembly: Assembly, recipe: Recipe, real: BatchSource, fake: BatchSource | None, batch: int
+    module: nn.Module, assembly: Assembly, recipe: Recipe, real: BatchSource, fake: FakeSource | None, batch: int
 ) -> Loss:
     """Return the loss of one step of `batch` tuples; without a source of fakes, real tuples are re-paired."""
     config, bases, device = recipe.train, assembly.bases, assembly.device
     sampler = LevelSampler(bases, assembly.coupling, config.time_law, config.given_fraction)
     groups = 1 if fake else len(assembly.modalities)
     each, dtype = max(batch // groups, 1), DTYPES[config.dtype]
+    conditions = Conditions(assembly)
 
     def predict(noisy: NoisyBatch) -> Prediction:
-        return predict_bases(bases, noisy.states, noisy.levels, unguided_scales(noisy.states), dtype)
+        models = conditioned(bases, noisy.conditions)
+        return predict_bases(models, noisy.states, noisy.levels, unguided_scales(noisy.states), dtype)
+
+    def seen(batch: Batch, levels: Mapping[str, Levels], generator: torch.Generator) -> NoisyBatch:
+        return replace(noised(batch, levels, generator), conditions=conditions.of(batch.texts))
 
     def loss(generator: torch.Generator) -> tuple[Tensor, Mapping[str, float]]:
         # The order of the draws is part of what a seed means: another one would end in other weights.
         clean = real(each * groups, generator).to(device)
-        wrong = fake(each * groups, generator).to(device) if fake else None
+        wrong = fake(clean, generator).to(device) if fake else None
         levels = repeated(sampler.draw(each, generator), groups)
-        noisy = noised(clean, levels, generator)
-        noisy_wrong = noised(wrong, levels, generator) if wrong else None
+        noisy = seen(clean, levels, generator)
+        noisy_wrong = seen(wrong, levels, generator) if wrong else None
         with torch.autocast(device.type, dtype, enabled=dtype != torch.float32):
             return joint_losses(module, predict, noisy, noisy_wrong, recipe.sample.window, config)
 
     return loss
-
-
-def _assembled(recipe: Recipe, device: torch.device) -> Assembly:
-    assembly = assemble(recipe, device, DTYPES[recipe.train.dtype], with_discriminator=False)
-    require_predictions(assembly.models, "trained beside")
-    if shown := assembly.prompt_backbones:
-        raise UsageError(
-            f"{shown}: the discriminator would be shown prompts, but training has no captions to teach it what they "
-            "mean: train with pooled: false"
-        )
-    return assembly
 
 
 def _untrained(recipe: Recipe, assembly: Assembly) -> nn.Module:
@@ -180,8 +220,9 @@ def _untrained(recipe: Recipe, assembly: Assembly) -> nn.Module:
     return module
 
 
-def _blank(shapes: Mapping[str, tuple[int, ...]]) -> BatchSource:
+def _blank(shapes: Mapping[str, tuple[int, ...]], *, with_texts: bool) -> BatchSource:
     def draw(batch: int, generator: torch.Generator) -> Batch:
-        return Batch({m: torch.zeros(batch, *shape) for m, shape in shapes.items()})
+        texts = {m: [""] * batch for m in shapes} if with_texts else {}
+        return Batch({m: torch.zeros(batch, *shape) for m, shape in shapes.items()}, texts)
 
     return draw

@@ -25,6 +25,12 @@ def disc_loss(real: Tensor, fake: Tensor) -> Tensor:
     return F.softplus(-real).mean() + F.softplus(fake).mean()
 
 
+def comparable_loss(real: Tensor, fake: Tensor, comparable: Tensor) -> Tensor:
+    """Return Eq. (4) over all B rows, to which those that are not comparable (B,) add nothing."""
+    each = F.softplus(-real) + F.softplus(fake)
+    return torch.where(comparable, each, torch.zeros_like(each)).mean()
+
+
 def denoise_loss(
     noise: Mapping[str, Tensor],
     unguided: Mapping[str, Tensor],
@@ -66,19 +72,19 @@ def joint_losses(
     """Return the weighted sum of both losses of real and fake tuples of the same levels (B,), and figures to log.
 
     Without fakes the real tuples are re-paired (`mismatched`), for which the levels repeat once a modality; this needs
-    no further prediction of the base models. `gain` is the share of the base models' denoising error that guidance
-    removes: the one figure that says it is learning.
+    no further prediction of the base models. Real and fake rows have the same conditions. `gain` is the share of the
+    base models' denoising error that guidance removes: the one figure that says it is learning.
     """
     # Without (5) nothing needs the bases, unless the discriminator reads them, nor a gradient with a graph of its own.
     alone = predict(real) if config.lambda_denoise or reads_x0(discriminator) else Prediction({}, {})
     real_logit, gradient = _real_logit(discriminator, real, alone.x0, with_gradient=config.lambda_denoise > 0)
-    value, figures = torch.zeros((), device=real_logit.device), {}
+    value = torch.zeros((), device=real_logit.device)
+    figures: dict[str, float] = {}
     if config.lambda_disc:
         fake_logit = _fake_logit(discriminator, predict, real, fake, alone.x0)
-        classification = disc_loss(real_logit, fake_logit)
+        comparable = real.comparable if fake is None else fake.comparable
+        classification, figures = _classification(real_logit, fake_logit, comparable)
         value = value + config.lambda_disc * classification
-        figures["disc"] = float(classification.detach())
-        figures["accuracy"] = float(((real_logit > 0).float().mean() + (fake_logit < 0).float().mean()) / 2)
     if config.lambda_denoise:
         space = config.denoise_space
         denoising, unguided = denoise_loss(real.noise, alone.epsilon, gradient, real.levels, window, space)
@@ -88,10 +94,19 @@ def joint_losses(
     return value, figures
 
 
+def _classification(real: Tensor, fake: Tensor, comparable: Tensor | None) -> tuple[Tensor, dict[str, float]]:
+    """Return Eq. (4), and its figures over the rows (B,) that can be compared."""
+    value = disc_loss(real, fake) if comparable is None else comparable_loss(real, fake, comparable)
+    if comparable is not None and bool(comparable.any()):
+        real, fake = real[comparable], fake[comparable]
+    right = ((real > 0).float().mean() + (fake < 0).float().mean()) / 2
+    return value, {"disc": float(disc_loss(real, fake).detach()), "accuracy": float(right)}
+
+
 def _real_logit(discriminator: nn.Module, real: NoisyBatch, x0: State, *, with_gradient: bool) -> tuple[Tensor, State]:
     if with_gradient:
-        return logit_and_gradient(discriminator, real.states, real.levels, create_graph=True, x0=x0)
-    return logit(discriminator, real.states, real.levels, x0=x0), {}
+        return logit_and_gradient(discriminator, real.states, real.levels, real.pooled, create_graph=True, x0=x0)
+    return logit(discriminator, real.states, real.levels, real.pooled, x0=x0), {}
 
 
 def _fake_logit(
@@ -99,5 +114,7 @@ def _fake_logit(
 ) -> Tensor:
     """Return the logit of the fakes; without any, of the real states re-paired, and with them what was predicted."""
     if fake is None:
-        return logit(discriminator, mismatched(real.states), real.levels, x0=mismatched(x0) if x0 else {})
-    return logit(discriminator, fake.states, fake.levels, x0=predict(fake).x0 if reads_x0(discriminator) else {})
+        x0 = mismatched(x0) if x0 else {}
+        return logit(discriminator, mismatched(real.states), real.levels, real.pooled, x0=x0)
+    x0 = predict(fake).x0 if reads_x0(discriminator) else {}
+    return logit(discriminator, fake.states, fake.levels, fake.pooled, x0=x0)

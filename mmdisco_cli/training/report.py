@@ -19,6 +19,7 @@ from mmdisco_cli.errors import DataError, UsageError
 from mmdisco_cli.recipes.schema import Recipe, TrainConfig, to_plain
 from mmdisco_cli.run.environment import versions
 from mmdisco_cli.training.batch import Batch, LevelSampler, noised
+from mmdisco_cli.training.conditions import Conditions, conditioned
 from mmdisco_cli.training.data import BatchSource
 from mmdisco_cli.training.directory import training_fingerprint
 from mmdisco_cli.training.loop import Context, Loss, step_generator
@@ -134,7 +135,10 @@ def measured_interaction(discriminator: nn.Module, real: BatchSource, assembly: 
         clean = real(config.batch_size, generator).to(assembly.device)
         levels = sampler.draw(config.batch_size, generator)
         states = (noised(Batch(x), levels, generator).states for x in mismatched_tuples(clean.latents))
-        return interaction(lambda x: logit_of(discriminator, assembly.bases, x, levels), *states)
+        conditions = Conditions(assembly).of(clean.texts)
+        bases = conditioned(assembly.bases, conditions)
+        pooled = {m: c.pooled for m, c in conditions.items() if c.pooled is not None} or None
+        return interaction(lambda x: logit_of(discriminator, bases, x, levels, pooled), *states)
 
     return sum(once(k) for k in range(BATCHES)) / BATCHES
 
@@ -174,9 +178,12 @@ def export_backbone(backbone: TokenBackbone, recipe: Recipe, path: Path, results
 
 
 def export_discriminator(
-    module: nn.Module, assembly: Assembly, recipe: Recipe, path: Path, results: Mapping[str, Any]
+    module: nn.Module, assembly: Assembly, recipe: Recipe, path: Path, results: Mapping[str, Any], *, captioned: bool
 ) -> None:
-    """Write a trained discriminator to `path`, rounding it in place; errors as for `export_backbone`."""
+    """Write a trained discriminator to `path`, rounding it in place; errors as for `export_backbone`.
+
+    `captioned` says that it was trained under the texts of its clips, and so may be given prompts.
+    """
     if recipe.discriminator is None:
         raise UsageError(f"recipe {recipe.name} has no discriminator")
     round_to_file(module)
@@ -188,9 +195,14 @@ def export_discriminator(
         "coupling": assembly.coupling,
         "backbones": assembly.fingerprints,
         "given_fraction": recipe.train.given_fraction if len(assembly.models) > 1 else 0.0,
+        **(_of_texts(assembly, recipe) if captioned else {}),
         **_provenance(recipe, results),
     }
     save_weights(path, module.state_dict(), about)
+
+
+def _of_texts(assembly: Assembly, recipe: Recipe) -> dict[str, Any]:
+    return {"captions": True, "text_dropout": recipe.train.text_dropout, "pooled": assembly.pooled}
 
 
 def _provenance(recipe: Recipe, results: Mapping[str, Any]) -> dict[str, Any]:

@@ -26,8 +26,8 @@ def test_fakes_are_the_given_ones_or_else_re_paired_real_ones():
         value = torch.randn(batch, 1, generator=generator)
         return Batch({"x": value, "y": value})
 
-    def fake(batch, generator):
-        return Batch({"x": torch.full((batch, 1), 50.0), "y": torch.full((batch, 1), -50.0)})
+    def fake(clean, generator):
+        return Batch({"x": torch.full((len(clean), 1), 50.0), "y": torch.full((len(clean), 1), -50.0)})
 
     probe, assembly = Probe(), Assembly(dict(zip("xy", bases(), strict=True)), "index", torch.device("cpu"))
     train, sample = TrainConfig(time_law=NORMAL, given_fraction=0.0), SampleConfig(window=(-4.5, 4.0))

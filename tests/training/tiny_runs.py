@@ -36,7 +36,7 @@ backbones:
   video: {name: token, codec: frames, latent_channels: 2, patch: [1, 1, 1], width: 8, depth: 1, heads: 2}
 train: {target: backbone, codec_steps: 4, steps: 30, batch_size: 4, bank: 6, checkpoint_every: 10, log_every: 5}
 """
-STAGE = {"points": "discriminator", "frames": "denoiser"}
+STAGE = {"points": "discriminator", "worded": "discriminator", "frames": "denoiser"}
 
 
 def load(folder: Path, name: str = "points", **settings: Any) -> Recipe:

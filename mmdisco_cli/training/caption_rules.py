@@ -1,0 +1,62 @@
+"""What of a recipe goes together with captions, said in one line before anything has cost anything."""
+
+from typing import Any
+
+from mmdisco_cli.assembly import Assembly
+from mmdisco_cli.errors import UsageError
+from mmdisco_cli.recipes.schema import Recipe
+from mmdisco_cli.training.pairing import Captions, Partners
+
+
+def require_captions(assembly: Assembly, captions: Captions | None) -> None:
+    """Raise UsageError where a discriminator would be given prompts that no caption teaches it to read."""
+    if captions is None and (shown := assembly.prompt_backbones):
+        raise UsageError(
+            f"{shown}: the discriminator would be shown prompts, but training has no captions to teach it what they "
+            "mean: train with pooled: false"
+        )
+
+
+def require_texts_fit(recipe: Recipe, assembly: Assembly, captions: Captions, batch: int) -> None:
+    """Raise UsageError where fakes could not have the captions of the real tuples.
+
+    `batch` is that of a rank. Re-pairing needs clips of one condition: a label, equal captions, or no text at all.
+    """
+    config, parts = recipe.train, len(assembly.modalities)
+    if config.fakes != "shuffled" or not config.lambda_disc:
+        return
+    if _can_be_paired(captions, parts):
+        return
+    if not config.text_dropout:
+        raise UsageError(
+            "train.fakes: shuffled re-pairs clips of one label or of equal captions, and no two of these have either; "
+            "use train.fakes=generated, data with labels, or train.text_dropout above 0"
+        )
+    if batch < 2 * parts:
+        raise UsageError(
+            f"train.batch_size: shuffled fakes of captions that no two clips share need at least {2 * parts} tuples a "
+            f"rank, not {batch}"
+        )
+
+
+def _can_be_paired(captions: Captions, parts: int) -> bool:
+    return bool((captions.missing | (Partners(captions.keys).sizes >= parts)).any())
+
+
+def caption_inputs(captions: Captions, recipe: Recipe) -> dict[str, Any]:
+    """Return what a training with captions depends on beside its recipe's own sections.
+
+    These keys are not among those: a training without captions does not depend on them, and goes on as it was.
+    """
+    config = recipe.train
+    used = {"captions": captions.fingerprint, "train.text_dropout": config.text_dropout}
+    return used | ({"train.fake_cfg": config.fake_cfg} if config.fakes != "shuffled" else {})
+
+
+def about_captions(captions: Captions) -> str:
+    """Return how many clips have texts, and how many conditions they share."""
+    empty, labelled = int(captions.missing.sum()), sum(map(bool, captions.labels))
+    parts = [f"{len(captions) - empty} clips", f"{len(set(zip(*captions.texts.values(), strict=True)))} texts"]
+    parts += [f"{labelled} with one of {len({*captions.labels} - {''})} labels"] if labelled else []
+    parts += [f"{empty} without a text, which see the empty one"] if empty else []
+    return ", ".join(parts)

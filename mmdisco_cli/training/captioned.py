@@ -1,0 +1,107 @@
+"""Tuples of clips that have captions: real ones with their texts, and fakes under the same texts."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+
+import torch
+from torch import Tensor
+
+from mmdisco_cli.diffusion.backbone import State
+from mmdisco_cli.training.batch import Batch
+from mmdisco_cli.training.pairing import Captions, Partners
+
+LatentsOf = Callable[[Tensor, Sequence[str]], State]
+"""The latents (B, ...) of the clips of some rows (B,), of some modalities."""
+
+
+@dataclass(frozen=True)
+class CaptionedClips:
+    """A source of real tuples with their texts.
+
+    A share `dropout` of them sees the empty text in place of its own, in all modalities. Tuples come in sets of `sets`,
+    the first tuple of each set, then the second of each, and so on: those of a set may be re-paired with one another,
+    or else are not `comparable`.
+    """
+
+    captions: Captions
+    latents: LatentsOf
+    dropout: float = 0.0
+    sets: int = 1
+
+    @cached_property
+    def partners(self) -> Partners:
+        """Return which clips may be re-paired."""
+        return Partners(self.captions.keys)
+
+    def __call__(self, count: int, generator: torch.Generator) -> Batch:
+        """Return tuples of clips drawn at random."""
+        each = -(-count // self.sets)
+        rows = torch.randint(len(self.captions), (each,), generator=generator)
+        dropped = self.dropped(rows, generator)
+        if self.sets == 1:
+            return self.batch(rows, dropped)
+        rows, dropped = self._comparable(rows, dropped, generator)
+        others, found = self.partners.draw(rows, dropped, self.sets - 1, generator)
+        dropped, found = (x.repeat(self.sets)[:count] for x in (dropped, found))
+        return self.batch(torch.cat([rows, *others])[:count], dropped, found)
+
+    def dropped(self, rows: Tensor, generator: torch.Generator) -> Tensor:
+        """Return which of the rows (B,) see no text: a share of them, and all that have none."""
+        return (torch.rand(len(rows), generator=generator) < self.dropout) | self.captions.missing[rows]
+
+    def batch(self, rows: Tensor, dropped: Tensor, comparable: Tensor | None = None) -> Batch:
+        """Return the clips of these rows with their texts."""
+        latents = self.latents(rows, tuple(self.captions.texts))
+        texts, labels = self.captions.of(rows, dropped), self.captions.labels_of(rows)
+        return Batch(latents, texts, labels, rows, comparable)
+
+    def _comparable(self, rows: Tensor, dropped: Tensor, generator: torch.Generator) -> tuple[Tensor, Tensor]:
+        """Return the rows such that at least one can be re-paired: without any, a step would classify nothing."""
+        pairable = self.partners.sizes >= self.sets
+        if bool((dropped | pairable[rows]).any()):
+            return rows, dropped
+        first = torch.arange(len(rows)) == 0
+        if self.dropout:
+            return rows, dropped | first
+        chosen = pairable.nonzero()[:, 0]
+        if not len(chosen):
+            return rows, dropped
+        return torch.where(first, chosen[torch.randint(len(chosen), (1,), generator=generator)], rows), dropped
+
+
+@dataclass(frozen=True)
+class CaptionedFakes:
+    """A source of fakes for real tuples with texts: `generated` by the base models, row i under the texts of clip i.
+
+    `parts` are the modalities of each base model. Where `mixed`, half of the rows are real clips re-paired within their
+    text, as far as it has any others.
+    """
+
+    clips: CaptionedClips
+    generated: LatentsOf
+    parts: tuple[tuple[str, ...], ...]
+    mixed: bool = False
+
+    def __call__(self, real: Batch, generator: torch.Generator) -> Batch:
+        """Return as many fakes as real tuples, with their texts."""
+        if real.rows is None:
+            raise ValueError("fakes of captioned clips are made for tuples with rows")
+        dropped = torch.tensor([not any(texts) for texts in zip(*real.texts.values(), strict=True)])
+        latents: State = {}
+        for number, names in enumerate(self.parts):
+            # Under no text the parts of a fake have nothing in common, nor may the texts that they were made under.
+            other = torch.randint(len(self.clips.captions), (len(real),), generator=generator)
+            latents |= self.generated(torch.where(dropped, other, real.rows) if number else real.rows, names)
+        if self.mixed:
+            latents = self._half_repaired(latents, real.rows[: len(real) // 2], dropped, generator)
+        return Batch(latents, real.texts, real.labels, real.rows)
+
+    def _half_repaired(self, made: State, rows: Tensor, dropped: Tensor, generator: torch.Generator) -> State:
+        half = len(rows)
+        others, found = self.clips.partners.draw(rows, dropped[:half], len(made) - 1, generator)
+        for m, place in zip(made, (rows, *others), strict=True):
+            repaired = self.clips.latents(place, (m,))[m]
+            mask = found.to(repaired.device).reshape(-1, *[1] * (repaired.ndim - 1))
+            made[m] = torch.cat([torch.where(mask, repaired, made[m][:half].to(repaired)), made[m][half:].to(repaired)])
+        return made

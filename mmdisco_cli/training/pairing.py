@@ -1,0 +1,99 @@
+"""Captions of clips, and which clips may be re-paired: only those of one condition, or all where no text is seen.
+
+Elsewhere a classifier of re-paired tuples would learn whether a clip fits its text, not whether its parts fit.
+"""
+
+import json
+from collections.abc import Hashable, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from mmdisco_cli.data.contract import Captioned, Labelled
+from mmdisco_cli.run.files import fingerprint
+
+
+@dataclass(frozen=True)
+class Captions:
+    """One text for each of N clips by modality, empty where there is none; and their labels, () where unknown."""
+
+    texts: dict[str, tuple[str, ...]]
+    labels: tuple[str, ...] = ()
+
+    def __len__(self) -> int:
+        """Return the number of clips."""
+        return len(next(iter(self.texts.values())))
+
+    @property
+    def keys(self) -> list[Hashable]:
+        """Return what clips must share to be re-paired under their texts: the label, else the texts themselves."""
+        same: list[Hashable] = list(zip(*self.texts.values(), strict=True))
+        return [label or texts for label, texts in zip(self.labels or [""] * len(self), same, strict=True)]
+
+    @cached_property
+    def missing(self) -> Tensor:
+        """Return which clips (N,) have no text at all."""
+        return torch.tensor([not any(texts) for texts in zip(*self.texts.values(), strict=True)])
+
+    @property
+    def fingerprint(self) -> str:
+        """Return what changes with any text or label, and their order."""
+        return fingerprint(json.dumps({"texts": self.texts, "labels": self.labels}, sort_keys=True, ensure_ascii=False))
+
+    def of(self, rows: Tensor, dropped: Tensor) -> dict[str, list[str]]:
+        """Return the texts of the clips `rows` (B,), the empty text of all modalities where `dropped` (B,)."""
+        places = list(zip(rows.tolist(), dropped.tolist(), strict=True))
+        return {m: ["" if gone else texts[row] for row, gone in places] for m, texts in self.texts.items()}
+
+    def labels_of(self, rows: Tensor) -> list[str]:
+        """Return the labels of the clips `rows` (B,)."""
+        return [self.labels[row] for row in rows.tolist()] if self.labels else []
+
+
+def captions_of(dataset: Any, indices: Sequence[int], modalities: Sequence[str]) -> Captions | None:
+    """Return the captions and labels of some clips of a data set; None where it has no text for any of them."""
+    if not isinstance(dataset, Captioned):
+        return None
+    texts = {m: tuple(found) for m, found in dataset.captions(indices, modalities).items()}
+    if not any(map(any, texts.values())):
+        return None
+    return Captions(texts, tuple(dataset.labels(indices)) if isinstance(dataset, Labelled) else ())
+
+
+class Partners:
+    """Other clips for a clip, drawn from all those that share its key."""
+
+    def __init__(self, keys: Sequence[Hashable]) -> None:
+        numbers: dict[Hashable, int] = {}
+        key = torch.tensor([numbers.setdefault(k, len(numbers)) for k in keys])
+        sizes = torch.bincount(key)
+        self._order = key.argsort(stable=True)
+        self._place = self._order.argsort()
+        self._start, self.sizes = (sizes.cumsum(0) - sizes)[key], sizes[key]
+
+    def draw(self, rows: Tensor, free: Tensor, others: int, generator: torch.Generator) -> tuple[Tensor, Tensor]:
+        """Return `others` different partners (others, B) for each of `rows` (B,), and whether there are any (B,).
+
+        Those of `free` (B,) rows come from all clips. Where a key has too few clips they do too, and none are found.
+        """
+        count = len(self._order)
+        found = torch.where(free, count, self.sizes[rows]) > others
+        anywhere = free | ~found
+        start = torch.where(anywhere, 0, self._start[rows])
+        size = torch.where(anywhere, count, self.sizes[rows])
+        own = self._place[rows] - start
+        return self._order[(own + _steps(size - 1, others, generator)) % size + start], found
+
+
+def _steps(most: Tensor, others: int, generator: torch.Generator) -> Tensor:
+    """Return different numbers (others, B) from 1 to `most` (B,), as far as there are as many."""
+    taken: list[Tensor] = []
+    for k in range(others):
+        step = (torch.rand(len(most), generator=generator, dtype=torch.float64) * (most - k).clamp_min(1)).long() + 1
+        for other in torch.stack(taken).sort(0).values if taken else ():
+            step = step + (step >= other)  # the k-th of those that are left
+        taken.append(step)
+    return torch.stack(taken)

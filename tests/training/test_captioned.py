@@ -1,0 +1,163 @@
+"""Tuples of captioned clips: texts stay with their clips, and re-pairing stays within what the text says."""
+
+from collections.abc import Sequence
+
+import pytest
+import torch
+from test_batch import bases
+from toy_backbones import Toy
+
+from mmdisco_cli.assembly import Assembly
+from mmdisco_cli.diffusion.backbone import Base, Request, as_joint
+from mmdisco_cli.errors import UsageError
+from mmdisco_cli.training.batch import Batch
+from mmdisco_cli.training.captioned import CaptionedClips
+from mmdisco_cli.training.data import fresh_latents, latents_in, training_captions
+from mmdisco_cli.training.pairing import Captions, Partners, captions_of
+
+CPU = torch.device("cpu")
+
+
+class Clips:
+    """Clips whose every value is their number, each with a caption by modality, in three classes."""
+
+    def __init__(self, length: int | None = 30, labelled: bool = True) -> None:
+        self.length, self.fingerprint = length, "numbers"
+        if labelled:
+            self.labels = lambda indices: [f"class {i % 3}" for i in indices]
+
+    def media(self, indices: Sequence[int], modalities: Sequence[str]) -> dict[str, torch.Tensor]:
+        return {m: torch.tensor(list(indices), dtype=torch.float32)[:, None].expand(-1, 6) for m in modalities}
+
+    def captions(self, indices: Sequence[int], modalities: Sequence[str]) -> dict[str, list[str]]:
+        return {m: [f"{m} {i}" for i in indices] for m in modalities}
+
+
+def generator(seed: int = 0) -> torch.Generator:
+    return torch.Generator().manual_seed(seed)
+
+
+def pair() -> Assembly:
+    toys = {m: as_joint(Toy(m)) for m in ("audio", "video")}
+    return Assembly({m: Base(toy, toy.plan(Request())) for m, toy in toys.items()}, "index", CPU)
+
+
+def clips(count: int = 30, *, labelled: bool = True, **settings: object) -> CaptionedClips:
+    captions = captions_of(Clips(labelled=labelled), range(count), ("audio", "video"))
+    assert captions is not None
+    rows = torch.arange(count)[:, None]
+    return CaptionedClips(captions, latents_in({"audio": rows, "video": rows}), **settings)  # type: ignore[arg-type]
+
+
+def numbers(batch: Batch, modality: str = "audio") -> list[int]:
+    return [int(x) for x in batch.latents[modality][:, 0]]
+
+
+@pytest.mark.parametrize("fresh", [False, True])
+def test_texts_are_those_of_the_clips(fresh: bool) -> None:
+    source = clips()
+    if fresh:
+        source = CaptionedClips(source.captions, fresh_latents(pair(), Clips()))  # type: ignore[arg-type]
+    batch = source(200, generator())
+    assert len(batch) == 200
+    for m in ("audio", "video"):
+        assert batch.texts[m] == [f"{m} {i}" for i in numbers(batch, m)]
+    assert batch.labels == [f"class {i % 3}" for i in numbers(batch)]
+    assert len(set(numbers(batch))) > 20
+
+
+def test_the_parts_of_a_batch_travel_together() -> None:
+    source = clips(sets=2)
+    first, second = source(8, generator(0)), source(4, generator(1))
+    joined = first.followed_by(second).to(CPU)
+    assert numbers(joined) == numbers(first) + numbers(second)
+    assert joined.texts["video"] == [*first.texts["video"], *second.texts["video"]]
+    assert joined.labels == [*first.labels, *second.labels]
+    assert joined.rows is not None
+    assert joined.rows.tolist() == numbers(joined)
+    assert joined.comparable is not None
+    assert joined.comparable.tolist() == [True] * 12
+
+
+def test_a_set_is_of_one_label_and_of_different_clips() -> None:
+    for seed in range(20):
+        batch = clips(sets=2)(16, generator(seed))
+        for first, second in zip(numbers(batch)[:8], numbers(batch)[8:], strict=True):
+            assert first % 3 == second % 3
+            assert first != second
+        assert batch.comparable is not None
+        assert batch.comparable.all()
+
+
+def test_texts_that_nobody_shares_are_re_paired_only_where_they_are_dropped() -> None:
+    dropped = 0
+    for seed in range(30):
+        batch = clips(labelled=False, sets=2, dropout=0.3)(16, generator(seed))
+        empty = [not text for text in batch.texts["audio"]]
+        assert batch.comparable is not None
+        assert batch.comparable.tolist() == empty
+        assert empty[:8] == empty[8:]
+        assert any(empty)
+        assert batch.texts["video"] == ["" if e else f"video {i}" for e, i in zip(empty, numbers(batch), strict=True)]
+        dropped += sum(empty[:8])
+    assert 0.2 < dropped / 240 < 0.4
+
+
+def test_one_tuple_is_comparable_wherever_any_could_be() -> None:
+    captions = Captions({"x": (*map(str, range(98)), "same", "same")})
+    source = CaptionedClips(captions, latents_in({"x": torch.arange(100)[:, None]}), sets=2)
+    for seed in range(20):
+        batch = source(4, generator(seed))
+        assert batch.comparable is not None
+        assert bool(batch.comparable.any())
+        assert all(batch.texts["x"])
+
+
+@pytest.mark.parametrize("others", [1, 2, 3])
+def test_partners_are_different_clips_of_one_key(others: int) -> None:
+    keys = [k % 4 for k in range(20)] + ["alone", "two", "two"]
+    rows, free = torch.arange(23), torch.zeros(23, dtype=torch.bool)
+    seen: set[tuple[int, int]] = set()
+    for seed in range(60):
+        partners, found = Partners(keys).draw(rows, free, others, generator(seed))
+        assert found.tolist() == [True] * 20 + [False] + [others < 2] * 2
+        for row, *theirs in torch.stack([rows, *partners]).T.tolist():
+            assert len({row, *theirs}) == others + 1
+            if found[row]:
+                assert {keys[k] for k in theirs} == {keys[row]}
+                seen |= {(row, other) for other in theirs}
+    assert {other for row, other in seen if row == 0} == {4, 8, 12, 16}
+
+
+def test_partners_of_a_free_row_are_any() -> None:
+    rows = torch.zeros(4000, dtype=torch.long)
+    partners, found = Partners("abcde").draw(rows, rows == 0, 2, generator())
+    assert found.all()
+    counts = torch.stack([torch.bincount(p, minlength=5) for p in partners]) / 4000
+    torch.testing.assert_close(counts, torch.tensor([[0, 0.25, 0.25, 0.25, 0.25]] * 2), atol=0.03, rtol=0)
+
+
+def test_shuffling_never_leaves_its_label_and_leaves_the_texts() -> None:
+    for seed in range(20):
+        batch = clips()(20, generator(seed))
+        wrong = batch.shuffled(generator(seed))
+        assert wrong.texts == batch.texts
+        assert numbers(wrong, "audio") == numbers(batch, "audio")
+        assert wrong.comparable is not None
+        for audio, video, found in zip(numbers(wrong), numbers(wrong, "video"), wrong.comparable.tolist(), strict=True):
+            assert not found or audio % 3 == video % 3
+
+
+def test_captions_are_of_use_only_to_models_that_take_prompts() -> None:
+    gaussians = Assembly(dict(zip(("audio", "video"), bases(), strict=True)), "index", CPU)
+    assert training_captions(gaussians, Clips(), 10) is None  # type: ignore[arg-type]
+    found = training_captions(pair(), Clips(), 10)  # type: ignore[arg-type]
+    assert found is not None
+    assert (len(found), found.texts["video"][3], found.labels[4]) == (10, "video 3", "class 1")
+    assert training_captions(pair(), Clips(), 0) is not None  # type: ignore[arg-type]
+
+
+def test_an_endless_data_set_with_captions_needs_a_bank() -> None:
+    with pytest.raises(UsageError, match=r"train\.bank: 0 draws ever new clips"):
+        training_captions(pair(), Clips(length=None), 0)  # type: ignore[arg-type]
+    assert training_captions(pair(), Clips(length=None), 5) is not None  # type: ignore[arg-type]
