@@ -1,13 +1,12 @@
 """What was learnt of files is remembered by path, size and time of change; what changed is looked at again."""
 
 import os
-import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import pytest
+from dying_workers import kill_always, kill_once
 from layouts import clip, opened, put, tar
 
 from mmdisco_cli.data.index import probes
@@ -138,20 +137,6 @@ def test_a_script_without_a_guard_is_not_run_again_by_workers(tmp_path: Path) ->
     command = [sys.executable, str(script)]
     done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=300)
     assert (done.stdout.split(), done.returncode) == (["begun", "70"], 0), done.stderr
-
-
-def kill_once(chunk: list[Source]) -> object:
-    """Be killed at the first chunk of all, as by the system where memory is short."""
-    mark = Path(str(chunk[0])).parent / "killed"
-    if not mark.exists():
-        mark.touch()
-        os.kill(os.getpid(), signal.SIGKILL)
-    return [(source, probes.probe_one(source)) for source in chunk]
-
-
-def kill_always(chunk: list[Source]) -> object:
-    os.kill(os.getpid(), signal.SIGKILL)
-    return [time.sleep(1)]
 
 
 def test_a_killed_worker_loses_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

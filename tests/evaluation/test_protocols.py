@@ -124,7 +124,7 @@ def test_clips_end_to_end(models, in_empty_folder, capsys):
     for split in ("train", "test"):
         write_films(f"clips/{split}", 5, part=split if split == "train" else "heldout")
     (Path("clips/test") / "broken.mp4").write_bytes(b"no film")
-    write_recipe(models, in_empty_folder, "clips", "{name: clips, path: clips}")
+    write_recipe(models, in_empty_folder, "clips", "{name: clips, path: clips, max_bad: 0.2}")
     assert mmdisco(["eval", "--recipe", "small.yaml", "--json"]) == ExitCode.OK
     output = capsys.readouterr()
     found = json.loads(output.out)
