@@ -40,4 +40,5 @@ def test_the_discriminator_has_at_most_a_quarter_of_the_base_models_parameters()
 
 def test_a_shipped_discriminator_samples_as_its_recipe_does() -> None:
     about = read_about(PACKAGED / "bounce.safetensors", "discriminator")
-    assert about["recipe"] == recipes.load("bounce").to_dict()
+    # Keys that came later have their defaults in both.
+    assert recipes.load_plain(about["recipe"], "bounce.safetensors") == recipes.load("bounce")

@@ -12,4 +12,4 @@ def require(module: str) -> Any:
         return import_module(module)
     except ImportError as error:
         name = module.split(".")[0]
-        raise DataError(f"this layout is read with {name}: pip install 'mmdisco-cli[data]'") from error
+        raise DataError(f"this layout is read with {name}: in a clone of mmdisco: pip install '.[data]'") from error
