@@ -261,7 +261,7 @@ def test_a_missing_library_is_named_with_its_extra(
     tar(tmp_path / "x.tar", {"0.mp4": 0})
     monkeypatch.setitem(sys.modules, module, None)
     path = tmp_path / ("x.parquet" if "pyarrow" in module else "x.tar")
-    with pytest.raises(DataError, match=r"is read with \w+: pip install 'mmdisco-cli\[data\]'$"):
+    with pytest.raises(DataError, match=r"is read with \w+: in a clone of mmdisco: pip install '\.\[data\]'$"):
         opened(path)
 
 
