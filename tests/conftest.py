@@ -52,6 +52,16 @@ def in_empty_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path
 
 
+@pytest.fixture(scope="session")
+def models(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Return a folder of the small models that evaluation is tested on, made once for all rooms that use them."""
+    from small_models import make_models  # beside the tests of evaluation, whose folder such rooms put on the path
+
+    folder = tmp_path_factory.mktemp("models")
+    make_models(folder)
+    return folder
+
+
 @pytest.fixture
 def make_plugin(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> MakePlugin:
     """Install a distribution with one module and one entry point, for this process alone."""

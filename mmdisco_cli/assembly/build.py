@@ -12,7 +12,7 @@ from mmdisco_cli.assembly.discriminator import build_module, load_discriminator
 from mmdisco_cli.assembly.factories import import_factory, recipe_errors
 from mmdisco_cli.assembly.models import Assembly, LoadedDiscriminator
 from mmdisco_cli.assembly.planning import plan_together
-from mmdisco_cli.assembly.trial import BACKBONE, require_members, try_discriminator
+from mmdisco_cli.assembly.trial import BACKBONE, require_members
 from mmdisco_cli.diffusion.backbone import UNTRAINED, Base, JointBackbone, Request, as_joint, move
 from mmdisco_cli.diffusion.coupling import Coupling
 from mmdisco_cli.errors import PluginError, UsageError
@@ -20,7 +20,6 @@ from mmdisco_cli.hookspecs import BackboneSpec, Factory
 from mmdisco_cli.recipes.hints import command_line, present_command, train_command
 from mmdisco_cli.recipes.missing import require_files, untrained_discriminator
 from mmdisco_cli.recipes.schema import Component, Recipe
-from mmdisco_cli.registry.plugins import load_registry
 from mmdisco_cli.weights_file import find_weights
 
 
@@ -64,11 +63,7 @@ def assemble(
 
 def join(alone: Assembly, weights: Path) -> Assembly:
     """Add the discriminator in a file to the backbones that it was trained with; errors as for `assemble`."""
-    loaded = load_discriminator(weights, alone)
-    loaded.module.to(alone.device)
-    spec = load_registry().find("discriminator", loaded.about["name"])
-    try_discriminator(spec, loaded.module, alone.shapes, alone.pooled)
-    return replace(alone, discriminator=loaded)
+    return replace(alone, discriminator=load_discriminator(weights, alone))
 
 
 def build_discriminator(

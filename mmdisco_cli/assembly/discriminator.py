@@ -8,7 +8,7 @@ from torch import nn
 
 from mmdisco_cli.assembly.factories import import_factory, recipe_errors
 from mmdisco_cli.assembly.models import Assembly, LoadedDiscriminator
-from mmdisco_cli.assembly.trial import require_module
+from mmdisco_cli.assembly.trial import require_module, try_discriminator
 from mmdisco_cli.errors import DataError, UsageError, describe
 from mmdisco_cli.hookspecs import Spec
 from mmdisco_cli.registry.plugins import load_registry
@@ -31,7 +31,7 @@ def build_module(
 
 
 def load_discriminator(path: Path, beside: Assembly) -> LoadedDiscriminator:
-    """Build the discriminator that a file describes, load its weights, and check that it fits these backbones.
+    """Build the discriminator that a file describes, with its weights, beside backbones that it must fit.
 
     Raises:
         DataError: unreadable, or trained with another coupling, on other latents or with other backbones.
@@ -49,7 +49,8 @@ def load_discriminator(path: Path, beside: Assembly) -> LoadedDiscriminator:
     except (UsageError, TypeError, ArithmeticError, RuntimeError) as error:
         raise DataError(f"{path}: its description is damaged: {describe(error)}") from error
     load_weights(path, module)
-    module.eval().requires_grad_(False)
+    module.eval().requires_grad_(False).to(beside.device)
+    try_discriminator(spec, module, beside.shapes, beside.pooled)
     return LoadedDiscriminator(module, about, path, sha256_of(path)[:SHORT])
 
 

@@ -7,7 +7,6 @@ left out and said in `report`; nothing ever takes its place.
 from __future__ import annotations
 
 import gc
-import hashlib
 import json
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -30,6 +29,7 @@ from mmdisco_cli.data.reading import Clip
 from mmdisco_cli.data.windows import ClipWindow, Shape, Stored, WindowStore, as_float
 from mmdisco_cli.diffusion.backbone import Request
 from mmdisco_cli.errors import DataError, UsageError
+from mmdisco_cli.run.files import fingerprint
 
 MODALITIES = ("audio", "video")
 
@@ -174,4 +174,4 @@ def _fingerprint(windows: Sequence[ClipWindow], store: WindowStore) -> str:
     texts = [window.row.texts if window.row else () for window in windows]
     labelled = any(window.row and window.row.says_more for window in windows)
     text = json.dumps([shape, store.modalities, rows, *([texts] if labelled else [])], sort_keys=True)
-    return hashlib.sha256(text.encode(errors="backslashreplace")).hexdigest()[:16]
+    return fingerprint(text)

@@ -16,11 +16,11 @@ from mmdisco_cli.extractors.compat import compatible_name, numerics, rounding_li
 from mmdisco_cli.measures import kernel
 from mmdisco_cli.measures.bootstrap import finite
 from mmdisco_cli.measures.cache import UNREADABLE
-from mmdisco_cli.measures.clip import digest_of
 from mmdisco_cli.measures.distances import frechet_record, size_of, warn_of_few
 from mmdisco_cli.measures.frechet import HALVES, SIZES, Gaussian, distance, fitted, from_moments, in_order
 from mmdisco_cli.measures.scales import as_they_are
 from mmdisco_cli.run.distribution import Ranks
+from mmdisco_cli.run.files import sha256_of
 from mmdisco_cli.run.options import EvalOptions
 
 METRICS = ("fd", "kd")
@@ -67,7 +67,7 @@ def compare_features(real: Path, fake: Path, options: EvalOptions) -> Report:
         "extractor": "unknown: features made elsewhere",
         "weights": None,
         "files": {
-            row: {"path": str(path), "sha256": digest_of(path)} for row, path in (("real", real), ("fake", fake))
+            row: {"path": str(path), "sha256": sha256_of(path)} for row, path in (("real", real), ("fake", fake))
         },
         "frechet": (
             f"float64, covariance of N - 1; error: {HALVES} halves of both sets; infinite: {SIZES} subsets of both"

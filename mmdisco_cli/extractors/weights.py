@@ -46,11 +46,6 @@ def choose_preset(name: str, chosen: str | None, presets: Iterable[str]) -> str:
     return preset
 
 
-def digest(path: Path) -> str:
-    """Return the SHA-256 of a file."""
-    return hashlib.sha256(path.read_bytes()).hexdigest()
-
-
 def identify(path: Path) -> dict[str, Any]:
     """Return a file's SHA-256, git blob hash and published name; warn where it is not a known one."""
     sha = hashlib.sha256()

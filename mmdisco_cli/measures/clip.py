@@ -3,7 +3,6 @@
 A protocol may have its own detectors look at the same decoded frames and audio: see `FurtherAnalysis`.
 """
 
-import hashlib
 import json
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
@@ -17,10 +16,10 @@ from torch import Tensor
 
 from mmdisco_cli.data.media import Clip, MediaInfo, Span, WindowFrames, decode_sound, probe, walk_pictures
 from mmdisco_cli.data.resampling import resample
-from mmdisco_cli.errors import DataError
 from mmdisco_cli.measures.analysis import Analysis, Floats, analyse_audio, analyse_frames
 from mmdisco_cli.measures.cache import Arrays, Cache
 from mmdisco_cli.measures.features import NAMES, SAMPLE_RATE, features_from
+from mmdisco_cli.run.files import sha256_of
 
 
 @dataclass(frozen=True)
@@ -92,23 +91,13 @@ class MeasuredClip:
         return float(min(self.facts["video"][1], self.facts["audio"][1]))
 
 
-def digest_of(path: Path) -> str:
-    """Return the SHA-256 of a file; raise DataError, naming it, where it cannot be read."""
-    try:
-        with path.open("rb") as stream:
-            return hashlib.file_digest(stream, "sha256").hexdigest()
-    except OSError as error:
-        raise DataError(f"{path}: {error.strerror}") from error
-
-
 def measure_clip(path: Path, analysis: Analysis, further: FurtherAnalysis | None = None) -> MeasuredClip:
     """Measure one clip in memory that does not grow with its frames.
 
     Raises:
         DataError: it cannot be decoded to its end, lacks audio or video, or is too short for the further analysis.
     """
-    digest = "" if path.is_dir() else digest_of(path)
-    return unpack(path, digest, _decode_and_measure(path, analysis, further))
+    return unpack(path, _digest_of(path), _decode_and_measure(path, analysis, further))
 
 
 def kept_or_measured(
@@ -118,7 +107,7 @@ def kept_or_measured(
 
     The two are apart since a cache that cannot be written says nothing about the clip.
     """
-    digest = "" if path.is_dir() else digest_of(path)
+    digest = _digest_of(path)
     names = [analysis.name, *([further.name] if further else [])]
     kept = [arrays for name in names if (arrays := cache.get(digest, name)) is not None]
     if len(kept) == len(names):
@@ -130,6 +119,11 @@ def kept_or_measured(
             cache.put(digest, name, arrays)
 
     return unpack(path, digest, found, root), keep
+
+
+def _digest_of(path: Path) -> str:
+    # What a folder is, opening it says better than hashing it.
+    return "" if path.is_dir() else sha256_of(path)
 
 
 def _decode_and_measure(path: Path, analysis: Analysis, further: FurtherAnalysis | None) -> list[Arrays]:

@@ -162,7 +162,7 @@ def _outlined(recipe: Recipe, options: SampleOptions, device: torch.device) -> A
     if not missing_files(recipe, discriminator=False):
         return assemble(recipe, device, with_discriminator=False)
     try:
-        return assemble(recipe, choose_device(options.device), outlined=True)
+        return assemble(recipe, device, outlined=True)
     except (PluginError, DataError):
         require_files(recipe, not options.independent)
         raise

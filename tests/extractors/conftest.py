@@ -3,17 +3,6 @@
 import sys
 from pathlib import Path
 
-import pytest
-
 sys.path.insert(0, str(Path(__file__).parent))
 for folder in ("data", "evaluation"):
     sys.path.insert(0, str(Path(__file__).parent.parent / folder))
-
-
-@pytest.fixture(scope="session")
-def models(tmp_path_factory):
-    from small_models import make_models
-
-    folder = tmp_path_factory.mktemp("models")
-    make_models(folder)
-    return folder
