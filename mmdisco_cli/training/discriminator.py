@@ -57,6 +57,8 @@ class DiscriminatorJob:
     assembly: Assembly
     module: nn.Module
     dataset: SplitDataset
+    batch: int
+    """Tuples that this process takes at once."""
 
     @cached_property
     def captions(self) -> Captions | None:
@@ -80,7 +82,7 @@ class DiscriminatorJob:
         made = len(self.captions) if self.captions else config.bank or DEFAULT_COUNT
         fakes = 0 if config.fakes == "shuffled" else made
         blank = _blank(shapes, with_texts=self.captions is not None)
-        saved = step_memory(lambda batch: self._loss(blank, lambda clean, _: clean, batch), config.batch_size)
+        saved = step_memory(lambda batch: self._loss(blank, lambda clean, _: clean, batch), self.batch)
         weights = 4 * (COPIES * own + sum(count or 0 for count in bases.values()))
         return {
             "discriminator": self.recipe.discriminator.name if self.recipe.discriminator else "",
@@ -130,7 +132,8 @@ class DiscriminatorJob:
         return min(CLIPS, bank or CLIPS) if self.captions else min(CLIPS, bank)
 
     def _measured(self, heldout: SplitDataset, context: Context) -> dict[str, Any]:
-        config = self.recipe.train
+        # No more at once than in training: what fitted into memory there must fit here.
+        config = replace(self.recipe.train, batch_size=self.batch, accumulate=1)
         real = real_tuples(self.assembly, heldout, self._measured_clips, context)
         # Held-out tuples re-paired are fakes for anyone but a model that makes several modalities together; with texts,
         # which few of so few clips share, they are what they are in training.
@@ -162,7 +165,7 @@ def discriminator_job(context: Context) -> DiscriminatorJob:
     module = _untrained(recipe, assembly)
     dataset = open_dataset(recipe, request_of(recipe), assembly.modalities, context.counter("reading files"))
     check_shapes(dataset.split("train"), assembly.modalities)
-    job = DiscriminatorJob(recipe, assembly, module, dataset)
+    job = DiscriminatorJob(recipe, assembly, module, dataset, context.batch)
     require_captions(assembly, job.captions)
     if job.captions:
         require_texts_fit(recipe, assembly, job.captions, context.batch)
