@@ -61,6 +61,7 @@ class TrainConfig:
     ema: float = option(0.999, "decay of the averaged weights", minimum=0, maximum=1)
     seed: int = option(0, "of initialisation, data order and noise", minimum=0)
     dtype: str = option("float32", "of the forward passes", choices=("float32", "bfloat16"))
+    compile: bool = option(False, "base models' predictions by torch.compile, where that works")
     lambda_disc: float = option(1.0, "weight of the classification loss, Eq. (4)", minimum=0)
     lambda_denoise: float = option(1.0, "weight of the denoising loss, Eq. (5)", minimum=0)
     fakes: str = option("shuffled", "where fake tuples come from", choices=("shuffled", "generated", "mixed"))

@@ -98,6 +98,8 @@ class BackboneJob:
 def backbone_job(context: Context) -> BackboneJob:
     """Build the base model and open its data; errors as for `build_backbone` and `open_dataset`."""
     recipe = context.recipe
+    if recipe.train.compile:
+        context.say("note: train.compile is of no use to train.target=backbone: only what predicts is compiled")
     backbone = build_backbone(recipe)
     plans = {backbone.modality: backbone.plan(backbone.request)}
     dataset = open_dataset(recipe, backbone.request, plans, context.counter("reading files"))

@@ -20,8 +20,11 @@ from mmdisco_cli.diffusion.whole import require_predictions
 from mmdisco_cli.discriminators.interaction import ADDITIVE
 from mmdisco_cli.errors import UsageError
 from mmdisco_cli.recipes.schema import Recipe
+from mmdisco_cli.run import console
 from mmdisco_cli.run.distribution import Ranks, same_weights
+from mmdisco_cli.run.ranks import ranks_of
 from mmdisco_cli.sampling.draw import require_steps
+from mmdisco_cli.tensors.compiling import Compiling
 from mmdisco_cli.training.batch import Batch, LevelSampler, NoisyBatch, noised, repeated
 from mmdisco_cli.training.caption_rules import about_captions, caption_inputs, require_captions, require_texts_fit
 from mmdisco_cli.training.conditions import Conditions, conditioned
@@ -191,9 +194,11 @@ def discriminator_loss(
     each, dtype = max(batch // groups, 1), DTYPES[config.dtype]
     conditions = Conditions(assembly)
 
-    def predict(noisy: NoisyBatch) -> Prediction:
+    def plain(noisy: NoisyBatch) -> Prediction:
         models = conditioned(bases, noisy.conditions)
         return predict_bases(models, noisy.states, noisy.levels, unguided_scales(noisy.states), dtype)
+
+    predict = Compiling(_say_once)(plain) if config.compile else plain
 
     def seen(batch: Batch, levels: Mapping[str, Levels], generator: torch.Generator) -> NoisyBatch:
         return replace(noised(batch, levels, generator), conditions=conditions.of(batch.texts))
@@ -209,6 +214,11 @@ def discriminator_loss(
             return joint_losses(module, predict, noisy, noisy_wrong, recipe.sample.window, config)
 
     return loss
+
+
+def _say_once(text: str) -> None:
+    if ranks_of().first:
+        console.note(text)
 
 
 def _untrained(recipe: Recipe, assembly: Assembly) -> nn.Module:
