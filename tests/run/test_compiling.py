@@ -50,7 +50,7 @@ def test_the_outermost_networks_are_compiled_and_predict_the_same() -> None:
     assert said == []
     assert all(network._compiled_call_impl is not None for network in networks)
     assert all(part._compiled_call_impl is None for part in networks[0].parts)  # type: ignore[union-attr]
-    assert [name for name, _ in networks[0].named_parameters()][0] == "parts.0.linear.weight"
+    assert next(name for name, _ in networks[0].named_parameters()) == "parts.0.linear.weight"
 
 
 def test_without_a_compiler_it_says_so_once_and_goes_on(monkeypatch: pytest.MonkeyPatch) -> None:
