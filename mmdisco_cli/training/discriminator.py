@@ -37,6 +37,7 @@ from mmdisco_cli.training.data import (
     require_fakes_fit,
     training_captions,
 )
+from mmdisco_cli.training.foretelling import unevaluated
 from mmdisco_cli.training.loop import Context, Loss, fit
 from mmdisco_cli.training.losses import joint_losses
 from mmdisco_cli.training.pairing import Captions
@@ -85,8 +86,9 @@ class DiscriminatorJob:
         made = len(self.captions) if self.captions else config.bank or DEFAULT_COUNT
         fakes = 0 if config.fakes == "shuffled" else made
         blank = _blank(shapes, with_texts=self.captions is not None)
-        saved = step_memory(lambda batch: self._loss(blank, lambda clean, _: clean, batch), self.batch)
-        weights = 4 * (COPIES * own + sum(count or 0 for count in bases.values()))
+        alone = replace(self, assembly=unevaluated(self.assembly))
+        saved = step_memory(lambda batch: alone._loss(blank, lambda clean, _: clean, batch), self.batch)
+        weights = 4 * COPIES * own + sum((count or 0) * self._width(label) for label, count in bases.items())
         return {
             "discriminator": self.recipe.discriminator.name if self.recipe.discriminator else "",
             "parameters": {"discriminator": own, **bases},
@@ -98,6 +100,11 @@ class DiscriminatorJob:
             "fakes": config.fakes,
             "memory_mb": round((weights + 2 * (clips + fakes) * values + saved) / 1e6),
         }
+
+    def _width(self, label: str) -> int:
+        """Return the bytes of one weight of a base model, float32 where its options name no `dtype`."""
+        named = getattr(self.recipe.backbones[label].options, "dtype", "float32")
+        return 2 if named in ("bfloat16", "float16") else 4
 
     def fit(self, context: Context) -> None:
         """Train, going on where a former run stopped."""

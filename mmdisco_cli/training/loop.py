@@ -114,6 +114,7 @@ def fit(module: nn.Module, loss: Loss, context: Context, stage: str, steps: int)
             state.unlogged = log.unlogged
             _save(state, path, context)
         if stopping and state.step < steps:
+            context.wait()  # launchers kill the rank that still writes soon after the first one has left
             context.stop.leave(f"at step {state.step} of {steps}")
     state.install_average()
     module.eval()
