@@ -5,8 +5,9 @@
 The floor is, with the same shapes and number format, the base models' forward passes for the tuples of a step, one
 forward and double backward of the discriminator for as many, and one forward and backward for their fakes, each timed
 alone; the step is everything that `mmdisco train` does from one update to the next, drawing, losses, update and average
-included. Both take turns; every figure is the least CPU time of --repeat. The ratio without the fakes is printed too: it
-cannot come near 1, because a classifier must see both. --pair is AudioLDM with AnimateDiff from the plugin's tiny pipelines, with captions.
+included. Both take turns; every figure is the least CPU time of --repeat. The ratio without the fakes is printed too,
+which cannot come near 1: a classifier must see both. --pair is AudioLDM with AnimateDiff from the plugin's tiny
+pipelines, with captions.
 """
 
 import argparse
