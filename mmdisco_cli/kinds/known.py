@@ -8,7 +8,6 @@ from typing import Any, cast
 
 from torch import Tensor
 
-from mmdisco_cli.data.naming import has_suffix
 from mmdisco_cli.diffusion.backbone import TEXT, VECTOR, ModalityPlan
 from mmdisco_cli.errors import DataError, ExitCode, PluginError, describe, exit_code_of
 from mmdisco_cli.hookspecs import KindSpec
@@ -30,6 +29,10 @@ class OpenKind:
     def name(self) -> str:
         """Return what `ModalityInfo.kind` calls it."""
         return self.spec.name
+
+    def owns(self, path: Path) -> bool:
+        """Return whether a file's name ends as those that it reads."""
+        return _ends(path, self.suffixes)
 
     @property
     def suffixes(self) -> tuple[str, ...]:
@@ -121,7 +124,12 @@ def kinds_by_label(
 def kind_of_file(path: Path) -> str | None:
     """Return the kind whose files end as this one, None where nobody's or several kinds' do."""
     entries = [cast(KindSpec, spec) for _, spec in load_registry().entries(ENTRY)]
-    writing = [spec.name for spec in entries if has_suffix(path, (spec.suffix,))]
-    reading = [spec.name for spec in entries if has_suffix(path, (spec.suffix, *spec.reads))]
+    writing = [spec.name for spec in entries if _ends(path, (spec.suffix,))]
+    reading = [spec.name for spec in entries if _ends(path, (spec.suffix, *spec.reads))]
     named = writing if len(writing) == 1 else reading
     return named[0] if len(named) == 1 else None
+
+
+def _ends(path: Path, suffixes: tuple[str, ...]) -> bool:
+    # Not by Path.suffix, which is .json of a.notes.json.
+    return path.name.lower().endswith(suffixes)

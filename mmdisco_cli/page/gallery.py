@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from html import escape
 from pathlib import Path
 from typing import Any
@@ -16,7 +15,8 @@ from mmdisco_cli.kinds.known import OpenKind, open_kinds
 from mmdisco_cli.measures.alignment import DEFAULT_RULE, RULES, Peaks, av_align, peaks_of
 from mmdisco_cli.measures.analysis import Analysis
 from mmdisco_cli.measures.clip import measure_clip
-from mmdisco_cli.page.cards import Card, Player, Shown, card_html, sorting_html
+from mmdisco_cli.page.cards import Card, Player, card_html, sorting_html
+from mmdisco_cli.page.sample_files import SampleFiles, sample_files
 from mmdisco_cli.page.shell import document
 from mmdisco_cli.run.files import write_text
 
@@ -42,7 +42,7 @@ def write_gallery(
     """
     folder = Path(directory)
     shown = list(rows)[:most]
-    kinds = open_kinds({kind for row in shown for kind in (row.get("kinds") or {}).values()})
+    kinds = open_kinds([VIDEO, *(kind for row in shown for kind in (row.get("kinds") or {}).values())])
     page = _page(title, recipe, len(rows), [_card(folder, row, kinds) for row in shown])
     target = folder / "index.html"
     write_text(target, page)
@@ -75,20 +75,19 @@ def _card(folder: Path, row: Mapping[str, Any], kinds: Mapping[str, OpenKind]) -
     logit, given = row.get("logit"), _given(row)
     kind = next((name for flag, name in KINDS if row.get("guided") is flag), "samples")
     values = {"logit": None if logit is None else float(logit)}
-    players = [_player(_Sample(folder, str(row["path"]), _files(row, "files", kinds)), kind, kind + given, values)]
+    players = [_player(folder, _files(folder, row, "path", "files", kinds), kind, kind + given, values)]
     if row.get("independent"):
-        beside = _Sample(folder, str(row["independent"]), _files(row, "independent_files", kinds))
-        players.append(_player(beside, "independent", f"independent, same noise{given}", {}))
+        beside = _files(folder, row, "independent", "independent_files", kinds)
+        players.append(_player(folder, beside, "independent", f"independent, same noise{given}", {}))
     facts = {"seed": str(row["seed"])} if row.get("seed") is not None else {}
     return Card(f"sample {row.get('index', '')}", players, facts, str(row.get("prompt") or ""))
 
 
-def _files(row: Mapping[str, Any], key: str, kinds: Mapping[str, OpenKind]) -> dict[str, list[tuple[str, OpenKind]]]:
-    """Return the files of a sample, each with its modalities and their kinds."""
-    found: dict[str, list[tuple[str, OpenKind]]] = {}
-    for label, name in (row.get(key) or {}).items() if row.get("kinds") else ():
-        found.setdefault(str(name), []).append((label, kinds[row["kinds"][label]]))
-    return found
+def _files(folder: Path, row: Mapping[str, Any], main: str, key: str, kinds: Mapping[str, OpenKind]) -> SampleFiles:
+    """Return the files of a sample; a line that does not list them is that of a clip."""
+    if row.get(key) and row.get("kinds"):
+        return sample_files(row[key], row["kinds"], kinds, folder)
+    return sample_files({VIDEO: str(row[main])}, {VIDEO: VIDEO}, kinds, folder)
 
 
 def _given(row: Mapping[str, Any]) -> str:
@@ -97,36 +96,11 @@ def _given(row: Mapping[str, Any]) -> str:
     return f", {' and '.join(given)} given" if given and isinstance(given, Mapping) else ""
 
 
-@dataclass(frozen=True)
-class _Sample:
-    """The files of one sample, with the labels and kinds of each, and the path of the main one."""
-
-    folder: Path
-    main: str
-    files: Mapping[str, Sequence[tuple[str, OpenKind]]]
-
-    @property
-    def clip(self) -> Path | None:
-        """Return the file that holds video, with audio or alone, where there is one such; lines without files have."""
-        films = [name for name, parts in self.files.items() if any(kind.name == VIDEO for _, kind in parts)]
-        names = films if self.files else [self.main]
-        return self.folder / names[0] if len(names) == 1 else None
-
-    def shown(self) -> list[Shown]:
-        """Return all files but the clip."""
-        rest = [(self.folder / name, parts) for name, parts in self.files.items() if self.folder / name != self.clip]
-        return [Shown(_joined(parts), parts[0][1], path, _source(path, self.folder)) for path, parts in rest]
-
-
-def _joined(parts: Sequence[tuple[str, OpenKind]]) -> str:
-    return ", ".join(label for label, _ in parts)
-
-
-def _player(sample: _Sample, row: str, caption: str, values: Mapping[str, float | None]) -> Player:
-    clip, files = sample.clip, sample.shown()
+def _player(folder: Path, sample: SampleFiles, row: str, caption: str, values: Mapping[str, float | None]) -> Player:
+    clip, files = sample.clip, sample.beside_clip(lambda path, kind: _source(path, folder))
     if clip is None:
         return Player(row, caption, None, values=values, files=files)
-    source = _source(clip, sample.folder)
+    source = _source(clip, folder)
     try:
         peaks = peaks_of(measure_clip(clip, Analysis()), DEFAULT_RULE)
     except DataError:  # it says why in place of its drawings, or has no audio

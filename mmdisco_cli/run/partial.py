@@ -11,7 +11,7 @@ from pathlib import Path
 
 DAY = 24 * 3600
 """Age in seconds from which a temporary file is abandoned, where its process cannot be looked up."""
-_NAME = re.compile(r"\.mmdisco-(?:(?P<place>[0-9a-f]{8})-)?(?P<process>\d+)-[0-9a-f]{8}\.part(?:\.\w+)?")
+_NAME = re.compile(r"\.mmdisco-(?:(?P<place>[0-9a-f]{8})-)?(?P<process>\d+)-[0-9a-f]{8}\.part(?:\.\w+)*")
 
 _ours: set[str] = set()
 """Names of the files that this process is writing."""

@@ -11,7 +11,6 @@ import torch
 from torch import Tensor
 
 from mmdisco_cli.data.manifest import MANIFEST, complete_rows
-from mmdisco_cli.data.naming import has_suffix
 from mmdisco_cli.diffusion.backbone import TEXT, ModalityPlan
 from mmdisco_cli.errors import DataError, UsageError, did_you_mean
 from mmdisco_cli.kinds.contract import Item
@@ -151,14 +150,14 @@ def _listed(modality: str, folder: Path) -> list[Path]:
 
 
 def _ending(folder: Path, kind: OpenKind) -> list[Path]:
-    named = [file for file in folder.iterdir() if has_suffix(file, kind.suffixes) and not file.name.startswith(".")]
+    named = [file for file in folder.iterdir() if kind.owns(file) and not file.name.startswith(".")]
     return sorted(file for file in named if not file.name.endswith(LATENTS))
 
 
 def _require_kind(modality: str, path: Path, kind: OpenKind) -> None:
     """Refuse a file whose name says that it is of another kind; audio may be that of a video."""
     other = kind_of_file(path)
-    if not has_suffix(path, kind.suffixes) and other not in (None, kind.name):
+    if not kind.owns(path) and other not in (None, kind.name):
         raise UsageError(f"--given {modality}: {path} is a file of kind {other}, not {kind.name} ({kind.spec.suffix})")
 
 
