@@ -1,6 +1,6 @@
 """Conformance with the contracts, for plugin authors: one call for each kind of entry.
 
-from mmdisco_cli.testing import check_backbone, check_dataset, check_discriminator, check_extractor
+from mmdisco_cli.testing import check_backbone, check_dataset, check_discriminator, check_extractor, check_kind
 
 def test_tone():
     check_backbone(build("audio", ToneOptions(), Request()), Request(seconds=1.0))
@@ -16,6 +16,9 @@ def test_clips():
 def test_network():
     check_extractor(lambda: build(ExtractorOptions()))
 
+def test_notes():
+    check_kind(build, ".notes.json", torch.tensor([[1.0, -1.0]]), ModalityPlan((1, 2), (1, 2), 10.0, 0.2))
+
 What is checked twice, as by two processes, is built twice: hence the functions. Some return remarks on what breaks no
 promise and may still not be meant.
 """
@@ -28,8 +31,9 @@ import torch
 from torch import nn
 
 from mmdisco_cli.data.contract import SplitDataset
-from mmdisco_cli.diffusion.backbone import Backbone, Base, JointBackbone, Request, as_joint
+from mmdisco_cli.diffusion.backbone import Backbone, Base, JointBackbone, ModalityPlan, Request, as_joint
 from mmdisco_cli.extractors.contract import Extractor
+from mmdisco_cli.kinds.contract import Kind, Media
 from mmdisco_cli.registry.process_state import undisturbed
 from mmdisco_cli.testing import datasets, discriminators, extractors
 from mmdisco_cli.testing.contract import (
@@ -42,11 +46,12 @@ from mmdisco_cli.testing.contract import (
     check_prompts,
 )
 from mmdisco_cli.testing.expecting import expect
+from mmdisco_cli.testing.kinds import check_files
 from mmdisco_cli.testing.network import no_network, no_other_process
 from mmdisco_cli.testing.sampling import check_cfg, check_sampling
 from mmdisco_cli.testing.texts import check_text
 
-__all__ = ["check_backbone", "check_dataset", "check_discriminator", "check_extractor", "no_network"]
+__all__ = ["check_backbone", "check_dataset", "check_discriminator", "check_extractor", "check_kind", "no_network"]
 
 _ANY_REQUEST = Request()
 
@@ -175,6 +180,20 @@ def check_extractor(make: Callable[[], Extractor], *, seconds: float = 1.0, tole
         extractor, again = make(), make()
         extractors.check_description(extractor, again)
         extractors.check_embedding(extractor, again, extractors.clips_for(extractor, seconds), tolerance)
+
+
+def check_kind(make: Callable[[], Kind], suffix: str, media: Media, plan: ModalityPlan) -> None:
+    """Check every promise of a kind on the media of one sample, (*plan.media_shape) or of kind text a string.
+
+    They are: a file of the same bytes each time; what was written in it, to within what the format loses, in the plan's
+    shape; HTML that shows it, in which what comes from the file is escaped; nothing of the caller's written to; nothing
+    fetched. `make` builds one, `suffix` is that of its files.
+
+    Raises:
+        AssertionError: naming the first promise that is broken.
+    """
+    with _alone():
+        check_files(make(), suffix, media, plan)
 
 
 @contextmanager
