@@ -66,6 +66,14 @@ def test_a_report_shows_every_file_inside_itself(anything, make_plugin, capsys) 
     assert "belong together" not in page
 
 
+def test_samples_that_are_no_clips_are_said_to_be_none(anything, capsys) -> None:
+    recipe = anything(**BACKBONES)
+    assert mmdisco(["sample", "--recipe", str(recipe), "--independent", "--n", "2", "--out", "out"]) == ExitCode.OK
+    assert mmdisco(["eval", "--samples", "out"]) == ExitCode.DATA
+    said = "out: holds no samples to measure as clips: none of its samples has a video for its main file"
+    assert said in capsys.readouterr().err
+
+
 def test_rows_stand_beside_each_other_by_name_and_many_are_chosen_evenly(tmp_path: Path) -> None:
     (tmp_path / "a.txt").write_text("one\n")
     samples = [
