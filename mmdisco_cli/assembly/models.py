@@ -175,7 +175,7 @@ class Assembly:
         said: dict[str, Sequence[str]] = {}
         for base in self.bases:
             decoder = text_decoder(base.backbone)
-            own = {m: media[m] for m in base.plan.modalities if m in media}
+            own = {m: media[m].to(self.device) for m in base.plan.modalities if m in media}
             said |= decoder.to_text(own, base.plan) if own and decoder else {}
         return said
 

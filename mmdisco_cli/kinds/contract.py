@@ -17,7 +17,7 @@ from torch import Tensor
 from mmdisco_cli.diffusion.backbone import ModalityPlan
 
 Media = Tensor | str
-"""One sample's media without batch (*media_shape), on the CPU; of the kind text the string that they say."""
+"""One sample's media without batch, float32 (*media_shape) on the CPU; of the kind text the string that they say."""
 
 
 @dataclass(frozen=True)

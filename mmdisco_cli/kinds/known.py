@@ -41,9 +41,10 @@ class OpenKind:
 
     def write(self, path: Path, media: Media, item: Item) -> Path:
         """Write one sample whole or not at all; raise DataError or PluginError where that fails."""
+        plain = media.detach().cpu().float() if isinstance(media, Tensor) else media
         with replacing(path, suffix=self.spec.suffix) as part:
             with self._errors("write", path):
-                self.kind.write(part, media, item)
+                self.kind.write(part, plain, item)
             if not part.is_file():
                 raise self._wrong("write writes no file")
         return path

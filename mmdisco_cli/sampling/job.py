@@ -108,7 +108,8 @@ def plan_job(recipe: Recipe, options: SampleOptions) -> SampleJob:
     kinds, misfits = kinds_by_label(assembly.kinds, assembly.modalities, assembly.speaking)
     parts = sample_parts(kinds, assembly.modalities)
     sources = find_sources(options.given, assembly.modalities, kinds)
-    notes += [*misfits, *_source_notes(assembly, sources, options.n)]
+    outlined = options.dry_run and bool(missing_files(recipe, discriminator=False))
+    notes += [*misfits, *_source_notes(assembly, sources, options.n, outlined)]
     for wanted, purpose in (
         (sources, "sampled with a given modality"),
         (config.gibbs, "resampled given all others"),
@@ -132,10 +133,10 @@ def plan_job(recipe: Recipe, options: SampleOptions) -> SampleJob:
     )
 
 
-def _source_notes(assembly: Assembly, sources: Mapping[str, Source], count: int) -> list[str]:
-    """Return what is changed of given media; raise UsageError for texts that a backbone cannot say."""
+def _source_notes(assembly: Assembly, sources: Mapping[str, Source], count: int, outlined: bool) -> list[str]:
+    """Return what is changed of given media; raise UsageError for texts that a backbone with weights cannot say."""
     for modality, source in sources.items():
-        if isinstance(source, Texts):
+        if isinstance(source, Texts) and not outlined:
             try:
                 assembly.from_text(modality, list(dict.fromkeys(source.texts)))
             except ValueError as error:

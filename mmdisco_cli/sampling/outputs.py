@@ -15,6 +15,8 @@ from mmdisco_cli.weights_file import save_weights
 
 LONGEST_GAP = 0.1
 """Seconds by which video and audio may differ in length: the audio is cut or padded."""
+MOST_CHANNELS = 2
+"""Of the audio of an .mp4."""
 
 
 @dataclass(frozen=True)
@@ -39,15 +41,17 @@ def sample_stem(index: int, seed: int) -> str:
 def sample_parts(kinds: Mapping[str, OpenKind], plans: Mapping[str, ModalityPlan]) -> list[Part]:
     """Return the files of every sample, the main one first.
 
-    They are an .mp4 where there is exactly one video and one audio, then all others as the recipe orders them, and one
-    file of all plain vectors. Where several would be named alike, each is named by its label too.
+    They are an .mp4 where there is exactly one video and one audio, of two channels at most, then all others as the
+    recipe orders them, and one file of all plain vectors. Where several would be named alike, each is named by its
+    label too.
 
     Raises:
         UsageError: video and audio would differ in length.
     """
     of_kind = {name: [m for m, kind in kinds.items() if kind.name == name] for name in (VIDEO, AUDIO, VECTOR)}
     pair = (*of_kind[AUDIO], *of_kind[VIDEO])
-    pair = pair if len(of_kind[AUDIO]) == len(of_kind[VIDEO]) == 1 else ()
+    paired = len(of_kind[AUDIO]) == len(of_kind[VIDEO]) == 1 and plans[pair[0]].media_shape[0] <= MOST_CHANNELS
+    pair = pair if paired else ()
     if pair:
         _require_one_length(*(plans[m].seconds for m in pair))
     vectors = tuple(of_kind[VECTOR])

@@ -79,6 +79,7 @@ def test_two_images_are_told_apart_by_their_labels(anything) -> None:
         ({"film": VIDEO, "voice": SOUND, "noise": SOUND}, {".mp4": ["video"], "-voice.wav": [], "-noise.wav": []}),
         ({"a": VIDEO, "b": VIDEO, "c": SOUND}, {"-a.mp4": ["video"], "-b.mp4": ["video"], ".wav": []}),
         ({"film": VIDEO, "music": SOUND, "still": IMAGE}, {".mp4": ["video", "audio"], ".png": []}),
+        ({"film": VIDEO, "six": "kind: audio, shape: [6, 4000], rate: 8000"}, {".mp4": ["video"], ".wav": ["audio"]}),
         ({"x": "kind: vector", "film": VIDEO, "y": "kind: vector"}, {".mp4": ["video"], ".safetensors": []}),
     ],
 )
