@@ -21,8 +21,8 @@ class SampleFiles:
     @property
     def clip(self) -> Path | None:
         """Return the file that holds video, with audio or alone, where there is exactly one such."""
-        films = [path for path, parts in self.parts.items() if any(kind.name == VIDEO for _, kind in parts)]
-        return films[0] if len(films) == 1 else None
+        videos = [path for path, parts in self.parts.items() if any(kind.name == VIDEO for _, kind in parts)]
+        return videos[0] if len(videos) == 1 else None
 
     def beside_clip(self, source: Callable[[Path, OpenKind], str]) -> list[Shown]:
         """Return all files but the clip; `source` gives the address by which the page finds one."""

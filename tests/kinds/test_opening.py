@@ -1,4 +1,4 @@
-"""A data set is told what the recipe's models take by the kinds of their modalities, not by shapes that look alike."""
+"""A data set learns what the recipe's models take by the kinds of their modalities, not by shapes that look alike."""
 
 import pytest
 
@@ -22,8 +22,8 @@ def mmdisco_datasets():
 class Stills:
     length, fingerprint, report = 4, "stills", ()
 
-    def __init__(self, level, told):
-        self.level, self.told = level, told
+    def __init__(self, level, known):
+        self.level, self.known = level, known
 
     def split(self, part):
         return self
@@ -50,7 +50,7 @@ def opened(make_plugin, tmp_path, monkeypatch):
     def opening(plans, kinds, level=1.0):
         path = tmp_path / "r.yaml"
         path.write_text(f"data: {{name: stills, level: {level}}}\n")
-        return open_dataset(recipes.load(str(path)), Request(), plans, kinds=kinds).told[1:]
+        return open_dataset(recipes.load(str(path)), Request(), plans, kinds=kinds).known[1:]
 
     return opening
 
