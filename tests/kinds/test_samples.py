@@ -62,7 +62,7 @@ def test_three_modalities_are_three_files_and_one_row(anything, capsys) -> None:
     assert Path("out/00000-seed0.txt").read_bytes() in {b"zero\n", b"one\n", b"two\n", b"seven\n"}
 
 
-def test_two_images_are_told_apart_by_their_labels(anything) -> None:
+def test_two_images_are_named_by_their_labels(anything) -> None:
     assert sample(anything(left=IMAGE, right=COLOUR), n=1) == ExitCode.OK
     assert names() == {"00000-seed0-left.png", "00000-seed0-right.png"}
     with Image.open("out/00000-seed0-right.png") as image:
