@@ -39,7 +39,7 @@ _EPILOG = "\n\n".join(
 app = typer.Typer(
     rich_markup_mode=None,
     pretty_exceptions_enable=False,
-    add_completion=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
     help="Join pre-trained single-modality diffusion models into one joint generator.",
     epilog=_EPILOG,
 )
