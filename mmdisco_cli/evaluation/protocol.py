@@ -8,7 +8,7 @@ A plugin provides one by the hook `mmdisco_protocols`; its factory takes nothing
 
 import typing
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -21,11 +21,26 @@ METRICS_FILE = "metrics.json"
 
 
 @dataclass(frozen=True)
+class Sample:
+    """A sample of any modalities that report.html shows, beside those of the same name in other rows.
+
+    `files` lie anywhere; `kinds` are their kinds, as in a line of the manifest. `values` are figures by name, by which
+    the page sorts.
+    """
+
+    row: str
+    name: str
+    files: Mapping[str, Path]
+    kinds: Mapping[str, str]
+    values: Mapping[str, float | None] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
 class Report:
     """What was measured: n samples a row, metrics by name, and how they were measured.
 
     `metrics` and `protocol` hold what JSON can hold, and `protocol` at least the "seed"; `table` is the lines of a
-    table for people, `files` are further files that were written, `clips` those that report.html shows.
+    table for people, `files` are further files that were written, `clips` and `samples` those that report.html shows.
     """
 
     n: int
@@ -34,6 +49,7 @@ class Report:
     table: Sequence[str]
     files: Sequence[Path] = ()
     clips: Sequence[ScoredClip] = ()
+    samples: Sequence[Sample] = ()
 
 
 @dataclass(frozen=True)
