@@ -96,7 +96,8 @@ class JointModel:
 
         `data` is a torch Dataset of tuples, of the form that `api.tuples.TupleData` describes, in place of the recipe's
         data, and `heldout` one to measure on, every tenth item of `data` by default. `out` is the folder of the run,
-        runs/RECIPE/train by default. `callback` is called with the title of a stage, its step, its steps and their figures.
+        runs/RECIPE/train by default. `callback` is called with the title of a stage, its step, its steps and their
+        figures.
 
         Raises:
             UsageError, DataError, PluginError, DeviceError: as for `mmdisco train`.
