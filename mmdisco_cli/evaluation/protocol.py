@@ -4,6 +4,21 @@ A plugin provides one by the hook `mmdisco_protocols`; its factory takes nothing
 
     def build() -> Protocol:
         return Protocol(metrics=("loudness",), evaluate=evaluate)
+
+    def evaluate(recipe: Recipe, options: EvalOptions, ranks: Ranks) -> Report | None:
+        if not ranks.first:
+            return None
+        assembly = assemble(recipe, choose_device())
+        drawn = draw(assembly, recipe.sample, recipe.eval.seed, range(recipe.eval.n))
+        ...
+        return Report(recipe.eval.n, {"loudness": 0.5}, {"seed": recipe.eval.seed}, ["loudness 0.5"])
+
+What most protocols take: `assemble` of `mmdisco_cli.assembly` builds a recipe's models and loads its discriminator,
+`draw` of `mmdisco_cli.sampling.draw` samples latents as `mmdisco sample` does (guided, `independent=True`, or with one
+modality `given`), `assembly.decode` and `assembly.encode` are the way to media and back, and `open_dataset` of
+`mmdisco_cli.data.opening` gives the recipe's clips. `recipe.eval` has `n` and `seed`, `recipe.sample` how to sample.
+Report what an error means as UsageError or DataError of `mmdisco_cli.errors`, and progress by
+`mmdisco_cli.run.progress.progress`.
 """
 
 import typing
@@ -17,6 +32,8 @@ from mmdisco_cli.recipes.schema import Recipe
 from mmdisco_cli.run.distribution import Ranks
 from mmdisco_cli.run.options import EvalOptions
 
+__all__ = ["METRICS_FILE", "BuildProtocol", "EvalOptions", "Protocol", "Ranks", "Recipe", "Report"]
+
 METRICS_FILE = "metrics.json"
 
 
@@ -24,8 +41,9 @@ METRICS_FILE = "metrics.json"
 class Report:
     """What was measured: n samples a row, metrics by name, and how they were measured.
 
-    `metrics` and `protocol` hold what JSON can hold, and `protocol` at least the "seed"; `table` is the lines of a
-    table for people, `files` are further files that were written, `clips` those that report.html shows.
+    `metrics` and `protocol` hold what JSON can hold (None in place of NaN), and `protocol` at least the "seed"; `table`
+    is the lines of a table for people, `files` are further files that were written, `clips` those that report.html
+    shows.
     """
 
     n: int
@@ -41,9 +59,9 @@ class Protocol:
     """One way to measure what a recipe's models make.
 
     `metrics` are all that it can measure, of which `--metrics` chooses. `evaluate` measures those that
-    `options.metrics` names, all where it names none, and may write plots into `options.out`, a folder that exists. All
-    ranks call it; the first returns the report, the others None. It raises UsageError for a recipe that it cannot
-    measure and DataError for samples that it cannot use.
+    `options.metrics` names, all where it names none, and may write plots into `options.out`, a folder that exists; it
+    prints nothing to stdout. `options.seed` is that of the recipe. All ranks call it; the first returns the report, the
+    others None. It raises UsageError for a recipe that it cannot measure and DataError for samples that it cannot use.
 
     `measures_clips` says that samples are videos with audio, in rows that may be called real, independent and guided:
     the options of analysis, --extractor and --max-bad then apply. `takes_samples` says that --samples and --reference

@@ -1,6 +1,6 @@
 """Conformance with the contracts, for plugin authors: one call for each kind of entry.
 
-from mmdisco_cli.testing import check_backbone, check_dataset, check_discriminator, check_extractor
+from mmdisco_cli.testing import check_backbone, check_dataset, check_discriminator, check_extractor, check_protocol
 
 def test_tone():
     check_backbone(build("audio", ToneOptions(), Request()), Request(seconds=1.0))
@@ -16,12 +16,16 @@ def test_clips():
 def test_network():
     check_extractor(lambda: build(ExtractorOptions()))
 
+def test_protocol(tmp_path):
+    check_protocol(build, load("recipe.yaml", ["eval.n=8"]), tmp_path)  # load: of mmdisco_cli.recipes.recipe
+
 What is checked twice, as by two processes, is built twice: hence the functions. Some return remarks on what breaks no
 promise and may still not be meant.
 """
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -29,9 +33,10 @@ from torch import nn
 
 from mmdisco_cli.data.contract import SplitDataset
 from mmdisco_cli.diffusion.backbone import Backbone, Base, JointBackbone, Request, as_joint
+from mmdisco_cli.evaluation.protocol import EvalOptions, Protocol, Recipe, Report
 from mmdisco_cli.extractors.contract import Extractor
 from mmdisco_cli.registry.process_state import undisturbed
-from mmdisco_cli.testing import datasets, discriminators, extractors
+from mmdisco_cli.testing import datasets, discriminators, extractors, protocols
 from mmdisco_cli.testing.contract import (
     check_description,
     check_keys,
@@ -45,7 +50,14 @@ from mmdisco_cli.testing.expecting import expect
 from mmdisco_cli.testing.network import no_network, no_other_process
 from mmdisco_cli.testing.sampling import check_cfg, check_sampling
 
-__all__ = ["check_backbone", "check_dataset", "check_discriminator", "check_extractor", "no_network"]
+__all__ = [
+    "check_backbone",
+    "check_dataset",
+    "check_discriminator",
+    "check_extractor",
+    "check_protocol",
+    "no_network",
+]
 
 _ANY_REQUEST = Request()
 
@@ -172,6 +184,31 @@ def check_extractor(make: Callable[[], Extractor], *, seconds: float = 1.0, tole
         extractor, again = make(), make()
         extractors.check_description(extractor, again)
         extractors.check_embedding(extractor, again, extractors.clips_for(extractor, seconds), tolerance)
+
+
+def check_protocol(make: Callable[[], Protocol], recipe: Recipe, out: Path, *, tolerance: float = 1e-4) -> Report:
+    """Check every promise of a protocol on a recipe that it can measure, with few `eval.n`, and return its report.
+
+    They are: all metrics that it lists and no others, or the one that is wanted, with the same value; metrics and
+    protocol that JSON can hold, the latter with the seed; a table of lines, files that are there; nothing printed; no
+    report of a rank but the first; UsageError, if anything, for a recipe without data; nothing fetched, and nothing of
+    the process changed. It is called four times, and writes into `out` and to where the recipe's samples go. Where
+    processes wait for one another, only the first is checked.
+
+    Raises:
+        AssertionError: naming the first promise that is broken.
+    """
+    options = EvalOptions(seed=recipe.eval.seed, out=out, cache=out / "cache")
+    out.mkdir(parents=True, exist_ok=True)
+    with _alone():
+        protocol = make()
+        protocols.check_description(protocol)
+        report = protocols.report_of(protocol, recipe, options)
+        protocols.check_report(protocol, report, options)
+        protocols.check_one(protocol, recipe, options, report, tolerance)
+        protocols.check_refusal(protocol, recipe, options)
+        protocols.check_other_rank(protocol, recipe, options)
+    return report
 
 
 @contextmanager
