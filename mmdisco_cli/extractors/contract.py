@@ -9,6 +9,10 @@ all clips with those of real ones: by a kernel distance under the name `Feature.
 
     def build(options: ExtractorOptions) -> Extractor:
         return Extractor("pitch-1", Sound(16000), embed, (Feature("pitch", kernel="kd_pitch", frechet="fd_pitch"),))
+
+What stands in `about` of a feature or score is kept beside each of its figures. Of its keys "extractor", "preset" and
+"weights" are shown with them, and `--compare` refuses runs in which they differ; for a file of weights the value of the
+last is what `mmdisco_cli.extractors.weights.identify(path)` returns, its name and hash.
 """
 
 from collections.abc import Callable, Mapping, Sequence

@@ -19,5 +19,5 @@ def embed(sound: Tensor) -> dict[str, Tensor]:
 
 def build(options: ExtractorOptions) -> Extractor:
     wants = Sound(rate=RATE, least=HOP / RATE)
-    feature = Feature("notes", kernel="kd_notes", frechet="fd_notes", about={"weights": "none"})
+    feature = Feature("notes", kernel="kd_notes", frechet="fd_notes", about={"extractor": "zero crossings, no weights"})
     return Extractor("notes-1", wants, embed, (feature,), scores=(Score("silence", {"below": SILENT}),))
