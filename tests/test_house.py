@@ -17,7 +17,7 @@ FLOORS = (
     ("evaluation", "training", "sampling", "conversion", "testing"),
     ("page",),
     ("extractors",),
-    ("measures",),
+    ("measures", "kinds"),
     ("assembly", "data", "discriminators", "paper", "backbones"),
     ("blocks", "diffusion"),
     ("recipes",),

@@ -94,7 +94,7 @@ def test_every_exit_code_variable_and_hook_is_explained() -> None:
     assert all(f"\n| {int(code)} | " in README for code in ExitCode)
     assert all(f"`{name}`" in README for name in ("MMDISCO_PLUGINS", "OMP_NUM_THREADS", "CUDA_VISIBLE_DEVICES", "RANK"))
     hooks = [name for name in vars(hookspecs) if name.startswith("mmdisco_")]
-    assert len(hooks) == 6
+    assert len(hooks) == 7
     assert all(name in README for name in hooks)
 
 

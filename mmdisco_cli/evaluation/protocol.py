@@ -23,7 +23,7 @@ Report what an error means as UsageError or DataError of `mmdisco_cli.errors`, a
 
 import typing
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -32,9 +32,24 @@ from mmdisco_cli.recipes.schema import Recipe
 from mmdisco_cli.run.distribution import Ranks
 from mmdisco_cli.run.options import EvalOptions
 
-__all__ = ["METRICS_FILE", "BuildProtocol", "EvalOptions", "Protocol", "Ranks", "Recipe", "Report"]
+__all__ = ["METRICS_FILE", "BuildProtocol", "EvalOptions", "Protocol", "Ranks", "Recipe", "Report", "Sample"]
 
 METRICS_FILE = "metrics.json"
+
+
+@dataclass(frozen=True)
+class Sample:
+    """A sample of any modalities that report.html shows, beside those of the same name in other rows.
+
+    `files` lie anywhere; `kinds` are their kinds, as in a line of the manifest. `values` are figures by name, by which
+    the page sorts.
+    """
+
+    row: str
+    name: str
+    files: Mapping[str, Path]
+    kinds: Mapping[str, str]
+    values: Mapping[str, float | None] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -42,8 +57,8 @@ class Report:
     """What was measured: n samples a row, metrics by name, and how they were measured.
 
     `metrics` and `protocol` hold what JSON can hold (None in place of NaN), and `protocol` at least the "seed"; `table`
-    is the lines of a table for people, `files` are further files that were written, `clips` those that report.html
-    shows.
+    is the lines of a table for people, `files` are further files that were written, `clips` and `samples` those that
+    report.html shows.
     """
 
     n: int
@@ -52,6 +67,7 @@ class Report:
     table: Sequence[str]
     files: Sequence[Path] = ()
     clips: Sequence[ScoredClip] = ()
+    samples: Sequence[Sample] = ()
 
 
 @dataclass(frozen=True)

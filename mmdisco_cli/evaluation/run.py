@@ -113,7 +113,7 @@ def _require_rows_as_called(by_recipe: bool, options: EvalOptions) -> None:
 def _show(content: Mapping[str, Any], report: Report, options: EvalOptions) -> None:
     directory = options.out or Path()
     files = [write_json(directory / METRICS_FILE, content), *report.files]
-    if report.clips:
+    if report.clips or report.samples:
         files.append(write_report(directory / REPORT_FILE, content, report))
     for line in (*report.table, *conclusion_lines(content, report)):
         console.note(line)

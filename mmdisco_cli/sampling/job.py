@@ -13,13 +13,15 @@ from mmdisco_cli.devices import DTYPES, choose_device
 from mmdisco_cli.diffusion.guidance import Timed
 from mmdisco_cli.diffusion.whole import require_predictions
 from mmdisco_cli.errors import DataError, PluginError, UsageError
+from mmdisco_cli.kinds.known import OpenKind, kinds_by_label
 from mmdisco_cli.recipes.missing import missing_files, require_files
 from mmdisco_cli.recipes.schema import Recipe, SampleConfig
 from mmdisco_cli.run.options import SampleOptions
 from mmdisco_cli.run.ranks import Shard, share_note, this_shard
 from mmdisco_cli.sampling.draw import require_steps, total_steps
 from mmdisco_cli.sampling.given import Source, find_sources
-from mmdisco_cli.sampling.outputs import makes_mp4
+from mmdisco_cli.sampling.given_texts import Texts
+from mmdisco_cli.sampling.outputs import Part, sample_parts
 from mmdisco_cli.sampling.settings import Settings, settings_of
 from mmdisco_cli.weights_file import find_weights
 
@@ -32,6 +34,8 @@ class SampleJob:
     options: SampleOptions
     config: SampleConfig
     assembly: Assembly
+    kinds: Mapping[str, OpenKind]
+    parts: Sequence[Part]
     sources: Mapping[str, Source]
     shard: Shard
     directory: Path
@@ -101,8 +105,10 @@ def plan_job(recipe: Recipe, options: SampleOptions) -> SampleJob:
         config, prompts, captions = replace(config, negative_prompt="", cfg={}), (), ()
     elif not options.independent:
         notes += _discriminator_notes(assembly, options)
-    makes_mp4(assembly.modalities)
-    sources = find_sources(options.given, assembly.modalities)
+    kinds, misfits = kinds_by_label(assembly.kinds, assembly.modalities, assembly.speaking)
+    parts = sample_parts(kinds, assembly.modalities)
+    sources = find_sources(options.given, assembly.modalities, kinds)
+    notes += [*misfits, *_source_notes(assembly, sources, options.n)]
     for wanted, purpose in (
         (sources, "sampled with a given modality"),
         (config.gibbs, "resampled given all others"),
@@ -121,7 +127,20 @@ def plan_job(recipe: Recipe, options: SampleOptions) -> SampleJob:
     )
     notes += share_note(shard, options.n)
     directory = options.out or Path("runs") / recipe.name / default_folder(options)
-    return SampleJob(recipe, options, config, assembly, sources, shard, directory, settings, (*assembly.notes, *notes))
+    return SampleJob(
+        recipe, options, config, assembly, kinds, parts, sources, shard, directory, settings, (*assembly.notes, *notes)
+    )
+
+
+def _source_notes(assembly: Assembly, sources: Mapping[str, Source], count: int) -> list[str]:
+    """Return what is changed of given media; raise UsageError for texts that a backbone cannot say."""
+    for modality, source in sources.items():
+        if isinstance(source, Texts):
+            try:
+                assembly.from_text(modality, list(dict.fromkeys(source.texts)))
+            except ValueError as error:
+                raise UsageError(f"--given {modality}: {error}") from error
+    return [note for m, source in sources.items() for note in source.notes(assembly.modalities[m], count)]
 
 
 def default_folder(options: SampleOptions) -> str:

@@ -49,6 +49,7 @@ from mmdisco_cli.testing.contract import (
 from mmdisco_cli.testing.expecting import expect
 from mmdisco_cli.testing.network import no_network, no_other_process
 from mmdisco_cli.testing.sampling import check_cfg, check_sampling
+from mmdisco_cli.testing.texts import check_text
 
 __all__ = [
     "check_backbone",
@@ -75,8 +76,9 @@ def check_backbone(
     They are: shapes, layouts and float32; levels that only ever get cleaner, by one schedule in grid and training;
     predictions that depend on a sample's own x, t and prompt alone, under CFG or guidance of the model's own too;
     samples fixed by their seed, and untouched by a guidance of weight 0; media and latents made of one another, the
-    same each time and in any batch; draws of the model's own that follow a sample's key; nothing of the caller's
-    written to, nor torch's global generator, nor its defaults; nothing fetched, nor any other process started.
+    same each time and in any batch; strings of media of kind text, and media of these strings; draws of the model's own
+    that follow a sample's key; nothing of the caller's written to, nor torch's global generator, nor its defaults;
+    nothing fetched, nor any other process started.
 
     "The same" is to within `tolerance` times the largest value, or times 1 if that is larger, and ten times that where
     CFG or a run of `steps` steps multiplies what was rounded. Equal bits are never required of a model, not even of one
@@ -97,6 +99,7 @@ def check_backbone(
         check_own_guidance(base, len(prompts), tolerance)
         check_sampling(base, len(prompts), steps, tolerance)
         check_media(base, len(prompts), tolerance)
+        check_text(base, len(prompts), tolerance)
         check_keys(base, len(prompts), tolerance)
 
 
