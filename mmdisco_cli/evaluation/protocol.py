@@ -8,17 +8,14 @@ A plugin provides one by the hook `mmdisco_protocols`; its factory takes nothing
     def evaluate(recipe: Recipe, options: EvalOptions, ranks: Ranks) -> Report | None:
         if not ranks.first:
             return None
-        assembly = assemble(recipe, choose_device())
-        drawn = draw(assembly, recipe.sample, recipe.eval.seed, range(recipe.eval.n))
-        ...
-        return Report(recipe.eval.n, {"loudness": 0.5}, {"seed": recipe.eval.seed}, ["loudness 0.5"])
+        models = open_models(recipe)
+        sounds = models.decode(draw_samples(recipe, models))["audio"]
+        loudness = float(sounds.square().mean().sqrt())
+        return Report(recipe.eval.n, {"loudness": loudness}, {"seed": options.seed}, [f"loudness {loudness:.3f}"])
 
-What most protocols take: `assemble` of `mmdisco_cli.assembly` builds a recipe's models and loads its discriminator,
-`draw` of `mmdisco_cli.sampling.draw` samples latents as `mmdisco sample` does (guided, `independent=True`, or with one
-modality `given`), `assembly.decode` and `assembly.encode` are the way to media and back, and `open_dataset` of
-`mmdisco_cli.data.opening` gives the recipe's clips. `recipe.eval` has `n` and `seed`, `recipe.sample` how to sample.
-Report what an error means as UsageError or DataError of `mmdisco_cli.errors`, and progress by
-`mmdisco_cli.run.progress.progress`.
+`mmdisco_cli.evaluation.models` has what most of them take: a recipe's models, its clips, and samples. `recipe.eval` has
+`n` and `seed`, `recipe.sample` how to sample. What people can mend is a UsageError or DataError of
+`mmdisco_cli.errors`.
 """
 
 import typing

@@ -5,13 +5,10 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor
 
-from mmdisco_cli.assembly import assemble, request_of
 from mmdisco_cli.data.contract import Captioned
-from mmdisco_cli.data.opening import open_dataset
-from mmdisco_cli.devices import choose_device
 from mmdisco_cli.errors import UsageError
+from mmdisco_cli.evaluation.models import draw_samples, open_clips, open_models
 from mmdisco_cli.evaluation.protocol import EvalOptions, Protocol, Ranks, Recipe, Report
-from mmdisco_cli.sampling.draw import draw
 from mmdisco_example.backbone import mean_of
 
 METRICS = ("pitch", "loudness")
@@ -21,22 +18,22 @@ def evaluate(recipe: Recipe, options: EvalOptions, ranks: Ranks) -> Report | Non
     """Return the correlation of sound and hand, in pitch and in loudness, of `eval.n` clips a row."""
     if not ranks.first:
         return None
-    assembly = assemble(recipe, choose_device())
-    real = open_dataset(recipe, request_of(recipe), assembly.modalities).split("heldout")
-    if tuple(assembly.modalities) != ("audio", "video") or not isinstance(real, Captioned):
+    models = open_models(recipe)
+    real = open_clips(recipe, models).split("heldout")
+    if tuple(models.modalities) != ("audio", "video") or not isinstance(real, Captioned):
         raise UsageError("eval.protocol: duet needs audio and video, and captions")
-    n, seed = range(recipe.eval.n), recipe.eval.seed
-    texts = real.captions(n, ("audio",))["audio"]
+    clips = range(recipe.eval.n)
+    texts = real.captions(clips, ("audio",))["audio"]
     rows = {
-        "real": assembly.encode(real.media(n, tuple(assembly.modalities))),
-        "independent": draw(assembly, recipe.sample, seed, n, prompts=texts, independent=True).latents,
-        "guided": draw(assembly, recipe.sample, seed, n, prompts=texts).latents,
+        "real": models.encode(real.media(clips, ("audio", "video"))),
+        "independent": draw_samples(recipe, models, prompts=texts, independent=True),
+        "guided": draw_samples(recipe, models, prompts=texts),
     }
-    means = torch.tensor([mean_of(text) for text in texts], device=assembly.device)
+    means = torch.tensor([mean_of(text) for text in texts], device=models.device)
     found = {row: correlations(latents, means) for row, latents in rows.items()}
     metrics = {name: {row: found[row][name] for row in rows} for name in options.metrics or METRICS}
     table = [f"{name}: " + ", ".join(f"{row} {value:.2f}" for row, value in of.items()) for name, of in metrics.items()]
-    return Report(len(n), metrics, {"seed": seed, **recipe.sample.solver()}, table)
+    return Report(recipe.eval.n, metrics, {"seed": options.seed, **recipe.sample.solver()}, table)
 
 
 def correlations(latents: Mapping[str, Tensor], means: Tensor) -> dict[str, float]:
