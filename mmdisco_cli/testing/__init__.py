@@ -1,6 +1,6 @@
 """Conformance with the contracts, for plugin authors: one call for each kind of entry.
 
-from mmdisco_cli.testing import check_backbone, check_dataset, check_discriminator, check_extractor, check_protocol
+from mmdisco_cli.testing import check_backbone, check_dataset  # and so on: one is named after each kind of entry
 
 def test_tone():
     check_backbone(build("audio", ToneOptions(), Request()), Request(seconds=1.0))
@@ -19,6 +19,9 @@ def test_network():
 def test_protocol(tmp_path):
     check_protocol(build, load("recipe.yaml", ["eval.n=8"]), tmp_path)  # load: of mmdisco_cli.recipes.recipe
 
+def test_notes():
+    check_kind(build, ".notes.json", torch.tensor([[1.0, -1.0]]), ModalityPlan((1, 2), (1, 2), 10.0, 0.2))
+
 What is checked twice, as by two processes, is built twice: hence the functions. Some return remarks on what breaks no
 promise and may still not be meant.
 """
@@ -32,9 +35,10 @@ import torch
 from torch import nn
 
 from mmdisco_cli.data.contract import SplitDataset
-from mmdisco_cli.diffusion.backbone import Backbone, Base, JointBackbone, Request, as_joint
+from mmdisco_cli.diffusion.backbone import Backbone, Base, JointBackbone, ModalityPlan, Request, as_joint
 from mmdisco_cli.evaluation.protocol import EvalOptions, Protocol, Recipe, Report
 from mmdisco_cli.extractors.contract import Extractor
+from mmdisco_cli.kinds.contract import Kind, Media
 from mmdisco_cli.registry.process_state import undisturbed
 from mmdisco_cli.testing import datasets, discriminators, extractors, protocols
 from mmdisco_cli.testing.contract import (
@@ -47,6 +51,7 @@ from mmdisco_cli.testing.contract import (
     check_prompts,
 )
 from mmdisco_cli.testing.expecting import expect
+from mmdisco_cli.testing.kinds import check_files
 from mmdisco_cli.testing.network import no_network, no_other_process
 from mmdisco_cli.testing.sampling import check_cfg, check_sampling
 from mmdisco_cli.testing.texts import check_text
@@ -56,6 +61,7 @@ __all__ = [
     "check_dataset",
     "check_discriminator",
     "check_extractor",
+    "check_kind",
     "check_protocol",
     "no_network",
 ]
@@ -204,14 +210,21 @@ def check_protocol(make: Callable[[], Protocol], recipe: Recipe, out: Path, *, t
     options = EvalOptions(seed=recipe.eval.seed, out=out, cache=out / "cache")
     out.mkdir(parents=True, exist_ok=True)
     with _alone():
-        protocol = make()
-        protocols.check_description(protocol)
-        report = protocols.report_of(protocol, recipe, options)
-        protocols.check_report(protocol, report, options)
-        protocols.check_one(protocol, recipe, options, report, tolerance)
-        protocols.check_refusal(protocol, recipe, options)
-        protocols.check_other_rank(protocol, recipe, options)
-    return report
+        return protocols.check_whole(make(), recipe, options, tolerance)
+
+
+def check_kind(make: Callable[[], Kind], suffix: str, media: Media, plan: ModalityPlan) -> None:
+    """Check every promise of a kind on the media of one sample, (*plan.media_shape) or of kind text a string.
+
+    They are: a file of the same bytes each time; what was written in it, to within what the format loses, in the plan's
+    shape; HTML that shows it, in which what comes from the file is escaped; nothing of the caller's written to; nothing
+    fetched. `make` builds one, `suffix` is that of its files.
+
+    Raises:
+        AssertionError: naming the first promise that is broken.
+    """
+    with _alone():
+        check_files(make(), suffix, media, plan)
 
 
 @contextmanager

@@ -17,6 +17,17 @@ NO_GROUP = "process group"
 """What torch says where ranks would meet that a check does not have."""
 
 
+def check_whole(protocol: Protocol, recipe: Recipe, options: EvalOptions, tolerance: float) -> Report:
+    """Check all of this, and return the report of all metrics."""
+    check_description(protocol)
+    report = report_of(protocol, recipe, options)
+    check_report(protocol, report, options)
+    check_one(protocol, recipe, options, report, tolerance)
+    check_refusal(protocol, recipe, options)
+    check_other_rank(protocol, recipe, options)
+    return report
+
+
 def check_description(protocol: Protocol) -> None:
     """Expect names of metrics, each once."""
     expect(isinstance(protocol, Protocol), f"build gives {type(protocol).__name__}, not a Protocol")

@@ -50,7 +50,7 @@ def test_the_commands_run_as_printed(mmdisco):
 
 
 def test_every_check_and_hook_is_named():
-    assert all(f"`{name}`" in README for name in mmdisco_cli.testing.__all__ if name.startswith("check_"))
+    assert all(f"`{name}" in README for name in mmdisco_cli.testing.__all__ if name.startswith("check_"))
     table = (hookspecs.__doc__ or "") + README
     assert all(f"`{name}`" in table for name in vars(hookspecs) if name.startswith("mmdisco_"))
 
