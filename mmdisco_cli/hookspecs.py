@@ -9,6 +9,14 @@ hooks below. A hook returns descriptions, never instances, and importing that mo
     def mmdisco_backbones():
         yield BackboneSpec("tone", "A pure tone", ToneOptions, lazy("mmdisco_tone.model:build"), api_version=1)
 
+Options are a frozen dataclass whose fields `mmdisco_cli.schema.option` declares, with default, help text and bounds:
+
+    @dataclass(frozen=True)
+    class ToneOptions:
+        pitch: float = option(440.0, "in Hz", minimum=20)
+
+`plugins/mmdisco-example` in the repository has entries to copy, and its README is the guide for authors.
+
 The function that a description leads to is called with positional arguments:
 
 | hook | build | what it returns, and its Protocol |

@@ -81,10 +81,9 @@ def test_the_reference_is_what_the_code_says() -> None:
     )
 
 
-def test_every_variable_page_and_hook_is_explained() -> None:
+def test_every_page_and_hook_is_named() -> None:
     assert all(f"({path.relative_to(ROOT)})" in README for path in DOCS.glob("*.md"))
-    guide = (ROOT / "plugins" / "mmdisco-example" / "README.md").read_text()
-    assert all(name in guide for name in vars(hookspecs) if name.startswith("mmdisco_"))
+    assert all(f"`{name}`" in README for name in vars(hookspecs) if name.startswith("mmdisco_"))
 
 
 def test_every_recipe_stands_in_the_table() -> None:

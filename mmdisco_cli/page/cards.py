@@ -92,12 +92,14 @@ def _file_html(one: Shown, *, named: bool) -> str:
 
 
 def sorting_html(cards: Sequence[Card], names: Mapping[str, str]) -> str:
-    """Return the choice of what cards are sorted by: every value of every row, a group a row."""
+    """Return the choice of what cards are sorted by: every value of every row, a group a row; empty without any."""
     groups: dict[str, list[str]] = {}
     for one in (player for card in cards for player in card.players):
         known = groups.setdefault(one.row, [])
         known += [name for name, value in one.values.items() if value is not None and name not in known]
     options = "".join(_group(names.get(row, row), row, known) for row, known in groups.items() if known)
+    if not options:
+        return ""
     return f'<label>sort by <select id="order"><option value="">as made</option>{options}</select></label>'
 
 

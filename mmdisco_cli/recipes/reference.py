@@ -62,6 +62,7 @@ def snippet(kind: str, spec: Spec) -> str:
     commands = {
         "protocol": _yaml({"eval": {"protocol": spec.name}}),
         "extractor": f"mmdisco eval --samples DIR --reference DIR --extractor {spec.name}",
+        "kind": f"mmdisco sample --recipe RECIPE --given {spec.name}=FILE{getattr(spec, 'suffix', '')}",
         "converter": f"mmdisco convert FILE DESTINATION --format {spec.name}",
     }
     return commands.get(kind, "")

@@ -102,7 +102,7 @@ class SampleConfig:
     dtype: str = option("float32", "of the networks", choices=("float32", "bfloat16"))
     weights: str | None = option(None, "path or packaged name of the discriminator's weights", path=True)
     keep_latents: bool = option(False, "also write the final latents as .safetensors")
-    scale: int = option(1, "nearest-neighbour upscaling of the written video", minimum=1)
+    scale: int = option(1, "nearest-neighbour upscaling of written video and images", minimum=1)
     guidance_form: str = option(
         "logit", "gradient of the logit, or clipped as in the paper's code", choices=("logit", "released")
     )

@@ -13,11 +13,13 @@ from scipy.io import wavfile
 from torch import Tensor
 
 from mmdisco_cli.data.media import write_mp4, write_wav
-from mmdisco_cli.diffusion.backbone import ModalityPlan
+from mmdisco_cli.diffusion.backbone import KINDS, ModalityPlan
 from mmdisco_cli.errors import DataError, PluginError
 from mmdisco_cli.hookspecs import KindSpec, lazy
 from mmdisco_cli.kinds.contract import Item
 from mmdisco_cli.kinds.known import OpenKind, kind_of_file, open_kinds
+from mmdisco_cli.kinds.text import TextKind
+from mmdisco_cli.testing import check_kind
 
 ABOUT = {"title": "café 1", "seed": "7"}
 
@@ -197,3 +199,38 @@ def test_a_kind_that_breaks_its_contract_is_named(tmp_path: Path) -> None:
     with pytest.raises(PluginError, match=named + "write writes no file"):
         OpenKind(broken.spec, idle).write(tmp_path / "a.roll", torch.zeros(1), item(1))
     assert list(tmp_path.iterdir()) == []
+
+
+SAMPLES = {
+    "audio": (torch.linspace(-1, 1, 800)[None], 8000.0),
+    "video": (torch.sin(torch.arange(3 * 5 * 16 * 16) / 90).reshape(3, 5, 16, 16), 10.0),
+    "image": (steps(3, 6, 4), None),
+    "text": ("<b>seven</b><script>x</script>", None),
+    "vector": (torch.randn(4, 5), None),
+}
+
+
+@pytest.mark.parametrize("name", KINDS)
+def test_the_built_in_kinds_conform(name: str) -> None:
+    media, rate = SAMPLES[name]
+    shape = tuple(media.shape) if isinstance(media, Tensor) else (1,)
+    check_kind(lambda: kind(name).kind, kind(name).spec.suffix, media, item(*shape, rate=rate).plan)
+
+
+@pytest.mark.parametrize(
+    ("member", "broken", "said"),
+    [
+        ("write", lambda self, path, media, item: None, "write writes no file"),
+        ("write", lambda self, path, media, item: path.write_text(f"{media}{path.name}"), "not what was written"),
+        ("read", lambda self, path, item: 7, "read gives int, not str"),
+        ("card", lambda self, path, source: None, "card gives None, not HTML"),
+        ("card", lambda self, path, source: f"<i>{path.name}</i>", "does not escape"),
+        ("card", lambda self, path, source: "<p>x</p><script>y</script>", "card has a script"),
+        ("misfit", lambda self, plan: "never", "media of its own plan do not fit it"),
+        ("change", lambda self, path, item: "all", "its own files are said to be changed"),
+    ],
+)
+def test_a_kind_that_is_dishonest_is_named(member, broken, said) -> None:
+    dishonest = type("Dishonest", (TextKind,), {member: broken})
+    with pytest.raises(AssertionError, match=said):
+        check_kind(dishonest, ".txt", "<b>seven</b>", item(1).plan)

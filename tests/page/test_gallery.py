@@ -5,13 +5,10 @@ import re
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pytest
 import torch
-from PIL import Image
-from safetensors.torch import save_file
 
-from mmdisco_cli.data.media import write_mp4, write_wav
+from mmdisco_cli.data.media import write_mp4
 from mmdisco_cli.errors import DataError
 from mmdisco_cli.page.gallery import write_gallery
 
@@ -114,32 +111,8 @@ def test_a_folder_that_is_not_there_is_a_data_error(tmp_path: Path) -> None:
         write_gallery(tmp_path / "absent", [], title="t")
 
 
-def pixels(path: Path) -> Path:
-    Image.fromarray(np.arange(48, dtype=np.uint8).reshape(6, 8)).save(path)
-    return path
-
-
-def many(tmp_path: Path) -> dict[str, Any]:
-    """Write the files of a sample of six modalities, and return its line."""
-    pixels(tmp_path / "a-left.png")
-    pixels(tmp_path / "a-right.png")
-    film(tmp_path / "a.mp4")
-    write_wav(tmp_path / "a.wav", torch.sin(torch.arange(4000) / 9)[None], 8000)
-    (tmp_path / "a.txt").write_text("<i>seven</i> & more\n")
-    save_file({"x": torch.tensor([0.5, -1.25])}, tmp_path / "a.safetensors")
-    files = {
-        **{"sound": "a.mp4", "film": "a.mp4", "left": "a-left.png", "right": "a-right.png"},
-        **{"noise": "a.wav", "word": "a.txt", "x": "a.safetensors"},
-    }
-    kinds = {
-        **{"sound": "audio", "film": "video", "left": "image", "right": "image"},
-        **{"noise": "audio", "word": "text", "x": "vector"},
-    }
-    return {"path": "a.mp4", "files": files, "kinds": kinds, "index": 0, "seed": 7, "guided": True}
-
-
-def test_all_files_of_a_sample_stand_on_one_card(tmp_path: Path) -> None:
-    page = write_gallery(tmp_path, [many(tmp_path)], title="t").read_text()
+def test_all_files_of_a_sample_stand_on_one_card(tmp_path: Path, many: dict[str, Any]) -> None:
+    page = write_gallery(tmp_path, [many], title="t").read_text()
     (card,) = re.findall(r"<article.*?</article>", page, flags=re.DOTALL)
     assert re.findall(r'<img class="image" alt="image" src="(.*?)">', card) == ["a-left.png", "a-right.png"]
     assert re.findall(r'<(video|audio) src="(.*?)"', card) == [("video", "a.mp4"), ("audio", "a.wav")]
@@ -150,8 +123,8 @@ def test_all_files_of_a_sample_stand_on_one_card(tmp_path: Path) -> None:
     assert 'class="key"' in page
 
 
-def test_a_sample_without_a_clip_has_no_video_nor_marks(tmp_path: Path) -> None:
-    row = many(tmp_path)
+def test_a_sample_without_a_clip_has_no_video_nor_marks(tmp_path: Path, many: dict[str, Any]) -> None:
+    row = many
     files = {label: row["files"][label] for label in ("left", "word")}
     kinds = {label: row["kinds"][label] for label in files}
     line = {"path": "a-left.png", "files": files, "kinds": kinds, "index": 0, "seed": 7}
@@ -164,8 +137,8 @@ def test_a_sample_without_a_clip_has_no_video_nor_marks(tmp_path: Path) -> None:
     assert 'id="compare"' in page
 
 
-def test_a_file_that_is_gone_is_said_in_its_place(tmp_path: Path) -> None:
-    row = many(tmp_path)
+def test_a_file_that_is_gone_is_said_in_its_place(tmp_path: Path, many: dict[str, Any]) -> None:
+    row = many
     (tmp_path / "a.wav").write_bytes(b"RIFF nonsense")
     (tmp_path / "a.txt").unlink()
     page = write_gallery(tmp_path, [row], title="t").read_text()
