@@ -9,6 +9,14 @@ hooks below. A hook returns descriptions, never instances, and importing that mo
     def mmdisco_backbones():
         yield BackboneSpec("tone", "A pure tone", ToneOptions, lazy("mmdisco_tone.model:build"), api_version=1)
 
+Options are a frozen dataclass whose fields `mmdisco_cli.schema.option` declares, with default, help text and bounds:
+
+    @dataclass(frozen=True)
+    class ToneOptions:
+        pitch: float = option(440.0, "in Hz", minimum=20)
+
+`plugins/mmdisco-example` in the repository has entries to copy, and its README is the guide for authors.
+
 The function that a description leads to is called with positional arguments:
 
 | hook | build | what it returns, and its Protocol |
@@ -67,12 +75,15 @@ class BackboneSpec(Spec):
     `outline` imports and returns a function like the factory's that needs no weights, for plans made before they are
     there: its networks lie on no device. `lacks` imports and returns a function of label and options that yields, for
     each model that is not on this machine, the recipe's key of it and a sentence that ends in how to get it; where it
-    has a parameter `recipe` it is given the recipe's name too.
+    has a parameter `recipe` it is given the recipe's name too. `adopt` imports and returns a function like the
+    factory's with one more argument: an object of the model's own library, such as a pipeline in memory, that becomes
+    the model.
     """
 
     modalities: tuple[str, ...] = ()
     outline: Callable[[], Factory] | None = None
     lacks: Callable[[], Factory] | None = None
+    adopt: Callable[[], Factory] | None = None
 
 
 @dataclass(frozen=True)

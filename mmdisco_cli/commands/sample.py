@@ -15,6 +15,7 @@ from mmdisco_cli.commands.parameters import (
     OutOption,
     SetOption,
     allow_downloads,
+    complete_recipes,
     load_recipe,
 )
 from mmdisco_cli.commands.prompt_tables import read_table, require_modalities
@@ -32,13 +33,18 @@ _DTYPES = ("float32", "bfloat16")
 def command(
     recipe: Annotated[
         str | None,
-        typer.Option("--recipe", metavar="NAME|PATH", help="A recipe file, or the name of a packaged recipe."),
+        typer.Option(
+            "--recipe",
+            metavar="NAME|PATH",
+            help="A recipe file, or the name of a packaged recipe.",
+            autocompletion=complete_recipes,
+        ),
     ] = None,
     checkpoint: Annotated[
         Path | None,
         typer.Option("--checkpoint", metavar="FILE", help="Self-describing weights, in place of a recipe."),
     ] = None,
-    n: Annotated[int, typer.Option("--n", metavar="N", min=1, max=WIDEST[1], help="How many samples.")] = 16,
+    n: Annotated[int, typer.Option("--n", "-n", metavar="N", min=1, max=WIDEST[1], help="How many samples.")] = 16,
     seed: Annotated[
         int, typer.Option("--seed", metavar="S", min=0, max=WIDEST[1], help="Fixes the noise of every sample.")
     ] = 0,

@@ -52,10 +52,12 @@ KINDS = (AUDIO, VIDEO, IMAGE, TEXT, VECTOR)
 class ModalityInfo:
     """One modality of a model.
 
-    `rate` is its sample or frame rate in Hz, None where it has no time axis; `pooled_dim` is the size of the pooled
-    condition for a discriminator, 0 where there is none; `cfg_scale` is the model's default scale of classifier-free
-    guidance. `kind` is one of `KINDS` or a plugin's own; where it is left empty it becomes `modality` itself, if that
-    is one of `KINDS`, and else `vector`.
+    `prediction` says what `predict` returns for x = alpha * x_0 + sigma * epsilon: "epsilon"; "sample", x_0; "v",
+    alpha * epsilon - sigma * x_0; "flow", epsilon - x_0; or "flow_reversed", x_0 - epsilon. `rate` is its sample or
+    frame rate in Hz, None where it has no time axis; `pooled_dim` is the size of the pooled condition for a
+    discriminator, 0 where there is none; `cfg_scale` is the model's default scale of classifier-free guidance. `kind`
+    is one of `KINDS` or a plugin's own; where it is left empty it becomes `modality` itself, if that is one of
+    `KINDS`, and else `vector`.
     """
 
     modality: str
@@ -150,7 +152,7 @@ class Backbone(Protocol):
         """Return the levels (steps + 1,) of a sampler of this many steps, from noise to data."""
 
     def levels_at(self, u: Tensor, plan: ModalityPlan) -> Levels:
-        """Return the levels (B,) at progress u (B,) in [0, 1]."""
+        """Return the levels (B,) at progress u (B,) from 0, data, to 1, noise; their t are times as `predict` takes."""
 
     def encode_prompt(self, prompts: Sequence[str], negatives: Sequence[str] | None, plan: ModalityPlan) -> Condition:
         """Return the condition of a batch of prompts."""

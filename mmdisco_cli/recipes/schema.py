@@ -168,11 +168,19 @@ class Recipe:
         metadata={"bounds": Bounds(folder=True, doc="where it writes: runs/NAME; by default the file's name")}
     )
     summary: str = option("", "one line for `mmdisco recipes ls`")
-    data: Component | None = field(default=None, metadata={"registry": "dataset"})
+    data: Component | None = field(
+        default=None, metadata={"registry": "dataset", "bounds": Bounds(doc="the data set: `name` and its options")}
+    )
     request: RequestConfig = field(default_factory=RequestConfig)
-    backbones: Mapping[str, Component] = field(default_factory=dict, metadata={"registry": "backbone"})
+    backbones: Mapping[str, Component] = field(
+        default_factory=dict,
+        metadata={"registry": "backbone", "bounds": Bounds(doc="base models by modality: `name` and their options")},
+    )
     coupling: str = option("index", "how noise levels of the modalities are paired", choices=("index", "logsnr"))
-    discriminator: Component | None = field(default=None, metadata={"registry": "discriminator"})
+    discriminator: Component | None = field(
+        default=None,
+        metadata={"registry": "discriminator", "bounds": Bounds(doc="the architecture: `name` and its options")},
+    )
     train: TrainConfig = field(default_factory=TrainConfig)
     sample: SampleConfig = field(default_factory=SampleConfig)
     eval: EvalConfig = field(default_factory=EvalConfig)

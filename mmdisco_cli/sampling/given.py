@@ -20,8 +20,8 @@ from mmdisco_cli.schema import at_home
 
 LATENTS = ".latents.safetensors"
 """How the file of a sample's latents ends, which are no media."""
-Given = Mapping[str, str | Path]
-"""By modality a file or a folder, of kind text a text or a file or folder of texts."""
+Given = Mapping[str, str | Path | Tensor]
+"""By modality a file or a folder, of kind text a text or a file or folder of texts; or the media themselves."""
 
 
 class Source(Protocol):
@@ -87,6 +87,35 @@ class Files:
         return [f"--given {self.modality}: {first}: {change}{more}"]
 
 
+@dataclass(frozen=True)
+class Held:
+    """Media (N, *media_shape) of a given modality, in memory."""
+
+    modality: str
+    media: Tensor
+
+    @property
+    def names(self) -> Sequence[str]:
+        """Return their numbers."""
+        return [str(number) for number in range(len(self.media))]
+
+    def name(self, index: int) -> str:
+        """Return the number of that of one sample."""
+        return str(index % len(self.media))
+
+    def read(self, indices: Sequence[int], plan: ModalityPlan) -> Tensor:
+        """Return the media (B, *media_shape) of some samples."""
+        return self.media[[index % len(self.media) for index in indices]].float()
+
+    def digest(self) -> str:
+        """Return a hash of their bytes."""
+        return hashlib.sha256(self.media.float().contiguous().cpu().numpy().tobytes()).hexdigest()[:16]
+
+    def notes(self, plan: ModalityPlan, count: int) -> list[str]:
+        """Return nothing: media in memory are taken as they are."""
+        return []
+
+
 def find_sources(
     given: Given, modalities: Mapping[str, ModalityPlan], kinds: Mapping[str, OpenKind] | None = None
 ) -> dict[str, Source]:
@@ -104,7 +133,12 @@ def find_sources(
     if given and given.keys() == modalities.keys():
         raise UsageError(f"--given {' and '.join(given)}: leaves nothing to sample")
     known = kinds if kinds is not None else open_kinds(given)
-    return {modality: _source(modality, value, known[modality]) for modality, value in given.items()}
+    return {
+        modality: _held(modality, value, modalities[modality])
+        if isinstance(value, Tensor)
+        else _source(modality, value, known[modality])
+        for modality, value in given.items()
+    }
 
 
 def read_media(path: Path, modality: str, plan: ModalityPlan, kind: OpenKind | None = None) -> Tensor:
@@ -121,6 +155,15 @@ def _read(path: Path, kind: OpenKind, item: Item) -> Tensor:
     if isinstance(media, str):
         raise DataError(f"{path}: holds text, not {item.label}")
     return media
+
+
+def _held(modality: str, media: Tensor, plan: ModalityPlan) -> Held:
+    """Return media of one sample or of several; raise UsageError where they are of another shape than the model's."""
+    several = media.unsqueeze(0) if media.ndim == len(plan.media_shape) else media
+    if several.shape[1:] != plan.media_shape or not len(several):
+        shape = tuple(media.shape)
+        raise UsageError(f"given {modality}: media of shape {shape}, but the model takes (N, *{plan.media_shape})")
+    return Held(modality, several)
 
 
 def _source(modality: str, value: str | Path, kind: OpenKind) -> Source:

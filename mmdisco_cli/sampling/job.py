@@ -85,8 +85,8 @@ class SampleJob:
         return {i: found[i] for i in self.indices if i in found and (found[i].get("latents") or not kept)}
 
 
-def plan_job(recipe: Recipe, options: SampleOptions) -> SampleJob:
-    """Build the models and fix everything that a run needs; nothing is written.
+def plan_job(recipe: Recipe, options: SampleOptions, built: Assembly | None = None) -> SampleJob:
+    """Build the models, unless they are `built`, and fix everything that a run needs; nothing is written.
 
     Raises:
         UsageError: n is not positive, or --given, --shard or the recipe do not fit.
@@ -95,8 +95,8 @@ def plan_job(recipe: Recipe, options: SampleOptions) -> SampleJob:
     if options.n <= 0:
         raise UsageError(f"--n {options.n}: must be at least 1")
     shard = this_shard(options.shard)
-    config = _config(recipe, options)
-    assembly, notes = _assembly(recipe, options, config)
+    config = config_of(recipe, options)
+    assembly, notes = (built, []) if built else build_assembly(recipe, options, config)
     require_steps(assembly, config)
     unused, prompts, captions = _prompt_settings(config, options), options.prompts, options.captions
     if unused and not assembly.reads_prompts:
@@ -151,14 +151,16 @@ def default_folder(options: SampleOptions) -> str:
     return "-".join(parts) or "samples"
 
 
-def _config(recipe: Recipe, options: SampleOptions) -> SampleConfig:
+def config_of(recipe: Recipe, options: SampleOptions) -> SampleConfig:
+    """Return a recipe's settings of sampling with those of the options in their place."""
     config = recipe.sample.where_given() if options.given else recipe.sample
     if options.batch_size is not None:
         config = replace(config, batch_size=options.batch_size)
     return replace(config, dtype=options.dtype or config.dtype)
 
 
-def _assembly(recipe: Recipe, options: SampleOptions, config: SampleConfig) -> tuple[Assembly, list[str]]:
+def build_assembly(recipe: Recipe, options: SampleOptions, config: SampleConfig) -> tuple[Assembly, list[str]]:
+    """Return the models that samples are drawn with, and a note where their logits cannot be had."""
     device, dtype = choose_device(options.device), DTYPES[config.dtype]
     if options.dry_run and missing_files(recipe, not options.independent):
         return _outlined(recipe, options, device), []

@@ -18,13 +18,15 @@ from mmdisco_cli.run import console
 from mmdisco_cli.run.options import SampleOptions
 from mmdisco_cli.run.progress import Advance, progress
 from mmdisco_cli.run.signals import SignalFlag
-from mmdisco_cli.sampling.draw import Drawn, draw
+from mmdisco_cli.sampling.draw import Drawn, Watch, draw
 from mmdisco_cli.sampling.job import SampleJob, plan_job
 from mmdisco_cli.sampling.outputs import require_finite, sample_stem, write_latents, write_sample
 from mmdisco_cli.sampling.overview import dry_run_lines, dry_run_record
 from mmdisco_cli.sampling.settings import claim, require_agreement
 
 Report = Callable[[Row], None]
+OnStep = Callable[[int], None]
+"""Called with the number of each step, from 1 on; it may raise to stop."""
 
 
 def sample(recipe: Recipe, options: SampleOptions) -> tuple[SampleJob, int]:
@@ -128,19 +130,38 @@ class _Progress:
             raise Stopped(f"stopped by {self.stop.name} before {left}; run the same command again")
 
 
-def _batch(job: SampleJob, batch: Sequence[int], on_step: Callable[[int], None]) -> Iterator[Row]:
-    """Sample and decode one batch; yield each sample's row once its files are written."""
+@dataclass(frozen=True)
+class DrawnBatch:
+    """Samples of one batch: what was drawn, their media (B, ...) by modality, and the strings of those of kind text."""
+
+    drawn: Drawn
+    media: State
+    texts: Mapping[str, Sequence[str]]
+
+
+def draw_batch(
+    job: SampleJob, batch: Sequence[int], on_step: OnStep | None = None, watch: Watch | None = None
+) -> DrawnBatch:
+    """Sample and decode some of a job's samples; given modalities are as they were given. Callbacks as of `draw`."""
     real = {m: _real(job, m, batch) for m in job.sources}
     options = job.options
     drawn = draw(
         job.assembly, job.config, options.seed, batch,
         prompts=job.texts(batch), given=job.assembly.encode(real), independent=options.independent, on_step=on_step,
+        watch=watch,
     )  # fmt: skip
     sampled = {m: x for m, x in drawn.latents.items() if m not in real}
     media = job.assembly.keyed(options.seed, batch).decode(sampled) | real
     said = job.assembly.to_text({m: x for m, x in media.items() if job.kinds[m].name == TEXT})
+    return DrawnBatch(drawn, media, said)
+
+
+def _batch(job: SampleJob, batch: Sequence[int], on_step: OnStep) -> Iterator[Row]:
+    """Sample one batch; yield each sample's row once its files are written."""
+    made = draw_batch(job, batch, on_step)
     for place, index in enumerate(batch):
-        yield _write(job, index, place, drawn, media, {m: texts[place] for m, texts in said.items()})
+        texts = {m: said[place] for m, said in made.texts.items()}
+        yield _write(job, index, place, made.drawn, made.media, texts)
 
 
 def _real(job: SampleJob, modality: str, batch: Sequence[int]) -> Tensor:
