@@ -1,4 +1,4 @@
-"""The README's scripts for Slurm, run under stand-ins for its commands: tasks, a signal, queueing again."""
+"""The scripts for Slurm in docs/clusters.md, run under stand-ins: tasks, a signal, queueing again."""
 
 import os
 import re
@@ -16,7 +16,7 @@ from tiny_models import make_tiny
 from tiny_runs import POINTS, STAGE
 
 ROOT = Path(__file__).parents[1]
-SECTION = (ROOT / "README.md").read_text().split("### On a cluster")[1].split("\n## ")[0]
+SECTION = (ROOT / "mmdisco_cli" / "docs" / "clusters.md").read_text()
 ONE, ARRAY, NODES = re.findall(r"```bash\n(.*?)```", SECTION, flags=re.DOTALL)
 MMDISCO = """#!/bin/bash
 exec "$PYTHON" -m mmdisco_cli "$@"
@@ -60,7 +60,7 @@ def stubs(tmp_path: Path) -> Path:
 
 
 def submit(script: str, stubs: Path, recipe: Path, **environment: str) -> "subprocess.CompletedProcess[str]":
-    """Run a script as sbatch would, with what the README exports."""
+    """Run a script as sbatch would, with what the page exports."""
     path = stubs / "script.sh"
     path.write_text(script)
     path.chmod(path.stat().st_mode | stat.S_IXUSR)

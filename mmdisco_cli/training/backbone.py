@@ -101,8 +101,8 @@ def backbone_job(context: Context) -> BackboneJob:
     if recipe.train.compile:
         context.say("note: train.compile is of no use to train.target=backbone: only what predicts is compiled")
     backbone = build_backbone(recipe)
-    plans = {backbone.modality: backbone.plan(backbone.request)}
-    dataset = open_dataset(recipe, backbone.request, plans, context.counter("reading files"))
+    plans, kinds = {backbone.modality: backbone.plan(backbone.request)}, {backbone.modality: backbone.info.kind}
+    dataset = open_dataset(recipe, backbone.request, plans, context.counter("reading files"), kinds=kinds)
     check_shapes(dataset.split("train"), plans)
     return BackboneJob(recipe, backbone, dataset, context.batch)
 

@@ -131,7 +131,8 @@ def conditions(model: Any, plan: Any) -> dict[str, Any]:
 
     with torch.no_grad():
         row, _ = model.family.text("", None, plan, torch.device("cpu"))
-    return {key: value[None].to("meta") for key, value in row.items()}
+    whole = {key: value[None].to("meta") for key, value in row.items()}
+    return {key: value.float() if value.is_floating_point() else value for key, value in whole.items()}
 
 
 def encode(model: Any, plan: Any) -> None:
