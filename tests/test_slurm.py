@@ -106,7 +106,7 @@ def test_one_gpu_and_an_array_make_the_same_samples(stubs: Path, tmp_path: Path)
 @pytest.mark.slow
 def test_training_on_nodes_is_signalled_requeued_and_finished(stubs: Path, tmp_path: Path) -> None:
     recipe, out = tmp_path / "points.yaml", tmp_path / "out"
-    recipe.write_text(POINTS.replace("steps: 30,", "steps: 400,"))
+    recipe.write_text(POINTS.replace("steps: 30,", "steps: 250,"))
     nodes = {"SLURM_NTASKS": "2", "SLURM_JOB_NODELIST": "node[1-2]"}
     done = submit(NODES, stubs, recipe, SIGNAL_AFTER="4", **nodes)
     assert done.returncode == 75, done.stderr
@@ -114,7 +114,7 @@ def test_training_on_nodes_is_signalled_requeued_and_finished(stubs: Path, tmp_p
     (asked,) = (stubs / "scontrol.log").read_text().splitlines()
     assert asked.startswith("requeue 2") or asked.startswith("requeue 3")
     step = torch.load(out / STAGE["points"] / "state.pt", weights_only=True)["step"]
-    assert 20 <= step < 400
+    assert 20 <= step < 250
     done = submit(NODES, stubs, recipe, **nodes)
     assert done.returncode == 0, done.stderr
     assert (out / "discriminator.safetensors").exists()

@@ -120,7 +120,7 @@ def predict(model: Any, plan: Any) -> None:
     with torch.device("meta"):
         x, t = torch.empty(1, *plan.latent_shape), torch.zeros(1)
         if hasattr(model.family, "_noised_silence"):  # of a whole training image
-            model.family._noised_silence = lambda x, t: torch.empty(1, x.shape[1], 128 - x.shape[2], x.shape[3])
+            model.family._noised_silence = lambda x, t: x.new_empty(1, 4, 128 - x.shape[2], 32)
     with torch.no_grad():
         model.family.predict(x, t, conditions(model, plan), plan)
 
