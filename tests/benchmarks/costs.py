@@ -7,7 +7,7 @@ Operations of matrix products, convolutions and attention are counted on the met
 --flops, by default 40 % of an H100's 990 TFLOP/s in bfloat16, everything in that format; decoding of media, text
 encoders (once a caption) and waiting are not in them.
 
-- cache: the encoder of each codec, once a clip, and float16 latents on disk.
+- cache: the encoder of each codec, once a clip, without the overlaps of tiling, and float16 latents on disk.
 - fakes: one sample of each base model for each clip, by the recipe's sampler and number of steps, without
   classifier-free guidance (train.fake_cfg=1). Of use to recipes with train.fakes=generated; others re-pair.
 - training: the recipe's steps and batch: base models once a tuple (twice where the discriminator reads their x_0 and
@@ -140,7 +140,6 @@ def encode(model: Any, plan: Any) -> None:
     import torch
 
     with torch.no_grad():
-        model.stage._prepare_codec()
         model.family.encode(torch.empty(1, *plan.media_shape, device="meta"), plan)
 
 

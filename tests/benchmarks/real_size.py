@@ -7,13 +7,12 @@ row is a process of its own, so that its peak of memory is its own: of the whole
 and what torch allocated on a GPU. The training step is of --batch tuples with generated fakes: predictions of the base
 models, both losses and the update. The guided step is one sample's: both halves of classifier-free guidance, the
 discriminator's gradient and the solver's step; neither encodes nor decodes media. The first step of each is measured,
-after the weights are on the device; --repeat takes the least of several. "Foretold" is `mmdisco train --dry-run`'s
+after the weights are on the device, whose loading has a peak of its own; --repeat takes the least of several. "Foretold" is `mmdisco train --dry-run`'s
 memory, with the activations of base models left out, and for the guided step the weights and what guidance keeps.
 """
 
 import argparse
 import json
-import resource
 import subprocess
 import sys
 import tempfile
@@ -65,7 +64,7 @@ def show(pair: str, args: argparse.Namespace, found: dict[str, dict[str, Any]]) 
         took = found[row]
         print(
             f"{row:<15} {took['seconds']:8.1f} s {took['cpu']:8.1f} CPU s   peak {took['peak']:8.0f} MB   "
-            f"foretold {foretold[key]:8.0f} MB   before {took['before']:8.0f} MB",
+            f"foretold {foretold[key]:8.0f} MB   loading {took['before']:8.0f} MB",
             flush=True,
         )
 
@@ -101,6 +100,7 @@ def measure(args: argparse.Namespace) -> dict[str, Any]:
     for base in assembly.bases:
         base.backbone.wrapped.stage.settle()  # type: ignore[attr-defined]
     before = peak(device)
+    forget_peak(device)
     times = [timed(work, device) for _ in range(args.repeat)]
     return {
         "seconds": min(t[0] for t in times),
@@ -202,7 +202,18 @@ def peak(device: Any) -> float:
 
     if device.type == "cuda":
         return torch.cuda.max_memory_allocated() / 1e6
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e3
+    status = Path("/proc/self/status").read_text()
+    return int(status.split("VmHWM:")[1].split()[0]) / 1e3
+
+
+def forget_peak(device: Any) -> None:
+    """Begin the measurement of the most memory again: loading takes more than the weights that are left of it."""
+    import torch
+
+    if device.type == "cuda":
+        torch.cuda.reset_peak_memory_stats()
+    else:
+        Path("/proc/self/clear_refs").write_text("5")
 
 
 if __name__ == "__main__":
