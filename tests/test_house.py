@@ -21,7 +21,7 @@ FLOORS = (
     ("assembly", "data", "discriminators", "paper", "backbones"),
     ("blocks", "diffusion"),
     ("recipes",),
-    ("registry", "devices", "weights_file", "tensors"),
+    ("registry", "devices", "weights_file", "tensors", "fetching"),
     ("run",),
     ("hookspecs", "schema", "errors", "__init__"),
 )

@@ -95,6 +95,10 @@ def command(
     )
     loaded, guides = _load(recipe, checkpoint, settings or ())
     options = options if guides else replace(options, independent=True)
+    if download and not dry_run:
+        from mmdisco_cli.conversion.fetched import fetch_missing
+
+        fetch_missing(loaded, not options.independent)
     if prompts:
         require_modalities(prompts, table, loaded.modalities)
     for modality in options.given:
