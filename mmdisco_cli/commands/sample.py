@@ -35,8 +35,12 @@ def command(
         typer.Option("--recipe", metavar="NAME|PATH", help="A recipe file, or the name of a packaged recipe."),
     ] = None,
     checkpoint: Annotated[
-        Path | None,
-        typer.Option("--checkpoint", metavar="FILE", help="Self-describing weights, in place of a recipe."),
+        str | None,
+        typer.Option(
+            "--checkpoint",
+            metavar="FILE|hf:OWNER/NAME",
+            help="Self-describing weights in place of a recipe: a file, or hf:OWNER/NAME[@REVISION] of the hub.",
+        ),
     ] = None,
     n: Annotated[int, typer.Option("--n", metavar="N", min=1, max=WIDEST[1], help="How many samples.")] = 16,
     seed: Annotated[
@@ -93,7 +97,7 @@ def command(
         dry_run=dry_run,
         json=json,
     )
-    loaded, guides = _load(recipe, checkpoint, settings or ())
+    loaded, guides = _load(recipe, checkpoint, settings or (), download and not dry_run)
     options = options if guides else replace(options, independent=True)
     if download and not dry_run:
         from mmdisco_cli.conversion.fetched import fetch_missing
@@ -114,16 +118,16 @@ def command(
         write_page(job, force=bool(made))
 
 
-def _load(recipe: str | None, checkpoint: Path | None, settings: Sequence[str]) -> tuple["Recipe", bool]:
+def _load(recipe: str | None, checkpoint: str | None, settings: Sequence[str], download: bool) -> tuple["Recipe", bool]:
     """Return the recipe, by name or from a checkpoint, and whether it has a discriminator to guide it."""
     if (recipe is None) == (checkpoint is None):
         raise UsageError(
             "--recipe and --checkpoint: give one of them" if recipe else "Missing option '--recipe' (or '--checkpoint')"
         )
     if checkpoint is not None:
-        from mmdisco_cli.recipes.from_checkpoint import recipe_of
+        from mmdisco_cli.recipes.from_checkpoint import checkpoint_file, recipe_of
 
-        return recipe_of(checkpoint, settings)
+        return recipe_of(checkpoint_file(checkpoint, download), settings)
     return load_recipe("sample", str(recipe), settings), True
 
 

@@ -50,13 +50,25 @@ def fetch_folder(repository: str, revision: str, patterns: Sequence[str]) -> Pat
     return folder
 
 
-def cached_folder(repository: str, revision: str) -> Path | None:
-    """Return the folder of a repository in the cache, None where there is none; nothing is downloaded."""
+def cached_folder(repository: str, revision: str, patterns: Sequence[str]) -> Path | None:
+    """Return the folder of a repository in the cache that has all files of the patterns; nothing is downloaded."""
     hub, errors = require("huggingface_hub", PACKAGE), require("huggingface_hub.errors", PACKAGE)
+    wanted = {"revision": revision, "allow_patterns": list(patterns), "local_files_only": True}
     try:
-        return Path(hub.snapshot_download(repository, revision=revision, local_files_only=True))
+        return Path(hub.snapshot_download(repository, **wanted))
     except (errors.LocalEntryNotFoundError, errors.HFValidationError):
         return None
+
+
+def cached_revision(repository: str) -> str:
+    """Return the commit of a repository that the cache has, with whichever of its files; empty where it has none."""
+    hub, errors = require("huggingface_hub", PACKAGE), require("huggingface_hub.errors", PACKAGE)
+    try:
+        return Path(hub.snapshot_download(repository, local_files_only=True)).name
+    except errors.LocalEntryNotFoundError as error:  # also where only some of its files were wanted
+        return Path(getattr(error, "snapshot_path", "")).name
+    except errors.HFValidationError:
+        return ""
 
 
 def require_hash(path: Path, repository: str) -> None:

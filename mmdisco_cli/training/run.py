@@ -18,16 +18,18 @@ from typing import Any, Protocol
 from mmdisco_cli.data.contract import SplitDataset
 from mmdisco_cli.devices import choose_device
 from mmdisco_cli.errors import DataError
+from mmdisco_cli.recipes.hints import command_line
 from mmdisco_cli.recipes.schema import Recipe
 from mmdisco_cli.run import console
 from mmdisco_cli.run.distribution import joined_ranks
 from mmdisco_cli.run.options import TrainOptions
 from mmdisco_cli.run.signals import SignalFlag
 from mmdisco_cli.training.backbone import backbone_job
-from mmdisco_cli.training.directory import PLOT, RunDirectory, is_raised, training_fingerprint
+from mmdisco_cli.training.directory import PLOT, RELEASE, RunDirectory, is_raised, training_fingerprint
 from mmdisco_cli.training.discriminator import discriminator_job
 from mmdisco_cli.training.loop import Context
 from mmdisco_cli.training.metrics import Stages, last_figures, plot_losses
+from mmdisco_cli.training.release import write_release
 from mmdisco_cli.weights_file import read_about
 
 
@@ -87,6 +89,8 @@ def _run(context: Context, job: TrainJob, options: TrainOptions) -> None:
     if not options.fresh:
         directory.require_same_inputs(inputs)
         if (known := _known(directory)) is not None:
+            if not (directory.path / RELEASE).exists():
+                _release(context)
             _print_result(context, options, known, complete=True)
             return
     _claim(context, inputs, options)
@@ -98,7 +102,16 @@ def _run(context: Context, job: TrainJob, options: TrainOptions) -> None:
                 plot_losses(directory.metrics, directory.path / PLOT)
     if context.ranks.first:
         results = job.export(context, last_figures(directory.metrics))
+        _release(context)
         _print_result(context, options, results, complete=False, seconds=round(time.monotonic() - begun, 1))
+
+
+def _release(context: Context) -> None:
+    """Write what can be published; the first rank alone."""
+    if context.ranks.first:
+        directory = context.directory
+        folder = write_release(directory.path, directory.weights, context.recipe)
+        context.say(f"to publish it: hf upload OWNER/NAME {command_line(str(folder))}")
 
 
 def _known(directory: RunDirectory) -> dict[str, Any] | None:

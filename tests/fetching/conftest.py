@@ -6,7 +6,8 @@ from pathlib import Path
 
 import pytest
 
-for folder in (Path(__file__).parent, Path(__file__).parent.parent / "released"):
+TESTS = Path(__file__).parent.parent
+for folder in (TESTS / "fetching", TESTS / "released", TESTS / "sampling"):
     sys.path.insert(0, str(folder))
 
 

@@ -56,6 +56,8 @@ class Hub(Server):
             return self._file(found[1], found[2], found[3])
         if found := re.fullmatch(r"/api/models/([^/]+/[^/]+)(/.*)?", path.partition("?")[0]):
             return self._listing(found[1], found[2] or "")
+        if path == "/api/validate-yaml":
+            return 200, {"Content-Type": "application/json"}, b'{"errors": [], "warnings": []}'
         return 404, {}, b""
 
     def _refusal(self, repository: str, revision: str = "main") -> Reply | None:
@@ -164,8 +166,12 @@ def serving(server: T) -> Iterator[T]:
             for name, value in (usual | headers).items():
                 self.send_header(name, value)
             self.end_headers()
-            if self.command == "GET":
+            if self.command != "HEAD":
                 self.wfile.write(body[: server.break_after(self.path)])
+
+        def do_POST(self) -> None:
+            self.rfile.read(int(self.headers.get("Content-Length", 0)))
+            self.do_GET()
 
         def do_HEAD(self) -> None:
             self.do_GET()
