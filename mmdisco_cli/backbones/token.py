@@ -16,6 +16,7 @@ from mmdisco_cli.backbones.denoiser import TokenDenoiser
 from mmdisco_cli.backbones.frame_codec import FrameCodec
 from mmdisco_cli.backbones.options import TokenOptions
 from mmdisco_cli.diffusion.backbone import UNTRAINED, Condition, ModalityInfo, ModalityPlan, Payload, Request
+from mmdisco_cli.diffusion.operations import count_operations
 from mmdisco_cli.diffusion.schedules import Levels, cosine, log_snr
 from mmdisco_cli.errors import DataError, UsageError
 from mmdisco_cli.run.files import SHORT, sha256_of
@@ -41,6 +42,10 @@ class TokenBackbone:
     def module(self) -> torch.nn.Module:
         """All trainable networks, codec first."""
         return torch.nn.ModuleDict({"codec": self.codec, "denoiser": self.denoiser})
+
+    def operations(self, plan: ModalityPlan) -> int:
+        """Return the floating-point operations of predicting one sample."""
+        return count_operations(self.denoiser, lambda: (torch.empty(1, *plan.latent_shape), torch.zeros(1)))
 
     def to(self, device: torch.device) -> None:
         """Move all networks."""

@@ -138,6 +138,16 @@ def count_parameters(backbone: JointBackbone) -> int | None:
     return number if isinstance(number, int) else None
 
 
+def prediction_operations(base: Base) -> int | None:
+    """Return the floating-point operations of predicting one sample, by a model's member `operations`; None without."""
+    model = unwrap(base.backbone)
+    own = getattr(model, "operations", None)
+    if own is None:
+        return None
+    wrapped = isinstance(base.backbone, _OneModality)
+    return int(own(next(iter(base.plan.modalities.values())) if wrapped else base.plan))
+
+
 def takes_prompts(backbone: JointBackbone) -> bool:
     """Return whether prompts condition a backbone, by its optional member `takes_prompts`."""
     model = unwrap(backbone)

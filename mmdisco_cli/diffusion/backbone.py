@@ -8,6 +8,7 @@ from mmdisco_cli.diffusion.adapting import (
     memory_lines,
     move,
     own_guidance,
+    prediction_operations,
     takes_prompts,
     unwrap,
 )
@@ -52,6 +53,7 @@ __all__ = [
     "memory_lines",
     "move",
     "own_guidance",
+    "prediction_operations",
     "takes_prompts",
     "unwrap",
 ]

@@ -10,6 +10,7 @@ Optional members, on either contract:
     module              a torch.nn.Module with all weights, so that a run can count them
     parameters          the number of weights, where they are loaded later
     memory              lines of text: what will occupy which memory
+    operations(plan)    floating-point operations of predicting one sample (`mmdisco_cli.diffusion.operations`)
     variant             of a `Backbone`: what samples depend on beside the fingerprint (`BackboneInfo`)
     takes_prompts       true where prompts condition the model, so that planning need not encode one to find out
     keyed(keys)         for a model that draws random numbers while it predicts or decodes (`Keyed`)

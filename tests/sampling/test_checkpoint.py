@@ -155,6 +155,8 @@ def test_a_dry_run_plans_around_what_is_missing(plugin, capsys):
     assert plan["discriminator"]["parameters"] == 12_682_241
     assert plan["memory_mb"]["weights"] == 12_682_241 * 4 // 10**6
     assert plan["memory_mb"]["guidance"] > 0
+    assert plan["operations"]["film"] is None  # the stand-in does not say
+    assert plan["operations"]["guidance"] > 0
     assert [line.partition(": ")[0] for line in plan["missing"]] == ["backbones.film.weights", "sample.weights"]
     assert f"memory: about 50 MB of weights, {plan['memory_mb']['guidance']} MB to guide a batch" in _shown(plan)
     plan["backbones"]["film"]["memory"] = ["unet: 6 MB in bfloat16"]
@@ -163,6 +165,7 @@ def test_a_dry_run_plans_around_what_is_missing(plugin, capsys):
     assert "memory: about" not in _shown(plan)
     assert app.run(["sample", "--recipe", "landscape", "--dry-run"]) == 0
     shown = capsys.readouterr().out
+    assert "operations of a sample and step: film unknown, guidance " in shown
     assert "missing: sample.weights: no weights/mmdisco-landscape.safetensors" in shown
     assert "guidance: audio 1, video 1 as released for" in shown
 

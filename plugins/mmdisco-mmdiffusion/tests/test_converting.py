@@ -184,3 +184,21 @@ def test_a_converted_file_alone_is_planned_with(capsys: pytest.CaptureFixture[st
     assert (plan["recipe"], plan["missing"]) == ("aist", [])
     assert app.run(["sample", "--checkpoint", f"{ENLARGER}.safetensors"]) == 4
     assert "give it to a recipe as backbones.film.sr_weights" in capsys.readouterr().err
+
+
+def test_a_discriminator_is_published_without_its_base_model_but_with_its_hash(tmp_path: Path) -> None:
+    from mmdisco_cli.recipes.recipe import load
+    from mmdisco_cli.training.release.bases import base_models
+
+    torch.save(drawn_weights(network(SMALL[UNET])), "Landscape.pt")
+    assert app.run(["convert", "Landscape.pt", "unet.safetensors"]) == 0
+    recipe = load("landscape", [f"backbones.film.weights={Path('unet.safetensors').absolute()}"])
+    (base,) = base_models(recipe, {"film": "0123456789abcdef"})
+    assert (base.ours, base.hub, base.fingerprint) == (None, (), "0123456789abcdef")
+    source = hashlib.sha256(Path("Landscape.pt").read_bytes()).hexdigest()
+    converted = hashlib.sha256(Path("unet.safetensors").read_bytes()).hexdigest()
+    assert base.files == (
+        f"unet.safetensors of SHA-256 {converted}, converted from Landscape.pt of SHA-256 {source}, "
+        "licence MIT, (c) 2022 Multimedia Research",
+    )
+    assert base.install == "in a clone of mmdisco: pip install ./plugins/mmdisco-mmdiffusion"
