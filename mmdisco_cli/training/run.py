@@ -25,11 +25,11 @@ from mmdisco_cli.run.distribution import joined_ranks
 from mmdisco_cli.run.options import TrainOptions
 from mmdisco_cli.run.signals import SignalFlag
 from mmdisco_cli.training.backbone import backbone_job
-from mmdisco_cli.training.directory import PLOT, RELEASE, RunDirectory, is_raised, training_fingerprint
+from mmdisco_cli.training.directory import PLOT, RunDirectory, is_raised, training_fingerprint
 from mmdisco_cli.training.discriminator import discriminator_job
 from mmdisco_cli.training.loop import Context
 from mmdisco_cli.training.metrics import Stages, last_figures, plot_losses
-from mmdisco_cli.training.release import write_release
+from mmdisco_cli.training.release import is_released, write_release
 from mmdisco_cli.weights_file import read_about
 
 
@@ -89,7 +89,7 @@ def _run(context: Context, job: TrainJob, options: TrainOptions) -> None:
     if not options.fresh:
         directory.require_same_inputs(inputs)
         if (known := _known(directory)) is not None:
-            if not (directory.path / RELEASE).exists():
+            if not is_released(directory.path):
                 _release(context)
             _print_result(context, options, known, complete=True)
             return

@@ -4,6 +4,7 @@ import hashlib
 import io
 import json
 import os
+import sys
 from pathlib import Path
 
 import pytest
@@ -233,6 +234,13 @@ def test_a_file_that_was_moved_within_its_repository(where, both, place, capsys)
     assert code == (0 if where == "elsewhere" else 4)
     if code:
         assert "AkioHayakawa/MMDisCo could not be fetched (" in one_error(capsys)
+
+
+@pytest.mark.parametrize(("module", "package"), [("gdown", "gdown"), ("huggingface_hub", "huggingface-hub")])
+def test_a_library_that_is_not_installed(module, package, both, place, monkeypatch, capsys):
+    monkeypatch.setitem(sys.modules, module, None)
+    assert app.run([*SAMPLE, "--download"]) == 4
+    assert one_error(capsys).endswith(f": downloading takes {package}: pip install {package}")
 
 
 def test_no_network(both, place, monkeypatch, capsys):

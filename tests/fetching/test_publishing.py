@@ -3,6 +3,7 @@
 import json
 import os
 import re
+import shutil
 from pathlib import Path
 
 import pytest
@@ -163,13 +164,23 @@ def test_what_cannot_be_read_says_why(name, code, said, published, capsys):
 
 
 def test_a_run_that_was_complete_before_gets_its_folder_too(run, release, capsys):
-    before = (release / "README.md").read_bytes()
-    for path in sorted(release.rglob("*"), reverse=True):
-        path.rmdir() if path.is_dir() else path.unlink()
-    release.rmdir()
-    assert app.run(["train", "--recipe", str(run / "tiny.yaml"), "--out", str(run / "out")]) == 0
+    before = {path: (release / path).read_bytes() for path in FILES}
+    shutil.rmtree(release)
+    again = ["train", "--recipe", str(run / "tiny.yaml"), "--out", str(run / "out")]
+    assert app.run(again) == 0
     assert "training is complete" in capsys.readouterr().err
-    assert (release / "README.md").read_bytes() == before
+    assert {path: (release / path).read_bytes() for path in FILES} == before
+
+
+def test_a_folder_that_a_full_disk_cut_short_is_made_whole_by_the_same_command(run, release, largest_file, capsys):
+    shutil.rmtree(release)
+    again = ["train", "--recipe", str(run / "tiny.yaml"), "--out", str(run / "out")]
+    with largest_file(4000):
+        assert app.run(again) == 4
+    assert "cannot write (File too large)" in capsys.readouterr().err
+    assert not (release / "README.md").exists()
+    assert app.run(again) == 0
+    assert {path.relative_to(release).as_posix() for path in release.rglob("*") if path.is_file()} == FILES
 
 
 @pytest.mark.parametrize(

@@ -27,6 +27,7 @@ def write_release(folder: Path, weights: Path, recipe: Recipe) -> Path:
         DataError: a file cannot be read or written.
     """
     release, about = folder / RELEASE, any_about(weights)
+    (release / CARD).unlink(missing_ok=True)  # written last: a folder that has one is whole
     bases = base_models(recipe, about.get("backbones", {}))
     own = {base.label: _copied(base, release) for base in bases if base.ours is not None}
     plain = _plain(recipe, weights.name, own)
@@ -37,6 +38,11 @@ def write_release(folder: Path, weights: Path, recipe: Recipe) -> Path:
     write_text(release / "recipe.yaml", yaml.safe_dump(plain, sort_keys=False, allow_unicode=True, width=120))
     write_text(release / CARD, model_card(recipe, about, bases, own))
     return release
+
+
+def is_released(folder: Path) -> bool:
+    """Return whether `write_release` has come to its end."""
+    return (folder / RELEASE / CARD).is_file()
 
 
 def _copied(base: BaseModel, release: Path) -> str:
