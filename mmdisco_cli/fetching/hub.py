@@ -1,6 +1,7 @@
 """Files of the Hugging Face Hub, in its own cache, which HF_HOME moves; whole or not at all."""
 
 import errno
+import logging
 import os
 import re
 from collections.abc import Iterator, Sequence
@@ -89,6 +90,8 @@ def forget(path: Path) -> None:
 def hub_errors(repository: str) -> Iterator[None]:
     """Raise DataError, with what can be done, in place of whatever the hub's library raises."""
     errors = require("huggingface_hub.errors", PACKAGE)
+    # Its account of every attempt: what they came to is said below.
+    logging.getLogger("huggingface_hub.utils._http").setLevel(logging.ERROR)
     page = f"https://huggingface.co/{repository}"
     try:
         yield

@@ -248,7 +248,8 @@ def test_no_network(both, place, monkeypatch, capsys):
     hub.address = drive.address = "http://127.0.0.1:9"  # where nobody listens
     hub.redirect(monkeypatch, place.parent / "empty")
     assert app.run([*SAMPLE, "--download"]) == 4
-    first, second = [line for line in capsys.readouterr().err.splitlines() if line.startswith("error")]
+    *notes, first, second = capsys.readouterr().err.splitlines()
+    assert [line.split(" (")[0] for line in notes] == ["fetching Landscape.pt", f"fetching {NAME}.pt"]
     assert first == "error: backbones.film.weights: Landscape.pt could not be fetched from Google Drive (no connection)"
     assert second.startswith(
         "error: sample.weights: AkioHayakawa/MMDisCo could not be reached: no connection to the hub"
