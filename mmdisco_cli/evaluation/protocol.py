@@ -8,7 +8,7 @@ A plugin provides one by the hook `mmdisco_protocols`; its factory takes nothing
 
 import typing
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -25,7 +25,8 @@ class Report:
     """What was measured: n samples a row, metrics by name, and how they were measured.
 
     `metrics` and `protocol` hold what JSON can hold, and `protocol` at least the "seed"; `table` is the lines of a
-    table for people, `files` are further files that were written, `clips` those that report.html shows.
+    table for people, `files` are further files that were written, `clips` those that report.html shows: with the text
+    that one was made of, in `prompts`, and a sample beside the real clip of its text, in `beside`.
     """
 
     n: int
@@ -34,6 +35,8 @@ class Report:
     table: Sequence[str]
     files: Sequence[Path] = ()
     clips: Sequence[ScoredClip] = ()
+    prompts: Mapping[Path, str] = field(default_factory=dict)
+    beside: Mapping[Path, Path] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
