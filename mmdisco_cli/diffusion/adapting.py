@@ -13,6 +13,7 @@ from mmdisco_cli.diffusion.contract import (
     Condition,
     JointBackbone,
     Keyed,
+    LimitedText,
     ModalityInfo,
     Movable,
     OwnGuidance,
@@ -20,6 +21,7 @@ from mmdisco_cli.diffusion.contract import (
     Plan,
     Request,
     State,
+    Unread,
 )
 from mmdisco_cli.diffusion.schedules import Levels
 from mmdisco_cli.errors import DeviceError
@@ -142,6 +144,12 @@ def takes_prompts(backbone: JointBackbone) -> bool:
     """Return whether prompts condition a backbone, by its optional member `takes_prompts`."""
     model = unwrap(backbone)
     return bool(getattr(model, "takes_prompts", False))
+
+
+def unread(backbone: JointBackbone, prompts: Sequence[str]) -> Sequence[Unread | None]:
+    """Return for each prompt what a backbone's text encoders leave out of it, by its optional member `unread`."""
+    model = unwrap(backbone)
+    return model.unread(prompts) if isinstance(model, LimitedText) else [None] * len(prompts)
 
 
 def memory_lines(backbone: JointBackbone) -> tuple[str, ...]:

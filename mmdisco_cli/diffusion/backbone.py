@@ -9,6 +9,7 @@ from mmdisco_cli.diffusion.adapting import (
     move,
     own_guidance,
     takes_prompts,
+    unread,
     unwrap,
 )
 from mmdisco_cli.diffusion.contract import (
@@ -19,6 +20,7 @@ from mmdisco_cli.diffusion.contract import (
     Condition,
     JointBackbone,
     Keyed,
+    LimitedText,
     ModalityInfo,
     ModalityPlan,
     Movable,
@@ -27,6 +29,7 @@ from mmdisco_cli.diffusion.contract import (
     Plan,
     Request,
     State,
+    Unread,
 )
 
 __all__ = [
@@ -38,6 +41,7 @@ __all__ = [
     "Condition",
     "JointBackbone",
     "Keyed",
+    "LimitedText",
     "ModalityInfo",
     "ModalityPlan",
     "Movable",
@@ -46,6 +50,7 @@ __all__ = [
     "Plan",
     "Request",
     "State",
+    "Unread",
     "as_joint",
     "count_parameters",
     "keyed",
@@ -53,5 +58,6 @@ __all__ = [
     "move",
     "own_guidance",
     "takes_prompts",
+    "unread",
     "unwrap",
 ]

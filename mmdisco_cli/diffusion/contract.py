@@ -11,6 +11,7 @@ Optional members, on either contract:
     parameters          the number of weights, where they are loaded later
     memory              lines of text: what will occupy which memory
     variant             of a `Backbone`: what samples depend on beside the fingerprint (`BackboneInfo`)
+    unread(prompts)     for a model whose text encoders read a limited number of tokens (`LimitedText`)
     takes_prompts       true where prompts condition the model, so that planning need not encode one to find out
     keyed(keys)         for a model that draws random numbers while it predicts or decodes (`Keyed`)
     guided(...)         for a model whose authors use more than classifier-free guidance (`OwnGuidance`)
@@ -210,6 +211,26 @@ class Keyed(Protocol):
         """Return the same model for a batch with keys (B,): row i of any state of n * B rows has key i modulo B.
 
         Its random numbers must depend on key and native time only. Without keys it must draw the same each time.
+        """
+
+
+@dataclass(frozen=True)
+class Unread:
+    """The end `text` of a prompt that a text encoder does not read, because it takes at most `tokens` of it."""
+
+    tokens: int
+    text: str
+
+
+@runtime_checkable
+class LimitedText(Protocol):
+    """Optional member: the model's text encoders read a limited number of tokens."""
+
+    def unread(self, prompts: Sequence[str]) -> Sequence[Unread | None]:
+        """Return for each prompt what is left out of it, None where all of it is read, without encoding any.
+
+        Of several encoders the one that leaves out most counts. When such a prompt is encoded later, the model does not
+        warn of it any more.
         """
 
 

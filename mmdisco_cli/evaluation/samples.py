@@ -5,6 +5,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from mmdisco_cli.assembly.texts import unread_lines
 from mmdisco_cli.data.manifest import Row, complete_rows, read_settings
 from mmdisco_cli.errors import UsageError
 from mmdisco_cli.evaluation.captions import SharedTexts
@@ -81,6 +82,10 @@ def draw_clips(
         raise UsageError(
             f"{job.directory}: holds samples made with {clause} (remove them, or measure others with --samples DIR)"
         )
+    if shared and independent:  # said once for both
+        for line in unread_lines(job.assembly, job.texts(range(n))):
+            if ranks is None or ranks.first:
+                console.warn(line)
     rows = _made(job, f"{'independent' if independent else 'guided'} samples in {job.directory}", ranks)
     return [job.directory / row["path"] for row in in_order(rows)]
 

@@ -21,7 +21,7 @@ from mmdisco_cli.weights_file import save_weights
 SCHEDULE = make_schedule("cosine")
 FRAMES, FPS, SIZE, RATE = 16, 10, 16, 16000
 RECIPE = """
-data: {{name: clips, path: {clips}, windows: 1}}
+data: {{name: clips, path: {clips}, windows: 1, check: 0}}
 request: {{seconds: 1.6, frames: 16, fps: 10, height: 16, width: 16}}
 backbones:
   audio: {{name: {model}}}
