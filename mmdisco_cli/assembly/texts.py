@@ -4,7 +4,7 @@ from collections import defaultdict
 from collections.abc import Mapping, Sequence
 
 from mmdisco_cli.assembly.models import Assembly, Prompts
-from mmdisco_cli.diffusion.backbone import Base, Unread, unread
+from mmdisco_cli.diffusion.backbone import Base, unread
 
 SHOWN = 40
 """Characters of a text that a line shows."""
@@ -17,28 +17,25 @@ def unread_lines(assembly: Assembly, texts: Prompts, what: str = "caption") -> l
     """
     found = []
     for label, base in assembly.models.items():
-        rows = _rows(base, texts)
-        known = list(dict.fromkeys(text for row in rows for text in row if text))
-        cut = {text: end for text, end in zip(known, unread(base.backbone, known), strict=True) if end is not None}
-        limits: dict[int, list[str]] = defaultdict(list)
-        for row in rows:
-            if long := [text for text in row if text in cut]:
-                limits[cut[long[0]].tokens].append(long[0])
-        found += [_line(label, tokens, long, cut[long[0]], what) for tokens, long in limits.items()]
+        known = _known(base, texts)
+        limits: dict[int, list[tuple[str, str]]] = defaultdict(list)
+        for text, end in zip(known, unread(base.backbone, known), strict=True):
+            if end is not None:
+                limits[end.tokens].append((text, end.text))
+        found += [_line(label, tokens, cut, what) for tokens, cut in limits.items()]
     return found
 
 
-def _rows(base: Base, texts: Prompts) -> list[tuple[str, ...]]:
-    """Return the texts that a model is given for each sample."""
-    if not isinstance(texts, Mapping):
-        return [(text,) for text in texts]
-    return list(zip(*(texts[m] for m in base.modalities if m in texts), strict=True))
+def _known(base: Base, texts: Prompts) -> list[str]:
+    """Return the different texts that a model is given: a clip cut into several windows has one."""
+    parts = [texts[m] for m in base.modalities if m in texts] if isinstance(texts, Mapping) else [texts]
+    return list(dict.fromkeys(text for part in parts for text in part if text))
 
 
-def _line(label: str, tokens: int, long: Sequence[str], first: Unread, what: str) -> str:
-    one = len(long) == 1
-    subject = f"1 {what} is" if one else f"{len(long)} {what}s are"
-    rest, shown = "it" if one else "them", f"{_short(first.text)!r} in {_short(long[0])!r}"
+def _line(label: str, tokens: int, cut: Sequence[tuple[str, str]], what: str) -> str:
+    one, (text, end) = len(cut) == 1, cut[0]
+    subject = f"1 {what} is" if one else f"{len(cut)} {what}s are"
+    rest, shown = "it" if one else "them", f"{_short(end)!r} in {_short(text)!r}"
     return (
         f"{subject} longer than the {tokens} tokens that {label}'s text encoder reads; "
         f"the rest of {rest} is not seen, as {shown}"
