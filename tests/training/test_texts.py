@@ -400,8 +400,8 @@ def test_captions_that_are_not_read_whole_are_counted_once(tmp_path: Path, capsy
     said = said_of(load(tmp_path, "data.unique=true", bank=10), tmp_path, capsys).splitlines()
     lines = [line for line in said if "longer than" in line]
     assert lines == [
-        f"warning: 10 captions are longer than the 1 tokens that {m}'s text encoder reads; the rest of them is not seen, "
-        "as '0' in 'same 0'"
+        f"warning: 10 captions are longer than the 1 tokens that {m}'s text encoder reads; "
+        "the rest of them is not seen, as '0' in 'same 0'"
         for m in ("x", "y")
     ]
     assert "longer than" not in said_of(load(tmp_path, bank=10), tmp_path, capsys)
