@@ -227,10 +227,9 @@ class LimitedText(Protocol):
     """Optional member: the model's text encoders read a limited number of tokens."""
 
     def unread(self, prompts: Sequence[str]) -> Sequence[Unread | None]:
-        """Return for each prompt what is left out of it, None where all of it is read, without encoding any.
+        """Return for each prompt what the encoder that reads least leaves out, None where nothing, encoding none.
 
-        Of several encoders the one that leaves out most counts. When such a prompt is encoded later, the model does not
-        warn of it any more.
+        The model does not warn of these any more when it encodes them.
         """
 
 

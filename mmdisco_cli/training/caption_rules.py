@@ -1,6 +1,7 @@
 """What of a recipe goes together with captions, said in one line before anything has cost anything."""
 
 from collections import defaultdict
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from mmdisco_cli.assembly import Assembly
@@ -21,6 +22,16 @@ def require_captions(assembly: Assembly, captions: Captions | None) -> None:
             f"{shown}: the discriminator would be shown prompts, but training has no captions to teach it what they "
             "mean: train with pooled: false"
         )
+
+
+def require_none_shown(assembly: Assembly, report: Sequence[str], say: Callable[[str], None]) -> None:
+    """Require of data without captions that none are needed; lines of their report may tell why there are none."""
+    try:
+        require_captions(assembly, None)
+    except UsageError:
+        for line in report:
+            say(line)
+        raise
 
 
 def require_texts_fit(recipe: Recipe, assembly: Assembly, captions: Captions, batch: int) -> None:

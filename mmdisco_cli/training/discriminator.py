@@ -25,7 +25,13 @@ from mmdisco_cli.recipes.schema import Recipe
 from mmdisco_cli.run.distribution import Ranks, same_weights
 from mmdisco_cli.sampling.draw import require_steps
 from mmdisco_cli.training.batch import Batch, LevelSampler, NoisyBatch, noised, repeated
-from mmdisco_cli.training.caption_rules import caption_inputs, caption_notes, require_captions, require_texts_fit
+from mmdisco_cli.training.caption_rules import (
+    caption_inputs,
+    caption_notes,
+    require_captions,
+    require_none_shown,
+    require_texts_fit,
+)
 from mmdisco_cli.training.conditions import Conditions, conditioned
 from mmdisco_cli.training.data import (
     DEFAULT_COUNT,
@@ -166,12 +172,14 @@ def discriminator_job(context: Context) -> DiscriminatorJob:
     assembly = assemble(recipe, context.device, DTYPES[recipe.train.dtype], with_discriminator=False)
     require_predictions(assembly.models, "trained beside")
     if recipe.data is None or getattr(checked, "captioned", None) is False:
-        require_captions(assembly, None)
+        require_none_shown(assembly, getattr(checked, "report", ()), context.say)
     if recipe.train.fakes != "shuffled":
         require_steps(assembly, recipe.sample)
     require_fakes_fit(recipe, assembly, context.batch)
     module = _untrained(recipe, assembly)
     dataset = open_dataset(recipe, request_of(recipe), assembly.modalities, context.counter("reading files"), checked)
+    for line in dataset.report:  # before what may be refused because of it
+        context.say(line)
     check_shapes(dataset.split("train"), assembly.modalities)
     job = DiscriminatorJob(recipe, assembly, module, dataset)
     require_captions(assembly, job.captions)

@@ -11,9 +11,10 @@ import pytest
 import torch
 from layouts import REQUEST, clip, heldout, opened, put, tar, texts, zipped
 
+from mmdisco_cli.assembly import Assembly
 from mmdisco_cli.data.clips import build, check
 from mmdisco_cli.data.options import ClipsOptions
-from mmdisco_cli.errors import DataError
+from mmdisco_cli.errors import DataError, UsageError
 from mmdisco_cli.recipes.recipe import load
 from mmdisco_cli.training.directory import RunDirectory
 from mmdisco_cli.training.discriminator import discriminator_job
@@ -321,3 +322,15 @@ def test_an_index_that_was_checked_is_not_read_again(tmp_path: Path, monkeypatch
     monkeypatch.setattr("mmdisco_cli.data.clips.read_index", lambda *_: pytest.fail("it was read again"))
     data = build(options, REQUEST, sample_rate=8000, checked=checked)
     assert texts(data) == {"a.mp4": "one", "b.mp4": "two"}
+
+
+def test_why_there_are_no_captions_is_said_before_they_are_missed(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = table(tmp_path / "d", "video,caption\na.mp4,one\nb.mp4,two\n", "captions.csv").parent
+    (tmp_path / "r.yaml").write_text(CAPTIONED.format(path=path))
+    monkeypatch.setattr(Assembly, "prompt_backbones", "backbones.audio")
+    context = Context(RunDirectory(tmp_path / "out", load(str(tmp_path / "r.yaml"))), torch.device("cpu"))
+    with pytest.raises(UsageError, match="training has no captions"):
+        discriminator_job(context)
+    assert "tables there are not read: name one as data.path (captions.csv)" in capsys.readouterr().err

@@ -12,7 +12,7 @@ from pathlib import Path
 from mmdisco_cli.data.breaks import Span
 from mmdisco_cli.data.index.checks import check_all, sided, stamp_remarks
 from mmdisco_cli.data.index.folder import listed
-from mmdisco_cli.data.index.losses import Count, Losses, Progress, called, reasons
+from mmdisco_cli.data.index.losses import Count, Losses, Progress, called, reasons, report_lines
 from mmdisco_cli.data.index.memory import Memory, Stamp
 from mmdisco_cli.data.index.probes import Probed, probe_all, stamps_of
 from mmdisco_cli.data.index.rows import Index, Row
@@ -63,6 +63,11 @@ class Present:
     def captioned(self) -> bool:
         """Return whether any row has a caption."""
         return any(row.captioned for row in self.rows)
+
+    @property
+    def report(self) -> tuple[str, ...]:
+        """Return a line for each row that is lost, and each remark on the index."""
+        return report_lines(self.losses.skipped, self.index.notes)
 
 
 def present_rows(index: Index, root: Path, modalities: Sequence[str], max_bad: float) -> Present:
