@@ -177,7 +177,8 @@ def discriminator_job(context: Context) -> DiscriminatorJob:
         require_steps(assembly, recipe.sample)
     require_fakes_fit(recipe, assembly, context.batch)
     module = _untrained(recipe, assembly)
-    dataset = open_dataset(recipe, request_of(recipe), assembly.modalities, context.counter("reading files"), checked)
+    counter = context.counter("reading files")
+    dataset = open_dataset(recipe, request_of(recipe), assembly.modalities, counter, checked, kinds=assembly.kinds)
     for line in dataset.report:  # before what may be refused because of it
         context.say(line)
     check_shapes(dataset.split("train"), assembly.modalities)
