@@ -102,7 +102,13 @@ class DatasetSpec(Spec):
     """Describe a source of aligned tuples, one item a modality.
 
     A `build` with further parameters named `modalities`, `channels`, `sample_rate` or `progress` is given those too.
+    `check` imports and returns a function of options and modalities, called before any base model is loaded: it looks
+    at what costs little, with the errors of `build`, and what it returns is given to a `build` that has the parameter
+    `checked`. Where that has an attribute `captioned`, it says whether any clip has a caption, and `report`, in lines,
+    what is odd about them.
     """
+
+    check: Callable[[], Factory] | None = None
 
 
 @dataclass(frozen=True)

@@ -14,6 +14,7 @@ from mmdisco_cli.diffusion.contract import (
     FromText,
     JointBackbone,
     Keyed,
+    LimitedText,
     ModalityInfo,
     Movable,
     OwnGuidance,
@@ -22,6 +23,7 @@ from mmdisco_cli.diffusion.contract import (
     Request,
     State,
     ToText,
+    Unread,
 )
 from mmdisco_cli.diffusion.schedules import Levels
 from mmdisco_cli.errors import DeviceError
@@ -162,6 +164,12 @@ def takes_prompts(backbone: JointBackbone) -> bool:
     """Return whether prompts condition a backbone, by its optional member `takes_prompts`."""
     model = unwrap(backbone)
     return bool(getattr(model, "takes_prompts", False))
+
+
+def unread(backbone: JointBackbone, prompts: Sequence[str]) -> Sequence[Unread | None]:
+    """Return for each prompt what a backbone's text encoders leave out of it, by its optional member `unread`."""
+    model = unwrap(backbone)
+    return model.unread(prompts) if isinstance(model, LimitedText) else [None] * len(prompts)
 
 
 def memory_lines(backbone: JointBackbone) -> tuple[str, ...]:

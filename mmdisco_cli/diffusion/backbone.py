@@ -11,6 +11,7 @@ from mmdisco_cli.diffusion.adapting import (
     takes_prompts,
     text_decoder,
     text_encoder,
+    unread,
     unwrap,
 )
 from mmdisco_cli.diffusion.contract import (
@@ -28,6 +29,7 @@ from mmdisco_cli.diffusion.contract import (
     FromText,
     JointBackbone,
     Keyed,
+    LimitedText,
     ModalityInfo,
     ModalityPlan,
     Movable,
@@ -37,6 +39,7 @@ from mmdisco_cli.diffusion.contract import (
     Request,
     State,
     ToText,
+    Unread,
 )
 
 __all__ = [
@@ -55,6 +58,7 @@ __all__ = [
     "FromText",
     "JointBackbone",
     "Keyed",
+    "LimitedText",
     "ModalityInfo",
     "ModalityPlan",
     "Movable",
@@ -64,6 +68,7 @@ __all__ = [
     "Request",
     "State",
     "ToText",
+    "Unread",
     "as_joint",
     "count_parameters",
     "keyed",
@@ -73,5 +78,6 @@ __all__ = [
     "takes_prompts",
     "text_decoder",
     "text_encoder",
+    "unread",
     "unwrap",
 ]

@@ -20,6 +20,7 @@ Optional members, on either contract:
     parameters          the number of weights, where they are loaded later
     memory              lines of text: what will occupy which memory
     variant             of a `Backbone`: what samples depend on beside the fingerprint (`BackboneInfo`)
+    unread(prompts)     for a model whose text encoders read a limited number of tokens (`LimitedText`)
     takes_prompts       true where prompts condition the model, so that planning need not encode one to find out
     keyed(keys)         for a model that draws random numbers while it predicts or decodes (`Keyed`)
     guided(...)         for a model whose authors use more than classifier-free guidance (`OwnGuidance`)
@@ -233,6 +234,25 @@ class Keyed(Protocol):
         """Return the same model for a batch with keys (B,): row i of any state of n * B rows has key i modulo B.
 
         Its random numbers must depend on key and native time only. Without keys it must draw the same each time.
+        """
+
+
+@dataclass(frozen=True)
+class Unread:
+    """The end `text` of a prompt that a text encoder does not read, because it takes at most `tokens` of it."""
+
+    tokens: int
+    text: str
+
+
+@runtime_checkable
+class LimitedText(Protocol):
+    """Optional member: the model's text encoders read a limited number of tokens."""
+
+    def unread(self, prompts: Sequence[str]) -> Sequence[Unread | None]:
+        """Return for each prompt what the encoder that reads least leaves out, None where nothing, encoding none.
+
+        The model does not warn of these any more when it encodes them.
         """
 
 

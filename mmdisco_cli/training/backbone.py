@@ -101,6 +101,8 @@ def backbone_job(context: Context) -> BackboneJob:
     backbone = build_backbone(recipe)
     plans, kinds = {backbone.modality: backbone.plan(backbone.request)}, {backbone.modality: backbone.info.kind}
     dataset = open_dataset(recipe, backbone.request, plans, context.counter("reading files"), kinds=kinds)
+    for line in dataset.report:
+        context.say(line)
     check_shapes(dataset.split("train"), plans)
     return BackboneJob(recipe, backbone, dataset)
 

@@ -116,10 +116,7 @@ def _watched(progress: Callable[[str], StepCallback], callback: TrainCallback | 
 
 def _open(context: Context) -> TrainJob:
     target = context.recipe.train.target
-    job: TrainJob = backbone_job(context) if target == "backbone" else discriminator_job(context)
-    for line in job.dataset.report:
-        context.say(line)
-    return job
+    return backbone_job(context) if target == "backbone" else discriminator_job(context)
 
 
 def _run(context: Context, job: TrainJob, options: TrainOptions) -> Trained | None:
