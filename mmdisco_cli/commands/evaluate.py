@@ -13,6 +13,7 @@ from mmdisco_cli.commands.parameters import (
     OutOption,
     SetOption,
     allow_downloads,
+    complete_recipes,
     load_recipe,
 )
 from mmdisco_cli.errors import UsageError, did_you_mean
@@ -36,7 +37,12 @@ def command(
     context: typer.Context,
     recipe: Annotated[
         str | None,
-        typer.Option("--recipe", metavar="NAME|PATH", help="A recipe; without one, the clips in --samples."),
+        typer.Option(
+            "--recipe",
+            metavar="NAME|PATH",
+            help="A recipe; without one, the clips in --samples.",
+            autocompletion=complete_recipes,
+        ),
     ] = None,
     samples: Annotated[
         Path | None, typer.Option("--samples", metavar="DIR", help="Samples to measure; drawn where not given.")

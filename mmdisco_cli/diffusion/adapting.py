@@ -11,8 +11,10 @@ from mmdisco_cli.diffusion.contract import (
     Backbone,
     BackboneInfo,
     Condition,
+    FromText,
     JointBackbone,
     Keyed,
+    LimitedText,
     ModalityInfo,
     Movable,
     OwnGuidance,
@@ -20,6 +22,8 @@ from mmdisco_cli.diffusion.contract import (
     Plan,
     Request,
     State,
+    ToText,
+    Unread,
 )
 from mmdisco_cli.diffusion.schedules import Levels
 from mmdisco_cli.errors import DeviceError
@@ -92,6 +96,14 @@ class _OneModality:
     def decode(self, latent: Mapping[str, Tensor], plan: Plan) -> State:
         return {self.name: self.wrapped.decode(latent[self.name], plan.modalities[self.name])}
 
+    def to_text(self, media: Mapping[str, Tensor], plan: Plan) -> Mapping[str, Sequence[str]]:
+        m, model = self.name, cast(Any, self.wrapped)
+        return {m: model.to_text(media[m], plan.modalities[m])}
+
+    def from_text(self, texts: Mapping[str, Sequence[str]], plan: Plan) -> State:
+        m, model = self.name, cast(Any, self.wrapped)
+        return {m: model.from_text(texts[m], plan.modalities[m])}
+
 
 def as_joint(backbone: Backbone | JointBackbone) -> JointBackbone:
     """Return the backbone as a `JointBackbone`; one that is one already is returned unchanged."""
@@ -129,6 +141,16 @@ def own_guidance(base: Base) -> OwnGuidance | None:
     return joint if isinstance(joint, OwnGuidance) and isinstance(unwrap(joint), OwnGuidance) else None
 
 
+def text_decoder(backbone: JointBackbone) -> ToText | None:
+    """Return what makes strings of a backbone's media of kind text, with mappings; None where it cannot."""
+    return backbone if isinstance(backbone, ToText) and isinstance(unwrap(backbone), ToText) else None
+
+
+def text_encoder(backbone: JointBackbone) -> FromText | None:
+    """Return what makes media of strings, with mappings; None where a backbone cannot."""
+    return backbone if isinstance(backbone, FromText) and isinstance(unwrap(backbone), FromText) else None
+
+
 def count_parameters(backbone: JointBackbone) -> int | None:
     """Return the number of a backbone's weights, by its member `module` or `parameters`; None where it has neither."""
     model = unwrap(backbone)
@@ -152,6 +174,12 @@ def takes_prompts(backbone: JointBackbone) -> bool:
     """Return whether prompts condition a backbone, by its optional member `takes_prompts`."""
     model = unwrap(backbone)
     return bool(getattr(model, "takes_prompts", False))
+
+
+def unread(backbone: JointBackbone, prompts: Sequence[str]) -> Sequence[Unread | None]:
+    """Return for each prompt what a backbone's text encoders leave out of it, by its optional member `unread`."""
+    model = unwrap(backbone)
+    return model.unread(prompts) if isinstance(model, LimitedText) else [None] * len(prompts)
 
 
 def memory_lines(backbone: JointBackbone) -> tuple[str, ...]:

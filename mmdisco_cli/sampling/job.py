@@ -1,27 +1,36 @@
 """What `mmdisco sample` decides before it samples: models, given media, settings and the output directory."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import TypeVar
 
 import torch
 
 from mmdisco_cli.assembly import Assembly, assemble
 from mmdisco_cli.assembly.build import join
+from mmdisco_cli.assembly.models import Prompts
+from mmdisco_cli.assembly.texts import unread_lines
 from mmdisco_cli.data.manifest import Row, read_rows
 from mmdisco_cli.devices import DTYPES, choose_device
 from mmdisco_cli.diffusion.guidance import Timed
 from mmdisco_cli.diffusion.whole import require_predictions
 from mmdisco_cli.errors import DataError, PluginError, UsageError
+from mmdisco_cli.kinds.known import OpenKind, kinds_by_label
 from mmdisco_cli.recipes.missing import missing_files, require_files
 from mmdisco_cli.recipes.schema import Recipe, SampleConfig
 from mmdisco_cli.run.options import SampleOptions
 from mmdisco_cli.run.ranks import Shard, share_note, this_shard
 from mmdisco_cli.sampling.draw import require_steps, total_steps
 from mmdisco_cli.sampling.given import Source, find_sources
-from mmdisco_cli.sampling.outputs import makes_mp4
+from mmdisco_cli.sampling.given_texts import Texts
+from mmdisco_cli.sampling.outputs import Part, sample_parts
 from mmdisco_cli.sampling.settings import Settings, settings_of
 from mmdisco_cli.weights_file import find_weights
+
+T = TypeVar("T")
+FEW = 8
+"""Prompts up to which each that is too long is warned of by itself, when it is encoded."""
 
 
 @dataclass(frozen=True)
@@ -32,6 +41,8 @@ class SampleJob:
     options: SampleOptions
     config: SampleConfig
     assembly: Assembly
+    kinds: Mapping[str, OpenKind]
+    parts: Sequence[Part]
     sources: Mapping[str, Source]
     shard: Shard
     directory: Path
@@ -50,22 +61,15 @@ class SampleJob:
 
     def prompt(self, index: int) -> str | None:
         """Return the prompt of a sample; prompts are used in turn."""
-        prompts = self.options.prompts
-        return prompts[index % len(prompts)] if prompts else None
+        return _in_turn(self.options.prompts, index)
 
-    def texts(self, batch: Sequence[int]) -> Sequence[str] | Mapping[str, Sequence[str]]:
+    def texts(self, batch: Sequence[int]) -> Prompts:
         """Return the prompts of some samples, by modality where a file has captions by modality."""
-        prompts = [self.prompt(index) or "" for index in batch]
-        own = [self.captions(index) for index in batch]
-        if not any(own):
-            return prompts
-        pairs = list(zip(own, prompts, strict=True))
-        return {m: [texts.get(m, prompt) for texts, prompt in pairs] for m in self.assembly.modalities}
+        return _texts(self.options, batch, self.assembly.modalities)
 
     def captions(self, index: int) -> Mapping[str, str]:
         """Return the texts of a sample that are of one modality only."""
-        captions = self.options.captions
-        return captions[index % len(captions)] if captions else {}
+        return _in_turn(self.options.captions, index) or {}
 
     def done(self) -> dict[int, Row]:
         """Return the manifest's rows, by index, of the samples that are complete."""
@@ -81,8 +85,8 @@ class SampleJob:
         return {i: found[i] for i in self.indices if i in found and (found[i].get("latents") or not kept)}
 
 
-def plan_job(recipe: Recipe, options: SampleOptions) -> SampleJob:
-    """Build the models and fix everything that a run needs; nothing is written.
+def plan_job(recipe: Recipe, options: SampleOptions, built: Assembly | None = None) -> SampleJob:
+    """Build the models, unless they are `built`, and fix everything that a run needs; nothing is written.
 
     Raises:
         UsageError: n is not positive, or --given, --shard or the recipe do not fit.
@@ -91,8 +95,8 @@ def plan_job(recipe: Recipe, options: SampleOptions) -> SampleJob:
     if options.n <= 0:
         raise UsageError(f"--n {options.n}: must be at least 1")
     shard = this_shard(options.shard)
-    config = _config(recipe, options)
-    assembly, notes = _assembly(recipe, options, config)
+    config = config_of(recipe, options)
+    assembly, notes = (built, []) if built else build_assembly(recipe, options, config)
     require_steps(assembly, config)
     unused, prompts, captions = _prompt_settings(config, options), options.prompts, options.captions
     if unused and not assembly.reads_prompts:
@@ -101,8 +105,13 @@ def plan_job(recipe: Recipe, options: SampleOptions) -> SampleJob:
         config, prompts, captions = replace(config, negative_prompt="", cfg={}), (), ()
     elif not options.independent:
         notes += _discriminator_notes(assembly, options)
-    makes_mp4(assembly.modalities)
-    sources = find_sources(options.given, assembly.modalities)
+    if len(prompts) > FEW:
+        notes += unread_lines(assembly, _texts(options, range(len(prompts)), assembly.modalities), "prompt")
+    kinds, misfits = kinds_by_label(assembly.kinds, assembly.modalities, assembly.speaking)
+    parts = sample_parts(kinds, assembly.modalities)
+    sources = find_sources(options.given, assembly.modalities, kinds)
+    outlined = options.dry_run and bool(missing_files(recipe, discriminator=False))
+    notes += [*misfits, *_source_notes(assembly, sources, options.n, outlined)]
     for wanted, purpose in (
         (sources, "sampled with a given modality"),
         (config.gibbs, "resampled given all others"),
@@ -121,7 +130,34 @@ def plan_job(recipe: Recipe, options: SampleOptions) -> SampleJob:
     )
     notes += share_note(shard, options.n)
     directory = options.out or Path("runs") / recipe.name / default_folder(options)
-    return SampleJob(recipe, options, config, assembly, sources, shard, directory, settings, (*assembly.notes, *notes))
+    return SampleJob(
+        recipe, options, config, assembly, kinds, parts, sources, shard, directory, settings, (*assembly.notes, *notes)
+    )
+
+
+def _source_notes(assembly: Assembly, sources: Mapping[str, Source], count: int, outlined: bool) -> list[str]:
+    """Return what is changed of given media; raise UsageError for texts that a backbone with weights cannot say."""
+    for modality, source in sources.items():
+        if isinstance(source, Texts) and not outlined:
+            try:
+                assembly.from_text(modality, list(dict.fromkeys(source.texts)))
+            except ValueError as error:
+                raise UsageError(f"--given {modality}: {error}") from error
+    return [note for m, source in sources.items() for note in source.notes(assembly.modalities[m], count)]
+
+
+def _in_turn(values: Sequence[T], index: int) -> T | None:
+    return values[index % len(values)] if values else None
+
+
+def _texts(options: SampleOptions, indices: Sequence[int], modalities: Collection[str]) -> Prompts:
+    """Return the prompts of some samples, by modality where any has texts by modality."""
+    prompts = [_in_turn(options.prompts, index) or "" for index in indices]
+    own = [_in_turn(options.captions, index) or {} for index in indices]
+    if not any(own):
+        return prompts
+    pairs = list(zip(own, prompts, strict=True))
+    return {m: [texts.get(m, prompt) for texts, prompt in pairs] for m in modalities}
 
 
 def default_folder(options: SampleOptions) -> str:
@@ -131,14 +167,16 @@ def default_folder(options: SampleOptions) -> str:
     return "-".join(parts) or "samples"
 
 
-def _config(recipe: Recipe, options: SampleOptions) -> SampleConfig:
+def config_of(recipe: Recipe, options: SampleOptions) -> SampleConfig:
+    """Return a recipe's settings of sampling with those of the options in their place."""
     config = recipe.sample.where_given() if options.given else recipe.sample
     if options.batch_size is not None:
         config = replace(config, batch_size=options.batch_size)
     return replace(config, dtype=options.dtype or config.dtype)
 
 
-def _assembly(recipe: Recipe, options: SampleOptions, config: SampleConfig) -> tuple[Assembly, list[str]]:
+def build_assembly(recipe: Recipe, options: SampleOptions, config: SampleConfig) -> tuple[Assembly, list[str]]:
+    """Return the models that samples are drawn with, and a note where their logits cannot be had."""
     device, dtype = choose_device(options.device), DTYPES[config.dtype]
     if options.dry_run and missing_files(recipe, not options.independent):
         return _outlined(recipe, options, device), []

@@ -9,9 +9,10 @@ import torch
 from torch import Tensor, nn
 
 from mmdisco_cli.assembly import Assembly, assemble, build_discriminator, request_of
+from mmdisco_cli.assembly.texts import unread_lines
 from mmdisco_cli.assembly.trial import try_discriminator
 from mmdisco_cli.data.contract import SplitDataset
-from mmdisco_cli.data.opening import check_shapes, open_dataset
+from mmdisco_cli.data.opening import check_dataset, check_shapes, open_dataset
 from mmdisco_cli.devices import DTYPES
 from mmdisco_cli.diffusion.backbone import count_parameters
 from mmdisco_cli.diffusion.denoise import Prediction, predict_bases, unguided_scales
@@ -19,11 +20,18 @@ from mmdisco_cli.diffusion.schedules import Levels
 from mmdisco_cli.diffusion.whole import require_predictions
 from mmdisco_cli.discriminators.interaction import ADDITIVE
 from mmdisco_cli.errors import UsageError
+from mmdisco_cli.recipes.missing import require_files
 from mmdisco_cli.recipes.schema import Recipe
 from mmdisco_cli.run.distribution import Ranks, same_weights
 from mmdisco_cli.sampling.draw import require_steps
 from mmdisco_cli.training.batch import Batch, LevelSampler, NoisyBatch, noised, repeated
-from mmdisco_cli.training.caption_rules import about_captions, caption_inputs, require_captions, require_texts_fit
+from mmdisco_cli.training.caption_rules import (
+    caption_inputs,
+    caption_notes,
+    require_captions,
+    require_none_shown,
+    require_texts_fit,
+)
 from mmdisco_cli.training.conditions import Conditions, conditioned
 from mmdisco_cli.training.data import (
     DEFAULT_COUNT,
@@ -119,7 +127,11 @@ class DiscriminatorJob:
 
     def _has_texts(self, heldout: SplitDataset, context: Context) -> bool:
         """Return whether held-out clips have texts where training had; tell the user where not."""
-        if self.captions is None or training_captions(self.assembly, heldout, self._measured_clips) is not None:
+        if self.captions is None:
+            return True
+        if (captions := training_captions(self.assembly, heldout, self._measured_clips)) is not None:
+            for line in unread_lines(self.assembly, captions.texts, "held-out caption"):
+                context.say(f"warning: {line}")
             return True
         context.say("note: nothing is measured on held-out clips: none of them has a text")
         return False
@@ -152,21 +164,30 @@ def discriminator_job(context: Context) -> DiscriminatorJob:
         DataError: weights or data are missing or damaged.
     """
     recipe = context.recipe
+    if recipe.discriminator is None:
+        raise UsageError(f"recipe {recipe.name} has no discriminator to train")
+    require_files(recipe, discriminator=False)
+    # Before models are loaded: what is wrong with data mostly shows in their index.
+    checked = check_dataset(recipe)
     assembly = assemble(recipe, context.device, DTYPES[recipe.train.dtype], with_discriminator=False)
     require_predictions(assembly.models, "trained beside")
-    if recipe.data is None:
-        require_captions(assembly, None)
+    if recipe.data is None or getattr(checked, "captioned", None) is False:
+        require_none_shown(assembly, getattr(checked, "report", ()), context.say)
     if recipe.train.fakes != "shuffled":
         require_steps(assembly, recipe.sample)
     require_fakes_fit(recipe, assembly, context.batch)
     module = _untrained(recipe, assembly)
-    dataset = open_dataset(recipe, request_of(recipe), assembly.modalities, context.counter("reading files"))
+    counter = context.counter("reading files")
+    dataset = open_dataset(recipe, request_of(recipe), assembly.modalities, counter, checked, kinds=assembly.kinds)
+    for line in dataset.report:  # before what may be refused because of it
+        context.say(line)
     check_shapes(dataset.split("train"), assembly.modalities)
     job = DiscriminatorJob(recipe, assembly, module, dataset)
     require_captions(assembly, job.captions)
     if job.captions:
         require_texts_fit(recipe, assembly, job.captions, context.batch)
-        context.say(f"captions: {about_captions(job.captions)}")
+    for line in caption_notes(recipe, assembly, job.captions, dataset.split("train")):
+        context.say(line)
     return job
 
 
@@ -210,8 +231,7 @@ def discriminator_loss(
 
 def _untrained(recipe: Recipe, assembly: Assembly) -> nn.Module:
     component = recipe.discriminator
-    if component is None:
-        raise UsageError(f"recipe {recipe.name} has no discriminator to train")
+    assert component is not None  # the first thing that was looked at
     # Seeded here and nowhere else: initialisation is the only use of the global generator.
     torch.manual_seed(recipe.train.seed)
     module = build_discriminator(component, assembly.shapes, assembly.pooled).to(assembly.device)

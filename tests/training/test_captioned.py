@@ -11,6 +11,7 @@ from mmdisco_cli.assembly import Assembly
 from mmdisco_cli.diffusion.backbone import Base, Request, as_joint
 from mmdisco_cli.errors import UsageError
 from mmdisco_cli.training.batch import Batch
+from mmdisco_cli.training.caption_rules import differing_labels
 from mmdisco_cli.training.captioned import CaptionedClips
 from mmdisco_cli.training.data import fresh_latents, latents_in, training_captions
 from mmdisco_cli.training.pairing import Captions, Partners, captions_of
@@ -155,6 +156,21 @@ def test_captions_are_of_use_only_to_models_that_take_prompts() -> None:
     assert found is not None
     assert (len(found), found.texts["video"][3], found.labels[4]) == (10, "video 3", "class 1")
     assert training_captions(pair(), Clips(), 0) is not None  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    ("labels", "texts", "expected"),
+    [
+        ((), ("a", "b", "c"), 0),
+        (("k", "k", "l"), ("a", "b", "c"), 1),
+        (("k", "k", "l"), ("a", "a", "c"), 0),
+        (("k", "k", ""), ("a", "", "c"), 0),
+        (("", "", "k"), ("a", "b", "c"), 0),
+        (("k", "l", "k", "l"), ("a", "b", "c", "d"), 2),
+    ],
+)
+def test_labels_of_different_texts_are_counted(labels: tuple[str, ...], texts: tuple[str, ...], expected: int) -> None:
+    assert differing_labels(Captions({"x": texts}, labels)) == expected
 
 
 def test_an_endless_data_set_with_captions_needs_a_bank() -> None:

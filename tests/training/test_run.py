@@ -149,7 +149,7 @@ def test_dry_run_says_what_it_would_do_and_writes_nothing(
         ("points", {"target": "backbone"}, "backbone without weights, but those are: x, y"),
         ("frames", {"codec_steps": 0}, "train.codec_steps: 0 would leave the codec untrained"),
         ("frames", {"bank": 0}, "train.bank: "),
-        ("frames", {"target": "discriminator"}, r"backbones\.video\.weights: missing"),
+        ("frames", {"target": "discriminator"}, "recipe frames has no discriminator to train"),
         ("points", {"batch_size": 1}, "train.batch_size: shuffled fakes need at least 2 tuples"),
         ("points", {"batch_size": 3, "fakes": "mixed"}, "train.batch_size: mixed fakes need at least 4 tuples"),
     ],
