@@ -53,6 +53,7 @@ class TrainConfig:
     steps: int = option(2000, "optimiser steps; a run may be given more later", minimum=1)
     codec_steps: int = option(0, "optimiser steps of a trainable codec, before the backbone itself", minimum=0)
     batch_size: int = option(32, "real tuples a step, over all ranks", minimum=1)
+    accumulate: int = option(1, "parts of a rank's batch, one after the other; memory falls, steps stay", minimum=1)
     learning_rate: float = option(1e-3, "peak of the schedule", minimum=0)
     warmup: int = option(100, "steps of linear warm-up", minimum=0)
     weight_decay: float = option(0.0, "of AdamW", minimum=0)
@@ -60,6 +61,7 @@ class TrainConfig:
     ema: float = option(0.999, "decay of the averaged weights", minimum=0, maximum=1)
     seed: int = option(0, "of initialisation, data order and noise", minimum=0)
     dtype: str = option("float32", "of the forward passes", choices=("float32", "bfloat16"))
+    compile: bool = option(False, "base models' predictions by torch.compile, where that works")
     lambda_disc: float = option(1.0, "weight of the classification loss, Eq. (4)", minimum=0)
     lambda_denoise: float = option(1.0, "weight of the denoising loss, Eq. (5)", minimum=0)
     fakes: str = option("shuffled", "where fake tuples come from", choices=("shuffled", "generated", "mixed"))
@@ -75,7 +77,9 @@ class TrainConfig:
     checkpoint_every: int = option(500, "steps between two checkpoints", minimum=1)
 
     def __post_init__(self) -> None:
-        """Refuse a discriminator that would learn nothing."""
+        """Refuse a discriminator that would learn nothing, and a batch that cannot be cut into equal parts."""
+        if self.batch_size % self.accumulate:
+            raise KeyProblem("accumulate", f"{self.accumulate} does not divide train.batch_size={self.batch_size}")
         if self.target == "discriminator" and self.lambda_disc == self.lambda_denoise == 0:
             raise KeyProblem("lambda_disc", "0, as is train.lambda_denoise, leaves no loss: give one of them above 0")
 

@@ -12,10 +12,13 @@ import torch
 import torch.distributed as dist
 from torch import Tensor, nn
 
+from mmdisco_cli.errors import DeviceError
 from mmdisco_cli.run.ranks import Ranks, ranks_of, require_meeting_place
 
-__all__ = ["Ranks", "any_rank", "average_gradients", "joined_ranks", "same_weights", "wait_for_all"]
+__all__ = ["Ranks", "any_rank", "average_gradients", "gathered", "joined_ranks", "same_weights", "wait_for_all"]
 
+LOST = ("gloo/transport", "ncclRemoteError", "DistNetworkError")
+"""What errors say that come of the end of another process."""
 PATIENCE = timedelta(hours=6)
 """Timeout of collective operations: one rank may still be encoding clips when the others are done."""
 
@@ -29,6 +32,7 @@ def joined_ranks(device: torch.device) -> Iterator[Ranks]:
 
     Raises:
         UsageError: the environment describes no such process.
+        DeviceError: another rank has ended in the middle of the work.
     """
     ranks = ranks_of()
     if ranks.world == 1 or dist.is_initialized():
@@ -43,14 +47,27 @@ def joined_ranks(device: torch.device) -> Iterator[Ranks]:
     dist.init_process_group(backend, rank=ranks.rank, world_size=ranks.world, timeout=PATIENCE)
     failed = True
     try:
-        yield ranks
-        dist.barrier()
+        with _lost_ranks_named():
+            yield ranks
+            dist.barrier()
         failed = False
     finally:
         # A thread of gloo that frees a tensor while the interpreter exits would abort the process, so end the threads
         # first. NCCL has no such threads, and would wait here for ranks that may have failed.
         if backend == "gloo" or not failed:
             dist.destroy_process_group()
+
+
+@contextmanager
+def _lost_ranks_named() -> Iterator[None]:
+    """Raise DeviceError, which says what to do, where a connection to another rank breaks."""
+    try:
+        yield
+    except RuntimeError as error:
+        if not any(sign in str(error) for sign in LOST):
+            raise
+        text = "another rank has ended, see what it said; the same command goes on from the last checkpoint"
+        raise DeviceError(text) from error
 
 
 def wait_for_all(ranks: Ranks | None) -> None:
@@ -84,3 +101,12 @@ def any_rank(flag: bool, ranks: Ranks, device: torch.device) -> bool:
     votes: Tensor = torch.tensor(float(flag), device=device)
     dist.all_reduce(votes)
     return bool(votes > 0)
+
+
+def gathered(number: int, ranks: Ranks, device: torch.device) -> list[int]:
+    """Return every rank's whole number, by rank; waits for all."""
+    numbers = torch.zeros(ranks.world, dtype=torch.int64, device=device)
+    numbers[ranks.rank] = number
+    if ranks.world > 1:
+        dist.all_reduce(numbers)
+    return [int(each) for each in numbers]

@@ -44,6 +44,8 @@ class BackboneJob:
     recipe: Recipe
     backbone: TokenBackbone
     dataset: SplitDataset
+    batch: int
+    """Clips that this process takes at once."""
 
     @property
     def inputs(self) -> dict[str, Any]:
@@ -60,9 +62,7 @@ class BackboneJob:
             "denoiser": sum(p.numel() for p in backbone.denoiser.parameters()),
         }
         empty, cpu = torch.zeros(1, *shape, dtype=torch.float16), torch.device("cpu")
-        saved = step_memory(
-            lambda batch: denoising_loss(backbone.denoiser, empty, config, batch, cpu), config.batch_size
-        )
+        saved = step_memory(lambda batch: denoising_loss(backbone.denoiser, empty, config, batch, cpu), self.batch)
         memory = COPIES * 4 * sum(parameters.values()) + 2 * clips * empty.numel() + saved
         return {
             "modality": backbone.modality,
@@ -98,13 +98,15 @@ class BackboneJob:
 def backbone_job(context: Context) -> BackboneJob:
     """Build the base model and open its data; errors as for `build_backbone` and `open_dataset`."""
     recipe = context.recipe
+    if recipe.train.compile:
+        context.say("note: train.compile is of no use to train.target=backbone: only what predicts is compiled")
     backbone = build_backbone(recipe)
     plans, kinds = {backbone.modality: backbone.plan(backbone.request)}, {backbone.modality: backbone.info.kind}
     dataset = open_dataset(recipe, backbone.request, plans, context.counter("reading files"), kinds=kinds)
     for line in dataset.report:
         context.say(line)
     check_shapes(dataset.split("train"), plans)
-    return BackboneJob(recipe, backbone, dataset)
+    return BackboneJob(recipe, backbone, dataset, context.batch)
 
 
 def build_backbone(recipe: Recipe) -> TokenBackbone:
@@ -172,9 +174,10 @@ def codec_items(codec: Codec, dataset: Dataset, modality: str, count: int) -> Te
 
 def codec_loss(codec: Codec, items: Tensor, config: TrainConfig, device: torch.device) -> Loss:
     """Return the reconstruction loss over compact items (N, ...): single frames or log-mel spectrograms."""
+    size = max(codec.batch // config.accumulate, 1)
 
     def loss(generator: torch.Generator) -> tuple[Tensor, Mapping[str, float]]:
-        rows = torch.randint(len(items), (codec.batch,), generator=generator)
+        rows = torch.randint(len(items), (size,), generator=generator)
         batch = codec.expand(items[rows]).to(device)
         with torch.autocast(device.type, torch.bfloat16, enabled=config.dtype == "bfloat16"):
             value = codec.reconstruction_loss(batch, generator)

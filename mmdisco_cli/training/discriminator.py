@@ -22,8 +22,11 @@ from mmdisco_cli.discriminators.interaction import ADDITIVE
 from mmdisco_cli.errors import UsageError
 from mmdisco_cli.recipes.missing import require_files
 from mmdisco_cli.recipes.schema import Recipe
+from mmdisco_cli.run import console
 from mmdisco_cli.run.distribution import Ranks, same_weights
+from mmdisco_cli.run.ranks import ranks_of
 from mmdisco_cli.sampling.draw import require_steps
+from mmdisco_cli.tensors.compiling import Compiling
 from mmdisco_cli.training.batch import Batch, LevelSampler, NoisyBatch, noised, repeated
 from mmdisco_cli.training.caption_rules import (
     caption_inputs,
@@ -42,6 +45,7 @@ from mmdisco_cli.training.data import (
     require_fakes_fit,
     training_captions,
 )
+from mmdisco_cli.training.foretelling import unevaluated
 from mmdisco_cli.training.loop import Context, Loss, fit
 from mmdisco_cli.training.losses import joint_losses
 from mmdisco_cli.training.pairing import Captions
@@ -65,6 +69,8 @@ class DiscriminatorJob:
     assembly: Assembly
     module: nn.Module
     dataset: SplitDataset
+    batch: int
+    """Tuples that this process takes at once."""
 
     @cached_property
     def captions(self) -> Captions | None:
@@ -88,8 +94,9 @@ class DiscriminatorJob:
         made = len(self.captions) if self.captions else config.bank or DEFAULT_COUNT
         fakes = 0 if config.fakes == "shuffled" else made
         blank = _blank(shapes, with_texts=self.captions is not None)
-        saved = step_memory(lambda batch: self._loss(blank, lambda clean, _: clean, batch), config.batch_size)
-        weights = 4 * (COPIES * own + sum(count or 0 for count in bases.values()))
+        alone = replace(self, assembly=unevaluated(self.assembly))
+        saved = step_memory(lambda batch: alone._loss(blank, lambda clean, _: clean, batch), self.batch)
+        weights = 4 * COPIES * own + sum((count or 0) * self._width(label) for label, count in bases.items())
         return {
             "discriminator": self.recipe.discriminator.name if self.recipe.discriminator else "",
             "parameters": {"discriminator": own, **bases},
@@ -101,6 +108,11 @@ class DiscriminatorJob:
             "fakes": config.fakes,
             "memory_mb": round((weights + 2 * (clips + fakes) * values + saved) / 1e6),
         }
+
+    def _width(self, label: str) -> int:
+        """Return the bytes of one weight of a base model, float32 where its options name no `dtype`."""
+        named = getattr(self.recipe.backbones[label].options, "dtype", "float32")
+        return 2 if named in ("bfloat16", "float16") else 4
 
     def fit(self, context: Context) -> None:
         """Train, going on where a former run stopped."""
@@ -142,7 +154,8 @@ class DiscriminatorJob:
         return min(CLIPS, bank or CLIPS) if self.captions else min(CLIPS, bank)
 
     def _measured(self, heldout: SplitDataset, context: Context) -> dict[str, Any]:
-        config = self.recipe.train
+        # No more at once than in training: what fitted into memory there must fit here.
+        config = replace(self.recipe.train, batch_size=self.batch, accumulate=1)
         real = real_tuples(self.assembly, heldout, self._measured_clips, context)
         # Held-out tuples re-paired are fakes for anyone but a model that makes several modalities together; with texts,
         # which few of so few clips share, they are what they are in training.
@@ -182,7 +195,7 @@ def discriminator_job(context: Context) -> DiscriminatorJob:
     for line in dataset.report:  # before what may be refused because of it
         context.say(line)
     check_shapes(dataset.split("train"), assembly.modalities)
-    job = DiscriminatorJob(recipe, assembly, module, dataset)
+    job = DiscriminatorJob(recipe, assembly, module, dataset, context.batch)
     require_captions(assembly, job.captions)
     if job.captions:
         require_texts_fit(recipe, assembly, job.captions, context.batch)
@@ -209,9 +222,11 @@ def discriminator_loss(
     each, dtype = max(batch // groups, 1), DTYPES[config.dtype]
     conditions = Conditions(assembly)
 
-    def predict(noisy: NoisyBatch) -> Prediction:
+    def plain(noisy: NoisyBatch) -> Prediction:
         models = conditioned(bases, noisy.conditions)
         return predict_bases(models, noisy.states, noisy.levels, unguided_scales(noisy.states), dtype)
+
+    predict = Compiling(_say_once)(plain) if config.compile else plain
 
     def seen(batch: Batch, levels: Mapping[str, Levels], generator: torch.Generator) -> NoisyBatch:
         return replace(noised(batch, levels, generator), conditions=conditions.of(batch.texts))
@@ -227,6 +242,11 @@ def discriminator_loss(
             return joint_losses(module, predict, noisy, noisy_wrong, recipe.sample.window, config)
 
     return loss
+
+
+def _say_once(text: str) -> None:
+    if ranks_of().first:
+        console.note(text)
 
 
 def _untrained(recipe: Recipe, assembly: Assembly) -> nn.Module:

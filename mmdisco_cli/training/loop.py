@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from mmdisco_cli.errors import DataError
 from mmdisco_cli.recipes.schema import Recipe, TrainConfig
 from mmdisco_cli.run import console
-from mmdisco_cli.run.distribution import Ranks, any_rank, average_gradients
+from mmdisco_cli.run.distribution import Ranks, any_rank, average_gradients, gathered
 from mmdisco_cli.run.signals import SignalFlag
 from mmdisco_cli.training.checkpoint import STATE, TrainState, load_state, save_state
 from mmdisco_cli.training.directory import RunDirectory
@@ -48,8 +48,8 @@ class Context:
 
     @property
     def batch(self) -> int:
-        """Return how many tuples or clips this rank takes a step."""
-        return max(self.recipe.train.batch_size // self.ranks.world, 1)
+        """Return how many tuples or clips this rank takes at once, `accumulate` times a step."""
+        return max(self.recipe.train.batch_size // (self.ranks.world * self.recipe.train.accumulate), 1)
 
     def log(self, stage: str) -> MetricsLog:
         """Return where a stage's figures go."""
@@ -101,6 +101,7 @@ def fit(module: nn.Module, loss: Loss, context: Context, stage: str, steps: int)
     config, path, log = context.recipe.train, context.directory.path / stage / STATE, context.log(stage)
     state = TrainState(module, _optimizer(module, config), step=0)
     load_state(path, state, context.fingerprint, first=context.ranks.first)
+    _require_one_step(state, context, path)
     log.rewind(state.step, state.unlogged)
     module.train()
     while state.step < steps:
@@ -113,9 +114,18 @@ def fit(module: nn.Module, loss: Loss, context: Context, stage: str, steps: int)
             state.unlogged = log.unlogged
             _save(state, path, context)
         if stopping and state.step < steps:
+            context.wait()  # launchers kill the rank that still writes soon after the first one has left
             context.stop.leave(f"at step {state.step} of {steps}")
     state.install_average()
     module.eval()
+
+
+def _require_one_step(state: TrainState, context: Context, path: Path) -> None:
+    """Raise DataError, on all ranks alike, where they have not read the same checkpoint."""
+    steps = gathered(state.step, context.ranks, context.device)
+    if len(set(steps)) > 1:
+        read = ", ".join(map(str, steps))
+        raise DataError(f"{path}: ranks have read it at different steps ({read}); start them again")
 
 
 def _optimizer(module: nn.Module, config: TrainConfig) -> torch.optim.Optimizer:
@@ -131,14 +141,27 @@ def _step(state: TrainState, loss: Loss, config: TrainConfig, ranks: Ranks, step
     for group in state.optimizer.param_groups:
         group["lr"] = rate
     state.optimizer.zero_grad(set_to_none=True)
-    value, figures = loss(step_generator(config.seed, ranks.rank, state.step))
-    value.backward()
+    figures = _backward(loss, config, ranks, state.step)
     average_gradients(state.module.parameters(), ranks)
     norm = nn.utils.clip_grad_norm_(state.module.parameters(), config.clip or math.inf)
     if math.isfinite(float(norm)):
         state.optimizer.step()
         state.update_average(config.ema)
-    return {"loss": float(value.detach()), **figures, "grad_norm": float(norm), "learning_rate": rate}
+    return {**figures, "grad_norm": float(norm), "learning_rate": rate}
+
+
+def _backward(loss: Loss, config: TrainConfig, ranks: Ranks, step: int) -> dict[str, float]:
+    """Backpropagate the mean loss of `accumulate` batches, one after the other; return the means of their figures.
+
+    They are those that so many times more ranks would draw, so that ranks and parts can stand for one another.
+    """
+    parts, means = config.accumulate, dict[str, float]()
+    for part in range(parts):
+        value, figures = loss(step_generator(config.seed, ranks.rank * parts + part, step))
+        (value / parts).backward()
+        for name, figure in {"loss": float(value.detach()), **figures}.items():
+            means[name] = means.get(name, 0.0) + figure / parts
+    return means
 
 
 def _save(state: TrainState, path: Path, context: Context) -> None:

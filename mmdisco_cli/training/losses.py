@@ -92,7 +92,8 @@ def joint_losses(
         denoising, unguided = denoise_loss(real.noise, alone.epsilon, gradient, real.levels, window, space)
         value = value + config.lambda_denoise * denoising
         figures["denoise"] = float(denoising.detach())
-        figures["gain"] = float(1 - denoising.detach() / unguided)
+        # Of few rows, all may lie outside the window: then there is no error to remove.
+        figures["gain"] = float(1 - denoising.detach() / unguided) if unguided > 0 else 0.0
     return value, figures
 
 

@@ -5,7 +5,7 @@ On one machine with several GPUs, or to try it with two processes on a CPU:
     torchrun --nproc-per-node 2 -m -- mmdisco_cli train --recipe NAME
 
 (the `--` keeps torchrun from taking options for its own). Ranks share the batch, and the making of banks; the first
-one writes.
+one writes. On several nodes, whose working directories may differ, --out is a folder that all of them see.
 """
 
 import contextlib
@@ -23,6 +23,7 @@ from mmdisco_cli.recipes.schema import Recipe
 from mmdisco_cli.run import console
 from mmdisco_cli.run.distribution import joined_ranks
 from mmdisco_cli.run.options import TrainOptions
+from mmdisco_cli.run.shared import require_shared
 from mmdisco_cli.run.signals import SignalFlag
 from mmdisco_cli.training.backbone import backbone_job
 from mmdisco_cli.training.directory import PLOT, RunDirectory, is_raised, training_fingerprint
@@ -88,10 +89,12 @@ def train_recipe(recipe: Recipe, options: TrainOptions, callback: TrainCallback 
     """
     device, stop = choose_device(), SignalFlag()
     directory = RunDirectory(options.out or Path("runs") / recipe.name / "train", recipe)
-    if not options.fresh:
-        directory.require_same_recipe()
     with joined_ranks(device) as ranks, Stages(ranks.first) as stages, stop.listening():
         context = Context(directory, device, ranks, stop, _watched(stages.of, callback))
+        if not options.dry_run:
+            require_shared(directory.path, ranks, device)
+        if not options.fresh:
+            directory.require_same_recipe()
         job = _open(context)
         if options.dry_run:
             _print_plan(context, job, options)
@@ -123,6 +126,7 @@ def _open(context: Context) -> TrainJob:
 
 def _run(context: Context, job: TrainJob, options: TrainOptions) -> Trained | None:
     directory, begun, inputs = context.directory, time.monotonic(), job.inputs
+    _say_what_is_left_over(context)
     if not options.fresh:
         directory.require_same_inputs(inputs)
         if (known := _known(directory)) is not None:
@@ -149,6 +153,14 @@ def _release(context: Context) -> None:
         directory = context.directory
         folder = write_release(directory.path, directory.weights, context.recipe)
         context.say(f"to publish it: hf upload OWNER/NAME {command_line(str(folder))}")
+
+
+def _say_what_is_left_over(context: Context) -> None:
+    config, ranks = context.recipe.train, context.ranks.world
+    taken = context.batch * ranks * config.accumulate
+    if taken != config.batch_size:
+        parts = f" and train.accumulate={config.accumulate}" if config.accumulate > 1 else ""
+        context.say(f"note: train.batch_size={config.batch_size} is {taken} tuples a step on {ranks} ranks{parts}")
 
 
 def _known(directory: RunDirectory) -> dict[str, Any] | None:
@@ -206,6 +218,7 @@ def _print_plan(context: Context, job: TrainJob, options: TrainOptions) -> None:
         "dtype": config.dtype,
         "ranks": context.ranks.world,
         "batch_size": config.batch_size,
+        **({"accumulate": config.accumulate} if config.accumulate > 1 else {}),
         **job.overview,
     }
     if options.json:

@@ -11,7 +11,7 @@ from mmdisco_cli.devices import choose_device
 from mmdisco_cli.errors import DeviceError, UsageError
 from mmdisco_cli.run.ranks import Ranks, local_rank, ranks_of, require_meeting_place
 
-sys.path.insert(0, str(Path(__file__).parent / "sampling"))
+sys.path.insert(0, str(Path(__file__).parents[1] / "sampling"))
 from tiny_models import make_tiny
 
 WRONG = [

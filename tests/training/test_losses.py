@@ -171,6 +171,14 @@ def test_gain_is_the_share_removed():
     assert figures["gain"] == pytest.approx(expected, rel=0.05)
 
 
+def test_rows_that_are_all_outside_the_window_gain_nothing():
+    """As when a part of a step is one row: no division by the error that the base models do not have there."""
+    noisy = noised(Batch(gaussians(4)), levels(4), torch.Generator().manual_seed(2))
+    value, figures = joint_losses(Quadratic(**BEST), exact_bases, noisy, None, (30.0, 40.0), TrainConfig())
+    assert figures["denoise"] == figures["gain"] == 0.0
+    assert math.isfinite(float(value.detach()))
+
+
 def test_levels_outside_the_window_do_not_count():
     alpha = torch.tensor([math.cos(0.5 * math.pi * u) for u in (0.001, 0.5, 0.999)], dtype=torch.float64)
     level = {"x": Levels(alpha, alpha, (1 - alpha**2).sqrt())}
