@@ -18,6 +18,7 @@ FLOORS = (
     ("page",),
     ("extractors",),
     ("measures",),
+    ("cache",),
     ("assembly", "data", "discriminators", "paper", "backbones"),
     ("blocks", "diffusion"),
     ("recipes",),

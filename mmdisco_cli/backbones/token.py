@@ -46,6 +46,11 @@ class TokenBackbone:
         """Move all networks."""
         self.module.to(device)
 
+    def release(self, parts: Sequence[str]) -> None:
+        """Free the codec; there is no text encoder."""
+        if "codec" in parts:
+            self.codec.to("meta")
+
     @property
     def info(self) -> ModalityInfo:
         """Describe the modality."""
@@ -84,12 +89,17 @@ class TokenBackbone:
     @torch.no_grad()
     def encode(self, media: Tensor, plan: ModalityPlan) -> Tensor:
         """Return the latents of media; those of a clip are the same to the bit in any batch."""
-        return _one_by_one(self.codec.encode, media)
+        return _one_by_one(self._present().encode, media)
 
     @torch.no_grad()
     def decode(self, latent: Tensor, plan: ModalityPlan) -> Tensor:
         """Return the media of latents; those of a clip are the same to the bit in any batch."""
-        return _one_by_one(self.codec.decode, latent)
+        return _one_by_one(self._present().decode, latent)
+
+    def _present(self) -> Codec:
+        if any(tensor.is_meta for tensor in self.codec.state_dict().values()):
+            raise RuntimeError(f"the codec of {self.modality} was released when training began: build the model again")
+        return self.codec
 
 
 def _one_by_one(convert: Callable[[Tensor], Tensor], clips: Tensor) -> Tensor:

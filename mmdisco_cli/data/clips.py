@@ -23,7 +23,7 @@ from mmdisco_cli.data.index.memory import Memory, default_folder
 from mmdisco_cli.data.index.probes import available_cores
 from mmdisco_cli.data.index.scan import Cutting, Scan, scan_index
 from mmdisco_cli.data.media import as_fps
-from mmdisco_cli.data.naming import SUFFIXES, file_errors
+from mmdisco_cli.data.naming import CACHE_FILES, SUFFIXES, file_errors
 from mmdisco_cli.data.options import ClipsOptions
 from mmdisco_cli.data.reading import Clip
 from mmdisco_cli.data.windows import ClipWindow, Shape, Stored, WindowStore, as_float
@@ -119,6 +119,10 @@ def build(
     """Open what a recipe names, in windows of the length and size that it requests."""
     if options.path is None:
         raise UsageError("data.path: name a folder of video files or a table, as in --set data.path=DIR")
+    if any((Path(options.path) / name).is_file() for name in CACHE_FILES):
+        raise DataError(
+            f"{options.path}: a cache of encoded clips, which only training a discriminator reads: name the clips"
+        )
     fps = as_fps(request.fps or 10)
     height, width = request.height or 64, request.width or request.height or 64
     frames = request.frames or max(1, round((request.seconds or 1.6) * fps))

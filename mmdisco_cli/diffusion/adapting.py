@@ -18,6 +18,7 @@ from mmdisco_cli.diffusion.contract import (
     OwnGuidance,
     Payload,
     Plan,
+    Releasing,
     Request,
     State,
 )
@@ -142,6 +143,13 @@ def takes_prompts(backbone: JointBackbone) -> bool:
     """Return whether prompts condition a backbone, by its optional member `takes_prompts`."""
     model = unwrap(backbone)
     return bool(getattr(model, "takes_prompts", False))
+
+
+def release(backbone: JointBackbone, parts: Sequence[str]) -> None:
+    """Free parts of a backbone, `codec` or `text`, through its optional member `release`; others keep them."""
+    model = unwrap(backbone)
+    if isinstance(model, Releasing):
+        model.release(parts)
 
 
 def memory_lines(backbone: JointBackbone) -> tuple[str, ...]:

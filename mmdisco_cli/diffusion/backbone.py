@@ -8,6 +8,7 @@ from mmdisco_cli.diffusion.adapting import (
     memory_lines,
     move,
     own_guidance,
+    release,
     takes_prompts,
     unwrap,
 )
@@ -25,6 +26,7 @@ from mmdisco_cli.diffusion.contract import (
     OwnGuidance,
     Payload,
     Plan,
+    Releasing,
     Request,
     State,
 )
@@ -44,6 +46,7 @@ __all__ = [
     "OwnGuidance",
     "Payload",
     "Plan",
+    "Releasing",
     "Request",
     "State",
     "as_joint",
@@ -52,6 +55,7 @@ __all__ = [
     "memory_lines",
     "move",
     "own_guidance",
+    "release",
     "takes_prompts",
     "unwrap",
 ]

@@ -15,6 +15,7 @@ Optional members, on either contract:
     keyed(keys)         for a model that draws random numbers while it predicts or decodes (`Keyed`)
     guided(...)         for a model whose authors use more than classifier-free guidance (`OwnGuidance`)
     run_whole(...)      for a model that can only be run from noise to media (`mmdisco_cli.diffusion.whole`)
+    release(parts)      free parts that training is done with (`Releasing`)
 """
 
 from collections.abc import Mapping, Sequence
@@ -227,3 +228,14 @@ class OwnGuidance(Protocol):
         plan: Plan,
     ) -> State:
         """Return the native output, guided at these CFG scales, for x (B, ...) at t (B,)."""
+
+
+@runtime_checkable
+class Releasing(Protocol):
+    """Optional member: the model can free the memory of parts that only prepare what it is trained beside."""
+
+    def release(self, parts: Sequence[str], /) -> object:
+        """Free `codec` (what encodes and decodes media), `text` (what encodes prompts), or both.
+
+        `predict` must go on as before. Whatever needs a part again loads it again, or says that it is gone.
+        """

@@ -7,6 +7,7 @@ import torch
 from torch import Tensor
 
 from mmdisco_cli.assembly import Assembly
+from mmdisco_cli.cache.texts import EncodedTexts
 from mmdisco_cli.diffusion.backbone import Base, Condition, Payload
 
 LIMIT = 512 * 2**20
@@ -14,10 +15,13 @@ LIMIT = 512 * 2**20
 
 
 class Conditions:
-    """What texts are to the base models of an assembly, without the negative half of CFG."""
+    """What texts are to the base models of an assembly, without the negative half of CFG.
 
-    def __init__(self, assembly: Assembly, limit: int = LIMIT) -> None:
-        self._models, self._limit = assembly.models, limit
+    Those `encoded` on disk are read from there at each use, others are encoded.
+    """
+
+    def __init__(self, assembly: Assembly, encoded: EncodedTexts | None = None, limit: int = LIMIT) -> None:
+        self._models, self._encoded, self._limit = assembly.models, encoded, limit
         self._kept: OrderedDict[tuple[str, str], dict[str, Condition]] = OrderedDict()
         self._bytes = 0
 
@@ -42,6 +46,8 @@ class Conditions:
 
     def _row(self, label: str, base: Base, text: str) -> dict[str, Condition]:
         """Return the conditions of one text, batch of one, by modality."""
+        if self._encoded is not None and text in self._encoded:
+            return self._encoded.of(label, text)
         key = (label, text)
         if key in self._kept:
             self._kept.move_to_end(key)
@@ -52,6 +58,12 @@ class Conditions:
         while self._bytes > self._limit and len(self._kept) > 1:
             self._bytes -= _size(self._kept.popitem(last=False)[1])
         return row
+
+
+def encoded_of(real: object) -> EncodedTexts | None:
+    """Return the texts of a source of real tuples that were encoded beforehand, None where there are none."""
+    found = getattr(real, "encoded", None)
+    return found if isinstance(found, EncodedTexts) else None
 
 
 def conditioned(bases: Sequence[Base], conditions: Mapping[str, Condition]) -> list[Base]:

@@ -95,6 +95,10 @@ class DiffusersBackbone:
         """Choose the device that parts go to when they are first needed."""
         self.stage.to(device)
 
+    def release(self, parts: Sequence[str]) -> None:
+        """Free the codec or the text encoders, until they are needed again."""
+        self.prompts.release(parts)
+
     def plan(self, request: Request) -> ModalityPlan:
         """Return the shapes that the model will really produce for a request."""
         return self.family.plan(request)

@@ -83,6 +83,10 @@ class LTX2:
         """Choose the device that parts go to when they are first needed."""
         self.stage.to(device)
 
+    def release(self, parts: Sequence[str]) -> None:
+        """Free the codecs or the text encoders, until they are needed again."""
+        self.prompts.release(parts)
+
     def plan(self, request: Request) -> Plan:
         """Return the shapes: whole groups of frames after the first, and audio of the same length.
 
