@@ -21,7 +21,8 @@ from mmdisco_cli.run.files import write_json
 from mmdisco_cli.weights_file import write_tensors
 
 Report = Callable[[int, int], None]
-ROWS, LOST = "rows", "lost"
+ABOUT = "clips"
+"""The one entry of a shard's metadata, whose order with others would not be the same in two files."""
 
 
 def make_shards(
@@ -71,7 +72,7 @@ def complete(folder: Path, content: Content) -> Manifest:
     for shard in content.shards():
         about = read_shard(shard.path(folder)).about
         if isinstance(shard, Clips):
-            lost[shard.part] += [(int(row), str(reason)) for row, reason in json.loads(about[LOST])]
+            lost[shard.part] += [(int(row), str(reason)) for row, reason in json.loads(about[ABOUT])["lost"]]
     for name, part in content.parts.items():
         _refuse(lost[name], part.count, part.max_bad)
     found = manifest_of(content, lost)
@@ -156,13 +157,19 @@ def _write_clips(path: Path, made: _Shard, shapes: Mapping[str, tuple[int, ...]]
         m: torch.cat([part[m] for part in made.latents] or [torch.empty(0, *shape, dtype=torch.float16)])
         for m, shape in shapes.items()
     }
-    write_tensors(path, tensors, {ROWS: json.dumps(made.rows), LOST: json.dumps(made.lost)})
+    write_tensors(path, tensors, {ABOUT: json.dumps({"rows": made.rows, "lost": made.lost})})
 
 
 def _refuse(lost: Sequence[tuple[int, str]], total: int, max_bad: float) -> None:
     if len(lost) > max_bad * total:
-        said = reasons([(str(row), why) for row, why in lost], total)
+        said = reasons([_named(why) for _, why in lost], total)
         raise DataError(
             f"{len(lost)} of {total} clips cannot be read, more than data.max_bad={max_bad:g} allows ({said}); the "
             "shards that are whole are kept"
         )
+
+
+def _named(why: str) -> tuple[str, str]:
+    """Return what a clip is called and what is wrong with it, as an error says both."""
+    name, colon, reason = why.partition(": ")
+    return (name, reason) if colon else ("a clip", why)

@@ -130,20 +130,20 @@ def is_cache(path: str | Path) -> bool:
 
 def differing(found: Mapping[str, Any], wanted: Mapping[str, Any]) -> str:
     """Say in a clause in what a cache's key is other than the wanted one, empty where it is not."""
-    keys = differences({k: found.get(k) for k in wanted}, dict(wanted))
+    keys = differences({k: found.get(k) for k in wanted}, dict(wanted))  # such as models.audio
     if not keys:
         return ""
     heads = [head for head in _WORDS if any(key.split(".")[0] == head for key in keys)]
-    # Whoever changes a text changes what names the clips too.
-    if "captions" in heads:
-        heads = [head for head in heads if head != "clips"]
+    # What names the clips changes with their windows and texts too.
+    heads = [head for head in heads if head != "clips"] or heads
     shown = [_shown(key, found, wanted) for key in keys if key.split(".")[0] in heads]
     return f"{' and '.join(_WORDS[head] for head in heads)} ({'; '.join(shown[:3])})"
 
 
 def _shown(key: str, found: Mapping[str, Any], wanted: Mapping[str, Any]) -> str:
     old, new = (_lookup(plain, key) for plain in (found, wanted))
-    return f"{key} is {json.dumps(old, ensure_ascii=False)}, not {json.dumps(new, ensure_ascii=False)}"
+    named = key.replace("options.", "data.", 1)
+    return f"{named} is {json.dumps(old, ensure_ascii=False)}, not {json.dumps(new, ensure_ascii=False)}"
 
 
 def _lookup(plain: Any, key: str) -> Any:

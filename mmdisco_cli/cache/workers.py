@@ -2,7 +2,7 @@
 
 import pickle
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from typing import Any
 
@@ -156,7 +156,24 @@ def _stream(reader: Reader, chunks: Iterable[Chunk], workers: int) -> Iterator[I
     )
     with without_main():
         items = iter(loader)
-    yield (_unguarded(item) for item in items)
+    try:
+        yield _passed_on(items)
+    finally:
+        # Not left to the garbage collector: until then the death of a worker would be raised anywhere, again.
+        with suppress(RuntimeError):
+            getattr(items, "_shutdown_workers", _nothing)()
+
+
+def _nothing() -> None:
+    return None
+
+
+def _passed_on(items: Iterator[Any]) -> Iterator[Read]:
+    try:
+        for item in items:
+            yield _unguarded(item)
+    except (EOFError, ConnectionError, FileNotFoundError) as error:  # it died while it handed something over
+        raise DataError(_killed("")) from error
 
 
 def _unguarded(item: Read | _Failure) -> Read:
