@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import torch
 from torch import Tensor
 
@@ -19,6 +20,11 @@ from mmdisco_cli.errors import DataError
 METADATA = "__metadata__"
 OPEN = 128
 """Shards that are mapped at once: each holds a file open."""
+AROUND = 1 << 16
+"""What the system maps at least around a byte that is read."""
+HELD = 32 << 20
+"""Bytes that may be mapped before they are let go."""
+Bytes = npt.NDArray[np.uint8]
 DTYPES = {
     "F64": torch.float64, "F32": torch.float32, "F16": torch.float16, "BF16": torch.bfloat16, "I64": torch.int64,
     "I32": torch.int32, "I16": torch.int16, "I8": torch.int8, "U8": torch.uint8, "BOOL": torch.bool,
@@ -74,38 +80,54 @@ def _place(entry: Any, base: int, size: int) -> Place:
     return place
 
 
+class _Mapped:
+    """One file in memory, and its tensors as bytes (N, bytes of a row)."""
+
+    def __init__(self, path: Path) -> None:
+        try:
+            with path.open("rb") as file:
+                self.map = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
+        except OSError as error:
+            raise DataError(f"{path}: {error.strerror}") from error
+        self.tensors: dict[str, Bytes] = {}
+
+    def tensor(self, name: str, place: Place) -> Bytes:
+        if name not in self.tensors:
+            count = place.shape[0] * place.row_bytes
+            flat = np.frombuffer(self.map, np.uint8, count, place.offset)
+            self.tensors[name] = flat.reshape(place.shape[0], place.row_bytes)
+        return self.tensors[name]
+
+
 class Mappings:
     """Files mapped into memory, the most recently used ones."""
 
     def __init__(self) -> None:
-        self._maps: OrderedDict[Path, mmap.mmap] = OrderedDict()
+        self._maps: OrderedDict[Path, _Mapped] = OrderedDict()
+        self._read = 0
 
-    def rows(self, shard: Shard, name: str, rows: Tensor) -> Tensor:
-        """Return some rows (K, ...) of a tensor as a copy."""
+    def row(self, shard: Shard, name: str, row: int) -> Bytes:
+        """Return the bytes of one row of a tensor, which are there until the next `rest`."""
         place = shard.tensors[name]
-        if not place.row_bytes or not len(rows):
-            return torch.empty(len(rows), *place.shape[1:], dtype=place.dtype)
-        mapped = self._mapped(shard.path)
-        count = place.shape[0] * place.row_bytes
-        whole = np.frombuffer(mapped, np.uint8, count, place.offset).reshape(place.shape[0], place.row_bytes)
-        found = torch.from_numpy(whole[rows.numpy()]).view(place.dtype).reshape(len(rows), *place.shape[1:])
-        del whole
-        # What was read stays in the system's page cache, but is no longer counted as this process's.
-        if hasattr(mmap, "MADV_DONTNEED"):
-            mapped.madvise(mmap.MADV_DONTNEED)
+        self._read += max(place.row_bytes, AROUND)
+        found: Bytes = self._mapped(shard.path).tensor(name, place)[row]
         return found
 
-    def _mapped(self, path: Path) -> mmap.mmap:
+    def rest(self) -> None:
+        """Let go of what was read lately: it stays in the system's page cache, but is no longer this process's."""
+        if self._read < HELD:
+            return
+        self._read = 0
+        for mapped in self._maps.values() if hasattr(mmap, "MADV_DONTNEED") else ():
+            mapped.map.madvise(mmap.MADV_DONTNEED)
+
+    def _mapped(self, path: Path) -> _Mapped:
         if path in self._maps:
             self._maps.move_to_end(path)
             return self._maps[path]
         while len(self._maps) >= OPEN:
-            self._maps.popitem(last=False)[1].close()
-        try:
-            with path.open("rb") as file:
-                self._maps[path] = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
-        except OSError as error:
-            raise DataError(f"{path}: {error.strerror}") from error
+            self._maps.popitem(last=False)
+        self._maps[path] = _Mapped(path)
         return self._maps[path]
 
 
@@ -115,17 +137,21 @@ class MappedTensor:
     def __init__(self, shards: Sequence[Shard], name: str, mappings: Mappings, limit: int | None = None) -> None:
         places = [shard.tensors[name] for shard in shards]
         self._shards, self._name, self._mappings = list(shards), name, mappings
-        self._starts = torch.tensor([0, *accumulate(place.shape[0] for place in places)])
+        self._starts = np.array([0, *accumulate(place.shape[0] for place in places)])
         self._length = int(self._starts[-1]) if limit is None else min(limit, int(self._starts[-1]))
-        self.dtype, self.row_shape = places[0].dtype, places[0].shape[1:]
+        self.dtype, self.row_shape, self._bytes = places[0].dtype, places[0].shape[1:], places[0].row_bytes
 
     def __len__(self) -> int:
         return self._length
 
     def __getitem__(self, rows: Tensor) -> Tensor:
-        found = torch.empty(len(rows), *self.row_shape, dtype=self.dtype)
-        which = torch.searchsorted(self._starts, rows, right=True) - 1
-        for number in which.unique().tolist():
-            here = (which == number).nonzero()[:, 0]
-            found[here] = self._mappings.rows(self._shards[number], self._name, rows[here] - self._starts[number])
-        return found
+        wanted = rows.numpy()
+        shard = np.searchsorted(self._starts, wanted, side="right") - 1
+        places = zip(shard.tolist(), (wanted - self._starts[shard]).tolist(), strict=True)
+        found = np.empty((len(wanted), self._bytes), np.uint8)
+        if self._bytes:
+            for into, (number, row) in enumerate(places):
+                found[into] = self._mappings.row(self._shards[number], self._name, row)
+        self._mappings.rest()
+        flat = torch.from_numpy(found).reshape(-1)
+        return (flat.view(self.dtype) if len(flat) else flat.to(self.dtype)).reshape(len(wanted), *self.row_shape)

@@ -5,7 +5,7 @@ from collections.abc import Callable, Mapping, Sequence
 import torch
 from torch import Tensor
 
-from mmdisco_cli.cache.mapped import Mappings, Shard
+from mmdisco_cli.cache.mapped import MappedTensor, Mappings, Shard
 from mmdisco_cli.diffusion.backbone import Condition, Payload
 
 EncodeText = Callable[[str], Mapping[str, Mapping[str, Condition]]]
@@ -74,7 +74,8 @@ class EncodedTexts:
         return {m: _condition(found) for m, found in parts.items()}
 
     def _read(self, number: int, name: str, row: int) -> Tensor:
-        return self._mappings.rows(self._shards[number], name, torch.tensor([row])).to(self._device)
+        tensor = MappedTensor([self._shards[number]], name, self._mappings)
+        return tensor[torch.tensor([row])].to(self._device)
 
 
 def _named(slot: str) -> tuple[str, str, str]:

@@ -52,7 +52,8 @@ class FreshClips:
         if self._read is None:
             self._step = self._step_of(generator)
             if self._step >= 0:
-                self._read = self._closing.enter_context(reading(self._reader, self._chunks(plan), self._workers))
+                chunks = self._chunks(plan, self._step)
+                self._read = self._closing.enter_context(reading(self._reader, chunks, self._workers))
         self._due = self._step >= 0 and self._generator(self._step).initial_seed() == generator.initial_seed()
         self._step += self._due
 
@@ -73,8 +74,8 @@ class FreshClips:
             raise RuntimeError("workers have read other clips than a step draws")
         return {m: torch.cat([part.media[m] for part in parts]) for m in self._assembly.modalities}
 
-    def _chunks(self, plan: Plan) -> Iterator[Chunk]:
-        for step in range(self._step, self._config.steps):
+    def _chunks(self, plan: Plan, first: int) -> Iterator[Chunk]:
+        for step in range(first, self._config.steps):
             rows = plan(self._generator(step))
             yield from (("", rows[i : i + self._size]) for i in range(0, len(rows), self._size))
 

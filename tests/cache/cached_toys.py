@@ -82,9 +82,10 @@ def content(count: int, data: Numbers, model: str = "m", encode: Callable[..., S
 
 @dataclass(frozen=True)
 class MeanOptions:
-    """Stands for the weights."""
+    """What stands for the weights, and whether the discriminator is given the prompts."""
 
     weights: str = "first"
+    pooled: bool = True
 
 
 class Mean:
@@ -98,7 +99,7 @@ class Mean:
 
     @property
     def info(self) -> ModalityInfo:
-        return ModalityInfo(self.modality, "epsilon", 2, self.plan(self.request).rate, 3)
+        return ModalityInfo(self.modality, "epsilon", 2, self.plan(self.request).rate, 3 * self.options.pooled)
 
     def plan(self, request: Request) -> ModalityPlan:
         frames, height, width = request.frames or 8, request.height or 16, request.width or 24
@@ -116,7 +117,9 @@ class Mean:
     def encode_prompt(self, prompts: Sequence[str], negatives: Sequence[str] | None, plan: ModalityPlan) -> Condition:
         assert "text" not in self.released
         rows = torch.tensor([[len(p), sum(map(ord, p)) % 97, ord((p or " ")[-1])] for p in prompts]) / 100
-        return Condition({"tokens": rows[:, None].expand(-1, 4, 3), "mask": rows > 0}, pooled=rows)
+        return Condition(
+            {"tokens": rows[:, None].expand(-1, 4, 3), "mask": rows > 0}, pooled=rows if self.options.pooled else None
+        )
 
     def predict(self, x: Tensor, t: Tensor, condition: Payload, plan: ModalityPlan) -> Tensor:
         return SCHEDULE.levels_at(t.double()).sigma.float()[:, None] * x

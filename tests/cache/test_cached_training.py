@@ -1,4 +1,4 @@
-"""From clips to a trained discriminator by way of a cache: made apart, by many, killed on the way, and without media."""
+"""From clips to a trained discriminator by way of a cache: made by many, killed on the way, and without media."""
 
 import os
 import shutil
@@ -204,7 +204,7 @@ def test_fresh_clips_are_those_that_the_steps_draw(
 ) -> None:
     """Bank 0, in this process or through the stream that workers fill, from the beginning and gone on."""
     if not captioned:
-        (data / "metadata.csv").unlink()
+        (data / "metadata.csv").unlink()  # then no discriminator may be shown prompts either
     read: list[list[int]] = []
 
     def here(reader, chunks, workers):  # type: ignore[no-untyped-def]
@@ -212,12 +212,13 @@ def test_fresh_clips_are_those_that_the_steps_draw(
 
         return reading(reader, (read.append(list(rows)) or (part, rows) for part, rows in chunks), 0)
 
-    settings = ("train.bank=0", "train.steps=6", f"data.path={data}")
+    shown = [f"backbones.{m}.pooled={str(captioned).lower()}" for m in ("audio", "video")]
+    settings = ("train.bank=0", "train.steps=6", f"data.path={data}", *shown)
     whole = trained(load(tmp_path, *settings), tmp_path / "whole")
     if ahead:
         monkeypatch.setattr(fresh, "worth_starting", lambda *_: 2)
         monkeypatch.setattr(fresh, "reading", here)
-    trained(load(tmp_path, "train.bank=0", "train.steps=6", f"data.path={data}"), tmp_path / "again")
+    trained(load(tmp_path, *settings), tmp_path / "again")
     assert bool(read) == ahead
     stopped = tmp_path / "stopped"
     calls = iter(range(1, 100))
