@@ -36,6 +36,7 @@ class TokenBackbone:
         _require_fit(modality, options, shape)
         self.denoiser = TokenDenoiser(shape, options.patch, options.width, options.depth, options.heads)
         self.fingerprint = UNTRAINED
+        self.path: Path | None = None
 
     @property
     def module(self) -> torch.nn.Module:
@@ -47,8 +48,8 @@ class TokenBackbone:
         self.module.to(device)
 
     def release(self, parts: Sequence[str]) -> None:
-        """Free the codec; there is no text encoder."""
-        if "codec" in parts:
+        """Free the codec where it can be read again from its file; there is no text encoder."""
+        if "codec" in parts and self.path is not None:
             self.codec.to("meta")
 
     @property
@@ -97,8 +98,10 @@ class TokenBackbone:
         return _one_by_one(self._present().decode, latent)
 
     def _present(self) -> Codec:
-        if any(tensor.is_meta for tensor in self.codec.state_dict().values()):
-            raise RuntimeError(f"the codec of {self.modality} was released when training began: build the model again")
+        """Return the codec, read again where it was released."""
+        if self.path is not None and any(tensor.is_meta for tensor in self.codec.state_dict().values()):
+            device = next(self.denoiser.parameters()).device
+            self.codec = _loaded(self.path, self.modality).codec.to(device)
         return self.codec
 
 
@@ -121,11 +124,14 @@ def build(modality: str, options: TokenOptions, request: Request) -> TokenBackbo
     """
     if options.weights is None:
         return TokenBackbone(modality, options, request)
-    path = find_weights(options.weights)
+    return _loaded(find_weights(options.weights), modality)
+
+
+def _loaded(path: Path, modality: str) -> TokenBackbone:
     backbone = _described(path, read_about(path, "backbone"), modality)
     load_weights(path, backbone.module)
     backbone.module.eval().requires_grad_(False)
-    backbone.fingerprint = sha256_of(path)[:SHORT]
+    backbone.fingerprint, backbone.path = sha256_of(path)[:SHORT], path
     return backbone
 
 

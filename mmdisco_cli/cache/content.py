@@ -37,13 +37,17 @@ class Part:
 
 @dataclass(frozen=True)
 class Content:
-    """Everything that a cache shall hold; `models` names, by modality, the codec that encodes it."""
+    """Everything that a cache shall hold; `models` names, by modality, the codec that encodes it.
+
+    `prompts` is what the form of encoded texts depends on, and `options` what else the clips do, where they are known.
+    """
 
     parts: Mapping[str, Part]
     plans: Mapping[str, ModalityPlan]
     models: Mapping[str, str]
     encode: Encode
     encode_text: EncodeText | None = None
+    prompts: Mapping[str, Any] | None = None
     options: Mapping[str, Any] | None = None
 
     @property
@@ -67,6 +71,7 @@ class Content:
             {
                 "format": FORMAT,
                 **models_key(self.models, self.plans),
+                "prompts": self.prompts if self.encode_text else None,
                 "options": self.options or {},
                 "captions": {name: part.captions for name, part in parts},
                 "clips": {name: part.dataset.fingerprint for name, part in parts},
@@ -111,7 +116,12 @@ def content_of(assembly: Assembly, parts: Mapping[str, Part], options: Mapping[s
 
     reads = any(any(map(any, part.texts.values())) for part in parts.values()) and assembly.reads_prompts
     encode_text = (lambda text: conditions_of(assembly, text)) if reads else None
-    return Content(parts, assembly.modalities, models_of(assembly), encode, encode_text, options)
+    return Content(parts, assembly.modalities, models_of(assembly), encode, encode_text, prompts_of(assembly), options)
+
+
+def prompts_of(assembly: Assembly) -> dict[str, Any]:
+    """Return the label of each modality's model, and the size of its pooled condition."""
+    return {m: [label, i.pooled_dim] for label, base in assembly.models.items() for m, i in base.modalities.items()}
 
 
 def conditions_of(assembly: Assembly, text: str) -> dict[str, dict[str, Condition]]:

@@ -9,7 +9,7 @@ from typing import Any
 from torch import Tensor
 
 from mmdisco_cli.assembly import Assembly
-from mmdisco_cli.cache.content import as_json, models_key, models_of
+from mmdisco_cli.cache.content import as_json, models_key, models_of, prompts_of
 from mmdisco_cli.cache.making import skipped_lines
 from mmdisco_cli.cache.manifest import differing, is_cache
 from mmdisco_cli.cache.reading import Cache, open_cache
@@ -90,7 +90,8 @@ def open_cached(folder: Path, assembly: Assembly, options: Any) -> CachedData:
         DataError: it is half made or damaged, or of other models, windows or columns, which are named.
     """
     cache = open_cache(folder)
-    wanted = as_json({**models_key(models_of(assembly), assembly.modalities), "options": cutting_of(options)})
+    wanted = {**models_key(models_of(assembly), assembly.modalities), "options": cutting_of(options)}
+    wanted = as_json(wanted | ({"prompts": prompts_of(assembly)} if cache.manifest.encoded else {}))
     if wrong := differing(cache.manifest.key, wanted):
         raise DataError(
             f"{folder}: a cache of {wrong}: make one for this recipe with `mmdisco convert DATA CACHE --recipe "

@@ -17,6 +17,7 @@ _WORDS = {
     "models": "other models",
     "windows": "other windows",
     "latents": "latents of other shapes",
+    "prompts": "texts encoded otherwise",
     "options": "other windows or columns",
     "captions": "other captions",
     "clips": "other clips",
@@ -100,8 +101,11 @@ def claim(folder: Path, key: Mapping[str, Any]) -> None:
     """Write down what a cache depends on; raise DataError where another one lies there, whole or half made."""
     found = _read(folder / KEY)
     if found is None:
-        if folder.is_dir() and (others := [path.name for path in folder.iterdir() if not path.name.startswith(".")]):
+        others = [path.name for path in folder.iterdir() if not path.name.startswith(".")] if folder.is_dir() else []
+        found = _read(folder / KEY)  # another process may have begun meanwhile
+        if found is None and others:
             raise DataError(f"{folder}: holds other things ({others[0]}), and no cache: choose another folder")
+    if found is None:
         make_directory(folder)
         write_json(folder / KEY, key)
     elif wrong := differing(found, key):

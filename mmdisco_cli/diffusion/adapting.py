@@ -152,6 +152,11 @@ def release(backbone: JointBackbone, parts: Sequence[str]) -> None:
         model.release(parts)
 
 
+def pads_with_zeros(backbone: JointBackbone) -> bool:
+    """Return whether prompts encoded alone can be put together, by a backbone's optional member `pads_with_zeros`."""
+    return bool(getattr(unwrap(backbone), "pads_with_zeros", False))
+
+
 def memory_lines(backbone: JointBackbone) -> tuple[str, ...]:
     """Return a backbone's own lines about the memory it will take, its optional member `memory`."""
     model = unwrap(backbone)

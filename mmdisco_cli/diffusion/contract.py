@@ -15,6 +15,8 @@ Optional members, on either contract:
     keyed(keys)         for a model that draws random numbers while it predicts or decodes (`Keyed`)
     guided(...)         for a model whose authors use more than classifier-free guidance (`OwnGuidance`)
     run_whole(...)      for a model that can only be run from noise to media (`mmdisco_cli.diffusion.whole`)
+    pads_with_zeros     true where the conditions of prompts in a batch are those of each alone, their second axis (of
+                        tokens) padded with zeros at its end, so that prompts encoded alone can be put together
     release(parts)      free parts that training is done with (`Releasing`)
 """
 

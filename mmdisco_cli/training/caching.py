@@ -14,7 +14,7 @@ from mmdisco_cli.cache.texts import EncodedTexts
 from mmdisco_cli.cache.workers import workers_of
 from mmdisco_cli.data.contract import Dataset, SplitDataset
 from mmdisco_cli.data.opening import check_shapes, open_dataset
-from mmdisco_cli.diffusion.backbone import Request, release
+from mmdisco_cli.diffusion.backbone import Request, pads_with_zeros, release
 from mmdisco_cli.recipes.schema import Recipe
 from mmdisco_cli.training.banks import together
 from mmdisco_cli.training.loop import Context
@@ -82,10 +82,10 @@ def make_cache(content: Content, context: Context) -> Cache:
 
 
 def release_encoders(assembly: Assembly, *encoded: EncodedTexts | None) -> None:
-    """Free the codecs, and the text encoders where texts of equal shapes stand for them, of the models that can."""
-    parts = ("codec", "text") if all(texts is None or texts.even for texts in encoded) else ("codec",)
+    """Free the codecs, and the text encoders where encoded texts can be put together without them."""
+    even = all(texts is None or texts.even for texts in encoded)
     for base in assembly.bases:
-        release(base.backbone, parts)
+        release(base.backbone, ("codec", "text") if even or pads_with_zeros(base.backbone) else ("codec",))
 
 
 def max_bad_of(recipe: Recipe) -> float:

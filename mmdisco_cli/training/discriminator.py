@@ -91,7 +91,8 @@ class DiscriminatorJob:
         config, shapes, train = self.recipe.train, self.assembly.shapes, self.dataset.split("train")
         own = sum(p.numel() for p in self.module.parameters())
         bases = {label: count_parameters(base.backbone) for label, base in self.assembly.models.items()}
-        clips = config.bank if train.length is None else min(config.bank, train.length)
+        whole = train.length if isinstance(train, CachedData) else 0  # what train.bank=0 means of a cache
+        clips = (config.bank or whole) if train.length is None else min(config.bank or whole or 0, train.length)
         blank = _blank(shapes, with_texts=self.captions is not None)
         saved = step_memory(lambda batch: self._loss(blank, lambda clean, _: clean, batch), config.batch_size)
         weights = 4 * (COPIES * own + sum(count or 0 for count in bases.values()))

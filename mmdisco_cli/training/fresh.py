@@ -23,6 +23,8 @@ from mmdisco_cli.training.loop import step_generator
 from mmdisco_cli.training.pairing import Captions
 
 LARGEST_START = 2**40
+UNKNOWN, NONE = -2, -1
+"""The step that is drawn for, before the first draw, and of draws that belong to no step."""
 Plan = Callable[[torch.Generator], list[int]]
 """Which clips a draw from a generator takes."""
 
@@ -43,18 +45,18 @@ class FreshClips:
         length = dataset.length if dataset.length is not None else LARGEST_START
         self._workers = worth_starting(self._reader, length, workers)
         self._read: Iterator[Read] | None = None
-        self._step, self._due = -1, False
+        self._step, self._due = UNKNOWN, False
 
     def follow(self, generator: torch.Generator, plan: Plan) -> None:
         """Let workers read what the steps from this draw's on will take; of any other draw do nothing."""
         if not self._workers:
             return
-        if self._read is None:
+        if self._step == UNKNOWN:
             self._step = self._step_of(generator)
-            if self._step >= 0:
+            if self._step != NONE:
                 chunks = self._chunks(plan, self._step)
                 self._read = self._closing.enter_context(reading(self._reader, chunks, self._workers))
-        self._due = self._step >= 0 and self._generator(self._step).initial_seed() == generator.initial_seed()
+        self._due = self._step != NONE and self._generator(self._step).initial_seed() == generator.initial_seed()
         self._step += self._due
 
     def latents(self, rows: Tensor, names: Sequence[str]) -> State:
@@ -83,9 +85,9 @@ class FreshClips:
         return step_generator(self._config.seed, self._rank, step)
 
     def _step_of(self, generator: torch.Generator) -> int:
-        """Return the step that a generator belongs to, -1 for one of none."""
+        """Return the step that a generator belongs to, NONE where that is none."""
         seed = generator.initial_seed()
-        return next((s for s in range(self._config.steps) if self._generator(s).initial_seed() == seed), -1)
+        return next((s for s in range(self._config.steps) if self._generator(s).initial_seed() == seed), NONE)
 
 
 def fresh_tuples(clips: FreshClips, dataset: Dataset, names: Sequence[str]) -> Callable[[int, torch.Generator], Batch]:

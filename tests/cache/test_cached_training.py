@@ -124,6 +124,10 @@ def test_a_job_array_makes_the_same_cache_and_the_last_job_completes_it(tmp_path
     ("settings", "said"),
     [
         (("backbones.audio.weights=second",), 'other models (models.audio is "first", not "second")'),
+        (
+            ("backbones.video.pooled=false",),
+            'texts encoded otherwise (prompts.video is ["video", 3], not ["video", 0])',
+        ),
         (("request.frames=7",), "other windows"),
         (("data.windows=2",), "other windows or columns (data.windows is 1, not 2)"),
         (("data.caption=label",), 'other windows or columns (data.caption is null, not "label")'),

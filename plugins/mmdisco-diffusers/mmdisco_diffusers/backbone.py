@@ -62,6 +62,7 @@ class DiffusersBackbone:
     """A family's model as a `mmdisco_cli.diffusion.backbone.Backbone`."""
 
     takes_prompts = True
+    pads_with_zeros = True
 
     def __init__(self, family: Family, options: ModelOptions) -> None:
         self.family, self.options, self.parts = family, options, family.parts

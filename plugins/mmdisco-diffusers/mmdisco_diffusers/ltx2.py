@@ -45,6 +45,7 @@ class LTX2:
     """A `JointBackbone`: audio (B, 8, T, 16), 25 cells a second; video (B, 128, 1 + (T - 1) / 8, H / 32, W / 32)."""
 
     takes_prompts = True
+    pads_with_zeros = True
 
     def __init__(self, parts: Parts, options: LTX2Options, request: Request) -> None:
         require_single_cells(parts)
