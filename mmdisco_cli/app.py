@@ -17,10 +17,12 @@ from mmdisco_cli.run.signals import stopping
 
 ENVIRONMENT = {
     "MMDISCO_PLUGINS": "which plugins load: unset all, empty none, a,b only those distributions",
+    "MMDISCO_DOWNLOAD": "1, as --download sets it: models that are missing may be downloaded",
+    "HF_HOME, HF_HUB_CACHE": "where models of the hub lie that are named rather than given as folders",
     "RANK, WORLD_SIZE": "set by torchrun: divide training, sampling and evaluation",
     "LOCAL_RANK": "set by torchrun: which GPU of its machine a process uses",
     "CUDA_VISIBLE_DEVICES": "which GPUs are visible; empty: the CPU only",
-    "OMP_NUM_THREADS": "CPU threads",
+    "OMP_NUM_THREADS": "CPU threads; with another number sums are rounded differently",
 }
 
 
@@ -39,7 +41,7 @@ _EPILOG = "\n\n".join(
 app = typer.Typer(
     rich_markup_mode=None,
     pretty_exceptions_enable=False,
-    add_completion=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
     help="Join pre-trained single-modality diffusion models into one joint generator.",
     epilog=_EPILOG,
 )

@@ -4,6 +4,7 @@ from collections.abc import Iterable
 
 from mmdisco_cli.backbones.options import TokenOptions
 from mmdisco_cli.conversion.published import converters
+from mmdisco_cli.data.naming import SUFFIXES, VIDEO_SUFFIXES
 from mmdisco_cli.data.options import ClipsOptions
 from mmdisco_cli.discriminators.options import AdditiveOptions, AlignedOptions, EnergyOptions, MLPOptions
 from mmdisco_cli.extractors.options import ExtractorOptions
@@ -13,6 +14,7 @@ from mmdisco_cli.hookspecs import (
     DatasetSpec,
     DiscriminatorSpec,
     ExtractorSpec,
+    KindSpec,
     ProtocolSpec,
     hookimpl,
     lazy,
@@ -122,3 +124,20 @@ def mmdisco_protocols() -> Iterable[ProtocolSpec]:
         ("gaussians-ablation", "the losses of a discriminator, alone and together", f"{toys}.gaussians.ablation"),
     )
     return [ProtocolSpec(name, summary, lazy(f"{module}:build"), 1) for name, summary, module in known]
+
+
+@hookimpl
+def mmdisco_kinds() -> Iterable[KindSpec]:
+    """Describe the built-in kinds of modalities."""
+    images = (".jpg", ".jpeg", ".webp", ".bmp", ".gif", ".tif", ".tiff")
+    known = (
+        ("audio", "sound alone, 16-bit PCM", ".wav", SUFFIXES, "audio/wav"),
+        ("video", "frames alone, H.264", ".mp4", VIDEO_SUFFIXES, "video/mp4"),
+        ("image", "grey or RGB, 8 bits", ".png", images, "image/png"),
+        ("text", "strings in UTF-8", ".txt", (), "text/plain"),
+        ("vector", "tensors of any shape", ".safetensors", (), "application/octet-stream"),
+    )
+    return [
+        KindSpec(name, summary, lazy(f"mmdisco_cli.kinds.{name}:build"), 1, suffix, reads, mime)
+        for name, summary, suffix, reads, mime in known
+    ]

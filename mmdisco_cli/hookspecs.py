@@ -9,6 +9,14 @@ hooks below. A hook returns descriptions, never instances, and importing that mo
     def mmdisco_backbones():
         yield BackboneSpec("tone", "A pure tone", ToneOptions, lazy("mmdisco_tone.model:build"), api_version=1)
 
+Options are a frozen dataclass whose fields `mmdisco_cli.schema.option` declares, with default, help text and bounds:
+
+    @dataclass(frozen=True)
+    class ToneOptions:
+        pitch: float = option(440.0, "in Hz", minimum=20)
+
+`plugins/mmdisco-example` in the repository has entries to copy, and its README is the guide for authors.
+
 The function that a description leads to is called with positional arguments:
 
 | hook | build | what it returns, and its Protocol |
@@ -19,6 +27,7 @@ The function that a description leads to is called with positional arguments:
 | `mmdisco_extractors` | `build(options)` | `extractors.contract.Extractor` |
 | `mmdisco_converters` | `build(format, shapes, file)` | a sequence of `conversion.contract.Candidate` |
 | `mmdisco_protocols` | `build()` | `evaluation.protocol.Protocol` |
+| `mmdisco_kinds` | `build()` | `kinds.contract.Kind` |
 
 The Protocol of each `build` itself, with the types of its arguments, stands beside them: `BuildBackbone` and so on.
 `mmdisco_cli.testing` checks that an entry keeps its contract.
@@ -66,12 +75,15 @@ class BackboneSpec(Spec):
     `outline` imports and returns a function like the factory's that needs no weights, for plans made before they are
     there: its networks lie on no device. `lacks` imports and returns a function of label and options that yields, for
     each model that is not on this machine, the recipe's key of it and a sentence that ends in how to get it; where it
-    has a parameter `recipe` it is given the recipe's name too.
+    has a parameter `recipe` it is given the recipe's name too. `adopt` imports and returns a function like the
+    factory's with one more argument: an object of the model's own library, such as a pipeline in memory, that becomes
+    the model.
     """
 
     modalities: tuple[str, ...] = ()
     outline: Callable[[], Factory] | None = None
     lacks: Callable[[], Factory] | None = None
+    adopt: Callable[[], Factory] | None = None
 
 
 @dataclass(frozen=True)
@@ -148,6 +160,21 @@ class ProtocolSpec(Spec):
     options: type = field(default=NoOptions, init=False)
 
 
+@dataclass(frozen=True)
+class KindSpec(Spec):
+    """Describe a kind of modality, which a backbone declares as `ModalityInfo.kind`: its files, and how they are shown.
+
+    `suffix` is the ending of the files that it writes, with the dot, and `reads` are those of further files that
+    `--given` takes from a folder; `mime` is the type by which a page that holds a file names it. It has no options: its
+    factory takes nothing and gives a `mmdisco_cli.kinds.contract.Kind`.
+    """
+
+    options: type = field(default=NoOptions, init=False)
+    suffix: str
+    reads: tuple[str, ...] = ()
+    mime: str = "application/octet-stream"
+
+
 def lazy(target: str) -> Callable[[], Factory]:
     """Return a loader of `module:attribute` that imports nothing until it is called."""
 
@@ -187,3 +214,8 @@ def mmdisco_converters() -> Iterable[ConverterSpec]:  # type: ignore[empty-body]
 @hookspec
 def mmdisco_protocols() -> Iterable[ProtocolSpec]:  # type: ignore[empty-body]
     """Describe the ways to evaluate a recipe that this plugin provides."""
+
+
+@hookspec
+def mmdisco_kinds() -> Iterable[KindSpec]:  # type: ignore[empty-body]
+    """Describe the kinds of modalities that this plugin provides."""

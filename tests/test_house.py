@@ -12,12 +12,12 @@ import mmdisco_cli
 PACKAGE = Path(mmdisco_cli.__file__).parent
 FLOORS = (
     ("app", "__main__", "builtin"),
-    ("commands",),
+    ("commands", "api"),
     ("toys",),
     ("evaluation", "training", "sampling", "conversion", "testing"),
     ("page",),
     ("extractors",),
-    ("measures",),
+    ("measures", "kinds"),
     ("cache",),
     ("assembly", "data", "discriminators", "paper", "backbones"),
     ("blocks", "diffusion"),
@@ -55,6 +55,8 @@ def arrows() -> dict[tuple[str, str], list[str]]:
     for path in sorted(PACKAGE.rglob("*.py")):
         here = path.relative_to(PACKAGE)
         room = room_of(here.parts[0].removesuffix(".py"))
+        if here.as_posix() == "__init__.py":
+            continue  # it names the API for type checkers, and imports it only when it is used
         for there in {room_of(name) for name in imports_of(path.read_text(encoding="utf-8"))}:
             if there != room:
                 found[room, there].append(here.as_posix())

@@ -5,19 +5,18 @@ import re
 import shlex
 import subprocess
 import sys
-from collections.abc import Iterator
-from dataclasses import fields, is_dataclass
 from pathlib import Path
-from typing import Any, get_type_hints
 
 import pytest
+from reference_page import page  # beside this file
 
 from mmdisco_cli import hookspecs
+from mmdisco_cli.app import run
 from mmdisco_cli.errors import ExitCode
-from mmdisco_cli.recipes.schema import Recipe
 
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text()
+DOCS = ROOT / "mmdisco_cli" / "docs"
 PLUGINS = ("mmdisco-diffusers", "mmdisco-mmdiffusion", "mmdisco-example")
 # Sampling is made shorter here, by an option that the README explains.
 SHORTER = {
@@ -28,7 +27,8 @@ SHORTER = {
 
 
 def commands() -> list[str]:
-    blocks = re.findall(r"```console\n(.*?)```", README, flags=re.DOTALL)
+    text = "\n".join([README, *(path.read_text() for path in sorted(DOCS.glob("*.md")))])
+    blocks = re.findall(r"```console\n(.*?)```", text, flags=re.DOTALL)
     return [line[2:] for block in blocks for line in block.splitlines() if line.startswith("$ ")]
 
 
@@ -53,7 +53,7 @@ def test_every_console_line_is_a_command_that_is_run_here_or_by_ci() -> None:
 @pytest.fixture(scope="module")
 def workplace(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("readme")
-    (folder / "clips").symlink_to(ROOT / "tests" / "assets")
+    (folder / "tests").symlink_to(ROOT / "tests")
     return folder
 
 
@@ -75,34 +75,33 @@ def test_the_readmes_commands_run_as_printed(command: str, workplace: Path) -> N
     assert "Traceback" not in done.stderr
 
 
-def keys(schema: type, prefix: str = "") -> Iterator[str]:
-    hints = get_type_hints(schema)
-    for field in fields(schema):
-        hint: Any = hints[field.name]
-        if is_dataclass(hint) and isinstance(hint, type):
-            yield from keys(hint, f"{prefix}{field.name}.")
-        else:
-            yield f"{prefix}{field.name}"
+def test_the_reference_is_what_the_code_says() -> None:
+    assert (DOCS / "reference.md").read_text() == page(), (
+        "python tests/reference_page.py > mmdisco_cli/docs/reference.md"
+    )
 
 
-@pytest.mark.parametrize("key", [*keys(Recipe), "extends"])
-def test_every_recipe_key_is_explained(key: str) -> None:
-    assert f"| `{key}` |" in README
-
-
-def test_every_exit_code_variable_and_hook_is_explained() -> None:
-    assert all(f"\n| {int(code)} | " in README for code in ExitCode)
-    assert all(f"`{name}`" in README for name in ("MMDISCO_PLUGINS", "OMP_NUM_THREADS", "CUDA_VISIBLE_DEVICES", "RANK"))
-    hooks = [name for name in vars(hookspecs) if name.startswith("mmdisco_")]
-    assert len(hooks) == 6
-    assert all(name in README for name in hooks)
+def test_every_page_and_hook_is_named() -> None:
+    assert all(f"({path.relative_to(ROOT)})" in README for path in DOCS.glob("*.md"))
+    assert all(f"`{name}`" in README for name in vars(hookspecs) if name.startswith("mmdisco_"))
 
 
 def test_every_recipe_stands_in_the_table() -> None:
     assert all(f"| `{path.stem}` |" in README for path in (ROOT / "recipes").glob("*.yaml"))
 
 
-def test_links_to_files_of_the_project_lead_somewhere() -> None:
-    targets = re.findall(r"\]\((?!http)([^)#]+)\)", README)
-    assert targets
-    assert all((ROOT / target).exists() for target in targets)
+@pytest.mark.parametrize("file", [ROOT / "README.md", *sorted(DOCS.glob("*.md"))], ids=lambda path: path.name)
+def test_links_to_files_of_the_project_lead_somewhere(file: Path) -> None:
+    targets = re.findall(r"\]\((?!http)([^)#]+)\)", file.read_text())
+    assert targets or file.parent == DOCS
+    assert all((file.parent / target).exists() for target in targets)
+
+
+def test_every_page_of_the_documentation_is_printed(capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(["info", "--docs", "list"]) == 0
+    names = [line.split()[0] for line in capsys.readouterr().out.splitlines()]
+    assert names == sorted(path.stem for path in DOCS.glob("*.md"))
+    assert run(["info", "--docs", "speed"]) == 0
+    assert capsys.readouterr().out.strip() == (DOCS / "speed.md").read_text().strip()
+    assert run(["info", "--docs", "spede"]) == ExitCode.USAGE
+    assert "did you mean speed" in capsys.readouterr().err

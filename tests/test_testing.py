@@ -125,7 +125,7 @@ def test_an_honest_backbone_passes():
         ("info", replace(INFO, pooled_dim=4), r"pooled is \(2, 3\), not \(B, pooled_dim\)"),
         ("plan", lambda self, request: ModalityPlan((2, 0), (1, 10), 10.0, 1.0), "the plan has an empty axis"),
         ("plan", lambda self, request: ModalityPlan((2, 5), (1, 10), 10.0, torch.rand(()).item()), "two answers"),
-        ("info", replace(INFO, modality="video"), r"media of shape \(1, 10\) are not laid out as video"),
+        ("info", replace(INFO, kind="video"), r"media of shape \(1, 10\) are not laid out as video"),
         ("plan", lambda self, r: ModalityPlan((2, 5, 1, 1), (1, 10), 10.0, 1.0), "are not laid out as audio"),
         ("plan", lambda self, r: ModalityPlan((2, 5), (1, 10), 10.0, 3.0), "10 steps at 10 Hz are not 3 s"),
         ("grid", lambda self, steps, plan: cosine().grid(steps + 1), r"grid: t is \(6,\), not \(5,\)"),

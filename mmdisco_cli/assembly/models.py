@@ -8,10 +8,22 @@ from typing import Any, Self
 import torch
 from torch import Tensor, nn
 
-from mmdisco_cli.diffusion.backbone import Base, Condition, ModalityInfo, ModalityPlan, State, keyed, takes_prompts
+from mmdisco_cli.diffusion.backbone import (
+    TEXT,
+    Base,
+    Condition,
+    ModalityInfo,
+    ModalityPlan,
+    State,
+    keyed,
+    takes_prompts,
+    text_decoder,
+    text_encoder,
+)
 from mmdisco_cli.diffusion.coupling import Coupling
 from mmdisco_cli.diffusion.noise import sample_keys
 from mmdisco_cli.diffusion.whole import runs_whole
+from mmdisco_cli.errors import UsageError
 
 Prompts = Sequence[str] | Mapping[str, Sequence[str]]
 """One prompt for each sample, for all modalities or by modality."""
@@ -66,6 +78,17 @@ class Assembly:
     def infos(self) -> dict[str, ModalityInfo]:
         """Return the description of every modality, in the order of the recipe."""
         return {m: info for base in self.bases for m, info in base.modalities.items()}
+
+    @property
+    def kinds(self) -> dict[str, str]:
+        """Return the kind of every modality, in the order of the recipe."""
+        return {m: info.kind for m, info in self.infos.items()}
+
+    @property
+    def speaking(self) -> tuple[str, ...]:
+        """Return the modalities of kind text whose backbones make strings of their media."""
+        able = [base for base in self.bases if text_decoder(base.backbone) is not None]
+        return tuple(m for base in able for m, info in base.modalities.items() if info.kind == TEXT)
 
     @property
     def shapes(self) -> dict[str, tuple[int, ...]]:
@@ -146,6 +169,27 @@ class Assembly:
             own = {m: latents[m] for m in base.plan.modalities if m in latents}
             media |= base.backbone.decode(own, base.plan) if own else {}
         return media
+
+    def to_text(self, media: Mapping[str, Tensor]) -> dict[str, Sequence[str]]:
+        """Return what media (B, *media_shape) of kind text say, of any of the modalities `speaking`."""
+        said: dict[str, Sequence[str]] = {}
+        for base in self.bases:
+            decoder = text_decoder(base.backbone)
+            own = {m: media[m].to(self.device) for m in base.plan.modalities if m in media}
+            said |= decoder.to_text(own, base.plan) if own and decoder else {}
+        return said
+
+    def from_text(self, modality: str, texts: Sequence[str]) -> Tensor:
+        """Return media (B, *media_shape) of B strings; raise ValueError for one that the backbone cannot say.
+
+        Raises:
+            UsageError: its backbone makes no media of strings.
+        """
+        base = next(base for base in self.bases if modality in base.plan.modalities)
+        encoder = text_encoder(base.backbone)
+        if encoder is None:
+            raise UsageError(f"--given {modality}: its backbone makes nothing of strings: it has no from_text")
+        return encoder.from_text({modality: texts}, base.plan)[modality]
 
 
 def _conditions(base: Base, prompts: Prompts, negative: str) -> Mapping[str, Condition]:

@@ -12,13 +12,15 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from mmdisco_cli.diffusion.backbone import ModalityPlan
+from mmdisco_cli.diffusion.backbone import AUDIO, IMAGE, VIDEO
 from mmdisco_cli.diffusion.guidance import reads_x0
 from mmdisco_cli.errors import DataError, ExitCode, PluginError, describe, exit_code_of
 from mmdisco_cli.hookspecs import Spec
 
 BACKBONE = ("info", "plan", "grid", "levels_at", "encode_prompt", "predict", "encode", "decode")
 DATASET = ("length", "fingerprint", "report", "media", "split")
+RANGED = (AUDIO, VIDEO, IMAGE)
+"""Kinds whose media are in [-1, 1]."""
 BATCH = 2
 """Enough to distinguish a logit (B,) from (), (1,) and (B, 1)."""
 LOUDEST = 16.0
@@ -61,8 +63,8 @@ def try_discriminator(
         module.train(kept)
 
 
-def try_dataset(spec: Spec, dataset: Any, plans: Mapping[str, ModalityPlan]) -> None:
-    """Read the splits and first clips of a plugin's data set.
+def try_dataset(spec: Spec, dataset: Any, kinds: Mapping[str, str]) -> None:
+    """Read the splits and first clips of a plugin's data set, of modalities of these kinds, by label.
 
     Raises:
         PluginError: a member is missing or fails, or its media are no clips (B, ...) of floats in [-1, 1].
@@ -80,11 +82,11 @@ def try_dataset(spec: Spec, dataset: Any, plans: Mapping[str, ModalityPlan]) -> 
         with _naming(spec, "its members"):
             length = expect_part(partial(_expect, spec), split)
         if part == "train":
-            _try_media(spec, split.media, range(min(BATCH, length or BATCH)), plans)
+            _try_media(spec, split.media, range(min(BATCH, length or BATCH)), kinds)
 
 
-def _try_media(spec: Spec, media: Callable[..., Any], indices: range, plans: Mapping[str, ModalityPlan]) -> None:
-    for modality, plan in plans.items():
+def _try_media(spec: Spec, media: Callable[..., Any], indices: range, kinds: Mapping[str, str]) -> None:
+    for modality, kind in kinds.items():
         try:
             with _naming(spec, "media"):
                 found = media(indices, (modality,))
@@ -92,7 +94,7 @@ def _try_media(spec: Spec, media: Callable[..., Any], indices: range, plans: Map
             continue
         _expect(spec, isinstance(found, Mapping), f"media returns {type(found).__name__}, not a mapping of modalities")
         if modality in found:
-            expect_clips(partial(_expect, spec), modality, found[modality], len(indices), bool(plan.rate))
+            expect_clips(partial(_expect, spec), modality, found[modality], len(indices), kind in RANGED)
 
 
 def _ask(spec: Spec, module: nn.Module, shapes: Shapes, pooled: Mapping[str, int], twice: bool) -> None:

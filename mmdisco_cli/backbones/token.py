@@ -15,7 +15,16 @@ from mmdisco_cli.backbones.audio_codec import SoundCodec
 from mmdisco_cli.backbones.denoiser import TokenDenoiser
 from mmdisco_cli.backbones.frame_codec import FrameCodec
 from mmdisco_cli.backbones.options import TokenOptions
-from mmdisco_cli.diffusion.backbone import UNTRAINED, Condition, ModalityInfo, ModalityPlan, Payload, Request
+from mmdisco_cli.diffusion.backbone import (
+    AUDIO,
+    UNTRAINED,
+    VIDEO,
+    Condition,
+    ModalityInfo,
+    ModalityPlan,
+    Payload,
+    Request,
+)
 from mmdisco_cli.diffusion.schedules import Levels, cosine, log_snr
 from mmdisco_cli.errors import DataError, UsageError
 from mmdisco_cli.run.files import SHORT, sha256_of
@@ -23,6 +32,8 @@ from mmdisco_cli.weights_file import find_weights, load_weights, read_about
 
 Codec = SoundCodec | FrameCodec
 CODECS: dict[str, type[Codec]] = {"sound": SoundCodec, "frames": FrameCodec}
+KINDS = {"sound": AUDIO, "frames": VIDEO}
+"""What each codec's media are, under whatever label."""
 
 
 class TokenBackbone:
@@ -56,7 +67,7 @@ class TokenBackbone:
     def info(self) -> ModalityInfo:
         """Describe the modality."""
         plan = self.plan(self.request)
-        return ModalityInfo(self.modality, "sample", plan.latent_shape[0], plan.rate)
+        return ModalityInfo(self.modality, "sample", plan.latent_shape[0], plan.rate, kind=KINDS[self.options.codec])
 
     def plan(self, request: Request) -> ModalityPlan:
         """Return the one shape that the network was built for, with a note on each requested value that differs."""

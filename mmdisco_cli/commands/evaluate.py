@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from mmdisco_cli.commands.parameters import JsonOption, OutOption, SetOption, load_recipe
+from mmdisco_cli.commands.parameters import JsonOption, OutOption, SetOption, complete_recipes, load_recipe
 from mmdisco_cli.errors import UsageError, did_you_mean
 from mmdisco_cli.run.options import EvalOptions
 
@@ -29,7 +29,12 @@ def command(
     context: typer.Context,
     recipe: Annotated[
         str | None,
-        typer.Option("--recipe", metavar="NAME|PATH", help="A recipe; without one, the clips in --samples."),
+        typer.Option(
+            "--recipe",
+            metavar="NAME|PATH",
+            help="A recipe; without one, the clips in --samples.",
+            autocompletion=complete_recipes,
+        ),
     ] = None,
     samples: Annotated[
         Path | None, typer.Option("--samples", metavar="DIR", help="Samples to measure; drawn where not given.")

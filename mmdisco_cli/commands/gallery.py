@@ -1,17 +1,18 @@
-"""The gallery of a run: its videos, each beside the independent sample from the same noise where there is one."""
+"""The gallery of a run: its samples, each beside the independent one from the same noise where there is one."""
 
 import os
 from collections.abc import Sequence
 from pathlib import Path
 
-from mmdisco_cli.data.manifest import MANIFEST, complete_rows, read_settings
+from mmdisco_cli.data.manifest import MANIFEST, Row, complete_rows, read_settings
+from mmdisco_cli.diffusion.backbone import VECTOR
 from mmdisco_cli.page.gallery import write_gallery
 from mmdisco_cli.sampling.job import SampleJob
 from mmdisco_cli.sampling.settings import is_control
 
 
 def write_page(job: SampleJob, *, force: bool = True) -> Path | None:
-    """Write index.html with all videos of a job's directory, of every shard and seed; None where there are none.
+    """Write index.html with all samples of a job's directory, of every shard and seed; None where they are all vectors.
 
     `force=False` keeps a page that is newer than its samples. After making a sample it must be forced: while another
     shard was writing the page, that sample may have been missing.
@@ -19,21 +20,32 @@ def write_page(job: SampleJob, *, force: bool = True) -> Path | None:
     page = job.directory / "index.html"
     if not force and _is_fresh(page, [job.directory / MANIFEST, _control(job) / MANIFEST]):
         return page
-    rows = [row for row in complete_rows(job.directory) if str(row["path"]).endswith(".mp4")]
+    rows = [row for row in complete_rows(job.directory) if _can_be_shown(row)]
     if not rows:
         return None
     controls = _controls(job)
-    shown = [row | ({"independent": controls[row["path"]]} if row["path"] in controls else {}) for row in rows]
+    shown = [row | controls.get(row["path"], {}) for row in rows]
     return write_gallery(job.directory, shown, title=f"{job.recipe.name}: {job.directory.name}", recipe=job.recipe.name)
 
 
-def _controls(job: SampleJob) -> dict[str, str]:
-    """Return, by name, the videos of the independent directory whose settings differ by guidance only."""
+def _can_be_shown(row: Row) -> bool:
+    """Return whether a sample is more than vectors; lines without files are of clips, or of vectors."""
+    kinds = row.get("kinds")
+    return set(kinds.values()) != {VECTOR} if kinds else str(row["path"]).endswith(".mp4")
+
+
+def _controls(job: SampleJob) -> dict[str, Row]:
+    """Return, by name, the files of the independent directory whose settings differ by guidance only."""
     beside = _control(job)
     settings = read_settings(beside)
     if job.options.independent or settings is None or not is_control(settings, job.settings):
         return {}
-    return {row["path"]: os.path.relpath(beside / row["path"], job.directory) for row in complete_rows(beside)}
+    return {row["path"]: _beside(row, beside, job.directory) for row in complete_rows(beside)}
+
+
+def _beside(row: Row, beside: Path, directory: Path) -> Row:
+    files = {m: os.path.relpath(beside / name, directory) for m, name in (row.get("files") or {}).items()}
+    return {"independent": os.path.relpath(beside / row["path"], directory), "independent_files": files}
 
 
 def _control(job: SampleJob) -> Path:

@@ -1,11 +1,25 @@
 """`mmdisco info`."""
 
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
 from mmdisco_cli.commands.parameters import JsonOption
+from mmdisco_cli.errors import UsageError, did_you_mean
 from mmdisco_cli.run.console import record, result
 
 
-def command(json: JsonOption = False) -> None:
-    """Print versions, devices, plugins and paths."""
+def command(
+    docs: Annotated[
+        str | None, typer.Option("--docs", metavar="NAME", help="Print a page of the documentation; list: their names.")
+    ] = None,
+    json: JsonOption = False,
+) -> None:
+    """Print versions, devices, plugins and paths; or a page of the documentation."""
+    if docs is not None:
+        _print_page(docs)
+        return
     from mmdisco_cli.recipes.recipe import packaged_folder
     from mmdisco_cli.registry.plugins import load_registry
     from mmdisco_cli.run.environment import devices, environment, paths
@@ -22,3 +36,20 @@ def command(json: JsonOption = False) -> None:
                 result(f"  {name}: {value}")
         else:
             result(f"{section}: {', '.join(content) if isinstance(content, list) else content}")
+
+
+def _print_page(name: str) -> None:
+    pages = {path.stem: path for path in sorted((Path(__file__).parent.parent / "docs").glob("*.md"))}
+    if name == "list":
+        width = max(map(len, pages)) + 2
+        for page, path in pages.items():
+            result(f"{page:<{width}}{_title(path)}")
+        return
+    if name not in pages:
+        raise UsageError(f"--docs {name}: no such page{did_you_mean(name, [*pages, 'list'])}")
+    result(pages[name].read_text(encoding="utf-8").rstrip("\n"))
+
+
+def _title(path: Path) -> str:
+    with path.open(encoding="utf-8") as file:
+        return file.readline().lstrip("# ").rstrip("\n")

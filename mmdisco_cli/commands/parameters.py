@@ -20,6 +20,24 @@ def allow_downloads(chosen: bool) -> None:
         os.environ["MMDISCO_DOWNLOAD"] = "1"
 
 
+def complete_recipes(incomplete: str) -> list[str]:
+    """Return the packaged recipes that a shell may complete a name to; it completes paths itself."""
+    from mmdisco_cli.recipes.recipe import packaged
+
+    return [name for name in packaged() if name.startswith(incomplete)]
+
+
+def complete_settings(incomplete: str) -> list[str]:
+    """Return the keys of recipes that a shell may complete KEY= to, or the choices of one whose value begins."""
+    from mmdisco_cli.recipes.reference import recipe_keys
+
+    name, equals, value = incomplete.partition("=")
+    if not equals:
+        return [f"{key.key}=" for key in recipe_keys() if key.key.startswith(name)]
+    choices = next((key.choices for key in recipe_keys() if key.key == name), ())
+    return [f"{name}={choice}" for choice in choices if choice.startswith(value)]
+
+
 def load_recipe(command: str, name: str, settings: Sequence[str] | None) -> "Recipe":
     """Load a command's recipe, and remember the command line for the hints in error messages."""
     from mmdisco_cli.recipes.hints import Present, remember
@@ -30,14 +48,25 @@ def load_recipe(command: str, name: str, settings: Sequence[str] | None) -> "Rec
 
 
 RecipeOption = Annotated[
-    str, typer.Option("--recipe", metavar="NAME|PATH", help="A recipe file, or the name of a packaged recipe.")
+    str,
+    typer.Option(
+        "--recipe",
+        metavar="NAME|PATH",
+        help="A recipe file, or the name of a packaged recipe.",
+        autocompletion=complete_recipes,
+    ),
 ]
 SetOption = Annotated[
     list[str] | None,
-    typer.Option("--set", metavar="KEY=VALUE", help="Override one value of the recipe, as in sample.steps=20."),
+    typer.Option(
+        "--set",
+        metavar="KEY=VALUE",
+        help="Override one value of the recipe, as in sample.steps=20.",
+        autocompletion=complete_settings,
+    ),
 ]
 OutOption = Annotated[
-    Path | None, typer.Option("--out", metavar="DIR", help="Where to write; runs/RECIPE/... by default.")
+    Path | None, typer.Option("--out", "-o", metavar="DIR", help="Where to write; runs/RECIPE/... by default.")
 ]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON on stdout, one object a line.")]
 DownloadOption = Annotated[bool, typer.Option("--download", help="Fetch models that are not on this machine.")]

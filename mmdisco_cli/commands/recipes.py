@@ -1,12 +1,14 @@
-"""`mmdisco recipes ls|cat|copy`."""
+"""`mmdisco recipes ls|cat|copy|keys`."""
 
+from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from mmdisco_cli.commands.parameters import JsonOption
-from mmdisco_cli.errors import UsageError
+from mmdisco_cli.commands.reference import key_lines
+from mmdisco_cli.errors import UsageError, did_you_mean
 from mmdisco_cli.run.console import record, result
 from mmdisco_cli.run.options import path_at_home
 
@@ -59,3 +61,34 @@ def copy(
         raise UsageError(f"{target}: exists (--overwrite replaces it)")
     target.write_bytes(source.read_bytes())
     result(str(target))
+
+
+@app.command("keys")
+def keys(
+    section: Annotated[
+        str | None,
+        typer.Argument(metavar="[SECTION]", help="Only keys at or below this one, as train or sample.given."),
+    ] = None,
+    json: JsonOption = False,
+) -> None:
+    """Print the keys of a recipe: type, default, bounds and meaning."""
+    from mmdisco_cli.recipes.reference import recipe_keys
+
+    found = recipe_keys(section or "")
+    if not found:
+        raise UsageError(_no_key(section or ""))
+    for key in found if json else ():
+        record(asdict(key))
+    for line in () if json else key_lines(found):
+        result(line)
+
+
+def _no_key(section: str) -> str:
+    """Say that there is no such key, and where the options of entries are described."""
+    from mmdisco_cli.recipes.reference import recipe_keys
+
+    known = [key.key for key in recipe_keys()]
+    if section.split(".")[0] in ("data", "backbones", "discriminator"):
+        return f"{section}: its options depend on the entry that the recipe names: mmdisco plugins NAME prints them"
+    sections = [".".join(key.split(".")[:depth]) for key in known for depth in (1, 2)]
+    return f"unknown key {section!r}{did_you_mean(section, dict.fromkeys([*sections, *known]))}"

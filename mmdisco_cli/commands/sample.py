@@ -14,6 +14,7 @@ from mmdisco_cli.commands.parameters import (
     OutOption,
     SetOption,
     allow_downloads,
+    complete_recipes,
     load_recipe,
     parse_shard,
 )
@@ -32,13 +33,18 @@ _DTYPES = ("float32", "bfloat16")
 def command(
     recipe: Annotated[
         str | None,
-        typer.Option("--recipe", metavar="NAME|PATH", help="A recipe file, or the name of a packaged recipe."),
+        typer.Option(
+            "--recipe",
+            metavar="NAME|PATH",
+            help="A recipe file, or the name of a packaged recipe.",
+            autocompletion=complete_recipes,
+        ),
     ] = None,
     checkpoint: Annotated[
         Path | None,
         typer.Option("--checkpoint", metavar="FILE", help="Self-describing weights, in place of a recipe."),
     ] = None,
-    n: Annotated[int, typer.Option("--n", metavar="N", min=1, max=WIDEST[1], help="How many samples.")] = 16,
+    n: Annotated[int, typer.Option("--n", "-n", metavar="N", min=1, max=WIDEST[1], help="How many samples.")] = 16,
     seed: Annotated[
         int, typer.Option("--seed", metavar="S", min=0, max=WIDEST[1], help="Fixes the noise of every sample.")
     ] = 0,
@@ -57,7 +63,11 @@ def command(
     ] = None,
     given: Annotated[
         list[str] | None,
-        typer.Option("--given", metavar="MODALITY=PATH", help="Take a modality from this file and sample the others."),
+        typer.Option(
+            "--given",
+            metavar="MODALITY=PATH",
+            help="Take a modality from this file or folder, or this text, and sample the others.",
+        ),
     ] = None,
     independent: Annotated[
         bool, typer.Option("--independent", help="The same base models and noise, without guidance.")
@@ -73,7 +83,7 @@ def command(
     dry_run: DryRunOption = False,
     json: JsonOption = False,
 ) -> None:
-    """Draw joint samples and write each as one .mp4."""
+    """Draw joint samples and write each modality as its kind: .mp4, .wav, .png, .txt or .safetensors."""
     allow_downloads(download and not dry_run)
     require_text(prompt or ())
     table = read_table(path_at_home(prompts)) if prompts else []
@@ -123,15 +133,15 @@ def _load(recipe: str | None, checkpoint: Path | None, settings: Sequence[str]) 
     return load_recipe("sample", str(recipe), settings), True
 
 
-def _parse_given(texts: Sequence[str]) -> Mapping[str, Path]:
-    files: dict[str, Path] = {}
+def _parse_given(texts: Sequence[str]) -> Mapping[str, str]:
+    files: dict[str, str] = {}
     for text in texts:
         modality, equals, path = text.partition("=")
         if not (modality and equals and path):
             raise UsageError(f"--given {text}: expected MODALITY=PATH, as in video=clip.mp4")
         if modality in files:
             raise UsageError(f"--given {modality}: given twice, {files[modality]} and {path}")
-        files[modality] = Path(path)
+        files[modality] = path
     return files
 
 

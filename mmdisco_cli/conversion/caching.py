@@ -81,7 +81,7 @@ def _lines(folder: Path, manifest: Manifest) -> list[str]:
 
 
 def _opened(recipe: Recipe, assembly: Assembly, progress: Report) -> SplitDataset:
-    dataset = open_dataset(recipe, request_of(recipe), assembly.modalities, progress)
+    dataset = open_dataset(recipe, request_of(recipe), assembly.modalities, progress, kinds=assembly.kinds)
     check_shapes(dataset.split("train"), assembly.modalities)
     for line in dataset.report:
         console.note(line)

@@ -3,6 +3,12 @@
 Media are float32 in [-1, 1], audio (B, channels, samples) and video (B, 3, T, H, W); modalities without a layout, such
 as vectors, are of any range. The same index always gives the same clip, alone or beside others, in any process.
 
+Media have the shapes that a recipe's models plan for the `Request`; where they have others, training says so before it
+begins. What is not wanted need not be read: with audio of 16 kHz,
+
+    clips = build(options, Request(seconds=2.0, fps=10.0, height=64, width=64)).split("train")
+    clips.media([0, 7], ["audio"])  # {"audio": a tensor (2, 1, 32000)}
+
 Two members are optional: `captions` for texts to condition on, and `labels` for classes to evaluate by. Both belong to
 the data set and to its parts, and speak of the same clips by the same indices as `media`.
 """

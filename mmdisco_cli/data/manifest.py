@@ -17,7 +17,8 @@ SETTINGS = "settings.json"
 Row = dict[str, Any]
 """One sample: "path" relative to the directory, "index", "seed", "prompt", "logit", "settings" (a fingerprint).
 
-Where its prompt was given by modality, "captions" maps each modality to its text.
+"files" are the names of all its files by modality, of which "path" is the main one, and "kinds" the kind of each.
+Older lines have neither. Where its prompt was given by modality, "captions" maps each modality to its text.
 """
 
 
@@ -66,4 +67,6 @@ def _is_row(row: Any) -> bool:
 
 
 def _files(row: Mapping[str, Any]) -> list[Any]:
-    return [row[key] for key in ("path", "latents") if row.get(key)]
+    files = row.get("files")
+    named = list(files.values()) if isinstance(files, dict) else []
+    return [*(row[key] for key in ("path", "latents") if row.get(key)), *named]

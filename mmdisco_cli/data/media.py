@@ -1,10 +1,10 @@
-"""Reading and writing media files with PyAV: `read_clip` by time stamps, `write_mp4` whole or not at all."""
+"""Media files with PyAV: `read_clip` reads by time stamps, `write_mp4` and `write_wav` write whole or not at all."""
 
 from mmdisco_cli.data.breaks import Span
 from mmdisco_cli.data.probing import MediaInfo, probe
 from mmdisco_cli.data.reading import Clip, WindowFrames, read_clip, read_pictures, read_video, shown_at, walk_pictures
 from mmdisco_cli.data.sound import decode_sound, read_audio, read_whole_sound
-from mmdisco_cli.data.writing import as_fps, write_mp4
+from mmdisco_cli.data.writing import as_fps, write_mp4, write_wav
 
 __all__ = [
     "Clip",
@@ -22,4 +22,5 @@ __all__ = [
     "shown_at",
     "walk_pictures",
     "write_mp4",
+    "write_wav",
 ]

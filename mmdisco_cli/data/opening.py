@@ -9,7 +9,7 @@ from torch import Tensor
 
 from mmdisco_cli.assembly.trial import try_dataset
 from mmdisco_cli.data.contract import BuildDataset, Dataset, SplitDataset
-from mmdisco_cli.diffusion.backbone import ModalityPlan, Request
+from mmdisco_cli.diffusion.backbone import AUDIO, IMAGE, VIDEO, ModalityPlan, Request
 from mmdisco_cli.errors import PluginError, UsageError
 from mmdisco_cli.recipes.schema import Recipe
 
@@ -19,8 +19,10 @@ def open_dataset(
     request: Request,
     plans: Mapping[str, ModalityPlan],
     progress: Callable[[int, int], None] | None = None,
+    *,
+    kinds: Mapping[str, str],
 ) -> SplitDataset:
-    """Build the data set of a recipe for the modalities of `plans`, and check that its clips have their shapes.
+    """Build the data set of a recipe for the modalities of `plans`, of `kinds`, and try its clips.
 
     Raises:
         UsageError: the recipe names no data, lacks an option, or has clips of another shape than the models take.
@@ -33,16 +35,16 @@ def open_dataset(
         build: BuildDataset = recipe.data.factory()
     except (ImportError, AttributeError) as error:
         raise PluginError(f"{recipe.data.name!r} cannot be imported: {error}") from error
-    arguments = {"modalities": tuple(plans), "progress": progress, **_audio_format(plans)}
+    arguments = {"modalities": tuple(plans), "progress": progress, **_audio_format(plans, kinds)}
     try:
-        dataset = build(recipe.data.options, snapped(request, plans), **_accepted(build, arguments))
+        dataset = build(recipe.data.options, snapped(request, plans, kinds), **_accepted(build, arguments))
     except KeyError as error:
         if not set(error.args[:1]) & plans.keys():
             raise
         raise _lacking(error.args[:1]) from error
     except ValueError as error:
         raise UsageError(f"data: {error}") from error
-    try_dataset(recipe.data.spec, dataset, plans)
+    try_dataset(recipe.data.spec, dataset, {m: kinds[m] for m in plans})
     return dataset
 
 
@@ -57,12 +59,16 @@ def check_shapes(dataset: Dataset, plans: Mapping[str, ModalityPlan]) -> None:
             raise UsageError(f"request: the data's {modality} is {made}, but the model takes {wanted}")
 
 
-def snapped(request: Request, plans: Mapping[str, ModalityPlan]) -> Request:
-    """Return the request with the frames, rate and size that the video model planned."""
-    for plan in plans.values():
-        if len(plan.media_shape) == 4:
+def snapped(request: Request, plans: Mapping[str, ModalityPlan], kinds: Mapping[str, str]) -> Request:
+    """Return the request with the frames, rate and size that the video model planned, else the size of the images."""
+    for modality, plan in plans.items():
+        if kinds[modality] == VIDEO and len(plan.media_shape) == 4:
             _, frames, height, width = plan.media_shape
             return replace(request, frames=frames, fps=plan.rate, height=height, width=width)
+    for modality, plan in plans.items():
+        if kinds[modality] == IMAGE and len(plan.media_shape) == 3:
+            _, height, width = plan.media_shape
+            return replace(request, height=height, width=width)
     return request
 
 
@@ -81,8 +87,9 @@ def _lacking(modalities: Iterable[str]) -> UsageError:
     return UsageError(f"data: has no {' and no '.join(modalities)}, which the recipe's backbones make")
 
 
-def _audio_format(plans: Mapping[str, ModalityPlan]) -> dict[str, int]:
-    audio = [plan for plan in plans.values() if len(plan.media_shape) == 2 and plan.rate]
+def _audio_format(plans: Mapping[str, ModalityPlan], kinds: Mapping[str, str]) -> dict[str, int]:
+    known = [plan for modality, plan in plans.items() if kinds[modality] == AUDIO and plan.rate]
+    audio = [plan for plan in known if len(plan.media_shape) == 2]
     return {"channels": audio[0].media_shape[0], "sample_rate": round(audio[0].rate or 0)} if audio else {}
 
 

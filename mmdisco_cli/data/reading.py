@@ -190,7 +190,12 @@ def _fit(decoded: Decoded, pixel_aspect: Fraction, height: int, width: int) -> T
     """Rotate, crop about the centre and scale a frame to uint8 (3, height, width), antialiased, keeping its aspect."""
     shown_aspect = 1 / pixel_aspect if decoded.orientation.swapped else pixel_aspect
     pixels = torch.from_numpy(decoded.upright("rgb24")).permute(2, 0, 1)
-    pixels = _centre_crop(pixels, Fraction(width, height) / shown_aspect)
+    return fit_pixels(pixels, Fraction(width, height) / shown_aspect, height, width)
+
+
+def fit_pixels(pixels: Tensor, aspect: Fraction, height: int, width: int) -> Tensor:
+    """Crop pixels (C, H, W), uint8, about the centre to width over height `aspect`, and scale them, antialiased."""
+    pixels = _centre_crop(pixels, aspect)
     rows, columns = pixels.shape[1:]
     if (rows, columns) == (height, width):
         return pixels

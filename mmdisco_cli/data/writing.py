@@ -1,10 +1,11 @@
-"""Write one clip as an .mp4: H.264 and AAC of equal length, whole or not at all."""
+"""Write one clip as an .mp4, H.264 with AAC of equal length or silent, or audio as a .wav; whole or not at all."""
 
 from __future__ import annotations
 
 import json
 import os
 from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from fractions import Fraction
 from pathlib import Path
 from typing import Any
@@ -13,6 +14,7 @@ import av
 import numpy as np
 import torch
 from av.audio.stream import AudioStream
+from av.container import OutputContainer
 from av.packet import Packet
 from av.video.stream import VideoStream
 from torch import Tensor
@@ -25,6 +27,7 @@ from mmdisco_cli.run.files import replacing
 AAC_RATES = (8000, 11025, 12000, 16000, 22050, 24000, 32000, 44100, 48000, 64000, 88200, 96000)
 BT709 = 1  # the same number for primaries, transfer and matrix (ITU-T H.273)
 LIMITED_RANGE = 1
+LAYOUTS = {1: "mono", 2: "stereo"}
 KR, KB = 0.2126, 0.0722  # weights of red and blue in luma (ITU-R BT.709)
 
 
@@ -39,7 +42,7 @@ def as_fps(fps: float | Fraction) -> Fraction:
 def write_mp4(
     path: str | os.PathLike[str],
     video: Tensor,
-    audio: Tensor,
+    audio: Tensor | None,
     fps: float | Fraction,
     sample_rate: int,
     metadata: Mapping[str, str] | None = None,
@@ -48,6 +51,8 @@ def write_mp4(
     crf: int = 12,
 ) -> Path:
     """Write video (3, T, H, W) and audio (1 or 2, S), both in [-1, 1], as H.264 and AAC of equal length.
+
+    Without audio the file has no audio stream.
 
     `scale` repeats every pixel; an even one also avoids the loss of colour resolution of 4:2:0. Odd sizes are padded by
     repeating the edge. Audio is cut or padded with silence to T / fps seconds, from which it may differ by 0.1 s.
@@ -58,23 +63,62 @@ def write_mp4(
     """
     target, rate = Path(path), as_fps(fps)
     frames = _rgb_frames(video, scale)
-    wave, hertz = _waveform(audio, sample_rate, Fraction(frames.shape[0]) / rate)
-    try:
-        with replacing(target) as part, av.open(str(part), "w", format="mp4", options=_MUXER) as container:
-            container.metadata.update(_tags(metadata or {}))
-            streams = container.add_stream("libx264", rate=rate), container.add_stream("aac", rate=hertz)
-            _set_up_video(streams[0], frames, crf)
-            _set_up_audio(streams[1], wave, hertz)
-            packets = [*_encode_video(streams[0], frames, rate), *_encode_audio(streams[1], wave, hertz)]
-            for packet in sorted(packets, key=_decoding_time):
-                container.mux(packet)
-    except av.FFmpegError as error:
-        raise DataError(f"{target}: cannot write ({error.strerror or error})") from error
+    sound = None if audio is None else _waveform(audio, sample_rate, Fraction(frames.shape[0]) / rate)
+    with _muxing(target, "mp4", {"movflags": "+faststart"}, metadata or {}) as container:
+        shown = container.add_stream("libx264", rate=rate)
+        played = container.add_stream("aac", rate=sound[1]) if sound else None
+        _set_up_video(shown, frames, crf)
+        packets: list[Packet[Any]] = []
+        if sound and played:
+            _set_up_audio(played, *sound)
+            packets += _encode_audio(played, *sound)
+        packets = [*_encode_video(shown, frames, rate), *packets]
+        for packet in sorted(packets, key=_decoding_time):
+            container.mux(packet)
     return target
 
 
-# bitexact omits the library version, so that the bytes depend on the clip only.
-_MUXER = {"movflags": "+faststart", "fflags": "+bitexact"}
+def write_wav(
+    path: str | os.PathLike[str], audio: Tensor, sample_rate: int, metadata: Mapping[str, str] | None = None
+) -> Path:
+    """Write audio (C, S) in [-1, 1] as 16-bit PCM; `metadata` as for `write_mp4`.
+
+    A sample x becomes round(32768 x), within what 16 bits hold, which every reader turns back into x to within 2^-16
+    or, at 1 itself, 2^-15.
+
+    Raises:
+        DataError: the shape does not fit, or the file cannot be written; then nothing is left behind.
+    """
+    target = Path(path)
+    if audio.ndim != 2 or 0 in audio.shape or sample_rate <= 0:
+        raise DataError(f"audio to write must be (channels, S), not {tuple(audio.shape)} at {sample_rate} Hz")
+    _require_finite(audio, "audio")
+    whole = (audio.detach().cpu().double() * 32768).round().clamp(-32768, 32767).to(torch.int16)
+    with _muxing(target, "wav", {}, metadata or {}) as container:
+        stream = container.add_stream("pcm_s16le", rate=sample_rate)
+        stream.layout = LAYOUTS.get(len(whole), f"{len(whole)}c")
+        interleaved = whole.T.reshape(1, -1).contiguous().numpy()
+        frame = av.AudioFrame.from_ndarray(interleaved, format="s16", layout=stream.layout)
+        frame.sample_rate, frame.pts, frame.time_base = sample_rate, 0, Fraction(1, sample_rate)
+        for packet in (*stream.encode(frame), *stream.encode(None)):
+            container.mux(packet)
+    return target
+
+
+@contextmanager
+def _muxing(
+    target: Path, form: str, options: Mapping[str, str], metadata: Mapping[str, str]
+) -> Iterator[OutputContainer]:
+    """Open a file to write, whole or not at all; bitexact omits the library version: bytes depend on media only."""
+    try:
+        with (
+            replacing(target) as part,
+            av.open(str(part), "w", format=form, options={**options, "fflags": "+bitexact"}) as container,
+        ):
+            container.metadata.update(_tags(metadata))
+            yield container
+    except av.FFmpegError as error:
+        raise DataError(f"{target}: cannot write ({error.strerror or error})") from error
 
 
 def _tags(metadata: Mapping[str, str]) -> dict[str, str]:
@@ -88,11 +132,15 @@ def _rgb_frames(video: Tensor, scale: int) -> Tensor:
         raise DataError(f"a video to write must be (3, T, H, W), not {tuple(video.shape)}")
     if scale < 1:
         raise DataError(f"scale must be 1 or more, not {scale}")
-    if not bool(torch.isfinite(video).all()):
-        raise DataError("the video to write holds values that are not finite")
+    _require_finite(video, "video")
     rgb = video.detach().cpu().float().add(1).div(2).clamp(0, 1).transpose(0, 1)
     large = rgb.repeat_interleave(scale, 2).repeat_interleave(scale, 3)
     return pad(large, (0, large.shape[3] % 2, 0, large.shape[2] % 2), mode="replicate")
+
+
+def _require_finite(media: Tensor, what: str) -> None:
+    if not bool(torch.isfinite(media).all()):
+        raise DataError(f"the {what} to write holds values that are not finite")
 
 
 def _to_yuv420(rgb: Tensor) -> Tensor:
@@ -111,8 +159,7 @@ def _waveform(audio: Tensor, sample_rate: int, seconds: Fraction) -> tuple[np.nd
     """Turn (C, S) into float32 (C, S') of exactly `seconds`, at a rate that AAC knows."""
     if audio.ndim != 2 or audio.shape[0] not in (1, 2) or sample_rate <= 0:
         raise DataError(f"audio to write must be (1 or 2, S), not {tuple(audio.shape)} at {sample_rate} Hz")
-    if not bool(torch.isfinite(audio).all()):
-        raise DataError("the audio to write holds values that are not finite")
+    _require_finite(audio, "audio")
     if abs(Fraction(audio.shape[1], sample_rate) - seconds) > Fraction(1, 10):
         raise DataError(f"audio of {audio.shape[1] / sample_rate:.3f} s does not fit a video of {float(seconds):.3f} s")
     hertz = sample_rate if sample_rate in AAC_RATES else 48000
@@ -139,7 +186,7 @@ def _set_up_audio(stream: AudioStream, wave: np.ndarray, hertz: int) -> None:
 
 
 def _layout(wave: np.ndarray) -> str:
-    return "mono" if wave.shape[0] == 1 else "stereo"
+    return LAYOUTS[wave.shape[0]]
 
 
 def _encode_video(stream: VideoStream, frames: Tensor, rate: Fraction) -> Iterator[Packet[Any]]:

@@ -11,6 +11,7 @@ from mmdisco_cli.diffusion.contract import (
     Backbone,
     BackboneInfo,
     Condition,
+    FromText,
     JointBackbone,
     Keyed,
     ModalityInfo,
@@ -21,6 +22,7 @@ from mmdisco_cli.diffusion.contract import (
     Releasing,
     Request,
     State,
+    ToText,
 )
 from mmdisco_cli.diffusion.schedules import Levels
 from mmdisco_cli.errors import DeviceError
@@ -93,6 +95,14 @@ class _OneModality:
     def decode(self, latent: Mapping[str, Tensor], plan: Plan) -> State:
         return {self.name: self.wrapped.decode(latent[self.name], plan.modalities[self.name])}
 
+    def to_text(self, media: Mapping[str, Tensor], plan: Plan) -> Mapping[str, Sequence[str]]:
+        m, model = self.name, cast(Any, self.wrapped)
+        return {m: model.to_text(media[m], plan.modalities[m])}
+
+    def from_text(self, texts: Mapping[str, Sequence[str]], plan: Plan) -> State:
+        m, model = self.name, cast(Any, self.wrapped)
+        return {m: model.from_text(texts[m], plan.modalities[m])}
+
 
 def as_joint(backbone: Backbone | JointBackbone) -> JointBackbone:
     """Return the backbone as a `JointBackbone`; one that is one already is returned unchanged."""
@@ -128,6 +138,16 @@ def own_guidance(base: Base) -> OwnGuidance | None:
     # The wrapped model is checked too: the wrapper itself always has the member.
     joint = base.backbone
     return joint if isinstance(joint, OwnGuidance) and isinstance(unwrap(joint), OwnGuidance) else None
+
+
+def text_decoder(backbone: JointBackbone) -> ToText | None:
+    """Return what makes strings of a backbone's media of kind text, with mappings; None where it cannot."""
+    return backbone if isinstance(backbone, ToText) and isinstance(unwrap(backbone), ToText) else None
+
+
+def text_encoder(backbone: JointBackbone) -> FromText | None:
+    """Return what makes media of strings, with mappings; None where a backbone cannot."""
+    return backbone if isinstance(backbone, FromText) and isinstance(unwrap(backbone), FromText) else None
 
 
 def count_parameters(backbone: JointBackbone) -> int | None:

@@ -2,7 +2,16 @@
 
 The author of a one-modality model writes a `Backbone`, whose members take and give tensors; a model of several
 modalities is a `JointBackbone`, whose members take and give mappings from modality. Layouts everywhere: channel 1,
-time 2. Audio media are (B, channels, samples), video media (B, 3, T, H, W), both in [-1, 1].
+time 2.
+
+A modality is named by a label, which is free, and is of a kind, which says what people see of it and in which file its
+samples are kept. Media of each kind, of which a plugin may add further ones (`mmdisco_cli.hookspecs.KindSpec`):
+
+    audio    (B, channels, samples) in [-1, 1], at `rate` Hz
+    video    (B, 3, T, H, W) in [-1, 1], at `rate` frames a second
+    image    (B, 1 or 3, H, W) in [-1, 1]
+    text     of any shape: tokens or embeddings, which the member `to_text` makes strings of
+    vector   of any shape and range
 
 Optional members, on either contract:
 
@@ -15,6 +24,8 @@ Optional members, on either contract:
     keyed(keys)         for a model that draws random numbers while it predicts or decodes (`Keyed`)
     guided(...)         for a model whose authors use more than classifier-free guidance (`OwnGuidance`)
     run_whole(...)      for a model that can only be run from noise to media (`mmdisco_cli.diffusion.whole`)
+    to_text(...)        of a modality of kind text, which needs it: the strings that its media say (`ToText`)
+    from_text(...)      of a modality of kind text: media of strings, so that a text can be given (`FromText`)
     pads_with_zeros     true where the conditions of prompts in a batch are those of each alone, their second axis (of
                         tokens) padded with zeros at its end, so that prompts encoded alone can be put together
     release(parts)      free parts that training is done with (`Releasing`)
@@ -35,15 +46,21 @@ UNTRAINED = "untrained"
 State = dict[str, Tensor]
 # What a model is conditioned on, batch first, so that the two halves of classifier-free guidance can be concatenated.
 Payload = Tensor | Mapping[str, Tensor] | None
+AUDIO, VIDEO, IMAGE, TEXT, VECTOR = "audio", "video", "image", "text", "vector"
+KINDS = (AUDIO, VIDEO, IMAGE, TEXT, VECTOR)
+"""The kinds of modalities that mmdisco knows without a plugin."""
 
 
 @dataclass(frozen=True)
 class ModalityInfo:
     """One modality of a model.
 
-    `rate` is its sample or frame rate in Hz, None where it has no time axis; `pooled_dim` is the size of the pooled
-    condition for a discriminator, 0 where there is none; `cfg_scale` is the model's default scale of classifier-free
-    guidance.
+    `prediction` says what `predict` returns for x = alpha * x_0 + sigma * epsilon: "epsilon"; "sample", x_0; "v",
+    alpha * epsilon - sigma * x_0; "flow", epsilon - x_0; or "flow_reversed", x_0 - epsilon. `rate` is its sample or
+    frame rate in Hz, None where it has no time axis; `pooled_dim` is the size of the pooled condition for a
+    discriminator, 0 where there is none; `cfg_scale` is the model's default scale of classifier-free guidance. `kind`
+    is one of `KINDS` or a plugin's own; where it is left empty it becomes `modality` itself, if that is one of
+    `KINDS`, and else `vector`.
     """
 
     modality: str
@@ -52,6 +69,12 @@ class ModalityInfo:
     rate: float | None
     pooled_dim: int = 0
     cfg_scale: float = 1.0
+    kind: str = ""
+
+    def __post_init__(self) -> None:
+        """Fill in the kind."""
+        own = self.kind or (self.modality if self.modality in KINDS else VECTOR)
+        object.__setattr__(self, "kind", own)
 
 
 @dataclass(frozen=True)
@@ -132,7 +155,7 @@ class Backbone(Protocol):
         """Return the levels (steps + 1,) of a sampler of this many steps, from noise to data."""
 
     def levels_at(self, u: Tensor, plan: ModalityPlan) -> Levels:
-        """Return the levels (B,) at progress u (B,) in [0, 1]."""
+        """Return the levels (B,) at progress u (B,) from 0, data, to 1, noise; their t are times as `predict` takes."""
 
     def encode_prompt(self, prompts: Sequence[str], negatives: Sequence[str] | None, plan: ModalityPlan) -> Condition:
         """Return the condition of a batch of prompts."""
@@ -230,6 +253,26 @@ class OwnGuidance(Protocol):
         plan: Plan,
     ) -> State:
         """Return the native output, guided at these CFG scales, for x (B, ...) at t (B,)."""
+
+
+@runtime_checkable
+class ToText(Protocol):
+    """Optional member that the kind `text` needs; a `Backbone` takes a tensor and gives a sequence, not mappings."""
+
+    def to_text(self, media: Mapping[str, Tensor], plan: Plan) -> Mapping[str, Sequence[str]]:
+        """Return what media (B, *media_shape) say, one string a sample, of each modality of kind text given."""
+
+
+@runtime_checkable
+class FromText(Protocol):
+    """Optional member: strings become media of the kind `text`; a `Backbone` takes a sequence and gives a tensor."""
+
+    def from_text(self, texts: Mapping[str, Sequence[str]], plan: Plan) -> State:
+        """Return media (B, *media_shape) of B strings of each modality given; `to_text` gives them back.
+
+        Raises:
+            ValueError: the model cannot say a string; the message says which ones it can.
+        """
 
 
 @runtime_checkable

@@ -147,7 +147,9 @@ def _fixed(content: Mapping[str, Any], columns: Collection[str]) -> dict[str, An
         about = (content["metrics"].get(name) or {}).get("protocol") or {}
         found |= {f"{name} {key}": about[key] for key in NETWORK if key in about}
         if about.get("weights"):
-            found[f"{name} weights"] = f"SHA-256 {about['weights']['sha256']}"
+            weights = about["weights"]
+            hashed = isinstance(weights, Mapping) and "sha256" in weights
+            found[f"{name} weights"] = f"SHA-256 {weights['sha256']}" if hashed else str(weights)
     return found
 
 

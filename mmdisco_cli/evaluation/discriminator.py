@@ -11,10 +11,12 @@ from torch import Tensor
 from mmdisco_cli.assembly import Assembly, assemble
 from mmdisco_cli.data.naming import UNUSABLE
 from mmdisco_cli.devices import choose_device
+from mmdisco_cli.diffusion.backbone import ModalityPlan
 from mmdisco_cli.discriminators.interaction import ADDITIVE
 from mmdisco_cli.evaluation.cost import parameters, sampling_cost
 from mmdisco_cli.evaluation.discriminator_levels import LEAST, LevelFigures, measure_levels, summary
 from mmdisco_cli.evaluation.tables import align, number
+from mmdisco_cli.kinds.known import OpenKind, kinds_by_label
 from mmdisco_cli.measures.bootstrap import finite
 from mmdisco_cli.recipes.schema import Recipe
 from mmdisco_cli.run import console
@@ -60,18 +62,19 @@ def latents_of(assembly: Assembly, clips: Sequence[Path], seed: int) -> dict[str
     """Return the latents (N, ...) of up to 256 clips in random order, by modality, without unreadable ones."""
     order = random.Random(seed).sample(range(len(clips)), min(MOST, len(clips)))
     plans = assembly.modalities
+    kinds, _ = kinds_by_label(assembly.kinds, plans, assembly.speaking)
     parts: dict[str, list[Tensor]] = {m: [] for m in plans}
     for start in range(0, len(order), BATCH):
-        rows = [media for place in order[start : start + BATCH] if (media := _media(clips[place], assembly))]
+        rows = [media for place in order[start : start + BATCH] if (media := _media(clips[place], plans, kinds))]
         stacked = {m: torch.stack([row[m] for row in rows]) for m in plans} if rows else {}
         for m, latent in assembly.encode(stacked).items():
             parts[m].append(latent.float())
     return {m: torch.cat(pieces) if pieces else torch.empty(0, *plans[m].latent_shape) for m, pieces in parts.items()}
 
 
-def _media(path: Path, assembly: Assembly) -> dict[str, Tensor] | None:
+def _media(path: Path, plans: Mapping[str, ModalityPlan], kinds: Mapping[str, OpenKind]) -> dict[str, Tensor] | None:
     try:
-        return {m: read_media(path, m, plan) for m, plan in assembly.modalities.items()}
+        return {m: read_media(path, m, plan, kinds[m]) for m, plan in plans.items()}
     except UNUSABLE:
         return None  # named and counted where the row of real clips is measured
 

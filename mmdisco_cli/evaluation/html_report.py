@@ -9,6 +9,7 @@ from typing import Any
 from mmdisco_cli.data.naming import UNUSABLE, file_errors
 from mmdisco_cli.evaluation.conclusion import LEADING, Conclusion, conclude
 from mmdisco_cli.evaluation.protocol import Report
+from mmdisco_cli.evaluation.sample_cards import cards_of_samples, samples_html
 from mmdisco_cli.measures.distances import source_of
 from mmdisco_cli.measures.health import FLAGS
 from mmdisco_cli.measures.names import better
@@ -51,15 +52,16 @@ def write_report(path: Path, content: Mapping[str, Any], report: Report) -> Path
     """Write the page of a report; raise DataError where it cannot be written."""
     metrics, clips = content["metrics"], report.clips
     conclusion = conclude(metrics, clips, content["protocol"]["seed"])
-    cards = cards_of(clips, conclusion)
+    cards, samples = cards_of(clips, conclusion), cards_of_samples(report.samples)
     title = f"{content['recipe'] or 'clips'}: evaluation"
     sections = (
         _head(title, content, report),
-        conclusion_html(conclusion, metrics),
+        conclusion_html(conclusion, metrics) if conclusion.metric or clips else "",
         plots_html(metrics, clips, conclusion),
         table_html(metrics),
         health_html(metrics, content["protocol"]),
-        clips_html(cards, clips),
+        clips_html(cards, clips) if cards or not samples else "",
+        samples_html(samples, report.samples, sortable=not cards),
         f"<details><summary>How this was measured</summary><pre>{escape(_json(content['protocol']))}</pre></details>\n",
     )
     write_text(path, document(title, "".join(sections), alone=True))

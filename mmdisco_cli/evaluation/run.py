@@ -1,6 +1,6 @@
 """`mmdisco eval`: hand the recipe to its protocol, or folders to what measures them; keep and show what is found."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from importlib.util import find_spec
 from pathlib import Path
@@ -47,14 +47,27 @@ def open_protocol(name: str) -> Protocol:
 
 
 def evaluate(recipe: Recipe | None, options: EvalOptions) -> None:
-    """Measure what the recipe's protocol measures, or clips without one, by all ranks together.
-
-    Print one JSON object, or the path of the same on disk.
+    """Measure what the recipe's protocol measures, or clips without one, and print one JSON object, or its path.
 
     Raises:
         UsageError: a metric that the protocol does not have, or options that do not fit.
         DataError, PluginError, DeviceError: models or samples cannot be used.
     """
+    if (found := measure(recipe, options)) is not None:
+        _show(found, options)
+
+
+@dataclass(frozen=True)
+class Measured:
+    """What was measured: `content` is that of metrics.json, the first of `files`."""
+
+    content: Mapping[str, Any]
+    report: Report
+    files: Sequence[Path]
+
+
+def measure(recipe: Recipe | None, options: EvalOptions) -> Measured | None:
+    """Measure by all ranks together, and write what is found; return it on the first. Errors as for `evaluate`."""
     chosen = _by_recipe(recipe) if recipe else _without_recipe(options)
     if not options.extractors:  # whose own metrics are known once they are open
         require_known(options.metrics, chosen.metrics, of_clips=chosen.measures_clips)
@@ -67,8 +80,10 @@ def evaluate(recipe: Recipe | None, options: EvalOptions) -> None:
     options = replace(options, out=directory, seed=recipe.eval.seed if recipe else options.seed)
     with joined_ranks(torch.device("cpu")) as ranks:
         report = chosen.measure(options, ranks)
-        if report is not None:
-            _show(as_json(recipe, chosen, report, options.metrics), report, options)
+        if report is None:
+            return None
+        content = as_json(recipe, chosen, report, options.metrics)
+        return Measured(content, report, _written(directory, content, report))
 
 
 def _by_recipe(recipe: Recipe) -> Evaluation:
@@ -110,17 +125,19 @@ def _require_rows_as_called(by_recipe: bool, options: EvalOptions) -> None:
             raise UsageError(f"{option} {folder}: holds {kinds[0]} samples, which the report would call {kinds[1]}")
 
 
-def _show(content: Mapping[str, Any], report: Report, options: EvalOptions) -> None:
-    directory = options.out or Path()
+def _written(directory: Path, content: Mapping[str, Any], report: Report) -> list[Path]:
     files = [write_json(directory / METRICS_FILE, content), *report.files]
-    if report.clips:
-        files.append(write_report(directory / REPORT_FILE, content, report))
-    for line in (*report.table, *conclusion_lines(content, report)):
+    shown = report.clips or report.samples
+    return [*files, write_report(directory / REPORT_FILE, content, report)] if shown else files
+
+
+def _show(found: Measured, options: EvalOptions) -> None:
+    for line in (*found.report.table, *conclusion_lines(found.content, found.report)):
         console.note(line)
     if options.json:
-        console.record(content)
+        console.record(found.content)
         return
-    for file in files:
+    for file in found.files:
         console.result(str(file))
 
 

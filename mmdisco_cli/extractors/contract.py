@@ -1,4 +1,19 @@
-"""What an extractor is: what it wants of a clip, and a function from that to feature vectors and scores."""
+"""What an extractor is: what it wants of a clip, and a function from that to feature vectors and scores.
+
+`mmdisco eval --extractor NAME` reads the clips, feeds each to `embed` as its `wants` says, and compares the vectors of
+all clips with those of real ones: by a kernel distance under the name `Feature.kernel`, and by a Frechet distance under
+`Feature.frechet`; the mean of each `Score` is reported beside them. For pitch, say:
+
+    def embed(sound: Tensor) -> dict[str, Tensor]:  # (S,), at the rate that Sound names
+        return {"pitch": torch.tensor([[octave_of(sound)]])}  # one vector of one dimension, (1, 1)
+
+    def build(options: ExtractorOptions) -> Extractor:
+        return Extractor("pitch-1", Sound(16000), embed, (Feature("pitch", kernel="kd_pitch", frechet="fd_pitch"),))
+
+What stands in `about` of a feature or score is kept beside each of its figures. Of its keys "extractor", "preset" and
+"weights" are shown with them, and `--compare` refuses runs in which they differ; for a file of weights the value of the
+last is what `mmdisco_cli.extractors.weights.identify(path)` returns, its name and hash.
+"""
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -11,6 +26,18 @@ from torch import Tensor
 
 from mmdisco_cli.extractors.options import ExtractorOptions
 from mmdisco_cli.measures.distances import Feature
+
+__all__ = [
+    "BuildExtractor",
+    "Extractor",
+    "ExtractorOptions",
+    "Feature",
+    "Film",
+    "Picture",
+    "Pictures",
+    "Score",
+    "Sound",
+]
 
 Picture = npt.NDArray[np.uint8]
 
@@ -60,8 +87,9 @@ class Extractor:
     """One network with one way to feed it.
 
     `embed` maps one clip's pictures (T, ...) or sound (S,), or both, to vectors (K, D) by the key of each of `features`
-    and numbers (K,) by the key of each of `scores`; `name` tells its results from those of other weights and presets,
-    and `about` goes into the protocol.
+    and numbers (K,) by the key of each of `scores`; K may differ by clip, D may not. `name` tells its results from
+    those of other weights and presets: they are kept under it, so change it with whatever changes them. `about` goes
+    into the protocol.
     """
 
     name: str

@@ -62,12 +62,14 @@ def list_clips(folder: Path) -> list[Path]:
     """
     if not folder.is_dir():
         raise DataError(f"{folder}: no such folder")
-    listed = [folder / row["path"] for row in complete_rows(folder)]
+    rows = complete_rows(folder)
+    listed = [folder / row["path"] for row in rows]
     if not listed and read_settings(folder) is None:
         listed = sorted(_walk(folder))
     found = [path for path in listed if has_suffix(path, VIDEO_SUFFIXES)]
     if not found:
-        raise DataError(f"{folder}: holds no samples")
+        others = " to measure as clips: none of its samples has a video for its main file" if rows else ""
+        raise DataError(f"{folder}: holds no samples{others}")
     return found
 
 

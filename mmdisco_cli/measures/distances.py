@@ -118,11 +118,15 @@ def _sizes(figures: Mapping[str, Any]) -> str:
 def source_of(name: str, figures: Mapping[str, Any], digits: int = 64) -> str:
     """Return the network of a metric with its preset and the hash of its weights, empty where there is none."""
     about = figures.get("protocol") or next((f.about for f in BUILT_IN if name in (f.kernel, f.frechet)), {})
-    weights = about.get("weights") or {}
-    parts = [about.get("extractor"), about.get("preset")]
-    if weights:
-        parts.append(f"{weights['file']} SHA-256 {weights['sha256'][:digits]}")
-    return ", ".join(part for part in parts if part)
+    parts = [about.get("extractor"), about.get("preset"), _weights(about.get("weights"), digits)]
+    return ", ".join(str(part) for part in parts if part)
+
+
+def _weights(said: Any, digits: int) -> Any:
+    """Return a file and its hash in words; what a plugin says of its weights in another form stays as it is."""
+    if isinstance(said, Mapping) and {"file", "sha256"} <= said.keys():
+        return f"{said['file']} SHA-256 {str(said['sha256'])[:digits]}"
+    return said
 
 
 def _kernel(sets: Mapping[str, Tensor], reference: Tensor, scale: Scale) -> dict[str, Any]:

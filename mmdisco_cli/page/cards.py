@@ -1,4 +1,7 @@
-"""Clips of one card side by side on a page: each plays above its own time axis, on which its events are marked."""
+"""Samples of one card side by side on a page: a clip plays above its own time axis, on which its events are marked.
+
+A sample may have other files, beside a clip or without any: an image, audio alone, a text, each as its kind shows it.
+"""
 
 import json
 from collections.abc import Mapping, Sequence
@@ -6,25 +9,38 @@ from dataclasses import dataclass, field
 from html import escape
 from pathlib import Path
 
-from mmdisco_cli.data.naming import UNUSABLE, file_errors
-from mmdisco_cli.page.drawing import draw_clip
+from mmdisco_cli.errors import DataError, DeviceError, PluginError
+from mmdisco_cli.kinds.drawing import video_html
+from mmdisco_cli.kinds.known import OpenKind
 from mmdisco_cli.page.naming import spelt
 
 
 @dataclass(frozen=True)
-class Player:
-    """One clip of a card: its row, what is written above it, where it lies, and what `src` of its video is.
+class Shown:
+    """One file of a sample beside a clip, or without one: its modalities, its kind, where it lies, and its `src`."""
 
-    `motion` and `onsets` are times in seconds that are marked, `values` its figures by name.
+    label: str
+    kind: OpenKind
+    path: Path
+    source: str
+
+
+@dataclass(frozen=True)
+class Player:
+    """One sample of a card: its row, what is written above it, where its clip lies, and what `src` of its video is.
+
+    `path` is None for a sample without a clip. `motion` and `onsets` are times in seconds that are marked, `values` its
+    figures by name, `files` what is shown beside the clip.
     """
 
     row: str
     caption: str
-    path: Path
-    source: str
+    path: Path | None
+    source: str = ""
     motion: Sequence[float] = ()
     onsets: Sequence[float] = ()
     values: Mapping[str, float | None] = field(default_factory=dict)
+    files: Sequence[Shown] = ()
 
 
 @dataclass(frozen=True)
@@ -50,33 +66,40 @@ def card_html(card: Card, index: int) -> str:
 
 
 def player_html(player: Player) -> str:
-    """Return one clip; one that cannot be read is shown without drawings."""
-    try:
-        with file_errors(player.path):
-            drawn = draw_clip(player.path, {"seen": player.motion, "heard": player.onsets})
-        time = f'<div class="time" data-seconds="{drawn.seconds:.4f}">{drawn.html}<span class="head"></span></div>'
-        poster = f' poster="{drawn.poster}"'
-    except UNUSABLE as error:
-        poster, time = "", f'<p class="prompt">{escape(str(error))}</p>'
+    """Return one sample; a file of it that cannot be read is shown without drawings."""
     values = "".join(
         f"<div><dt>{escape(spelt(name))}</dt><dd>{_number(value)}</dd></div>"
         for name, value in player.values.items()
         if value is not None
     )
+    marks = {"seen": player.motion, "heard": player.onsets}
+    clip = video_html(player.path, escape(player.source), marks) if player.path else ""
+    files = "".join(_file_html(one, named=len(player.files) > 1 or bool(clip)) for one in player.files)
+    beside = f'<div class="files">{files}</div>' if files else ""
     return (
         f'<figure class="row-{escape(player.row)}"><figcaption>{escape(player.caption)}</figcaption>'
-        f'<video src="{escape(player.source)}" controls loop playsinline preload="metadata"{poster}></video>{time}'
-        f"<dl>{values}</dl></figure>"
+        f"{clip}{beside}<dl>{values}</dl></figure>"
     )
 
 
+def _file_html(one: Shown, *, named: bool) -> str:
+    try:
+        shown = one.kind.card(one.path, escape(one.source))
+    except (DataError, DeviceError, PluginError) as error:
+        shown = f'<p class="prompt">{escape(str(error))}</p>'
+    label = f'<span class="label">{escape(one.label)}</span>' if named else ""
+    return f'<div class="file kind-{escape(one.kind.name)}">{label}{shown}</div>'
+
+
 def sorting_html(cards: Sequence[Card], names: Mapping[str, str]) -> str:
-    """Return the choice of what cards are sorted by: every value of every row, a group a row."""
+    """Return the choice of what cards are sorted by: every value of every row, a group a row; empty without any."""
     groups: dict[str, list[str]] = {}
     for one in (player for card in cards for player in card.players):
         known = groups.setdefault(one.row, [])
         known += [name for name, value in one.values.items() if value is not None and name not in known]
     options = "".join(_group(names.get(row, row), row, known) for row, known in groups.items() if known)
+    if not options:
+        return ""
     return f'<label>sort by <select id="order"><option value="">as made</option>{options}</select></label>'
 
 

@@ -1,11 +1,14 @@
 """Clips inside a page: as they are where they are small and any browser plays them, else as a small copy."""
 
 import base64
+from fractions import Fraction
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
-from mmdisco_cli.data.media import probe, read_audio, read_video, write_mp4
+from mmdisco_cli.data.media import probe, read_audio, read_video, write_mp4, write_wav
 from mmdisco_cli.data.probing import audio_stream, opened, video_stream
+from mmdisco_cli.diffusion.backbone import AUDIO
+from mmdisco_cli.kinds.known import OpenKind
 
 LARGEST = 600_000
 """Bytes up to which a clip is embedded as it is."""
@@ -32,18 +35,39 @@ def _plays(path: Path) -> bool:
         video, audio = video_stream(container), audio_stream(container)
         names = {"video": video and video.codec_context.name, "audio": audio and audio.codec_context.name}
         depth = video.codec_context.pix_fmt if video else None
-    return all(names[kind] in CODECS[kind] for kind in CODECS) and depth in ("yuv420p", "yuvj420p")
+    known = all(name in CODECS[kind] for kind, name in names.items() if name)
+    return known and names["video"] is not None and depth in ("yuv420p", "yuvj420p")
+
+
+def embedded_file(path: Path, kind: OpenKind) -> tuple[str, bool]:
+    """Return a file that is no clip as a data: address, and whether it is the first 10 s of audio in place of more.
+
+    Of what is large and no audio there is no address: its kind may draw it all the same.
+
+    Raises:
+        DataError: it cannot be read.
+    """
+    if path.stat().st_size <= LARGEST:
+        return _address(path.read_bytes(), kind.spec.mime), False
+    if kind.name != AUDIO:
+        return "data:,", False
+    info = probe(path)
+    span = info.span(("audio",))
+    audio = read_audio(path, span.start, min(span.stop - span.start, Fraction(SECONDS)), RATE, info=info)
+    with TemporaryDirectory() as folder:
+        return _address(write_wav(Path(folder) / "copy.wav", audio, RATE).read_bytes(), kind.spec.mime), True
 
 
 def _copied(path: Path, target: Path) -> Path:
     info = probe(path)
-    span = info.span()
+    span = info.span() if info.audio else info.span(("video",))
     seconds = min(float(span.stop - span.start), float(SECONDS))
     scale = min(1.0, SIDE / max(1, min(info.height, info.width)))
     height, width = (max(2, round(side * scale / 2) * 2) for side in (info.height, info.width))
     frames = max(1, int(seconds * FPS))
     video = read_video(path, span.start, frames, FPS, height, width, info=info)
-    audio = read_audio(path, span.start, min(seconds, frames / FPS), RATE, info=info)
+    length = min(seconds, frames / FPS)
+    audio = read_audio(path, span.start, length, RATE, info=info) if info.audio else None
     return write_mp4(target, video, audio, FPS, RATE)
 
 

@@ -15,16 +15,16 @@ if (order) order.addEventListener("change", () => {
 });
 const compare = document.querySelector("#compare");
 if (compare) compare.addEventListener("change", () => main.classList.toggle("compare", compare.checked));
-for (const figure of document.querySelectorAll("figure")) {
-  const video = figure.querySelector("video"), time = figure.querySelector(".time"), head = figure.querySelector(".head");
+for (const clip of document.querySelectorAll(".clip")) {
+  const media = clip.querySelector("video, audio"), time = clip.querySelector(".time"), head = clip.querySelector(".head");
   if (!time) continue;
   const length = Number(time.dataset.seconds);
-  const draw = () => { head.style.left = `${100 * Math.min(1, video.currentTime / length)}%`; if (!video.paused) requestAnimationFrame(draw); };
-  for (const name of ["play", "seeked", "timeupdate"]) video.addEventListener(name, draw);
+  const draw = () => { head.style.left = `${100 * Math.min(1, media.currentTime / length)}%`; if (!media.paused) requestAnimationFrame(draw); };
+  for (const name of ["play", "seeked", "timeupdate"]) media.addEventListener(name, draw);
   // One clip is heard at a time.
-  video.addEventListener("play", () => { for (const other of document.querySelectorAll("video")) if (other !== video) other.pause(); });
+  media.addEventListener("play", () => { for (const other of document.querySelectorAll("video, audio")) if (other !== media) other.pause(); });
   time.addEventListener("click", (event) => {
     const box = time.getBoundingClientRect();
-    video.currentTime = length * (event.clientX - box.left) / box.width;
+    media.currentTime = length * (event.clientX - box.left) / box.width;
   });
 }

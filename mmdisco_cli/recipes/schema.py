@@ -102,7 +102,7 @@ class SampleConfig:
     dtype: str = option("float32", "of the networks", choices=("float32", "bfloat16"))
     weights: str | None = option(None, "path or packaged name of the discriminator's weights", path=True)
     keep_latents: bool = option(False, "also write the final latents as .safetensors")
-    scale: int = option(1, "nearest-neighbour upscaling of the written video", minimum=1)
+    scale: int = option(1, "nearest-neighbour upscaling of written video and images", minimum=1)
     guidance_form: str = option(
         "logit", "gradient of the logit, or clipped as in the paper's code", choices=("logit", "released")
     )
@@ -168,11 +168,19 @@ class Recipe:
         metadata={"bounds": Bounds(folder=True, doc="where it writes: runs/NAME; by default the file's name")}
     )
     summary: str = option("", "one line for `mmdisco recipes ls`")
-    data: Component | None = field(default=None, metadata={"registry": "dataset"})
+    data: Component | None = field(
+        default=None, metadata={"registry": "dataset", "bounds": Bounds(doc="the data set: `name` and its options")}
+    )
     request: RequestConfig = field(default_factory=RequestConfig)
-    backbones: Mapping[str, Component] = field(default_factory=dict, metadata={"registry": "backbone"})
+    backbones: Mapping[str, Component] = field(
+        default_factory=dict,
+        metadata={"registry": "backbone", "bounds": Bounds(doc="base models by modality: `name` and their options")},
+    )
     coupling: str = option("index", "how noise levels of the modalities are paired", choices=("index", "logsnr"))
-    discriminator: Component | None = field(default=None, metadata={"registry": "discriminator"})
+    discriminator: Component | None = field(
+        default=None,
+        metadata={"registry": "discriminator", "bounds": Bounds(doc="the architecture: `name` and its options")},
+    )
     train: TrainConfig = field(default_factory=TrainConfig)
     sample: SampleConfig = field(default_factory=SampleConfig)
     eval: EvalConfig = field(default_factory=EvalConfig)

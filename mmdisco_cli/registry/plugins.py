@@ -24,6 +24,7 @@ from mmdisco_cli.hookspecs import (
     DiscriminatorSpec,
     ExtractorSpec,
     Factory,
+    KindSpec,
     ProtocolSpec,
     Spec,
 )
@@ -47,6 +48,7 @@ KINDS: dict[str, type[Spec]] = {
     "extractor": ExtractorSpec,
     "converter": ConverterSpec,
     "protocol": ProtocolSpec,
+    "kind": KindSpec,
 }
 
 
@@ -194,6 +196,8 @@ def _checked(kind: str, spec: Any, owner: str) -> Spec:
         raise PluginError(f"{spec.name!r} cannot be a name")
     if not is_dataclass(spec.options):
         raise PluginError(f"the options of {spec.name!r} must be a dataclass")
+    if isinstance(spec, KindSpec) and not re.fullmatch(r"(\.\w+)+", spec.suffix):
+        raise PluginError(f"the suffix of {spec.name!r} is {spec.suffix!r}, not a dot and letters")
     get_type_hints(spec.options)  # an annotation that does not resolve is the plugin's error, not the recipe's
     return _trusted(replace(spec, owner=owner))
 

@@ -19,15 +19,16 @@ SHORT = 16
 
 
 @contextmanager
-def replacing(target: Path) -> Iterator[Path]:
+def replacing(target: Path, *, suffix: str = "") -> Iterator[Path]:
     """Yield a temporary path beside `target` that replaces it on success and is removed on failure.
 
+    Its name begins with a dot, and ends in `suffix` for whoever writes by it.
     Temporary files left by killed processes are removed too. Of two concurrent writers of one target the last one wins.
 
     Raises:
         DataError: the file cannot be written.
     """
-    part = partial.begin(target.parent)
+    part = partial.begin(target.parent, suffix)
     try:
         yield part
         part.replace(target)

@@ -42,7 +42,7 @@ class SampleOptions:
     batch_size: int | None = None
     prompts: tuple[str, ...] = ()
     captions: tuple[Mapping[str, str], ...] = ()  # beside each prompt, its texts of one modality only
-    given: Mapping[str, Path] = field(default_factory=dict)  # modality -> file
+    given: Mapping[str, Any] = field(default_factory=dict)  # modality -> file, folder or text
     independent: bool = False
     shard: tuple[int, int] | None = None  # (index from 0, count)
     device: str | None = None

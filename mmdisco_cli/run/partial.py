@@ -11,16 +11,16 @@ from pathlib import Path
 
 DAY = 24 * 3600
 """Age in seconds from which a temporary file is abandoned, where its process cannot be looked up."""
-_NAME = re.compile(r"\.mmdisco-(?:(?P<place>[0-9a-f]{8})-)?(?P<process>\d+)-[0-9a-f]{8}\.part")
+_NAME = re.compile(r"\.mmdisco-(?:(?P<place>[0-9a-f]{8})-)?(?P<process>\d+)-[0-9a-f]{8}\.part(?:\.\w+)*")
 
 _ours: set[str] = set()
 """Names of the files that this process is writing."""
 
 
-def begin(folder: Path) -> Path:
-    """Return a new temporary path in a folder, after removing those of killed processes there."""
+def begin(folder: Path, suffix: str = "") -> Path:
+    """Return a new temporary path in a folder, after removing those of killed processes there; it ends in `suffix`."""
     sweep(folder.absolute())
-    part = folder / f".mmdisco-{_place()}-{os.getpid()}-{secrets.token_hex(4)}.part"
+    part = folder / f".mmdisco-{_place()}-{os.getpid()}-{secrets.token_hex(4)}.part{suffix}"
     _ours.add(part.name)
     return part
 

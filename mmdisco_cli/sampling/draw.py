@@ -20,6 +20,9 @@ from mmdisco_cli.diffusion.whole import Run, run_whole, runs_whole
 from mmdisco_cli.errors import UsageError
 from mmdisco_cli.recipes.schema import SampleConfig
 
+Watch = Callable[[int, State, State], None]
+"""Called with the number of a step, and by modality the states and the x_0 (B, ...) of its prediction."""
+
 
 @dataclass(frozen=True)
 class Drawn:
@@ -42,6 +45,7 @@ def draw(
     given: Mapping[str, Tensor] | None = None,
     independent: bool = False,
     on_step: Callable[[int], None] | None = None,
+    watch: Watch | None = None,
 ) -> Drawn:
     """Sample the latents of `indices`, each from its own noise, with `prompts` one for each sample, or none.
 
@@ -51,7 +55,8 @@ def draw(
     float32 latents after a full run are within 1e-3, because sums are rounded differently.
 
     `given` are clean latents (B, ...) of modalities that are not sampled. `independent` turns guidance off, with the
-    same noise and runs. `on_step` is called with the number of each step, from 1 on, and may raise to stop.
+    same noise and runs. `on_step` is called with the number of each step, from 1 on, and may raise to stop;
+    `watch` too, with the states and x_0 (B, ...) of that step, but not for models that can only be run whole.
     """
     assembly = assembly.keyed(seed, indices)
     guidance = _guidance(assembly, config, independent)
@@ -59,7 +64,7 @@ def draw(
     if runs_whole(assembly.models):
         run = Run(_one_prompt(texts), config.steps, config.cfg, guidance, on_step or (lambda step: None))
         return Drawn(*run_whole(assembly.models, run))
-    solver = _Solver(assembly.conditioned(texts, config.negative_prompt), config, guidance, seed, indices)
+    solver = _Solver(assembly.conditioned(texts, config.negative_prompt), config, guidance, seed, indices, watch)
     drawn = solver.solve(config.steps, given or {}, on_step=on_step)
     for number, modality in enumerate(resampled_modalities(config, assembly.shapes, given or {})):
         rest = {m: x for m, x in drawn.latents.items() if m != modality}
@@ -121,6 +126,7 @@ class _Solver:
     guidance: Guidance | None
     seed: int
     indices: Sequence[int]
+    watch: Watch | None = None
 
     def solve(
         self,
@@ -149,7 +155,7 @@ class _Solver:
         state = initial_state(self.seed, self.indices, assembly.shapes, first, assembly.device, run)
         sampler = sampler_of(config.sampler, config.joint_steps, config.joint_window)
         noise = StepNoise(self.seed, self.indices, run)
-        latents = sampler(denoise, state, grid, noise, _callbacks(last, on_step, done))
+        latents = sampler(denoise, state, grid, noise, _callbacks(last, on_step, self.watch, done))
         return Drawn(latents | dict(held.clean if held else {}), last.logit)
 
     def _held(self, given: Mapping[str, Tensor], run: str) -> Given:
@@ -193,10 +199,14 @@ class LastLogit:
             self.logit = prediction.logit if prediction.logit is not None else self.denoise.logit(state, levels)
 
 
-def _callbacks(last: StepCallback, on_step: Callable[[int], None] | None, done: int) -> StepCallback:
+def _callbacks(
+    last: StepCallback, on_step: Callable[[int], None] | None, watch: Watch | None, done: int
+) -> StepCallback:
     def callback(step: int, state: State, prediction: Prediction) -> None:
         last(step, state, prediction)
         if on_step is not None:
             on_step(done + step + 1)
+        if watch is not None:
+            watch(done + step + 1, state, prediction.x0)
 
     return callback

@@ -13,13 +13,15 @@ from mmdisco_cli.devices import DTYPES, choose_device
 from mmdisco_cli.diffusion.guidance import Timed
 from mmdisco_cli.diffusion.whole import require_predictions
 from mmdisco_cli.errors import DataError, PluginError, UsageError
+from mmdisco_cli.kinds.known import OpenKind, kinds_by_label
 from mmdisco_cli.recipes.missing import missing_files, require_files
 from mmdisco_cli.recipes.schema import Recipe, SampleConfig
 from mmdisco_cli.run.options import SampleOptions
 from mmdisco_cli.run.ranks import Shard, share_note, this_shard
 from mmdisco_cli.sampling.draw import require_steps, total_steps
 from mmdisco_cli.sampling.given import Source, find_sources
-from mmdisco_cli.sampling.outputs import makes_mp4
+from mmdisco_cli.sampling.given_texts import Texts
+from mmdisco_cli.sampling.outputs import Part, sample_parts
 from mmdisco_cli.sampling.settings import Settings, settings_of
 from mmdisco_cli.weights_file import find_weights
 
@@ -32,6 +34,8 @@ class SampleJob:
     options: SampleOptions
     config: SampleConfig
     assembly: Assembly
+    kinds: Mapping[str, OpenKind]
+    parts: Sequence[Part]
     sources: Mapping[str, Source]
     shard: Shard
     directory: Path
@@ -81,8 +85,8 @@ class SampleJob:
         return {i: found[i] for i in self.indices if i in found and (found[i].get("latents") or not kept)}
 
 
-def plan_job(recipe: Recipe, options: SampleOptions) -> SampleJob:
-    """Build the models and fix everything that a run needs; nothing is written.
+def plan_job(recipe: Recipe, options: SampleOptions, built: Assembly | None = None) -> SampleJob:
+    """Build the models, unless they are `built`, and fix everything that a run needs; nothing is written.
 
     Raises:
         UsageError: n is not positive, or --given, --shard or the recipe do not fit.
@@ -91,8 +95,8 @@ def plan_job(recipe: Recipe, options: SampleOptions) -> SampleJob:
     if options.n <= 0:
         raise UsageError(f"--n {options.n}: must be at least 1")
     shard = this_shard(options.shard)
-    config = _config(recipe, options)
-    assembly, notes = _assembly(recipe, options, config)
+    config = config_of(recipe, options)
+    assembly, notes = (built, []) if built else build_assembly(recipe, options, config)
     require_steps(assembly, config)
     unused, prompts, captions = _prompt_settings(config, options), options.prompts, options.captions
     if unused and not assembly.reads_prompts:
@@ -101,8 +105,11 @@ def plan_job(recipe: Recipe, options: SampleOptions) -> SampleJob:
         config, prompts, captions = replace(config, negative_prompt="", cfg={}), (), ()
     elif not options.independent:
         notes += _discriminator_notes(assembly, options)
-    makes_mp4(assembly.modalities)
-    sources = find_sources(options.given, assembly.modalities)
+    kinds, misfits = kinds_by_label(assembly.kinds, assembly.modalities, assembly.speaking)
+    parts = sample_parts(kinds, assembly.modalities)
+    sources = find_sources(options.given, assembly.modalities, kinds)
+    outlined = options.dry_run and bool(missing_files(recipe, discriminator=False))
+    notes += [*misfits, *_source_notes(assembly, sources, options.n, outlined)]
     for wanted, purpose in (
         (sources, "sampled with a given modality"),
         (config.gibbs, "resampled given all others"),
@@ -121,7 +128,20 @@ def plan_job(recipe: Recipe, options: SampleOptions) -> SampleJob:
     )
     notes += share_note(shard, options.n)
     directory = options.out or Path("runs") / recipe.name / default_folder(options)
-    return SampleJob(recipe, options, config, assembly, sources, shard, directory, settings, (*assembly.notes, *notes))
+    return SampleJob(
+        recipe, options, config, assembly, kinds, parts, sources, shard, directory, settings, (*assembly.notes, *notes)
+    )
+
+
+def _source_notes(assembly: Assembly, sources: Mapping[str, Source], count: int, outlined: bool) -> list[str]:
+    """Return what is changed of given media; raise UsageError for texts that a backbone with weights cannot say."""
+    for modality, source in sources.items():
+        if isinstance(source, Texts) and not outlined:
+            try:
+                assembly.from_text(modality, list(dict.fromkeys(source.texts)))
+            except ValueError as error:
+                raise UsageError(f"--given {modality}: {error}") from error
+    return [note for m, source in sources.items() for note in source.notes(assembly.modalities[m], count)]
 
 
 def default_folder(options: SampleOptions) -> str:
@@ -131,14 +151,16 @@ def default_folder(options: SampleOptions) -> str:
     return "-".join(parts) or "samples"
 
 
-def _config(recipe: Recipe, options: SampleOptions) -> SampleConfig:
+def config_of(recipe: Recipe, options: SampleOptions) -> SampleConfig:
+    """Return a recipe's settings of sampling with those of the options in their place."""
     config = recipe.sample.where_given() if options.given else recipe.sample
     if options.batch_size is not None:
         config = replace(config, batch_size=options.batch_size)
     return replace(config, dtype=options.dtype or config.dtype)
 
 
-def _assembly(recipe: Recipe, options: SampleOptions, config: SampleConfig) -> tuple[Assembly, list[str]]:
+def build_assembly(recipe: Recipe, options: SampleOptions, config: SampleConfig) -> tuple[Assembly, list[str]]:
+    """Return the models that samples are drawn with, and a note where their logits cannot be had."""
     device, dtype = choose_device(options.device), DTYPES[config.dtype]
     if options.dry_run and missing_files(recipe, not options.independent):
         return _outlined(recipe, options, device), []

@@ -1,19 +1,36 @@
-"""The files of one sample: an .mp4 where there are video and audio, a .safetensors file for all else."""
+"""The files of one sample: an .mp4 of video and audio where there is one of each, and one of its kind for all else."""
 
-import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 from torch import Tensor
 
 from mmdisco_cli.data.media import write_mp4
-from mmdisco_cli.diffusion.backbone import ModalityPlan
+from mmdisco_cli.diffusion.backbone import AUDIO, VECTOR, VIDEO, ModalityPlan
 from mmdisco_cli.errors import DataError, UsageError
-from mmdisco_cli.weights_file import KEY, write_tensors
+from mmdisco_cli.kinds.contract import Item, Media
+from mmdisco_cli.kinds.known import OpenKind
+from mmdisco_cli.weights_file import save_weights
 
-MP4_MODALITIES = ("audio", "video")
 LONGEST_GAP = 0.1
 """Seconds by which video and audio may differ in length: the audio is cut or padded."""
+MOST_CHANNELS = 2
+"""Of the audio of an .mp4."""
+
+
+@dataclass(frozen=True)
+class Part:
+    """One file of every sample: the modalities in it, their kind (that of the pair is video), and how its name ends."""
+
+    labels: tuple[str, ...]
+    kind: OpenKind
+    ending: str
+
+    @property
+    def is_pair(self) -> bool:
+        """Return whether it is a video with its audio."""
+        return len(self.labels) > 1 and self.kind.name == VIDEO
 
 
 def sample_stem(index: int, seed: int) -> str:
@@ -21,36 +38,61 @@ def sample_stem(index: int, seed: int) -> str:
     return f"{index:05d}-seed{seed}"
 
 
-def makes_mp4(modalities: Mapping[str, ModalityPlan]) -> bool:
-    """Return whether samples become .mp4; raise UsageError where video and audio would differ in length."""
-    if not set(MP4_MODALITIES) <= modalities.keys():
-        return False
-    audio, video = (modalities[m].seconds for m in MP4_MODALITIES)
+def sample_parts(kinds: Mapping[str, OpenKind], plans: Mapping[str, ModalityPlan]) -> list[Part]:
+    """Return the files of every sample, the main one first.
+
+    They are an .mp4 where there is exactly one video and one audio, of two channels at most, then all others as the
+    recipe orders them, and one file of all plain vectors. Where several would be named alike, each is named by its
+    label too.
+
+    Raises:
+        UsageError: video and audio would differ in length.
+    """
+    of_kind = {name: [m for m, kind in kinds.items() if kind.name == name] for name in (VIDEO, AUDIO, VECTOR)}
+    pair = (*of_kind[AUDIO], *of_kind[VIDEO])
+    paired = len(of_kind[AUDIO]) == len(of_kind[VIDEO]) == 1 and plans[pair[0]].media_shape[0] <= MOST_CHANNELS
+    pair = pair if paired else ()
+    if pair:
+        _require_one_length(*(plans[m].seconds for m in pair))
+    vectors = tuple(of_kind[VECTOR])
+    single = [(m,) for m in kinds if m not in (*pair, *vectors)]
+    groups = [group for group in (pair, *single, vectors) if group]
+    suffixes = [kinds[group[-1]].spec.suffix for group in groups]
+    return [
+        Part(group, kinds[group[-1]], f"-{group[0]}{suffix}" if alike and len(group) == 1 else suffix)
+        for group, suffix, alike in zip(groups, suffixes, (suffixes.count(s) > 1 for s in suffixes), strict=True)
+    ]
+
+
+def _require_one_length(audio: float, video: float) -> None:
     if abs(audio - video) > LONGEST_GAP:
         raise UsageError(
             f"request: the audio would last {audio:g} s and the video {video:g} s: let request.seconds be "
             "request.frames / request.fps"
         )
-    return True
 
 
 def write_sample(
-    folder: Path, stem: str, media: Mapping[str, Tensor], plans: Mapping[str, ModalityPlan], about: Mapping[str, str],
-    scale: int,
+    folder: Path, stem: str, media: Mapping[str, Media], parts: Sequence[Part], plans: Mapping[str, ModalityPlan],
+    about: Mapping[str, str], scale: int,
 ) -> list[Path]:  # fmt: skip
-    """Write the media of one sample, without batch, and return its files, the main one first.
+    """Write the media of one sample, without batch, and return its files, one for each part."""
+    return [_write(folder / f"{stem}{part.ending}", part, media, plans, about, scale) for part in parts]
 
-    Modalities other than audio and video, or all where one of these is missing, go into a .safetensors file.
-    """
-    written = []
-    rest = dict(media)
-    if makes_mp4(plans):
-        audio, video = (rest.pop(m) for m in MP4_MODALITIES)
-        fps, rate = plans["video"].rate or 0.0, round(plans["audio"].rate or 0)
-        written.append(write_mp4(folder / f"{stem}.mp4", video, audio, fps, rate, about, scale=scale))
-    if rest:
-        written.append(write_latents(folder / f"{stem}.safetensors", rest, about))
-    return written
+
+def _write(
+    path: Path, part: Part, media: Mapping[str, Media], plans: Mapping[str, ModalityPlan], about: Mapping[str, str],
+    scale: int,
+) -> Path:  # fmt: skip
+    first = part.labels[0]
+    if len(part.labels) == 1:
+        return part.kind.write(path, media[first], Item(first, plans[first], about, scale))
+    tensors = {m: x for m in part.labels if isinstance(x := media[m], Tensor)}
+    if not part.is_pair:
+        return write_latents(path, tensors, about)
+    audio, video = part.labels
+    fps, rate = plans[video].rate or 0.0, round(plans[audio].rate or 0)
+    return write_mp4(path, tensors[video], tensors[audio], fps, rate, about, scale=scale)
 
 
 def require_finite(index: int, what: str, tensors: Mapping[str, Tensor]) -> None:
@@ -62,6 +104,5 @@ def require_finite(index: int, what: str, tensors: Mapping[str, Tensor]) -> None
 
 def write_latents(path: Path, tensors: Mapping[str, Tensor], about: Mapping[str, str]) -> Path:
     """Write tensors by modality in full precision, with `about` as JSON in the metadata, and return the path."""
-    # Under one key, because safetensors writes several in a random order.
-    write_tensors(path, tensors, {KEY: json.dumps({"kind": "sample", **about}, sort_keys=True)})
+    save_weights(path, tensors, {"kind": "sample", **about}, exact=True)
     return path

@@ -3,7 +3,7 @@
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from mmdisco_cli.diffusion.backbone import count_parameters, memory_lines
+from mmdisco_cli.diffusion.backbone import TEXT, count_parameters, memory_lines
 from mmdisco_cli.recipes.missing import missing_files
 from mmdisco_cli.sampling.draw import resampled_modalities
 from mmdisco_cli.sampling.job import SampleJob
@@ -39,7 +39,9 @@ def dry_run_record(job: SampleJob) -> dict[str, Any]:
                 "media": list(plan.media_shape),
                 "rate": plan.rate,
                 "seconds": plan.seconds,
-                "given": [str(file) for file in job.sources[m].files] if m in job.sources else None,
+                "kind": job.kinds[m].name,
+                "file": next(part.ending for part in job.parts if m in part.labels),
+                "given": list(job.sources[m].names) if m in job.sources else None,
             }
             for m, plan in assembly.modalities.items()
         },
@@ -71,9 +73,11 @@ def dry_run_lines(plan: Mapping[str, Any]) -> Iterator[str]:
     for modality, shapes in plan["modalities"].items():
         rate = f" at {shapes['rate']:g} Hz" if shapes["rate"] else ""
         latent = _by(shapes["latent"])
-        yield f"{modality}: {_by(shapes['media'])}{rate}, {shapes['seconds']:g} s, from a latent of {latent}"
+        length = f", {shapes['seconds']:g} s" if shapes["rate"] or shapes["seconds"] else ""
+        yield f"{modality}: {_by(shapes['media'])}{rate}{length}, from a latent of {latent}, as {shapes['kind']}"
         if shapes["given"]:
-            yield f"{modality}: given by {len(shapes['given'])} files, the first {shapes['given'][0]}"
+            what = "texts" if shapes["kind"] == TEXT else "files"
+            yield f"{modality}: given by {len(shapes['given'])} {what}, the first {shapes['given'][0]}"
     for label, backbone in plan["backbones"].items():
         yield f"backbone {label}: {_count(backbone['parameters'])}, fingerprint {backbone['fingerprint']}"
         yield from (f"memory {label}: {line}" for line in backbone["memory"])

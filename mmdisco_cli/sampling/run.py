@@ -1,7 +1,7 @@
 """`mmdisco sample`: sample what is missing of a run, batch by batch, and write each sample once it is decoded."""
 
 import math
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 
@@ -10,20 +10,23 @@ from torch import Tensor
 from mmdisco_cli import __version__
 from mmdisco_cli.data.manifest import Row, append_row
 from mmdisco_cli.devices import keep_large_blocks
-from mmdisco_cli.diffusion.backbone import State
+from mmdisco_cli.diffusion.backbone import TEXT, State
 from mmdisco_cli.errors import Stopped
+from mmdisco_cli.kinds.contract import Media
 from mmdisco_cli.recipes.schema import Recipe
 from mmdisco_cli.run import console
 from mmdisco_cli.run.options import SampleOptions
 from mmdisco_cli.run.progress import Advance, progress
 from mmdisco_cli.run.signals import SignalFlag
-from mmdisco_cli.sampling.draw import Drawn, draw
+from mmdisco_cli.sampling.draw import Drawn, Watch, draw
 from mmdisco_cli.sampling.job import SampleJob, plan_job
 from mmdisco_cli.sampling.outputs import require_finite, sample_stem, write_latents, write_sample
 from mmdisco_cli.sampling.overview import dry_run_lines, dry_run_record
 from mmdisco_cli.sampling.settings import claim, require_agreement
 
 Report = Callable[[Row], None]
+OnStep = Callable[[int], None]
+"""Called with the number of each step, from 1 on; it may raise to stop."""
 
 
 def sample(recipe: Recipe, options: SampleOptions) -> tuple[SampleJob, int]:
@@ -55,12 +58,12 @@ def _print_plan(job: SampleJob) -> None:
 
 def _print_row(job: SampleJob, row: Row) -> None:
     path = str(job.directory / row["path"])
-    if job.options.json:
-        console.record(
-            {**row, "path": path} | ({"latents": str(job.directory / row["latents"])} if row.get("latents") else {})
-        )
-    else:
+    if not job.options.json:
         console.result(path)
+        return
+    files = {label: str(job.directory / name) for label, name in (row.get("files") or {}).items()}
+    latents = {"latents": str(job.directory / row["latents"])} if row.get("latents") else {}
+    console.record({**row, "path": path} | ({"files": files} if files else {}) | latents)
 
 
 def make_samples(job: SampleJob, report: Report = lambda row: None) -> int:
@@ -127,21 +130,47 @@ class _Progress:
             raise Stopped(f"stopped by {self.stop.name} before {left}; run the same command again")
 
 
-def _batch(job: SampleJob, batch: Sequence[int], on_step: Callable[[int], None]) -> Iterator[Row]:
-    """Sample and decode one batch; yield each sample's row once its files are written."""
-    real = {m: source.read(batch, job.assembly.modalities[m]) for m, source in job.sources.items()}
+@dataclass(frozen=True)
+class DrawnBatch:
+    """Samples of one batch: what was drawn, their media (B, ...) by modality, and the strings of those of kind text."""
+
+    drawn: Drawn
+    media: State
+    texts: Mapping[str, Sequence[str]]
+
+
+def draw_batch(
+    job: SampleJob, batch: Sequence[int], on_step: OnStep | None = None, watch: Watch | None = None
+) -> DrawnBatch:
+    """Sample and decode some of a job's samples; given modalities are as they were given. Callbacks as of `draw`."""
+    real = {m: _real(job, m, batch) for m in job.sources}
     options = job.options
     drawn = draw(
         job.assembly, job.config, options.seed, batch,
         prompts=job.texts(batch), given=job.assembly.encode(real), independent=options.independent, on_step=on_step,
+        watch=watch,
     )  # fmt: skip
     sampled = {m: x for m, x in drawn.latents.items() if m not in real}
     media = job.assembly.keyed(options.seed, batch).decode(sampled) | real
+    said = job.assembly.to_text({m: x for m, x in media.items() if job.kinds[m].name == TEXT})
+    return DrawnBatch(drawn, media, said)
+
+
+def _batch(job: SampleJob, batch: Sequence[int], on_step: OnStep) -> Iterator[Row]:
+    """Sample one batch; yield each sample's row once its files are written."""
+    made = draw_batch(job, batch, on_step)
     for place, index in enumerate(batch):
-        yield _write(job, index, place, drawn, media)
+        texts = {m: said[place] for m, said in made.texts.items()}
+        yield _write(job, index, place, made.drawn, made.media, texts)
 
 
-def _write(job: SampleJob, index: int, place: int, drawn: Drawn, media: State) -> Row:
+def _real(job: SampleJob, modality: str, batch: Sequence[int]) -> Tensor:
+    """Return the media (B, ...) that a modality is held at."""
+    read = job.sources[modality].read(batch, job.assembly.modalities[modality])
+    return read if isinstance(read, Tensor) else job.assembly.from_text(modality, read)
+
+
+def _write(job: SampleJob, index: int, place: int, drawn: Drawn, media: State, said: Mapping[str, str]) -> Row:
     """Write the files of one sample of a batch and return its row for the manifest."""
     options, stem = job.options, sample_stem(index, job.options.seed)
     about = {
@@ -157,15 +186,18 @@ def _write(job: SampleJob, index: int, place: int, drawn: Drawn, media: State) -
     item, latents = _one(media, place), _one(drawn.latents, place) if job.config.keep_latents else {}
     require_finite(index, "media", item)
     require_finite(index, "latent", latents)
-    files = write_sample(job.directory, stem, item, job.assembly.modalities, about, job.config.scale)
+    plans, kept = job.assembly.modalities, dict[str, Media](item) | dict[str, Media](said)
+    files = write_sample(job.directory, stem, kept, job.parts, plans, about, job.config.scale)
     row: Row = {
         "path": files[0].name,
+        "files": {m: file.name for part, file in zip(job.parts, files, strict=True) for m in part.labels},
+        "kinds": {m: kind.name for m, kind in job.kinds.items()},
         "index": index,
         "seed": options.seed,
         "prompt": prompt,
         "logit": _number(drawn.logit, place),
         "guided": not options.independent,
-        "given": {m: str(source.file(index)) for m, source in job.sources.items()} or None,
+        "given": {m: source.name(index) for m, source in job.sources.items()} or None,
         "settings": job.settings["fingerprint"],
     }
     if captions := job.captions(index):

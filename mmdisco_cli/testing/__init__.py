@@ -1,6 +1,6 @@
 """Conformance with the contracts, for plugin authors: one call for each kind of entry.
 
-from mmdisco_cli.testing import check_backbone, check_dataset, check_discriminator, check_extractor
+from mmdisco_cli.testing import check_backbone, check_dataset  # and so on: one is named after each kind of entry
 
 def test_tone():
     check_backbone(build("audio", ToneOptions(), Request()), Request(seconds=1.0))
@@ -16,22 +16,31 @@ def test_clips():
 def test_network():
     check_extractor(lambda: build(ExtractorOptions()))
 
+def test_protocol(tmp_path):
+    check_protocol(build, load("recipe.yaml", ["eval.n=8"]), tmp_path)  # load: of mmdisco_cli.recipes.recipe
+
+def test_notes():
+    check_kind(build, ".notes.json", torch.tensor([[1.0, -1.0]]), ModalityPlan((1, 2), (1, 2), 10.0, 0.2))
+
 What is checked twice, as by two processes, is built twice: hence the functions. Some return remarks on what breaks no
 promise and may still not be meant.
 """
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 import torch
 from torch import nn
 
 from mmdisco_cli.data.contract import SplitDataset
-from mmdisco_cli.diffusion.backbone import Backbone, Base, JointBackbone, Request, as_joint
+from mmdisco_cli.diffusion.backbone import Backbone, Base, JointBackbone, ModalityPlan, Request, as_joint
+from mmdisco_cli.evaluation.protocol import EvalOptions, Protocol, Recipe, Report
 from mmdisco_cli.extractors.contract import Extractor
+from mmdisco_cli.kinds.contract import Kind, Media
 from mmdisco_cli.registry.process_state import undisturbed
-from mmdisco_cli.testing import datasets, discriminators, extractors
+from mmdisco_cli.testing import datasets, discriminators, extractors, protocols
 from mmdisco_cli.testing.contract import (
     check_description,
     check_keys,
@@ -42,10 +51,20 @@ from mmdisco_cli.testing.contract import (
     check_prompts,
 )
 from mmdisco_cli.testing.expecting import expect
+from mmdisco_cli.testing.kinds import check_files
 from mmdisco_cli.testing.network import no_network, no_other_process
 from mmdisco_cli.testing.sampling import check_cfg, check_sampling
+from mmdisco_cli.testing.texts import check_text
 
-__all__ = ["check_backbone", "check_dataset", "check_discriminator", "check_extractor", "no_network"]
+__all__ = [
+    "check_backbone",
+    "check_dataset",
+    "check_discriminator",
+    "check_extractor",
+    "check_kind",
+    "check_protocol",
+    "no_network",
+]
 
 _ANY_REQUEST = Request()
 
@@ -63,8 +82,9 @@ def check_backbone(
     They are: shapes, layouts and float32; levels that only ever get cleaner, by one schedule in grid and training;
     predictions that depend on a sample's own x, t and prompt alone, under CFG or guidance of the model's own too;
     samples fixed by their seed, and untouched by a guidance of weight 0; media and latents made of one another, the
-    same each time and in any batch; draws of the model's own that follow a sample's key; nothing of the caller's
-    written to, nor torch's global generator, nor its defaults; nothing fetched, nor any other process started.
+    same each time and in any batch; strings of media of kind text, and media of these strings; draws of the model's own
+    that follow a sample's key; nothing of the caller's written to, nor torch's global generator, nor its defaults;
+    nothing fetched, nor any other process started.
 
     "The same" is to within `tolerance` times the largest value, or times 1 if that is larger, and ten times that where
     CFG or a run of `steps` steps multiplies what was rounded. Equal bits are never required of a model, not even of one
@@ -85,6 +105,7 @@ def check_backbone(
         check_own_guidance(base, len(prompts), tolerance)
         check_sampling(base, len(prompts), steps, tolerance)
         check_media(base, len(prompts), tolerance)
+        check_text(base, len(prompts), tolerance)
         check_keys(base, len(prompts), tolerance)
 
 
@@ -172,6 +193,38 @@ def check_extractor(make: Callable[[], Extractor], *, seconds: float = 1.0, tole
         extractor, again = make(), make()
         extractors.check_description(extractor, again)
         extractors.check_embedding(extractor, again, extractors.clips_for(extractor, seconds), tolerance)
+
+
+def check_protocol(make: Callable[[], Protocol], recipe: Recipe, out: Path, *, tolerance: float = 1e-4) -> Report:
+    """Check every promise of a protocol on a recipe that it can measure, with few `eval.n`, and return its report.
+
+    They are: all metrics that it lists and no others, or the one that is wanted, with the same value; metrics and
+    protocol that JSON can hold, the latter with the seed; a table of lines, files that are there; nothing printed; no
+    report of a rank but the first; UsageError, if anything, for a recipe without data; nothing fetched, and nothing of
+    the process changed. It is called four times, and writes into `out` and to where the recipe's samples go. Where
+    processes wait for one another, only the first is checked.
+
+    Raises:
+        AssertionError: naming the first promise that is broken.
+    """
+    options = EvalOptions(seed=recipe.eval.seed, out=out, cache=out / "cache")
+    out.mkdir(parents=True, exist_ok=True)
+    with _alone():
+        return protocols.check_whole(make(), recipe, options, tolerance)
+
+
+def check_kind(make: Callable[[], Kind], suffix: str, media: Media, plan: ModalityPlan) -> None:
+    """Check every promise of a kind on the media of one sample, (*plan.media_shape) or of kind text a string.
+
+    They are: a file of the same bytes each time; what was written in it, to within what the format loses, in the plan's
+    shape; HTML that shows it, in which what comes from the file is escaped; nothing of the caller's written to; nothing
+    fetched. `make` builds one, `suffix` is that of its files.
+
+    Raises:
+        AssertionError: naming the first promise that is broken.
+    """
+    with _alone():
+        check_files(make(), suffix, media, plan)
 
 
 @contextmanager

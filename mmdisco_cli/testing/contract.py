@@ -5,9 +5,13 @@ from collections.abc import Callable, Mapping, Sequence
 import torch
 
 from mmdisco_cli.diffusion.backbone import (
+    AUDIO,
+    IMAGE,
+    VIDEO,
     Base,
     Condition,
     Keyed,
+    ModalityInfo,
     ModalityPlan,
     Payload,
     Request,
@@ -29,8 +33,10 @@ from mmdisco_cli.testing.expecting import (
     undrawn,
 )
 
-_AXES = {"audio": ((2,), (2, 3)), "video": ((4,), (4,))}
-"""Axes of media and of latents, without batch, of the modalities that have a layout."""
+_AXES = {AUDIO: ((2,), (2, 3)), VIDEO: ((4,), (4,)), IMAGE: ((3,), ())}
+"""Axes of media and of latents, without batch, of the kinds that have a layout; those of no entry may be any."""
+_CHANNELS = {VIDEO: (3,), IMAGE: (1, 3)}
+_COLOURS = {VIDEO: "RGB first", IMAGE: "grey or RGB first"}
 Payloads = Mapping[str, Payload]
 SCALE = 3.0
 """The CFG scale that guidance is tried at."""
@@ -53,21 +59,22 @@ def check_description(base: Base, request: Request, batch: int) -> None:
         plan = base.plan.modalities[name]
         expect(all(size > 0 for size in (*plan.latent_shape, *plan.media_shape)), f"{name}: the plan has an empty axis")
         expect(plan.latent_shape[0] == about.latent_channels, f"{name}: latents do not have info's channels first")
-        _check_layout(name, plan)
+        _check_layout(about, plan)
         pooled = base.conditions[name].pooled
         if about.pooled_dim:
             shape = None if pooled is None else tuple(pooled.shape)
             expect(shape == (batch, about.pooled_dim), f"{name}: pooled is {shape}, not (B, pooled_dim)")
 
 
-def _check_layout(name: str, plan: ModalityPlan) -> None:
-    media, latent = _AXES.get(name, ((), ()))
-    if not media:
-        return
-    expect(len(plan.media_shape) in media, f"{name}: media of shape {plan.media_shape} are not laid out as {name}")
-    expect(len(plan.latent_shape) in latent, f"{name}: latents of shape {plan.latent_shape} are not laid out as {name}")
-    expect(name != "video" or plan.media_shape[0] == 3, f"{name}: media of shape {plan.media_shape} are not RGB first")
-    if plan.rate:
+def _check_layout(about: ModalityInfo, plan: ModalityPlan) -> None:
+    name, kind = about.modality, about.kind
+    media, latent = _AXES.get(kind, ((), ()))
+    laid_out = f"are not laid out as {kind}"
+    expect(not media or len(plan.media_shape) in media, f"{name}: media of shape {plan.media_shape} {laid_out}")
+    expect(not latent or len(plan.latent_shape) in latent, f"{name}: latents of shape {plan.latent_shape} {laid_out}")
+    channels = _CHANNELS.get(kind, plan.media_shape[:1])
+    expect(plan.media_shape[0] in channels, f"{name}: media of shape {plan.media_shape} are not {_COLOURS.get(kind)}")
+    if kind in (AUDIO, VIDEO) and plan.rate:
         gap = abs(plan.media_shape[1] - plan.seconds * plan.rate)
         expect(gap <= 1, f"{name}: {plan.media_shape[1]} steps at {plan.rate:g} Hz are not {plan.seconds:g} s")
 
@@ -210,7 +217,8 @@ def check_media(base: Base, batch: int, tolerance: float) -> None:
     expect_state(shown, media, "decode")
     for name, value in shown.items():
         loudest = float(value.abs().max())
-        expect(name not in _AXES or loudest <= LOUDEST, f"{name}: decode gives {loudest:.3g}, far outside of [-1, 1]")
+        ranged = base.modalities[name].kind in _AXES
+        expect(not ranged or loudest <= LOUDEST, f"{name}: decode gives {loudest:.3g}, far outside of [-1, 1]")
     again = undrawn(lambda: base.backbone.decode(latents, base.plan))
     expect_close(again, shown, tolerance, "decode gives two answers to one question")
     found = unchanged(lambda: base.backbone.encode(media, base.plan), media)

@@ -5,13 +5,12 @@ from typing import Any
 
 import torch
 
-from mmdisco_cli.assembly.trial import DATASET, expect_clips, expect_members, expect_part
+from mmdisco_cli.assembly.trial import DATASET, RANGED, expect_clips, expect_members, expect_part
 from mmdisco_cli.data.contract import Captioned, Dataset, Labelled, SplitDataset
 from mmdisco_cli.diffusion.backbone import State
 from mmdisco_cli.errors import DataError
 from mmdisco_cli.testing.expecting import expect, expect_close, row, undrawn
 
-RANGED = ("audio", "video")
 UNKNOWN = "no such modality"
 Shapes = Mapping[str, tuple[int, ...]]
 

@@ -103,8 +103,8 @@ def backbone_job(context: Context) -> BackboneJob:
     """Build the base model and open its data; errors as for `build_backbone` and `open_dataset`."""
     recipe = context.recipe
     backbone = build_backbone(recipe)
-    plans = {backbone.modality: backbone.plan(backbone.request)}
-    dataset = open_dataset(recipe, backbone.request, plans, context.counter("reading files"))
+    plans, kinds = {backbone.modality: backbone.plan(backbone.request)}, {backbone.modality: backbone.info.kind}
+    dataset = open_dataset(recipe, backbone.request, plans, context.counter("reading files"), kinds=kinds)
     check_shapes(dataset.split("train"), plans)
     return BackboneJob(recipe, backbone, dataset)
 

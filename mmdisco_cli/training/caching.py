@@ -43,7 +43,8 @@ def open_data(recipe: Recipe, request: Request, assembly: Assembly, context: Con
     options = recipe.data.options if recipe.data else None
     if (folder := cache_path(options)) is not None:
         return open_cached(folder, assembly, options)
-    dataset = open_dataset(recipe, request, assembly.modalities, context.counter("reading files"))
+    counter = context.counter("reading files")
+    dataset = open_dataset(recipe, request, assembly.modalities, counter, kinds=assembly.kinds)
     check_shapes(dataset.split("train"), assembly.modalities)
     return dataset
 

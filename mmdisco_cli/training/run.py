@@ -10,8 +10,8 @@ one writes.
 
 import contextlib
 import time
-from collections.abc import Mapping
-from dataclasses import replace
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -27,8 +27,11 @@ from mmdisco_cli.training.backbone import backbone_job
 from mmdisco_cli.training.directory import PLOT, RunDirectory, is_raised, training_fingerprint
 from mmdisco_cli.training.discriminator import discriminator_job
 from mmdisco_cli.training.loop import Context
-from mmdisco_cli.training.metrics import Stages, last_figures, plot_losses
+from mmdisco_cli.training.metrics import Stages, StepCallback, last_figures, plot_losses
 from mmdisco_cli.weights_file import read_about
+
+TrainCallback = Callable[[str, int, int, Mapping[str, float]], None]
+"""Called with the title of a stage, its step, its steps and their figures; it may raise to stop."""
 
 
 class TrainJob(Protocol):
@@ -53,6 +56,16 @@ class TrainJob(Protocol):
         """Measure the trained weights, write them to the run's directory, and return the results."""
 
 
+@dataclass(frozen=True)
+class Trained:
+    """What a training ended with: its weights, their measured results, and whether it had been complete before."""
+
+    path: Path
+    results: Mapping[str, Any]
+    already_complete: bool = False
+    seconds: float | None = None
+
+
 def train(recipe: Recipe, options: TrainOptions) -> None:
     """Train what the recipe says and print the path of the weights; the same call again resumes, or says it is done.
 
@@ -61,17 +74,44 @@ def train(recipe: Recipe, options: TrainOptions) -> None:
         DataError: data, base models or checkpoints cannot be used, the recipe changed, or training diverged.
         Stopped: a signal came; the state is saved.
     """
+    done = train_recipe(recipe, options)
+    if done is not None:
+        _print_result(recipe, options, done)
+
+
+def train_recipe(recipe: Recipe, options: TrainOptions, callback: TrainCallback | None = None) -> Trained | None:
+    """Train what the recipe says; return what it ended with on the first rank, None on others and of a dry run.
+
+    `callback` is called at every step of every stage. Errors as for `train`.
+    """
     device, stop = choose_device(), SignalFlag()
     directory = RunDirectory(options.out or Path("runs") / recipe.name / "train", recipe)
     if not options.fresh:
         directory.require_same_recipe()
     with joined_ranks(device) as ranks, Stages(ranks.first) as stages, stop.listening():
-        context = Context(directory, device, ranks, stop, stages.of)
+        context = Context(directory, device, ranks, stop, _watched(stages.of, callback))
         job = _open(context)
         if options.dry_run:
             _print_plan(context, job, options)
-        else:
-            _run(context, job, options)
+            return None
+        return _run(context, job, options)
+
+
+def _watched(progress: Callable[[str], StepCallback], callback: TrainCallback | None) -> Callable[[str], StepCallback]:
+    """Return what shows a stage's steps and calls back with them."""
+    if callback is None:
+        return progress
+
+    def of(title: str) -> StepCallback:
+        show = progress(title)
+
+        def report(step: int, steps: int, figures: Mapping[str, float]) -> None:
+            show(step, steps, figures)
+            callback(title, step, steps, figures)
+
+        return report
+
+    return of
 
 
 def _open(context: Context) -> TrainJob:
@@ -82,13 +122,12 @@ def _open(context: Context) -> TrainJob:
     return job
 
 
-def _run(context: Context, job: TrainJob, options: TrainOptions) -> None:
+def _run(context: Context, job: TrainJob, options: TrainOptions) -> Trained | None:
     directory, begun, inputs = context.directory, time.monotonic(), job.inputs
     if not options.fresh:
         directory.require_same_inputs(inputs)
         if (known := _known(directory)) is not None:
-            _print_result(context, options, known, complete=True)
-            return
+            return Trained(directory.weights, known, already_complete=True) if context.ranks.first else None
     _claim(context, inputs, options)
     try:
         job.fit(replace(context, fingerprint=directory.fingerprint(inputs)))
@@ -96,9 +135,10 @@ def _run(context: Context, job: TrainJob, options: TrainOptions) -> None:
         if context.ranks.first:
             with contextlib.suppress(DataError):  # what went wrong before matters more than its plot
                 plot_losses(directory.metrics, directory.path / PLOT)
-    if context.ranks.first:
-        results = job.export(context, last_figures(directory.metrics))
-        _print_result(context, options, results, complete=False, seconds=round(time.monotonic() - begun, 1))
+    if not context.ranks.first:
+        return None
+    results = job.export(context, last_figures(directory.metrics))
+    return Trained(directory.weights, results, seconds=round(time.monotonic() - begun, 1))
 
 
 def _known(directory: RunDirectory) -> dict[str, Any] | None:
@@ -129,22 +169,18 @@ def _claim(context: Context, inputs: Mapping[str, Any], options: TrainOptions) -
     context.wait()
 
 
-def _print_result(
-    context: Context, options: TrainOptions, results: dict[str, Any], *, complete: bool, seconds: float | None = None
-) -> None:
-    if not context.ranks.first:
-        return
-    directory, recipe = context.directory, context.recipe
-    if complete:
-        console.note(f"{directory.path}: training is complete; --fresh begins again")
+def _print_result(recipe: Recipe, options: TrainOptions, done: Trained) -> None:
+    if done.already_complete:
+        console.note(f"{done.path.parent}: training is complete; --fresh begins again")
     if options.json:
         steps = recipe.train.steps
-        head = {"recipe": recipe.name, "target": recipe.train.target, "path": str(directory.weights), "steps": steps}
-        console.record({**head, "already_complete": complete, "seconds": seconds, "results": results})
+        head = {"recipe": recipe.name, "target": recipe.train.target, "path": str(done.path), "steps": steps}
+        times = {"already_complete": done.already_complete, "seconds": done.seconds}
+        console.record({**head, **times, "results": done.results})
         return
-    for line in _lines(results):
+    for line in _lines(done.results):
         console.note(line)
-    console.result(str(directory.weights))
+    console.result(str(done.path))
 
 
 def _print_plan(context: Context, job: TrainJob, options: TrainOptions) -> None:
@@ -169,7 +205,7 @@ def _print_plan(context: Context, job: TrainJob, options: TrainOptions) -> None:
         console.result(line)
 
 
-def _lines(content: dict[str, Any], indent: str = "") -> list[str]:
+def _lines(content: Mapping[str, Any], indent: str = "") -> list[str]:
     lines: list[str] = []
     for key, value in content.items():
         if isinstance(value, dict) and any(isinstance(part, dict) for part in value.values()):

@@ -87,7 +87,7 @@ def test_what_a_cache_holds_is_what_the_models_make(tmp_path: Path, data: Path) 
     from mmdisco_cli.data.opening import open_dataset
 
     assembly = assemble(recipe, CPU, with_discriminator=False)
-    clips = open_dataset(recipe, request_of(recipe), assembly.modalities)
+    clips = open_dataset(recipe, request_of(recipe), assembly.modalities, kinds=assembly.kinds)
     cache, texts = open_cache(tmp_path / "cache"), open_cache(tmp_path / "cache").encoded_texts(CPU)
     for part, count in (("train", 8), ("heldout", 2)):
         own = clips.split(part)

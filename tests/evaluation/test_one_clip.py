@@ -13,10 +13,10 @@ from mmdisco_cli.data.index import probes
 from mmdisco_cli.data.naming import SOUND_SUFFIXES, SUFFIXES, VIDEO_SUFFIXES, file_errors
 from mmdisco_cli.diffusion.backbone import ModalityPlan
 from mmdisco_cli.errors import DataError, DeviceError, ExitCode, Stopped, UsageError
+from mmdisco_cli.kinds import video
 from mmdisco_cli.measures import clip as measured_clip
 from mmdisco_cli.measures.clip_sets import list_clips
 from mmdisco_cli.measures.names import better
-from mmdisco_cli.sampling import given
 from mmdisco_cli.sampling.given import find_sources, read_media
 
 ASSETS = Path(__file__).parent.parent / "assets"
@@ -99,7 +99,7 @@ def test_a_window_that_fails_later_names_its_file(folder, monkeypatch):
 
 
 def test_a_given_file_that_fails_is_named(folder, monkeypatch):
-    monkeypatch.setattr(given, "read_video", failing(given.read_video, ValueError("no good")))
+    monkeypatch.setattr(video, "read_video", failing(video.read_video, ValueError("no good")))
     plan = ModalityPlan((1,), (3, 8, 16, 24), 10.0, 0.8)
     with pytest.raises(DataError, match=r"films/odd\.mp4: ValueError: no good"):
         read_media(folder / "odd.mp4", "video", plan)
@@ -107,10 +107,10 @@ def test_a_given_file_that_fails_is_named(folder, monkeypatch):
 
 def test_a_page_whose_clip_cannot_be_drawn_is_written(folder, capsys, monkeypatch):
     from mmdisco_cli.evaluation import html_report
-    from mmdisco_cli.page import cards
+    from mmdisco_cli.kinds import drawing
 
     monkeypatch.setattr(html_report, "embedded", failing(html_report.embedded, ValueError("no good")))
-    monkeypatch.setattr(cards, "draw_clip", failing(cards.draw_clip, ValueError("cannot draw")))
+    monkeypatch.setattr(drawing, "draw_clip", failing(drawing.draw_clip, ValueError("cannot draw")))
     assert mmdisco(["eval", "--samples", "films", "--analysis-height", "32"]) == ExitCode.OK
     assert "odd.mp4: ValueError: cannot draw" in Path("runs/eval/report.html").read_text()
 
@@ -126,6 +126,8 @@ def test_one_list_of_suffixes_serves_all(tmp_path):
     names = {f"a{suffix.upper()}" for suffix in VIDEO_SUFFIXES}
     assert {path.name for path in list_clips(tmp_path)} == names
     (source,) = find_sources({"video": tmp_path}, plan).values()
+    assert {file.name for file in source.files} == names
+    (source,) = find_sources({"audio": tmp_path}, plan).values()
     assert {file.name for file in source.files} == names | {f"a{suffix.upper()}" for suffix in SOUND_SUFFIXES}
     with pytest.raises(DataError, match=f"none of {len(SUFFIXES)} files is usable"):
         open_clips(tmp_path, **SMALL)

@@ -227,6 +227,32 @@ def test_a_plugins_extractor_is_measured_and_kept(make_plugin, in_empty_folder, 
     assert len(list(Path("runs/cache").rglob("*loud-1.npz"))) == 5
 
 
+@pytest.mark.parametrize(
+    ("about", "shown"),
+    [
+        ({"extractor": "loudness", "weights": "none"}, "loudness, none"),
+        ({"extractor": 3, "weights": None}, "3"),
+        ({"weights": {"file": "x.pth"}}, "{'file': 'x.pth'}"),
+        ({"weights": {"file": "x.pth", "sha256": "ab"}}, "x.pth SHA-256 ab"),
+        ({"weights": ["x.pth", "y.pth"]}, "['x.pth', 'y.pth']"),
+    ],
+)
+def test_a_plugin_says_of_its_weights_what_it_likes(make_plugin, in_empty_folder, capsys, about, shown):
+    score = f'return Extractor("loud-1", Sound(8000), embed, [feature], scores=[Score("top", {about!r})])'
+    plugin = PLUGIN.replace("import Extractor,", "import Extractor, Score,").replace(
+        '{"extractor": "loudness"}', repr(about)
+    )
+    plugin = plugin.replace("[None].double()}", '[None].double(), "top": sound.abs().amax()[None]}')
+    make_plugin("mmdisco-loud", plugin.replace('return Extractor("loud-1", Sound(8000), embed, [feature])', score))
+    Path("films").mkdir()
+    shutil.copy(ASSETS / "synth_sync_10.mp4", "films/0.mp4")
+    for run in ("a", "b"):
+        arguments = ["--samples", "films", "--reference", "films", "--extractor", "loud", "--metrics", "kd_loud,top"]
+        assert mmdisco(["eval", *arguments, "--out", run]) == ExitCode.OK
+    assert f"; {shown}\n" in capsys.readouterr().err
+    assert mmdisco(["eval", "--compare", "a", "b"]) == ExitCode.OK
+
+
 @pytest.mark.slow
 def test_a_recipes_films_are_embedded_row_by_row(make_plugin, models, in_empty_folder, capsys):
     make_plugin("mmdisco-loud", PLUGIN)

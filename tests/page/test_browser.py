@@ -158,3 +158,17 @@ def test_the_page_holds_what_the_command_found(report):
     assert f"{found['metrics']['av_align']['guided']['value']:.3f}" in page
     assert "a &lt;b&gt; &amp; #1.mp4" in page
     assert "<b> & #1" not in page
+
+
+def test_a_gallery_of_every_kind_plays_and_fits_a_phone(browser, tmp_path, many):
+    opened = Opened(browser, write_gallery(tmp_path, [many], title="t"), viewport={"width": 390, "height": 844})
+    page = opened.page
+    assert page.evaluate("document.documentElement.scrollWidth") <= 390
+    assert page.locator("img.image").evaluate_all("all => all.map(i => i.naturalWidth)") == [8, 8]
+    assert page.locator("audio").evaluate(PLAY) > 0.1
+    assert page.locator("video").evaluate(PLAY) > 0.1
+    # One is heard at a time, whatever it is.
+    assert page.locator("audio").evaluate("a => a.paused")
+    left = "h => parseFloat(h.style.left)"
+    assert page.locator(".kind-audio .head").evaluate(left) > 0
+    assert opened.complaints == []

@@ -3,6 +3,7 @@
 import os
 import re
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -108,3 +109,39 @@ def test_what_was_given_is_said_of_the_control_too(tmp_path: Path) -> None:
 def test_a_folder_that_is_not_there_is_a_data_error(tmp_path: Path) -> None:
     with pytest.raises(DataError, match="cannot write"):
         write_gallery(tmp_path / "absent", [], title="t")
+
+
+def test_all_files_of_a_sample_stand_on_one_card(tmp_path: Path, many: dict[str, Any]) -> None:
+    page = write_gallery(tmp_path, [many], title="t").read_text()
+    (card,) = re.findall(r"<article.*?</article>", page, flags=re.DOTALL)
+    assert re.findall(r'<img class="image" alt="image" src="(.*?)">', card) == ["a-left.png", "a-right.png"]
+    assert re.findall(r'<(video|audio) src="(.*?)"', card) == [("video", "a.mp4"), ("audio", "a.wav")]
+    assert '<blockquote class="text">&lt;i&gt;seven&lt;/i&gt; &amp; more</blockquote>' in card
+    assert "<code>0.5 -1.25</code>" in card
+    assert re.findall(r'<span class="label">(.*?)</span>', card) == ["left", "right", "noise", "word", "x"]
+    assert "guided.av_align" in card
+    assert 'class="key"' in page
+
+
+def test_a_sample_without_a_clip_has_no_video_nor_marks(tmp_path: Path, many: dict[str, Any]) -> None:
+    row = many
+    files = {label: row["files"][label] for label in ("left", "word")}
+    kinds = {label: row["kinds"][label] for label in files}
+    line = {"path": "a-left.png", "files": files, "kinds": kinds, "index": 0, "seed": 7}
+    beside = {"independent": "a-right.png", "independent_files": {"left": "a-right.png", "word": "a.txt"}}
+    page = write_gallery(tmp_path, [line | beside], title="t").read_text()
+    assert "<video" not in page
+    assert 'class="key"' not in page
+    assert page.count("<blockquote") == 2
+    assert re.findall(r'<img class="image" alt="image" src="(.*?)">', page) == ["a-left.png", "a-right.png"]
+    assert 'id="compare"' in page
+
+
+def test_a_file_that_is_gone_is_said_in_its_place(tmp_path: Path, many: dict[str, Any]) -> None:
+    row = many
+    (tmp_path / "a.wav").write_bytes(b"RIFF nonsense")
+    (tmp_path / "a.txt").unlink()
+    page = write_gallery(tmp_path, [row], title="t").read_text()
+    assert "a.wav: " in page
+    assert "a.txt: " in page
+    assert page.count('class="image"') == 2

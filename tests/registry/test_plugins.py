@@ -35,7 +35,7 @@ def plugin(distribution: str) -> Plugin:
 
 
 def test_builtins_come_through_the_same_hooks():
-    kinds = {"backbone", "discriminator", "dataset", "extractor", "converter", "protocol"}
+    kinds = {"backbone", "discriminator", "dataset", "extractor", "converter", "protocol", "kind"}
     assert {kind for kind, _ in plugin("mmdisco-cli").entries} == kinds
 
 

@@ -7,6 +7,7 @@ import re
 import signal
 import subprocess
 import sys
+import wave
 from collections.abc import Callable
 from contextlib import AbstractContextManager
 from dataclasses import replace
@@ -602,11 +603,11 @@ def test_a_signal_while_denoising_ends_between_two_steps(tiny: Path) -> None:
     assert complete_rows(Path("out")) == []
 
 
-def test_one_modality_alone_becomes_tensors_and_no_film(tiny: Path) -> None:
+def test_audio_alone_becomes_a_wav(tiny: Path) -> None:
     recipe = recipes.load(str(tiny))
     alone = replace(recipe, backbones={"audio": recipe.backbones["audio"]}, sample=replace(recipe.sample, weights=None))
     rows: list[dict[str, Any]] = []
     run.make_samples(plan_job(alone, SampleOptions(n=2, out=Path("out"), independent=True)), rows.append)
-    assert [row["path"] for row in rows] == ["00000-seed0.safetensors", "00001-seed0.safetensors"]
-    assert load_file(Path("out") / rows[0]["path"])["audio"].shape == (1, 6400)
-    assert not Path("out/index.html").exists()
+    assert [row["path"] for row in rows] == ["00000-seed0.wav", "00001-seed0.wav"]
+    with wave.open(str(Path("out") / rows[0]["path"])) as file:
+        assert (file.getnchannels(), file.getsampwidth(), file.getframerate(), file.getnframes()) == (1, 2, 16000, 6400)

@@ -6,7 +6,7 @@ from typing import cast
 import torch
 from torch import Tensor
 
-from mmdisco_cli.diffusion.backbone import Condition, ModalityInfo, ModalityPlan, Payload, Request
+from mmdisco_cli.diffusion.backbone import VECTOR, Condition, ModalityInfo, ModalityPlan, Payload, Request
 from mmdisco_cli.diffusion.prediction import PredictionType, from_x0_eps, per_sample
 from mmdisco_cli.diffusion.schedules import Levels, make_schedule
 from mmdisco_cli.run.files import fingerprint
@@ -28,7 +28,7 @@ class GaussianMixtureBackbone:
     @property
     def info(self) -> ModalityInfo:
         """Describe the modality."""
-        return ModalityInfo(self.modality, cast(PredictionType, self.options.prediction), 1, None)
+        return ModalityInfo(self.modality, cast(PredictionType, self.options.prediction), 1, None, kind=VECTOR)
 
     @property
     def fingerprint(self) -> str:

@@ -1,8 +1,8 @@
 """Describe the base models of diffusers to mmdisco; nothing here imports torch or diffusers."""
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 
-from mmdisco_cli.hookspecs import BackboneSpec, hookimpl, lazy
+from mmdisco_cli.hookspecs import BackboneSpec, Factory, hookimpl, lazy
 from mmdisco_diffusers.options import (
     AnimateDiffOptions,
     AuffusionOptions,
@@ -53,4 +53,13 @@ def _described(name: str, summary: str, options: type, module: str, modalities: 
     # A backbone loads its weights when it is first evaluated, so it is its own outline.
     build = lazy(f"mmdisco_diffusers.{module}:build")
     lacks = lazy("mmdisco_diffusers.finding:models_lacked")
-    return BackboneSpec(name, summary, options, build, 1, modalities, build, lacks)
+    return BackboneSpec(name, summary, options, build, 1, modalities, build, lacks, _adopting(build))
+
+
+def _adopting(build: Callable[[], Factory]) -> Callable[[], Factory]:
+    def load() -> Factory:
+        from mmdisco_diffusers.adopting import adopting
+
+        return adopting(build())
+
+    return load

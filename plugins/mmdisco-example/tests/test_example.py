@@ -1,30 +1,16 @@
-"""The example keeps every promise of the contract, and is found like any plugin."""
+"""The plugin is found like any other, keeps every contract, and joins its two models."""
 
 import subprocess
 import sys
 from importlib.metadata import entry_points
 
 import pytest
-import torch
 
-from mmdisco_cli.diffusion.backbone import Request
-from mmdisco_cli.testing import check_backbone
-from mmdisco_example import ThereminOptions, mmdisco_backbones
-from mmdisco_example.model import build
+import mmdisco_example
+from mmdisco_cli.hookspecs import ProtocolSpec
 
-
-@pytest.mark.parametrize("seconds", [0.1, 1.6])
-def test_it_conforms(seconds):
-    check_backbone(build("audio", ThereminOptions(), Request()), Request(seconds=seconds))
-
-
-def test_what_it_plays_is_what_it_hears():
-    backbone = build("audio", ThereminOptions(), Request())
-    plan = backbone.plan(Request(seconds=2.0))
-    played = torch.randn(8, 2, 1, generator=torch.Generator().manual_seed(0)).expand(-1, -1, 20)
-    heard = backbone.encode(backbone.decode(played, plan), plan)
-    # Steady tones: a tenth of a second resolves pitch to 5 Hz, and loudness to a few per cent.
-    assert (heard - played).abs().max() < 0.12
+HOOKS = [hook for name, hook in vars(mmdisco_example).items() if name.startswith("mmdisco_")]
+SPECS = [spec for hook in HOOKS for spec in hook()]
 
 
 def test_describing_it_imports_nothing_heavy():
@@ -32,10 +18,22 @@ def test_describing_it_imports_nothing_heavy():
     subprocess.run([sys.executable, "-c", code], check=True)
 
 
-def test_its_description_leads_to_it():
-    (spec,) = mmdisco_backbones()
-    assert spec.factory() is build
-    assert spec.options().pitch == 440
+def test_it_describes_an_entry_of_each_kind_that_it_shows():
+    names = [(type(spec).__name__.removesuffix("Spec").lower(), spec.name) for spec in SPECS]
+    assert names == [
+        ("backbone", "theremin"),
+        ("backbone", "hand"),
+        ("dataset", "melodies"),
+        ("discriminator", "duet"),
+        ("extractor", "notes"),
+        ("protocol", "duet"),
+    ]
+
+
+@pytest.mark.parametrize("spec", SPECS, ids=lambda spec: spec.name)
+def test_a_description_leads_to_its_build(spec):
+    assert spec.factory().__name__ == "build"
+    assert isinstance(spec, ProtocolSpec) or spec.options() == spec.options()
 
 
 @pytest.mark.skipif(not entry_points(group="mmdisco", name="example"), reason="run from a checkout, not installed")
@@ -43,3 +41,4 @@ def test_once_installed_it_is_a_plugin():
     from mmdisco_cli.registry.plugins import load_registry
 
     assert load_registry().find("backbone", "theremin").modalities == ("audio",)
+    assert load_registry().find("protocol", "duet").owner.startswith("mmdisco-example")

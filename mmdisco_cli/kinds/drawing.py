@@ -6,6 +6,7 @@ import base64
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
+from html import escape
 from pathlib import Path
 
 import torch
@@ -14,6 +15,7 @@ from torch.nn.functional import interpolate
 from torchvision.io import encode_jpeg
 
 from mmdisco_cli.data.media import MediaInfo, probe, read_audio, read_pictures
+from mmdisco_cli.data.naming import UNUSABLE, file_errors
 
 FRAMES = 16
 THUMB, POSTER = 48, 192
@@ -35,6 +37,48 @@ class Drawn:
     poster: str
 
 
+def video_html(path: Path, source: str, marks: Mapping[str, Sequence[float]] | None = None) -> str:
+    """Return a player of a file with video above its drawings, or above what is wrong with it.
+
+    `source` is the address that the player loads, escaped; `marks` are those of `draw_clip`.
+    """
+    try:
+        with file_errors(path):
+            drawn = draw_clip(path, marks)
+        poster, below = f' poster="{drawn.poster}"', _time_html(drawn)
+    except UNUSABLE as error:
+        poster, below = "", _trouble_html(error)
+    player = f'<video src="{source}" controls loop playsinline preload="metadata"{poster}></video>'
+    return f'<div class="clip">{player}{below}</div>'
+
+
+def audio_html(path: Path, source: str) -> str:
+    """Return a player of audio alone above its drawings, or above what is wrong with it; `source` as for video."""
+    try:
+        with file_errors(path):
+            below = _time_html(draw_audio(path))
+    except UNUSABLE as error:
+        below = _trouble_html(error)
+    return f'<div class="clip"><audio src="{source}" controls loop preload="metadata"></audio>{below}</div>'
+
+
+def _time_html(drawn: Drawn) -> str:
+    return f'<div class="time" data-seconds="{drawn.seconds:.4f}">{drawn.html}<span class="head"></span></div>'
+
+
+def _trouble_html(error: Exception) -> str:
+    return f'<p class="prompt">{escape(str(error))}</p>'
+
+
+def draw_audio(path: Path) -> Drawn:
+    """Return the drawings of a file's audio alone; there is no frame of it."""
+    info = probe(path)
+    span = info.span(("audio",))
+    length = span.stop - span.start
+    wave = read_audio(path, span.start, length, RATE, info=info)[0]
+    return Drawn(_audio_drawings(wave), float(length), "")
+
+
 def draw_clip(path: Path, marks: Mapping[str, Sequence[float]] | None = None) -> Drawn:
     """Return the drawings of a file, at most some 25 kB.
 
@@ -46,8 +90,12 @@ def draw_clip(path: Path, marks: Mapping[str, Sequence[float]] | None = None) ->
     parts = [f'<img class="strip" alt="frames" src="{_strip(frames, info)}">', _marks(marks or {}, seconds)]
     if info.audio is not None:
         wave = read_audio(path, 0, seconds, RATE, info=info, slack=info.audio.start + 1)[0]
-        parts += [_waveform(wave), f'<img class="spectrum" alt="spectrogram" src="{_spectrogram(wave)}">']
+        parts.append(_audio_drawings(wave))
     return Drawn("".join(parts), seconds, _jpeg(frames[FRAMES // 3].float().div(255), quality=70))
+
+
+def _audio_drawings(wave: Tensor) -> str:
+    return f'{_waveform(wave)}<img class="spectrum" alt="spectrogram" src="{_spectrogram(wave)}">'
 
 
 def _marks(marks: Mapping[str, Sequence[float]], seconds: float) -> str:

@@ -1,0 +1,6 @@
+"""The Python API: `mmdisco_cli.load(recipe)` gives what the commands work with, without files in between."""
+
+from mmdisco_cli.api.model import JointModel, Step, load
+from mmdisco_cli.api.sample import Sample
+
+__all__ = ["JointModel", "Sample", "Step", "load"]

@@ -1,0 +1,239 @@
+"""A recipe with its models, as an object: the same code as the commands, with tensors in place of files."""
+
+import json
+import math
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+from warnings import warn
+
+import torch
+from torch import Tensor, nn
+
+from mmdisco_cli.api.components import with_backbones, with_data
+from mmdisco_cli.api.sample import Sample
+from mmdisco_cli.api.tuples import as_data
+from mmdisco_cli.assembly import Assembly, LoadedDiscriminator, assemble
+from mmdisco_cli.data.manifest import append_row, write_settings
+from mmdisco_cli.devices import DTYPES, choose_device
+from mmdisco_cli.diffusion.backbone import State
+from mmdisco_cli.diffusion.whole import runs_whole
+from mmdisco_cli.errors import UsageError
+from mmdisco_cli.evaluation.run import measure
+from mmdisco_cli.recipes.recipe import load as load_recipe
+from mmdisco_cli.recipes.schema import Recipe
+from mmdisco_cli.run.files import fingerprint
+from mmdisco_cli.run.options import EvalOptions, SampleOptions, TrainOptions
+from mmdisco_cli.sampling.job import SampleJob, build_assembly, config_of, plan_job
+from mmdisco_cli.sampling.run import DrawnBatch, draw_batch
+from mmdisco_cli.training.run import TrainCallback, train_recipe
+
+
+@dataclass(frozen=True)
+class Step:
+    """One solver step of a batch: its number of `steps`, and by modality the states and x_0 (B, ...) of its prediction.
+
+    Models that can only be run whole show neither states nor x_0.
+    """
+
+    number: int
+    steps: int
+    states: Mapping[str, Tensor]
+    x0: Mapping[str, Tensor]
+
+
+@dataclass(frozen=True)
+class JointModel:
+    """What a recipe describes; `results` are those of the training that it comes from. Made by `load`."""
+
+    recipe: Recipe
+    device: torch.device
+    discriminator: nn.Module | None = None
+    results: Mapping[str, Any] | None = None
+
+    def sample(
+        self,
+        n: int = 1,
+        *,
+        seed: int = 0,
+        prompts: str | Sequence[str] | Mapping[str, Sequence[str]] = (),
+        given: Mapping[str, Tensor | str | Path] | None = None,
+        independent: bool = False,
+        batch_size: int | None = None,
+        callback: Callable[[Step], None] | None = None,
+    ) -> list[Sample]:
+        """Return n samples, those of `mmdisco sample` with the same settings.
+
+        `prompts` are used in turn, for all modalities or by modality. `given` holds by modality media of one sample or
+        of several, (*media_shape) or (N, *media_shape), or what `--given` takes; the others are sampled. `callback` may
+        raise to stop.
+
+        Raises:
+            UsageError, DataError, PluginError, DeviceError: as for `mmdisco sample`.
+        """
+        options = SampleOptions(
+            n=n, seed=seed, **_prompts(prompts), given=given or {}, independent=independent, batch_size=batch_size,
+            device=str(self.device),
+        )  # fmt: skip
+        job = plan_job(self.recipe, options, self._alone if independent else self._joined)
+        for text in job.notes:
+            warn(text, stacklevel=2)
+        return [sample for batch in _batches(job) for sample in _drawn(job, batch, callback)]
+
+    def train(
+        self,
+        data: Any = None,
+        *,
+        heldout: Any = None,
+        out: str | Path | None = None,
+        fresh: bool = False,
+        callback: TrainCallback | None = None,
+    ) -> "JointModel":
+        """Train the recipe's target, or go on where a former call stopped; return the recipe with its weights.
+
+        `data` is a torch Dataset of tuples, of the form that `api.tuples.TupleData` describes, in place of the recipe's
+        data, and `heldout` one to measure on, every tenth item of `data` by default. `out` is the folder of the run,
+        runs/RECIPE/train by default. `callback` is called with the title of a stage, its step, its steps and their
+        figures.
+
+        Raises:
+            UsageError, DataError, PluginError, DeviceError: as for `mmdisco train`.
+            Stopped: a signal came; the state is saved.
+        """
+        recipe = self.recipe if data is None else with_data(self.recipe, as_data(data, heldout))
+        done = train_recipe(recipe, TrainOptions(out=Path(out) if out else None, fresh=fresh), callback)
+        if done is None:
+            return self
+        return JointModel(_with_weights(self.recipe, done.path), self.device, None, done.results)
+
+    def evaluate(
+        self, samples: Sequence[Sample] | str | Path | None = None, *, out: str | Path | None = None,
+        metrics: Sequence[str] = (),
+    ) -> Mapping[str, Any]:  # fmt: skip
+        """Return what `mmdisco eval` writes to metrics.json; without `samples`, files are drawn as eval.n says.
+
+        Raises:
+            UsageError, DataError, PluginError, DeviceError: as for `mmdisco eval`.
+        """
+        with TemporaryDirectory() as folder:
+            if samples is not None and not isinstance(samples, str | Path):
+                _write_folder(Path(folder), samples)
+                samples = folder
+            options = EvalOptions(
+                samples=Path(samples) if samples else None, out=Path(out) if out else None, metrics=tuple(metrics)
+            )
+            found = measure(self.recipe, options)
+        return found.content if found else {}
+
+    @cached_property
+    def _alone(self) -> Assembly:
+        options = SampleOptions(independent=True, device=str(self.device))
+        return build_assembly(self.recipe, options, config_of(self.recipe, options))[0]
+
+    @cached_property
+    def _joined(self) -> Assembly:
+        options = SampleOptions(device=str(self.device))
+        config = config_of(self.recipe, options)
+        if self.discriminator is None:
+            return build_assembly(self.recipe, options, config)[0]
+        alone = assemble(self.recipe, self.device, DTYPES[config.dtype], with_discriminator=False)
+        return replace(alone, discriminator=_loaded(self.discriminator, self.recipe, self.device))
+
+
+def load(
+    recipe: str | Path,
+    overrides: Mapping[str, Any] | None = None,
+    *,
+    backbones: Mapping[str, Any] | None = None,
+    discriminator: nn.Module | None = None,
+    device: str | torch.device | None = None,
+) -> JointModel:
+    """Return the models of a recipe, by name or path; nothing large is loaded until they are used.
+
+    `overrides` are values by dotted key, such as {"sample.steps": 20}. `backbones` replaces base models, by their names
+    in the recipe, by objects: a `Backbone`, or a pipeline of the kind that the recipe names there. `discriminator` is a
+    trained one in memory, in place of `sample.weights`.
+
+    Raises:
+        UsageError, PluginError: the recipe is not found or wrong, with a line for each mistake.
+        DeviceError: there is no such device.
+    """
+    settings = [f"{key}={json.dumps(value, default=str)}" for key, value in (overrides or {}).items()]
+    found = with_backbones(load_recipe(str(recipe), settings), backbones or {})
+    return JointModel(found, choose_device(str(device) if device is not None else None), discriminator)
+
+
+def _prompts(prompts: str | Sequence[str] | Mapping[str, Sequence[str]]) -> dict[str, Any]:
+    """Return the options of sampling that hold these prompts."""
+    if isinstance(prompts, str):
+        return {"prompts": (prompts,)}
+    if not isinstance(prompts, Mapping):
+        return {"prompts": tuple(prompts)}
+    if len({len(texts) for texts in prompts.values()}) > 1:
+        raise UsageError(f"prompts: as many for each modality, not {', '.join(str(len(t)) for t in prompts.values())}")
+    rows = [dict(zip(prompts, texts, strict=True)) for texts in zip(*prompts.values(), strict=True)]
+    return {"prompts": tuple(" / ".join(dict.fromkeys(row.values())) for row in rows), "captions": tuple(rows)}
+
+
+def _batches(job: SampleJob) -> Iterator[Sequence[int]]:
+    size = job.config.batch_size
+    return (job.indices[start : start + size] for start in range(0, len(job.indices), size))
+
+
+def _drawn(job: SampleJob, batch: Sequence[int], callback: Callable[[Step], None] | None) -> Iterator[Sample]:
+    def watch(number: int, states: State, x0: State) -> None:
+        if callback is not None:
+            callback(Step(number, job.steps, states, x0))
+
+    def on_step(number: int) -> None:
+        # Models that are run whole are not watched.
+        if callback is not None and runs_whole(job.assembly.models):
+            callback(Step(number, job.steps, {}, {}))
+
+    made = draw_batch(job, batch, on_step, watch)
+    return (_sample(job, index, place, made) for place, index in enumerate(batch))
+
+
+def _sample(job: SampleJob, index: int, place: int, made: DrawnBatch) -> Sample:
+    media = {m: x[place].cpu() for m, x in made.media.items()} | {m: said[place] for m, said in made.texts.items()}
+    latents = {m: x[place].cpu() for m, x in made.drawn.latents.items()}
+    logit = math.nan if made.drawn.logit is None else float(made.drawn.logit[place])
+    return Sample(
+        index, job.options.seed, media, latents, job.assembly.modalities, job.parts, job.prompt(index),
+        logit if math.isfinite(logit) else None, job.config.scale,
+    )  # fmt: skip
+
+
+def _with_weights(recipe: Recipe, weights: Path) -> Recipe:
+    """Return the recipe with a trained discriminator, or a trained base model in the place of the untrained one."""
+    if recipe.train.target == "discriminator":
+        return replace(recipe, sample=replace(recipe.sample, weights=str(weights)))
+    made = {
+        label: replace(part, options=replace(part.options, weights=str(weights)))
+        if getattr(part.options, "weights", "") is None
+        else part
+        for label, part in recipe.backbones.items()
+    }
+    return replace(recipe, backbones=made)
+
+
+def _loaded(module: nn.Module, recipe: Recipe, device: torch.device) -> LoadedDiscriminator:
+    module = module.to(device).eval().requires_grad_(False)
+    name = fingerprint("".join(f"{key}:{value.sum().item()!r}" for key, value in module.state_dict().items()))
+    about = {"name": type(module).__name__, "given_fraction": recipe.train.given_fraction, "captions": True}
+    return LoadedDiscriminator(module, about, Path(type(module).__name__), name)
+
+
+def _write_folder(folder: Path, samples: Sequence[Sample]) -> None:
+    """Write samples as `mmdisco sample` does, with a manifest."""
+    write_settings(folder, {"independent": False})
+    for sample in samples:
+        files = sample.save(folder)
+        named = {m: file.name for part, file in zip(sample.parts, files, strict=True) for m in part.labels}
+        append_row(folder, {
+            "path": files[0].name, "files": named, "kinds": {m: p.kind.name for p in sample.parts for m in p.labels},
+            "index": sample.index, "seed": sample.seed, "prompt": sample.prompt, "logit": sample.logit,
+        })  # fmt: skip

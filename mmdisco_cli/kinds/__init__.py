@@ -1,0 +1,1 @@
+"""The kinds of modalities: how a sample of each is written, read again and shown."""

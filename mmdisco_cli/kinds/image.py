@@ -1,0 +1,94 @@
+"""Images as .png: 8 bits, grey or RGB, of [-1, 1]."""
+
+from __future__ import annotations
+
+import json
+from fractions import Fraction
+from pathlib import Path
+
+import numpy as np
+import torch
+from PIL import Image, ImageOps
+from PIL.PngImagePlugin import PngInfo
+from torch import Tensor
+
+from mmdisco_cli.data.naming import file_errors
+from mmdisco_cli.data.reading import fit_pixels
+from mmdisco_cli.diffusion.backbone import ModalityPlan
+from mmdisco_cli.errors import DataError
+from mmdisco_cli.kinds.contract import Item, Media
+
+MODES = {1: "L", 3: "RGB"}
+DEEPEST = 65535
+"""Of images of 16 bits."""
+
+
+class ImageKind:
+    """Images (1 or 3, H, W)."""
+
+    def misfit(self, plan: ModalityPlan) -> str:
+        """Return why media of this plan are no images."""
+        right = len(plan.media_shape) == 3 and plan.media_shape[0] in MODES
+        return "" if right else f"media of shape {plan.media_shape} are not (1 or 3, H, W)"
+
+    def write(self, path: Path, media: Media, item: Item) -> None:
+        """Write a .png, every pixel `item.scale` times along each edge, with `item.about` as JSON in its comment."""
+        pixels = _as_bytes(media)
+        large = pixels.repeat_interleave(item.scale, 0).repeat_interleave(item.scale, 1)
+        words = PngInfo()
+        if "title" in item.about:
+            words.add_itxt("Title", item.about["title"])
+        words.add_itxt("Comment", json.dumps(dict(item.about), ensure_ascii=False, sort_keys=True))
+        Image.fromarray(large.squeeze(2).numpy()).save(path, format="png", pnginfo=words)
+
+    def read(self, path: Path, item: Item) -> Tensor:
+        """Return the image of any file that Pillow reads, upright, cropped about its centre and scaled to the plan."""
+        channels, height, width = item.plan.media_shape
+        with file_errors(path), Image.open(path) as image:
+            pixels = np.asarray(_converted(image, MODES[channels]))
+        planes = torch.from_numpy(pixels.copy()).reshape(*pixels.shape[:2], -1).permute(2, 0, 1)
+        return fit_pixels(planes, Fraction(width, height), height, width).float().div(127.5).sub(1)
+
+    def change(self, path: Path, item: Item) -> str:
+        """Say how a file's size and colours differ from those of the plan."""
+        channels, height, width = item.plan.media_shape
+        with file_errors(path), Image.open(path) as image:
+            size, grey = _upright_size(image), image.mode in ("1", "L", "LA") or image.mode.startswith("I;16")
+            clear = image.has_transparency_data
+        clauses = [f"{size[0]} x {size[1]} pixels resized to {width} x {height}"] if size != (width, height) else []
+        if grey != (channels == 1):
+            clauses.append("made grey" if channels == 1 else "grey made RGB")
+        clauses += ["what is transparent made white"] if clear else []
+        return ", ".join(clauses)
+
+    def card(self, path: Path, source: str) -> str:
+        """Return the image; pixels stay square."""
+        return f'<img class="image" alt="image" src="{source}">'
+
+
+def _as_bytes(media: Media) -> Tensor:
+    """Return an image in [-1, 1] as bytes (H, W, C)."""
+    if isinstance(media, str) or media.ndim != 3 or media.shape[0] not in MODES:
+        raise DataError(f"an image to write must be (1 or 3, H, W), not {getattr(media, 'shape', media)}")
+    return media.float().add(1).mul(127.5).round().clamp(0, 255).to(torch.uint8).permute(1, 2, 0)
+
+
+def _converted(image: Image.Image, mode: str) -> Image.Image:
+    upright = ImageOps.exif_transpose(image)
+    if upright.mode.startswith("I"):  # 16 bits, which Pillow would cut off at 255
+        values = np.asarray(upright).astype(np.float64) / DEEPEST * 255
+        upright = Image.fromarray(values.round().clip(0, 255).astype(np.uint8))
+    if upright.has_transparency_data:
+        clear = upright.convert("RGBA")
+        upright = Image.alpha_composite(Image.new("RGBA", clear.size, "white"), clear)
+    return upright.convert(mode)
+
+
+def _upright_size(image: Image.Image) -> tuple[int, int]:
+    turned = image.getexif().get(0x0112, 1) >= 5  # EXIF orientations that swap width and height
+    return (image.height, image.width) if turned else (image.width, image.height)
+
+
+def build() -> ImageKind:
+    """Return the kind."""
+    return ImageKind()

@@ -1,0 +1,82 @@
+"""What a kind of modality promises: files that hold what was written, and a card that is safe to show."""
+
+import tempfile
+from html.parser import HTMLParser
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from mmdisco_cli.diffusion.backbone import ModalityPlan
+from mmdisco_cli.kinds.contract import Adapting, Choosy, Item, Kind, Media
+from mmdisco_cli.testing.expecting import expect, undrawn
+
+ABOUT = {"title": "a <b>title</b> & 'more'", "seed": "7"}
+
+
+def check_files(kind: Kind, suffix: str, media: Media, plan: ModalityPlan) -> None:
+    """Expect media to be written, read again in the shape of the plan, and shown."""
+    item = Item("label <b>", plan, ABOUT)
+    expect(not isinstance(kind, Choosy) or kind.misfit(plan) == "", "media of its own plan do not fit it")
+    with tempfile.TemporaryDirectory() as folder:
+        first, second = (Path(folder) / f"{name} <b> & 'x'{suffix}" for name in ("a", "b"))
+        _written(kind, first, media, item)
+        found = _read(kind, first, item, media)
+        expect(_holds(found, media), "what is read is not what was written")
+        _written(kind, second, media, item)
+        expect(first.read_bytes() == second.read_bytes(), "the same media give other bytes the second time")
+        expect(not isinstance(kind, Adapting) or kind.change(first, item) == "", "its own files are said to be changed")
+        _check_card(kind, first)
+
+
+def _written(kind: Kind, path: Path, media: Media, item: Item) -> None:
+    before = media.clone() if isinstance(media, Tensor) else media
+    undrawn(lambda: kind.write(path, media, item))
+    expect(path.is_file(), "write writes no file")
+    expect(_same(media, before), "the caller's media were written to")
+
+
+def _read(kind: Kind, path: Path, item: Item, like: Media) -> Media:
+    found: Any = undrawn(lambda: kind.read(path, item))
+    expect(isinstance(found, type(like)), f"read gives {type(found).__name__}, not {type(like).__name__}")
+    if isinstance(found, Tensor):
+        shape = tuple(found.shape)
+        expect(shape == item.plan.media_shape, f"read gives {shape}, not {item.plan.media_shape}")
+        expect(found.dtype == torch.float32, f"read gives {found.dtype}, not torch.float32")
+        expect(bool(found.isfinite().all()), "read gives values that are not finite")
+    media: Media = found
+    return media
+
+
+def _same(one: Media, other: Media) -> bool:
+    if isinstance(one, Tensor) and isinstance(other, Tensor):
+        return torch.equal(one, other)
+    return bool(one == other)
+
+
+def _holds(found: Media, media: Media) -> bool:
+    """Return whether media came back: a text as it was, a tensor nearer to what it was than its mean is."""
+    if isinstance(found, Tensor) and isinstance(media, Tensor):
+        return bool((found - media).abs().mean() <= (media - media.mean()).abs().mean())
+    return found == media
+
+
+class _Tags(HTMLParser):
+    """Notes the elements of some HTML."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.names: set[str] = set()
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.names.add(tag)
+
+
+def _check_card(kind: Kind, path: Path) -> None:
+    shown: Any = kind.card(path, "a%20b.x")
+    expect(isinstance(shown, str) and bool(shown), f"card gives {shown!r}, not HTML")
+    tags = _Tags()
+    tags.feed(shown)
+    expect("b" not in tags.names, "card does not escape what comes from the file")
+    expect("script" not in tags.names, "card has a script")
