@@ -20,8 +20,8 @@ from mmdisco_cli.errors import DataError
 METADATA = "__metadata__"
 OPEN = 128
 """Shards that are mapped at once: each holds a file open."""
-AROUND = 1 << 16
-"""What the system maps at least around a byte that is read."""
+AROUND = 2 << 20
+"""What the system may map around a byte that is read, where its page cache has large pages."""
 HELD = 32 << 20
 """Bytes that may be mapped before they are let go."""
 Bytes = npt.NDArray[np.uint8]
@@ -104,22 +104,25 @@ class Mappings:
 
     def __init__(self) -> None:
         self._maps: OrderedDict[Path, _Mapped] = OrderedDict()
-        self._read = 0
+        self._read, self._touched = 0, set[_Mapped]()
 
     def row(self, shard: Shard, name: str, row: int) -> Bytes:
-        """Return the bytes of one row of a tensor, which are there until the next `rest`."""
-        place = shard.tensors[name]
-        self._read += max(place.row_bytes, AROUND)
-        found: Bytes = self._mapped(shard.path).tensor(name, place)[row]
+        """Return the bytes of one row of a tensor, as they lie in the file."""
+        place, mapped = shard.tensors[name], self._mapped(shard.path)
+        self._let_go(place.row_bytes + AROUND)
+        self._touched.add(mapped)
+        found: Bytes = mapped.tensor(name, place)[row]
         return found
 
-    def rest(self) -> None:
+    def _let_go(self, more: int) -> None:
         """Let go of what was read lately: it stays in the system's page cache, but is no longer this process's."""
+        self._read += more
         if self._read < HELD:
             return
-        self._read = 0
-        for mapped in self._maps.values() if hasattr(mmap, "MADV_DONTNEED") else ():
+        for mapped in self._touched if hasattr(mmap, "MADV_DONTNEED") else ():
             mapped.map.madvise(mmap.MADV_DONTNEED)
+        self._read = more
+        self._touched.clear()
 
     def _mapped(self, path: Path) -> _Mapped:
         if path in self._maps:
@@ -152,6 +155,5 @@ class MappedTensor:
         if self._bytes:
             for into, (number, row) in enumerate(places):
                 found[into] = self._mappings.row(self._shards[number], self._name, row)
-        self._mappings.rest()
         flat = torch.from_numpy(found).reshape(-1)
         return (flat.view(self.dtype) if len(flat) else flat.to(self.dtype)).reshape(len(wanted), *self.row_shape)
