@@ -18,6 +18,7 @@ FLOORS = (
     ("page",),
     ("extractors",),
     ("measures", "kinds"),
+    ("cache",),
     ("assembly", "data", "discriminators", "paper", "backbones"),
     ("blocks", "diffusion"),
     ("recipes",),

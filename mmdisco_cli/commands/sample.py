@@ -1,6 +1,5 @@
 """`mmdisco sample`."""
 
-import re
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -17,6 +16,7 @@ from mmdisco_cli.commands.parameters import (
     allow_downloads,
     complete_recipes,
     load_recipe,
+    parse_shard,
 )
 from mmdisco_cli.commands.prompt_tables import read_table, require_modalities
 from mmdisco_cli.commands.prompts import require_text
@@ -100,7 +100,7 @@ def command(
         captions=(*({} for _ in prompt or ()), *(row.own for row in table)) if any(row.own for row in table) else (),
         given=_parse_given(given or ()),
         independent=independent,
-        shard=_parse_shard(shard),
+        shard=parse_shard(shard),
         device=device,
         dtype=_parse_dtype(dtype),
         overwrite=overwrite,
@@ -151,16 +151,6 @@ def _parse_given(texts: Sequence[str]) -> Mapping[str, str]:
             raise UsageError(f"--given {modality}: given twice, {files[modality]} and {path}")
         files[modality] = path
     return files
-
-
-def _parse_shard(text: str | None) -> tuple[int, int] | None:
-    if text is None:
-        return None
-    numbers = re.fullmatch(r"([0-9]{1,18})/([0-9]{1,18})", text)
-    index, count = map(int, numbers.groups()) if numbers else (0, 0)
-    if index >= count:
-        raise UsageError(f"--shard {text}: expected I/N with 0 <= I < N, as in 0/4")
-    return index, count
 
 
 def _parse_dtype(text: str | None) -> str | None:

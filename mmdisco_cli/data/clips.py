@@ -23,7 +23,7 @@ from mmdisco_cli.data.index.memory import Memory, default_folder
 from mmdisco_cli.data.index.probes import available_cores
 from mmdisco_cli.data.index.scan import Cutting, Present, Scan, present_rows, scan_rows
 from mmdisco_cli.data.media import as_fps
-from mmdisco_cli.data.naming import SUFFIXES, file_errors
+from mmdisco_cli.data.naming import CACHE_FILES, SUFFIXES, file_errors
 from mmdisco_cli.data.options import ClipsOptions
 from mmdisco_cli.data.reading import Clip
 from mmdisco_cli.data.windows import ClipWindow, Shape, Stored, WindowStore, as_float
@@ -145,6 +145,10 @@ def check(options: ClipsOptions, modalities: Sequence[str]) -> Present:
 def _where(options: ClipsOptions) -> Where:
     if options.path is None:
         raise UsageError("data.path: name a folder of video files or a table, as in --set data.path=DIR")
+    if any((Path(options.path) / name).is_file() for name in CACHE_FILES):
+        raise DataError(
+            f"{options.path}: a cache of encoded clips, which only training a discriminator reads: name the clips"
+        )
     return Where(options.path, options.format, options.media, options.columns)
 
 

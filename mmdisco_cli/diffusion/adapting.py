@@ -20,6 +20,7 @@ from mmdisco_cli.diffusion.contract import (
     OwnGuidance,
     Payload,
     Plan,
+    Releasing,
     Request,
     State,
     ToText,
@@ -180,6 +181,18 @@ def unread(backbone: JointBackbone, prompts: Sequence[str]) -> Sequence[Unread |
     """Return for each prompt what a backbone's text encoders leave out of it, by its optional member `unread`."""
     model = unwrap(backbone)
     return model.unread(prompts) if isinstance(model, LimitedText) else [None] * len(prompts)
+
+
+def release(backbone: JointBackbone, parts: Sequence[str]) -> None:
+    """Free parts of a backbone, `codec` or `text`, through its optional member `release`; others keep them."""
+    model = unwrap(backbone)
+    if isinstance(model, Releasing):
+        model.release(parts)
+
+
+def pads_with_zeros(backbone: JointBackbone) -> bool:
+    """Return whether prompts encoded alone can be put together, by a backbone's optional member `pads_with_zeros`."""
+    return bool(getattr(unwrap(backbone), "pads_with_zeros", False))
 
 
 def memory_lines(backbone: JointBackbone) -> tuple[str, ...]:

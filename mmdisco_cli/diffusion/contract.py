@@ -28,6 +28,9 @@ Optional members, on either contract:
     run_whole(...)      for a model that can only be run from noise to media (`mmdisco_cli.diffusion.whole`)
     to_text(...)        of a modality of kind text, which needs it: the strings that its media say (`ToText`)
     from_text(...)      of a modality of kind text: media of strings, so that a text can be given (`FromText`)
+    pads_with_zeros     true where the conditions of prompts in a batch are those of each alone, their second axis (of
+                        tokens) padded with zeros at its end, so that prompts encoded alone can be put together
+    release(parts)      free parts that training is done with (`Releasing`)
 """
 
 from collections.abc import Mapping, Sequence
@@ -290,4 +293,15 @@ class FromText(Protocol):
 
         Raises:
             ValueError: the model cannot say a string; the message says which ones it can.
+        """
+
+
+@runtime_checkable
+class Releasing(Protocol):
+    """Optional member: the model can free the memory of parts that only prepare what it is trained beside."""
+
+    def release(self, parts: Sequence[str], /) -> object:
+        """Free `codec` (what encodes and decodes media), `text` (what encodes prompts), or both.
+
+        `predict` must go on as before. Whatever needs a part again loads it again, or says that it is gone.
         """

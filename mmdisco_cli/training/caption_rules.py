@@ -56,6 +56,16 @@ def require_texts_fit(recipe: Recipe, assembly: Assembly, captions: Captions, ba
         )
 
 
+def require_an_end(recipe: Recipe, length: int | None) -> None:
+    """Raise UsageError where fakes would have to be generated for captions of clips that never end."""
+    config = recipe.train
+    if config.fakes != "shuffled" and not config.bank and length is None:
+        raise UsageError(
+            f"train.bank: 0 draws ever new clips, for whose captions {config.fakes} fakes would have to be made "
+            "without end: give how many, as 4096, or use train.fakes=shuffled"
+        )
+
+
 def _can_be_paired(captions: Captions, parts: int) -> bool:
     return bool((captions.missing | (Partners(captions.keys).sizes >= parts)).any())
 

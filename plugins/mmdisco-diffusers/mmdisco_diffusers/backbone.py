@@ -67,6 +67,7 @@ class DiffusersBackbone:
     """A family's model as a `mmdisco_cli.diffusion.backbone.Backbone`."""
 
     takes_prompts = True
+    pads_with_zeros = True
 
     def __init__(self, family: Family, options: ModelOptions) -> None:
         self.family, self.options, self.parts = family, options, family.parts
@@ -99,6 +100,10 @@ class DiffusersBackbone:
     def to(self, device: torch.device) -> None:
         """Choose the device that parts go to when they are first needed."""
         self.stage.to(device)
+
+    def release(self, parts: Sequence[str]) -> None:
+        """Free the codec or the text encoders, until they are needed again."""
+        self.prompts.release(parts)
 
     def plan(self, request: Request) -> ModalityPlan:
         """Return the shapes that the model will really produce for a request."""

@@ -47,6 +47,7 @@ class LTX2:
     """A `JointBackbone`: audio (B, 8, T, 16), 25 cells a second; video (B, 128, 1 + (T - 1) / 8, H / 32, W / 32)."""
 
     takes_prompts = True
+    pads_with_zeros = True
 
     def __init__(self, parts: Parts, options: LTX2Options, request: Request) -> None:
         require_single_cells(parts)
@@ -84,6 +85,10 @@ class LTX2:
     def to(self, device: torch.device) -> None:
         """Choose the device that parts go to when they are first needed."""
         self.stage.to(device)
+
+    def release(self, parts: Sequence[str]) -> None:
+        """Free the codecs or the text encoders, until they are needed again."""
+        self.prompts.release(parts)
 
     def plan(self, request: Request) -> Plan:
         """Return the shapes: whole groups of frames after the first, and audio of the same length.
