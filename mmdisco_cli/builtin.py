@@ -83,7 +83,14 @@ def mmdisco_datasets() -> Iterable[DatasetSpec]:
             lazy(f"{toys}.bounce.dataset:build"),
             1,
         ),
-        DatasetSpec("clips", "a folder of video files", ClipsOptions, lazy("mmdisco_cli.data.clips:build"), 1),
+        DatasetSpec(
+            "clips",
+            "a folder of video files",
+            ClipsOptions,
+            lazy("mmdisco_cli.data.clips:build"),
+            1,
+            lazy("mmdisco_cli.data.clips:check"),
+        ),
         DatasetSpec("gaussians", "a mixture over scalars", GaussiansOptions, lazy(f"{toys}.gaussians.data:build"), 1),
     )
 

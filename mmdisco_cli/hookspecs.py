@@ -74,10 +74,10 @@ class BackboneSpec(Spec):
 
     `outline` imports and returns a function like the factory's that needs no weights, for plans made before they are
     there: its networks lie on no device. `lacks` imports and returns a function of label and options that yields, for
-    each model that is not on this machine, the recipe's key of it and a sentence that ends in how to get it; where it
-    has a parameter `recipe` it is given the recipe's name too. `adopt` imports and returns a function like the
-    factory's with one more argument: an object of the model's own library, such as a pipeline in memory, that becomes
-    the model.
+    each model that is not on this machine, the recipe's key of it and a sentence that ends in how to get it, or a
+    `Wanted`, which `--download` fetches; where it has a parameter `recipe` it is given the recipe's name too. `adopt`
+    imports and returns a function like the factory's with one more argument: an object of the model's own library, such
+    as a pipeline in memory, that becomes the model.
     """
 
     modalities: tuple[str, ...] = ()
@@ -91,7 +91,8 @@ class DiscriminatorSpec(Spec):
     """Describe an architecture for the joint discriminator.
 
     `lacks` imports and returns a function of a recipe's name and the path of its trained weights, which are not there:
-    it returns a sentence that ends in how to get them, empty where nobody publishes any.
+    it returns a sentence that ends in how to get them, or a `Wanted`, which `--download` fetches; an empty one where
+    nobody publishes any.
     """
 
     lacks: Callable[[], Factory] | None = None
@@ -102,7 +103,13 @@ class DatasetSpec(Spec):
     """Describe a source of aligned tuples, one item a modality.
 
     A `build` with further parameters named `modalities`, `channels`, `sample_rate` or `progress` is given those too.
+    `check` imports and returns a function of options and modalities, called before any base model is loaded: it looks
+    at what costs little, with the errors of `build`, and what it returns is given to a `build` that has the parameter
+    `checked`. Where that has an attribute `captioned`, it says whether any clip has a caption, and `report`, in lines,
+    what is odd about them.
     """
+
+    check: Callable[[], Factory] | None = None
 
 
 @dataclass(frozen=True)
@@ -118,6 +125,10 @@ class Published:
     """One file of another project: its name, what it holds, where its authors publish it, and about how large it is.
 
     `recipe` is the packaged recipe that samples with the converted file alone, empty where none does.
+
+    `--download` fetches it from `hub`, a repository of the Hugging Face Hub, at `revision`; or from Google Drive by the
+    file's id, `drive`, or by its name in the folder of the id `drive_folder`. `sha256` and `bytes` are the file's own,
+    empty and 0 where they are not known. `gated` says that the hub wants its licence accepted first.
     """
 
     file: str
@@ -125,11 +136,49 @@ class Published:
     where: str
     size: str
     recipe: str = ""
+    hub: str = ""
+    revision: str = "main"
+    drive: str = ""
+    drive_folder: str = ""
+    sha256: str = ""
+    bytes: int = 0
+    licence: str = ""
+    gated: bool = False
+
+    @property
+    def fetchable(self) -> bool:
+        """Return whether `--download` can fetch it."""
+        return bool(self.hub or self.drive or self.drive_folder)
 
     def how_to_get(self, path: str, format: str | None = None) -> str:  # noqa: A002 - the name of the option
-        """Return in a sentence what belongs at `path`, where nothing is yet, and the command that puts it there."""
-        command = join(["mmdisco", "convert", self.file, path, *(["--format", format] if format else [])])
-        return f"no {path}, {self.what}: download {self.file} (about {self.size}) from {self.where}, then: {command}"
+        """Return in a sentence what belongs at `path`, where nothing is yet, and the commands that put it there."""
+        convert = join(["mmdisco", "convert", self.file, path, *(["--format", format] if format else [])])
+        size = ", ".join([f"about {self.size}", *([self.licence] if self.licence else [])])
+        gate = ", after accepting its licence there" if self.gated else ""
+        other = "; or add --download" if self.fetchable else ""
+        what = f"no {path}, {self.what}: download {self.file} ({size}) from {self.where}{self._command()}{gate}"
+        return f"{what}, then: {convert}{other}"
+
+    def _command(self) -> str:
+        if self.hub:
+            pinned = ["--revision", self.revision] if self.revision != "main" else []
+            return f" (`{join(['hf', 'download', self.hub, self.file, *pinned, '--local-dir', '.'])}`)"
+        if self.drive:
+            return f" (`{join(['gdown', self.drive, '-O', self.file])}`)"
+        return f" (https://drive.google.com/drive/folders/{self.drive_folder})" if self.drive_folder else ""
+
+
+@dataclass(frozen=True)
+class Wanted:
+    """A published file whose conversion a recipe names as `path`; as text, the sentence of `Published.how_to_get`."""
+
+    published: Published
+    path: str
+    format: str | None = None
+
+    def __str__(self) -> str:
+        """Say what it is and how it gets there."""
+        return self.published.how_to_get(self.path, self.format)
 
 
 @dataclass(frozen=True)

@@ -18,10 +18,11 @@ FLOORS = (
     ("page",),
     ("extractors",),
     ("measures", "kinds"),
+    ("cache",),
     ("assembly", "data", "discriminators", "paper", "backbones"),
     ("blocks", "diffusion"),
     ("recipes",),
-    ("registry", "devices", "weights_file", "tensors"),
+    ("registry", "devices", "weights_file", "tensors", "fetching"),
     ("run",),
     ("hookspecs", "schema", "errors", "__init__"),
 )

@@ -75,6 +75,16 @@ def test_the_readmes_commands_run_as_printed(command: str, workplace: Path) -> N
     assert "Traceback" not in done.stderr
 
 
+@pytest.mark.slow
+def test_the_readmes_python_runs_as_printed(workplace: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(workplace)
+    blocks = re.findall(r"```python\n(.*?)```", README, flags=re.DOTALL)
+    assert blocks
+    for block in blocks:
+        exec(block, {})
+    assert Path("bounce.mp4").is_file()
+
+
 def test_the_reference_is_what_the_code_says() -> None:
     assert (DOCS / "reference.md").read_text() == page(), (
         "python tests/reference_page.py > mmdisco_cli/docs/reference.md"

@@ -25,6 +25,7 @@ from mmdisco_cli.diffusion.backbone import (
     Payload,
     Request,
 )
+from mmdisco_cli.diffusion.operations import count_operations
 from mmdisco_cli.diffusion.schedules import Levels, cosine, log_snr
 from mmdisco_cli.errors import DataError, UsageError
 from mmdisco_cli.run.files import SHORT, sha256_of
@@ -47,15 +48,25 @@ class TokenBackbone:
         _require_fit(modality, options, shape)
         self.denoiser = TokenDenoiser(shape, options.patch, options.width, options.depth, options.heads)
         self.fingerprint = UNTRAINED
+        self.path: Path | None = None
 
     @property
     def module(self) -> torch.nn.Module:
         """All trainable networks, codec first."""
         return torch.nn.ModuleDict({"codec": self.codec, "denoiser": self.denoiser})
 
+    def operations(self, plan: ModalityPlan) -> int:
+        """Return the floating-point operations of predicting one sample."""
+        return count_operations(self.denoiser, lambda: (torch.empty(1, *plan.latent_shape), torch.zeros(1)))
+
     def to(self, device: torch.device) -> None:
         """Move all networks."""
         self.module.to(device)
+
+    def release(self, parts: Sequence[str]) -> None:
+        """Free the codec where it can be read again from its file; there is no text encoder."""
+        if "codec" in parts and self.path is not None:
+            self.codec.to("meta")
 
     @property
     def info(self) -> ModalityInfo:
@@ -95,12 +106,19 @@ class TokenBackbone:
     @torch.no_grad()
     def encode(self, media: Tensor, plan: ModalityPlan) -> Tensor:
         """Return the latents of media; those of a clip are the same to the bit in any batch."""
-        return _one_by_one(self.codec.encode, media)
+        return _one_by_one(self._present().encode, media)
 
     @torch.no_grad()
     def decode(self, latent: Tensor, plan: ModalityPlan) -> Tensor:
         """Return the media of latents; those of a clip are the same to the bit in any batch."""
-        return _one_by_one(self.codec.decode, latent)
+        return _one_by_one(self._present().decode, latent)
+
+    def _present(self) -> Codec:
+        """Return the codec, read again where it was released."""
+        if self.path is not None and any(tensor.is_meta for tensor in self.codec.state_dict().values()):
+            device = next(self.denoiser.parameters()).device
+            self.codec = _loaded(self.path, self.modality).codec.to(device)
+        return self.codec
 
 
 def _one_by_one(convert: Callable[[Tensor], Tensor], clips: Tensor) -> Tensor:
@@ -122,11 +140,14 @@ def build(modality: str, options: TokenOptions, request: Request) -> TokenBackbo
     """
     if options.weights is None:
         return TokenBackbone(modality, options, request)
-    path = find_weights(options.weights)
+    return _loaded(find_weights(options.weights), modality)
+
+
+def _loaded(path: Path, modality: str) -> TokenBackbone:
     backbone = _described(path, read_about(path, "backbone"), modality)
     load_weights(path, backbone.module)
     backbone.module.eval().requires_grad_(False)
-    backbone.fingerprint = sha256_of(path)[:SHORT]
+    backbone.fingerprint, backbone.path = sha256_of(path)[:SHORT], path
     return backbone
 
 

@@ -7,7 +7,15 @@ from typing import Annotated
 
 import typer
 
-from mmdisco_cli.commands.parameters import JsonOption, OutOption, SetOption, complete_recipes, load_recipe
+from mmdisco_cli.commands.parameters import (
+    DownloadOption,
+    JsonOption,
+    OutOption,
+    SetOption,
+    allow_downloads,
+    complete_recipes,
+    load_recipe,
+)
 from mmdisco_cli.errors import UsageError, did_you_mean
 from mmdisco_cli.run.options import EvalOptions
 
@@ -88,6 +96,7 @@ def command(
     rows: Annotated[str, typer.Option("--rows", metavar="FORMAT", help="Clips as csv or parquet.")] = "csv",
     out: OutOption = None,
     settings: SetOption = None,
+    download: DownloadOption = False,
     json: JsonOption = False,
 ) -> None:
     """Measure samples against real data."""
@@ -117,6 +126,9 @@ def command(
             _refuse_idle(context, _IDLE[alone], f"{alone} stands alone")
     if recipe is not None and independent is not None:
         raise UsageError("--independent: with a recipe, independent samples are drawn from it")
+    if recipe is None and download:
+        raise UsageError("--download fetches the models of a recipe: name one with --recipe")
+    allow_downloads(download)
     loaded = load_recipe("eval", recipe, settings) if recipe is not None else None
     from mmdisco_cli.evaluation.run import evaluate, open_protocol
 
@@ -124,6 +136,10 @@ def command(
     if loaded is not None and protocol is not None and not protocol.measures_clips:
         idle = _ANALYSIS if protocol.takes_samples else (*_ANALYSIS, *_CLIPS)
         _refuse_idle(context, idle, f"eval.protocol: {loaded.eval.protocol} measures no clips")
+    if loaded is not None and download and samples is None:
+        from mmdisco_cli.conversion.fetched import fetch_missing
+
+        fetch_missing(loaded)
     evaluate(loaded, options)
 
 

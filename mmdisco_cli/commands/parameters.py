@@ -1,11 +1,14 @@
 """The command-line options that several commands share."""
 
 import os
+import re
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
+
+from mmdisco_cli.errors import UsageError
 
 if TYPE_CHECKING:
     from mmdisco_cli.recipes.schema import Recipe
@@ -68,3 +71,14 @@ OutOption = Annotated[
 JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON on stdout, one object a line.")]
 DownloadOption = Annotated[bool, typer.Option("--download", help="Fetch models that are not on this machine.")]
 DryRunOption = Annotated[bool, typer.Option("--dry-run", help="Print what would be done, and do nothing.")]
+
+
+def parse_shard(text: str | None) -> tuple[int, int] | None:
+    """Return the numbers of `--shard I/N`; raise UsageError where they are none."""
+    if text is None:
+        return None
+    numbers = re.fullmatch(r"([0-9]{1,18})/([0-9]{1,18})", text)
+    index, count = map(int, numbers.groups()) if numbers else (0, 0)
+    if index >= count:
+        raise UsageError(f"--shard {text}: expected I/N with 0 <= I < N, as in 0/4")
+    return index, count

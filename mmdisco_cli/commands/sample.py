@@ -1,6 +1,5 @@
 """`mmdisco sample`."""
 
-import re
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -17,6 +16,7 @@ from mmdisco_cli.commands.parameters import (
     allow_downloads,
     complete_recipes,
     load_recipe,
+    parse_shard,
 )
 from mmdisco_cli.commands.prompt_tables import read_table, require_modalities
 from mmdisco_cli.commands.prompts import require_text
@@ -41,8 +41,12 @@ def command(
         ),
     ] = None,
     checkpoint: Annotated[
-        Path | None,
-        typer.Option("--checkpoint", metavar="FILE", help="Self-describing weights, in place of a recipe."),
+        str | None,
+        typer.Option(
+            "--checkpoint",
+            metavar="FILE|hf:OWNER/NAME",
+            help="Self-describing weights in place of a recipe: a file, or hf:OWNER/NAME[@REVISION] of the hub.",
+        ),
     ] = None,
     n: Annotated[int, typer.Option("--n", "-n", metavar="N", min=1, max=WIDEST[1], help="How many samples.")] = 16,
     seed: Annotated[
@@ -96,15 +100,19 @@ def command(
         captions=(*({} for _ in prompt or ()), *(row.own for row in table)) if any(row.own for row in table) else (),
         given=_parse_given(given or ()),
         independent=independent,
-        shard=_parse_shard(shard),
+        shard=parse_shard(shard),
         device=device,
         dtype=_parse_dtype(dtype),
         overwrite=overwrite,
         dry_run=dry_run,
         json=json,
     )
-    loaded, guides = _load(recipe, checkpoint, settings or ())
+    loaded, guides = _load(recipe, checkpoint, settings or (), download and not dry_run)
     options = options if guides else replace(options, independent=True)
+    if download and not dry_run:
+        from mmdisco_cli.conversion.fetched import fetch_missing
+
+        fetch_missing(loaded, not options.independent)
     if prompts:
         require_modalities(prompts, table, loaded.modalities)
     for modality in options.given:
@@ -120,16 +128,16 @@ def command(
         write_page(job, force=bool(made))
 
 
-def _load(recipe: str | None, checkpoint: Path | None, settings: Sequence[str]) -> tuple["Recipe", bool]:
+def _load(recipe: str | None, checkpoint: str | None, settings: Sequence[str], download: bool) -> tuple["Recipe", bool]:
     """Return the recipe, by name or from a checkpoint, and whether it has a discriminator to guide it."""
     if (recipe is None) == (checkpoint is None):
         raise UsageError(
             "--recipe and --checkpoint: give one of them" if recipe else "Missing option '--recipe' (or '--checkpoint')"
         )
     if checkpoint is not None:
-        from mmdisco_cli.recipes.from_checkpoint import recipe_of
+        from mmdisco_cli.recipes.from_checkpoint import checkpoint_file, recipe_of
 
-        return recipe_of(checkpoint, settings)
+        return recipe_of(checkpoint_file(checkpoint, download), settings)
     return load_recipe("sample", str(recipe), settings), True
 
 
@@ -143,16 +151,6 @@ def _parse_given(texts: Sequence[str]) -> Mapping[str, str]:
             raise UsageError(f"--given {modality}: given twice, {files[modality]} and {path}")
         files[modality] = path
     return files
-
-
-def _parse_shard(text: str | None) -> tuple[int, int] | None:
-    if text is None:
-        return None
-    numbers = re.fullmatch(r"([0-9]{1,18})/([0-9]{1,18})", text)
-    index, count = map(int, numbers.groups()) if numbers else (0, 0)
-    if index >= count:
-        raise UsageError(f"--shard {text}: expected I/N with 0 <= I < N, as in 0/4")
-    return index, count
 
 
 def _parse_dtype(text: str | None) -> str | None:

@@ -33,6 +33,10 @@ def command(
     """
     allow_downloads(download and not dry_run)
     loaded = load_recipe("train", recipe, settings)
+    if download and not dry_run and loaded.train.target == "discriminator":
+        from mmdisco_cli.conversion.fetched import fetch_missing
+
+        fetch_missing(loaded, discriminator=False)
     from mmdisco_cli.training.run import train
 
     train(loaded, TrainOptions(out=out, fresh=fresh, dry_run=dry_run, json=json))

@@ -19,5 +19,6 @@ def describe_folder(folder: Path) -> str:
     if found is not None:
         return f"a folder, not a checkpoint; it looks like {found}"
     return (
-        "a folder, not a checkpoint: give one file (clips are not converted: a recipe names their folder in data.path)"
+        "a folder, not a checkpoint: give one file (clips become a cache with --recipe; to train, a recipe names their "
+        "folder in data.path)"
     )

@@ -2,10 +2,11 @@
 
 from collections.abc import Iterable
 
-from mmdisco_cli.hookspecs import ConverterSpec, Published, lazy
+from mmdisco_cli.hookspecs import ConverterSpec, Published, Wanted, lazy
 from mmdisco_cli.paper.configs import RELEASED
 
-MMDISCO = "https://huggingface.co/AkioHayakawa/MMDisCo"
+REPOSITORY = "AkioHayakawa/MMDisCo"
+MMDISCO = f"https://huggingface.co/{REPOSITORY}"
 PUBLISHED = {
     "mmdiffusion_landscape": ("the paper's discriminator for MM-Diffusion on Landscape", "51 MB"),
     "mmdiffusion_aist++": ("the paper's discriminator for MM-Diffusion on AIST++", "51 MB"),
@@ -27,19 +28,19 @@ def converters() -> list[ConverterSpec]:
 def published(name: str) -> Published:
     """Return the file of a released discriminator."""
     what, size = PUBLISHED[name]
-    return Published(f"{name}.pt", what, MMDISCO, size, RELEASED[name].recipe)
+    return Published(f"{name}.pt", what, MMDISCO, size, RELEASED[name].recipe, hub=REPOSITORY, licence="MIT")
 
 
-def how_to_get_waveform(recipe: str, weights: str) -> str:
-    """Return how missing weights of a paper-waveform discriminator are had: either of two files fits any recipe."""
+def how_to_get_waveform(recipe: str, weights: str) -> Wanted:
+    """Return which file has missing weights of a paper-waveform discriminator: either of two fits any recipe."""
     fallback = "mmdiffusion_aist++" if about_aist([recipe, weights]) else "mmdiffusion_landscape"
-    return _how(_of_recipe(recipe) or fallback, weights)
+    return _wanted(_of_recipe(recipe) or fallback, weights)
 
 
-def how_to_get_mel(recipe: str, weights: str) -> str:
-    """Return how missing weights of a paper-mel discriminator are had, empty for a recipe that none belongs to."""
+def how_to_get_mel(recipe: str, weights: str) -> Wanted | None:
+    """Return which file has missing weights of a paper-mel discriminator, None for a recipe that none belongs to."""
     name = _of_recipe(recipe)
-    return _how(name, weights) if name else ""
+    return _wanted(name, weights) if name else None
 
 
 def about_aist(texts: Iterable[str]) -> bool:
@@ -51,5 +52,5 @@ def _of_recipe(recipe: str) -> str:
     return next((name for name, released in RELEASED.items() if released.recipe == recipe), "")
 
 
-def _how(name: str, weights: str) -> str:
-    return published(name).how_to_get(weights, name)
+def _wanted(name: str, weights: str) -> Wanted:
+    return Wanted(published(name), weights, name)

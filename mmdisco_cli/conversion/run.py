@@ -30,11 +30,12 @@ def convert(options: ConvertOptions) -> None:
     if source.is_file() and is_safetensors(source) and has_about(source):
         export(source, destination)
     else:
-        _convert(registry, source, destination, options.format)
+        convert_file(registry, source, destination, options.format)
     console.result(str(destination))
 
 
-def _convert(registry: Registry, source: Path, destination: Path, format_name: str | None) -> None:
+def convert_file(registry: Registry, source: Path, destination: Path, format_name: str | None) -> None:
+    """Convert a checkpoint of another project; errors as for `convert`."""
     checkpoint = read_checkpoint(source)
     tensors = checkpoint.tensors
     candidate = recognised(registry, source, tensors, format_name)

@@ -21,9 +21,9 @@ from mmdisco_cli.data.index.detect import Where, read_index
 from mmdisco_cli.data.index.losses import Progress, report_lines
 from mmdisco_cli.data.index.memory import Memory, default_folder
 from mmdisco_cli.data.index.probes import available_cores
-from mmdisco_cli.data.index.scan import Cutting, Scan, scan_index
+from mmdisco_cli.data.index.scan import Cutting, Present, Scan, present_rows, scan_rows
 from mmdisco_cli.data.media import as_fps
-from mmdisco_cli.data.naming import SUFFIXES, file_errors
+from mmdisco_cli.data.naming import CACHE_FILES, SUFFIXES, file_errors
 from mmdisco_cli.data.options import ClipsOptions
 from mmdisco_cli.data.reading import Clip
 from mmdisco_cli.data.windows import ClipWindow, Shape, Stored, WindowStore, as_float
@@ -115,10 +115,10 @@ def build(
     channels: int = 1,
     modalities: Sequence[str] = MODALITIES,
     progress: Progress | None = None,
+    checked: Present | None = None,
 ) -> ClipsDataset:
-    """Open what a recipe names, in windows of the length and size that it requests."""
-    if options.path is None:
-        raise UsageError("data.path: name a folder of video files or a table, as in --set data.path=DIR")
+    """Open what a recipe names, in windows of the length and size that it requests; `checked` is what `check` found."""
+    where = _where(options)
     fps = as_fps(request.fps or 10)
     height, width = request.height or 64, request.width or request.height or 64
     frames = request.frames or max(1, round((request.seconds or 1.6) * fps))
@@ -127,15 +127,51 @@ def build(
         Fraction(str(options.stride)) if options.stride else shape.seconds, options.windows, check=options.check,
         max_bad=options.max_bad, workers=options.workers or available_cores(),
     )  # fmt: skip
-    where = Where(options.path, options.format, options.media, options.columns)
-    memory = Memory(Path(options.cache) if options.cache else default_folder())
-    return open_rows(where, WindowStore(shape, modalities, 1 << 30), cutting, memory, progress)
+    return open_rows(where, WindowStore(shape, modalities, 1 << 30), cutting, _memory(options), progress, checked)
+
+
+def check(options: ClipsOptions, modalities: Sequence[str]) -> Present:
+    """Read the index of what a recipe names and look whether its media are there, without reading any; errors as there.
+
+    Nothing of it depends on what models take, so it comes before these are loaded.
+    """
+    where, memory = _where(options), _memory(options)
+    try:
+        return _present(where, modalities, options.max_bad, memory)
+    finally:
+        memory.close()
+
+
+def _where(options: ClipsOptions) -> Where:
+    if options.path is None:
+        raise UsageError("data.path: name a folder of video files or a table, as in --set data.path=DIR")
+    if any((Path(options.path) / name).is_file() for name in CACHE_FILES):
+        raise DataError(
+            f"{options.path}: a cache of encoded clips, which only training a discriminator reads: name the clips"
+        )
+    return Where(options.path, options.format, options.media, options.columns)
+
+
+def _memory(options: ClipsOptions) -> Memory:
+    return Memory(Path(options.cache) if options.cache else default_folder())
+
+
+def _present(where: Where, modalities: Sequence[str], max_bad: float, memory: Memory) -> Present:
+    if unknown := [modality for modality in modalities if modality not in MODALITIES]:
+        raise KeyError(unknown[0])
+    with _uncollected():
+        return present_rows(read_index(where, memory), Path(where.path), modalities, max_bad)
 
 
 def open_rows(
-    where: Where, store: WindowStore, cutting: Cutting, memory: Memory, progress: Progress | None = None
+    where: Where,
+    store: WindowStore,
+    cutting: Cutting,
+    memory: Memory,
+    progress: Progress | None = None,
+    checked: Present | None = None,
 ) -> ClipsDataset:
-    """Read an index and cut its rows into windows; errors as for `read_index` and `scan_index`.
+    """Read an index, unless it is `checked`, and cut its rows into windows; errors as for `read_index`, `scan_rows`.
 
     Raises:
         DataError: the stride or the held-out fraction is out of range.
@@ -144,12 +180,10 @@ def open_rows(
     if cutting.step <= 0 or not 0 <= cutting.holdout < 1:
         have = f"{cutting.step} and {cutting.holdout}"
         raise DataError(f"windows need a positive stride and a held-out fraction below 1, not {have}")
-    if unknown := [modality for modality in store.modalities if modality not in MODALITIES]:
-        raise KeyError(unknown[0])
     try:
+        present = checked or _present(where, store.modalities, cutting.max_bad, memory)
         with _uncollected():
-            index = read_index(where, memory)
-            scanned = scan_index(index, Path(where.path), store, cutting, memory, progress)
+            scanned = scan_rows(present, Path(where.path), store, cutting, memory, progress)
     finally:
         memory.close()
     trouble = [("data.cache", memory.trouble)] if memory.trouble else []

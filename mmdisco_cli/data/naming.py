@@ -9,6 +9,8 @@ from pathlib import Path
 
 from mmdisco_cli.errors import DataError, DeviceError, ExitCode, MMDiscoError, describe, exit_code_of
 
+CACHE_FILES = ("cache.json", "key.json")
+"""What a cache of encoded clips says of itself, once it is whole and from its beginning."""
 VIDEO_SUFFIXES = (
     *(".mp4", ".m4v", ".mov", ".3gp", ".mkv", ".webm", ".avi", ".gif", ".flv", ".wmv", ".asf"),
     *(".mpg", ".mpeg", ".vob", ".ts", ".mts", ".m2ts"),

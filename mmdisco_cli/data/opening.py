@@ -1,7 +1,8 @@
 """From a recipe to its data set: clips of exactly the shapes that the recipe's models take."""
 
 import inspect
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import replace
 from typing import Any
 
@@ -11,6 +12,7 @@ from mmdisco_cli.assembly.trial import try_dataset
 from mmdisco_cli.data.contract import BuildDataset, Dataset, SplitDataset
 from mmdisco_cli.diffusion.backbone import AUDIO, IMAGE, VIDEO, ModalityPlan, Request
 from mmdisco_cli.errors import PluginError, UsageError
+from mmdisco_cli.hookspecs import DatasetSpec
 from mmdisco_cli.recipes.schema import Recipe
 
 
@@ -19,10 +21,13 @@ def open_dataset(
     request: Request,
     plans: Mapping[str, ModalityPlan],
     progress: Callable[[int, int], None] | None = None,
+    checked: Any = None,
     *,
     kinds: Mapping[str, str],
 ) -> SplitDataset:
     """Build the data set of a recipe for the modalities of `plans`, of `kinds`, and try its clips.
+
+    `checked` is what `check_dataset` returned.
 
     Raises:
         UsageError: the recipe names no data, lacks an option, or has clips of another shape than the models take.
@@ -35,17 +40,40 @@ def open_dataset(
         build: BuildDataset = recipe.data.factory()
     except (ImportError, AttributeError) as error:
         raise PluginError(f"{recipe.data.name!r} cannot be imported: {error}") from error
-    arguments = {"modalities": tuple(plans), "progress": progress, **_audio_format(plans, kinds)}
-    try:
+    arguments = {"modalities": tuple(plans), "progress": progress, "checked": checked, **_audio_format(plans, kinds)}
+    with _data_errors(plans):
         dataset = build(recipe.data.options, snapped(request, plans, kinds), **_accepted(build, arguments))
+    try_dataset(recipe.data.spec, dataset, {m: kinds[m] for m in plans})
+    return dataset
+
+
+def check_dataset(recipe: Recipe) -> Any:
+    """Look at what costs little of a recipe's data, before any model is loaded; errors as for `open_dataset`.
+
+    Return what that function takes as `checked`; None where the recipe names no data, or they have no such check.
+    """
+    spec = recipe.data.spec if recipe.data else None
+    if recipe.data is None or not isinstance(spec, DatasetSpec) or spec.check is None:
+        return None
+    try:
+        check = spec.check()
+    except (ImportError, AttributeError) as error:
+        raise PluginError(f"{recipe.data.name!r} cannot be imported: {error}") from error
+    with _data_errors(recipe.modalities):
+        return check(recipe.data.options, recipe.modalities)
+
+
+@contextmanager
+def _data_errors(modalities: Collection[str]) -> Iterator[None]:
+    """Raise UsageError, naming the section of the recipe, for what a data set raises of options or modalities."""
+    try:
+        yield
     except KeyError as error:
-        if not set(error.args[:1]) & plans.keys():
+        if not set(error.args[:1]) & set(modalities):
             raise
         raise _lacking(error.args[:1]) from error
     except ValueError as error:
         raise UsageError(f"data: {error}") from error
-    try_dataset(recipe.data.spec, dataset, {m: kinds[m] for m in plans})
-    return dataset
 
 
 def check_shapes(dataset: Dataset, plans: Mapping[str, ModalityPlan]) -> None:

@@ -71,6 +71,10 @@ class WindowStore:
         self.shape, self.modalities, self.budget = shape, tuple(modalities), budget
         self._kept: dict[tuple[object, ...], Stored] = {}
 
+    def __getstate__(self) -> dict[str, object]:
+        """Leave what is kept behind: another process that reads each window once needs no memory for it."""
+        return {**self.__dict__, "budget": 0, "_kept": {}}
+
     def load(self, windows: Sequence[ClipWindow]) -> list[Stored]:
         """Decode windows of one file, rising in time, in one pass, and keep what fits."""
         loaded = _decode(windows, self.shape, self.modalities)

@@ -14,14 +14,17 @@ from mmdisco_cli.diffusion.contract import (
     FromText,
     JointBackbone,
     Keyed,
+    LimitedText,
     ModalityInfo,
     Movable,
     OwnGuidance,
     Payload,
     Plan,
+    Releasing,
     Request,
     State,
     ToText,
+    Unread,
 )
 from mmdisco_cli.diffusion.schedules import Levels
 from mmdisco_cli.errors import DeviceError
@@ -158,10 +161,38 @@ def count_parameters(backbone: JointBackbone) -> int | None:
     return number if isinstance(number, int) else None
 
 
+def prediction_operations(base: Base) -> int | None:
+    """Return the floating-point operations of predicting one sample, by a model's member `operations`; None without."""
+    model = unwrap(base.backbone)
+    own = getattr(model, "operations", None)
+    if own is None:
+        return None
+    wrapped = isinstance(base.backbone, _OneModality)
+    return int(own(next(iter(base.plan.modalities.values())) if wrapped else base.plan))
+
+
 def takes_prompts(backbone: JointBackbone) -> bool:
     """Return whether prompts condition a backbone, by its optional member `takes_prompts`."""
     model = unwrap(backbone)
     return bool(getattr(model, "takes_prompts", False))
+
+
+def unread(backbone: JointBackbone, prompts: Sequence[str]) -> Sequence[Unread | None]:
+    """Return for each prompt what a backbone's text encoders leave out of it, by its optional member `unread`."""
+    model = unwrap(backbone)
+    return model.unread(prompts) if isinstance(model, LimitedText) else [None] * len(prompts)
+
+
+def release(backbone: JointBackbone, parts: Sequence[str]) -> None:
+    """Free parts of a backbone, `codec` or `text`, through its optional member `release`; others keep them."""
+    model = unwrap(backbone)
+    if isinstance(model, Releasing):
+        model.release(parts)
+
+
+def pads_with_zeros(backbone: JointBackbone) -> bool:
+    """Return whether prompts encoded alone can be put together, by a backbone's optional member `pads_with_zeros`."""
+    return bool(getattr(unwrap(backbone), "pads_with_zeros", False))
 
 
 def memory_lines(backbone: JointBackbone) -> tuple[str, ...]:

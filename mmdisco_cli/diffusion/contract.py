@@ -19,13 +19,18 @@ Optional members, on either contract:
     module              a torch.nn.Module with all weights, so that a run can count them
     parameters          the number of weights, where they are loaded later
     memory              lines of text: what will occupy which memory
+    operations(plan)    floating-point operations of predicting one sample (`mmdisco_cli.diffusion.operations`)
     variant             of a `Backbone`: what samples depend on beside the fingerprint (`BackboneInfo`)
+    unread(prompts)     for a model whose text encoders read a limited number of tokens (`LimitedText`)
     takes_prompts       true where prompts condition the model, so that planning need not encode one to find out
     keyed(keys)         for a model that draws random numbers while it predicts or decodes (`Keyed`)
     guided(...)         for a model whose authors use more than classifier-free guidance (`OwnGuidance`)
     run_whole(...)      for a model that can only be run from noise to media (`mmdisco_cli.diffusion.whole`)
     to_text(...)        of a modality of kind text, which needs it: the strings that its media say (`ToText`)
     from_text(...)      of a modality of kind text: media of strings, so that a text can be given (`FromText`)
+    pads_with_zeros     true where the conditions of prompts in a batch are those of each alone, their second axis (of
+                        tokens) padded with zeros at its end, so that prompts encoded alone can be put together
+    release(parts)      free parts that training is done with (`Releasing`)
 """
 
 from collections.abc import Mapping, Sequence
@@ -236,6 +241,25 @@ class Keyed(Protocol):
         """
 
 
+@dataclass(frozen=True)
+class Unread:
+    """The end `text` of a prompt that a text encoder does not read, because it takes at most `tokens` of it."""
+
+    tokens: int
+    text: str
+
+
+@runtime_checkable
+class LimitedText(Protocol):
+    """Optional member: the model's text encoders read a limited number of tokens."""
+
+    def unread(self, prompts: Sequence[str]) -> Sequence[Unread | None]:
+        """Return for each prompt what the encoder that reads least leaves out, None where nothing, encoding none.
+
+        The model does not warn of these any more when it encodes them.
+        """
+
+
 @runtime_checkable
 class OwnGuidance(Protocol):
     """Optional member: the model has guidance of its own in place of CFG; a `Backbone` takes tensors, not mappings."""
@@ -269,4 +293,15 @@ class FromText(Protocol):
 
         Raises:
             ValueError: the model cannot say a string; the message says which ones it can.
+        """
+
+
+@runtime_checkable
+class Releasing(Protocol):
+    """Optional member: the model can free the memory of parts that only prepare what it is trained beside."""
+
+    def release(self, parts: Sequence[str], /) -> object:
+        """Free `codec` (what encodes and decodes media), `text` (what encodes prompts), or both.
+
+        `predict` must go on as before. Whatever needs a part again loads it again, or says that it is gone.
         """

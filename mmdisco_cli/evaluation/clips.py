@@ -4,7 +4,7 @@ With a recipe these are held-out real clips, independent and guided samples; wit
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -13,11 +13,12 @@ from mmdisco_cli.data.clips import ClipsDataset
 from mmdisco_cli.data.clips import build as build_dataset
 from mmdisco_cli.data.options import ClipsOptions
 from mmdisco_cli.errors import UsageError
+from mmdisco_cli.evaluation.captions import SharedTexts, captioned, share_texts, shown, texts_in
 from mmdisco_cli.evaluation.discriminator import METRICS as OF_DISCRIMINATOR
 from mmdisco_cli.evaluation.discriminator import measure_discriminator
 from mmdisco_cli.evaluation.plot import plot_clips
 from mmdisco_cli.evaluation.protocol import Protocol, Report
-from mmdisco_cli.evaluation.real_clips import halves, open_reference, scanning, shape_of, write_real
+from mmdisco_cli.evaluation.real_clips import RealSet, halves, open_reference, scanning, shape_of, write_real
 from mmdisco_cli.evaluation.samples import how_sampled, require_clips, sampled_rows
 from mmdisco_cli.evaluation.tables import tabulate, write_rows
 from mmdisco_cli.extractors.compat import rounding_lines
@@ -68,14 +69,15 @@ def evaluate(recipe: Recipe, options: EvalOptions, ranks: Ranks) -> Report | Non
     shape, scale = shape_of(recipe.request), recipe.sample.scale
     found = list_clips(options.samples)[: recipe.eval.n] if options.samples else None
     held_out = open_held_out(recipe, options, shape)
-    n = affordable(len(found) if found else recipe.eval.n, held_out)
-    real, second = halves(held_out, n)
+    sampled = bool(extractors) or not chosen.isdisjoint(OF_CLIPS)
+    real, second, shared = _real_rows(recipe, options, held_out, found, sampled=sampled)
+    n = shared.n if shared else affordable(len(found) if found else recipe.eval.n, held_out)
     paths: dict[str, Sequence[Path]] = {
         "real": write_real(real, folder / "real", shape.fps, scale, "real clips", ranks)
     }
     reference = write_real(second, folder / "reference", shape.fps, scale, "reference clips", ranks)
-    if extractors or not chosen.isdisjoint(OF_CLIPS):
-        paths |= sampled_rows(recipe, options, n, found[:n] if found else None, ranks)
+    if sampled:
+        paths |= sampled_rows(recipe, options, n, found[:n] if found else None, ranks, shared)
     rows = _measured(paths, reference, options, ranks, {"guided": options.samples})
     networks = measure_networks(extractors, rows.shown, rows.against, rows.reference, options, ranks)
     if not ranks.first:
@@ -85,7 +87,29 @@ def evaluate(recipe: Recipe, options: EvalOptions, ranks: Ranks) -> Report | Non
     own, lines = measure_discriminator(recipe, chosen, [*paths["real"], *reference])
     metrics = {**scores.metrics, **own}
     plots = [plot_clips(folder / "clips.png", metrics)]
-    return _report(n, metrics, scores, rows, options, lines, plots, how_sampled(recipe, options))
+    how = how_sampled(recipe, options) | ({"captions": shared.line} if shared else {})
+    report = _report(n, metrics, scores, rows, options, lines, plots, how)
+    return _with_texts(report, paths, shared) if shared else report
+
+
+def _real_rows(
+    recipe: Recipe, options: EvalOptions, held_out: ClipsDataset, found: Sequence[Path] | None, *, sampled: bool
+) -> tuple[RealSet, RealSet, SharedTexts | None]:
+    """Return the real clips, those that all rows are compared with, and the texts that samples share with the real."""
+    if sampled and (windows := captioned(recipe, held_out)):
+        shared, second = share_texts(recipe, options, held_out, windows, found)
+        return shared.real, second, shared
+    most = min(len(found) if found else recipe.eval.n, len(held_out.windows))
+    return *halves(held_out, most), None
+
+
+def _with_texts(report: Report, paths: Paths, shared: SharedTexts) -> Report:
+    """Return a report that shows the texts of samples, and each beside the real clip of its text."""
+    guided, independent, real = (paths[row] for row in ("guided", "independent", "real"))
+    texts = [shown(text) for text in shared.rows]
+    prompts = {path: text for row in (guided, independent) for path, text in zip(row, texts, strict=True)}
+    beside = dict(zip(guided, real, strict=True)) if shared.agrees else {}
+    return replace(report, table=[*report.table, shared.line], prompts=prompts, beside=beside)
 
 
 def compare_folders(options: EvalOptions, ranks: Ranks) -> Report | None:
@@ -112,7 +136,10 @@ def compare_folders(options: EvalOptions, ranks: Ranks) -> Report | None:
     scores = with_networks(scores, networks)
     n = len(rows.shown[main].clips)
     folders = {row: str(folder) for row, folder in named.items() if folder}
-    return _report(n, scores.metrics, scores, rows, options, [], [], {"folders": folders})
+    report = _report(n, scores.metrics, scores, rows, options, [], [], {"folders": folders})
+    return replace(
+        report, prompts={path: text for folder in named.values() if folder for path, text in texts_in(folder)}
+    )
 
 
 def _require_what_metrics_take(options: EvalOptions) -> None:

@@ -6,17 +6,16 @@ from html import escape
 from pathlib import Path
 from typing import Any
 
-from mmdisco_cli.data.naming import UNUSABLE, file_errors
 from mmdisco_cli.evaluation.conclusion import LEADING, Conclusion, conclude
 from mmdisco_cli.evaluation.protocol import Report
+from mmdisco_cli.evaluation.report_cards import ROWS, cards_of
 from mmdisco_cli.evaluation.sample_cards import cards_of_samples, samples_html
 from mmdisco_cli.measures.distances import source_of
 from mmdisco_cli.measures.health import FLAGS
 from mmdisco_cli.measures.names import better
-from mmdisco_cli.measures.scoring import ScoredClip, added
-from mmdisco_cli.page.cards import Card, Player, card_html, sorting_html
+from mmdisco_cli.measures.scoring import ScoredClip
+from mmdisco_cli.page.cards import Card, card_html, sorting_html
 from mmdisco_cli.page.charts import NONE, curve_panel, dots_panel, figure_html, interval_panel, short
-from mmdisco_cli.page.embedding import embedded
 from mmdisco_cli.page.naming import heading, spelt
 from mmdisco_cli.page.shell import document
 from mmdisco_cli.run.files import write_text
@@ -24,9 +23,6 @@ from mmdisco_cli.run.files import write_text
 REPORT_FILE = "report.html"
 DIGITS = 16
 """Of a hash; the whole of it stands in metrics.json."""
-MOST = 36
-"""Cards shown: the third that is best, the third that is worst, and a third spread evenly over all others."""
-ROWS = ("real", "independent", "guided", "samples")
 NOTES = {
     "event_iou": "events in video and audio within 50 ms, over all events",
     "kind_correlation": "size in the video against lowness of pitch",
@@ -44,7 +40,6 @@ NOTES = {
     "imagebind": "cosine of video and audio, as it is; higher is nearer",
     "desync": "seconds by which Synchformer finds audio and video apart",
 }
-SHOWN = ("event_iou", "av_align", "av_align_chance", "av_lag", "onsets", "motion_peaks", "motion", "rms_db")
 CHANCE = {"av_align": "av_align_chance"}
 
 
@@ -52,7 +47,7 @@ def write_report(path: Path, content: Mapping[str, Any], report: Report) -> Path
     """Write the page of a report; raise DataError where it cannot be written."""
     metrics, clips = content["metrics"], report.clips
     conclusion = conclude(metrics, clips, content["protocol"]["seed"])
-    cards, samples = cards_of(clips, conclusion), cards_of_samples(report.samples)
+    cards, samples = cards_of(report, conclusion), cards_of_samples(report.samples)
     title = f"{content['recipe'] or 'clips'}: evaluation"
     sections = (
         _head(title, content, report),
@@ -147,58 +142,10 @@ def clips_html(cards: Sequence[Card], clips: Sequence[ScoredClip]) -> str:
     )
 
 
-def cards_of(clips: Sequence[ScoredClip], conclusion: Conclusion) -> list[Card]:
-    """Return cards of clips that belong together, by their place among the sorted names of their row."""
-    rows = {row: sorted((c for c in clips if c.row == row), key=lambda c: c.name) for row in ROWS}
-    leading = next((row for row in ("guided", "samples", "real") if rows[row]), None)
-    if leading is None:
-        return []
-    column = LEADING[conclusion.metric][1] if conclusion.metric else "av_align"
-    names = {clip.name for clip in rows[leading]}
-    named = any(clip.name in names for clip in rows["real"])
-    cards = []
-    for place in _chosen([clip.values.get(column) for clip in rows[leading]]):
-        main = rows[leading][place]
-        found = {row: _partner(rows[row], main, place if row == "real" and not named else None) for row in ROWS}
-        players = [_player(one) for row in ("guided", "samples", "independent", "real") if (one := found[row])]
-        title = main.name.removesuffix(main.path.suffix)
-        cards.append(Card(title, players, {"flags": main.values["flags"]} if main.values["flags"] else {}))
-    return cards
-
-
-def _partner(clips: Sequence[ScoredClip], main: ScoredClip, place: int | None) -> ScoredClip | None:
-    """Return the clip of a row that stands beside another: by its name, or real ones of other names as they come."""
-    if place is not None:
-        return clips[place] if place < len(clips) else None
-    return next((clip for clip in clips if clip.name == main.name), None)
-
-
-def _chosen(values: Sequence[float | None]) -> list[int]:
-    """Return the places of the clips to show, rising."""
-    if len(values) <= MOST:
-        return list(range(len(values)))
-    ranked = sorted(range(len(values)), key=lambda k: (values[k] is None, -(values[k] or 0.0), k))
-    third = MOST // 3
-    between = ranked[third:-third]
-    spread = [between[k * len(between) // third] for k in range(third)]
-    return sorted({*ranked[:third], *spread, *ranked[-third:]})
-
-
-def _player(clip: ScoredClip) -> Player:
-    values = {name: clip.values[name] for name in (*SHOWN, *added(clip)) if name in clip.values}
-    caption = f"{clip.row} · {clip.name}"
-    try:
-        with file_errors(clip.path):
-            source, copied = embedded(clip.path)
-    except UNUSABLE:  # what is wrong with it stands in place of its drawings
-        source, copied = "data:,", False
-    caption += " · small copy" if copied else ""
-    return Player(clip.row, caption, clip.path, source, clip.peaks.motion, clip.peaks.onsets, values)
-
-
 def _head(title: str, content: Mapping[str, Any], report: Report) -> str:
     protocol = content["protocol"]
     about = [f"{report.n} samples a row", f"protocol {protocol['name']}", f"seed {protocol['seed']}"]
+    about += [protocol["captions"]] if protocol.get("captions") else []
     if isinstance(protocol.get("av_align"), Mapping):
         how = protocol["av_align"]
         about.append(f"AV-Align {how['rule']} at {how['shorter_side']} px, {_plain(how['fps'])} frames a second")

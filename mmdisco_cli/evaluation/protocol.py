@@ -55,7 +55,7 @@ class Report:
 
     `metrics` and `protocol` hold what JSON can hold (None in place of NaN), and `protocol` at least the "seed"; `table`
     is the lines of a table for people, `files` are further files that were written, `clips` and `samples` those that
-    report.html shows.
+    report.html shows. `prompts` is the text that a clip was made of, `beside` the real clip that has a sample's text.
     """
 
     n: int
@@ -65,6 +65,8 @@ class Report:
     files: Sequence[Path] = ()
     clips: Sequence[ScoredClip] = ()
     samples: Sequence[Sample] = ()
+    prompts: Mapping[Path, str] = field(default_factory=dict)
+    beside: Mapping[Path, Path] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)

@@ -106,18 +106,21 @@ def scanning(name: str) -> Iterator[Callable[[int, int], None]]:
         yield lambda done, total: advance(100 * done // total, {"files": done})
 
 
-def halves(dataset: ClipsDataset, most: int) -> tuple[RealSet, RealSet]:
+def halves(dataset: ClipsDataset, most: int, chosen: Sequence[int] | None = None) -> tuple[RealSet, RealSet]:
     """Return two sets of at most `most` windows each, no file in both where there are at least two files.
+
+    They are of all windows, or of those `chosen`.
 
     Raises:
         DataError: fewer than two windows.
     """
-    if len(dataset.windows) < 2:
+    windows = {i: dataset.windows[i] for i in (range(len(dataset.windows)) if chosen is None else chosen)}
+    if len(windows) < 2:
         raise DataError("a single held-out window: real clips cannot be compared with real clips")
     sides: tuple[list[int], list[int]] = ([], [])
-    names = list(dict.fromkeys(window.name for window in dataset.windows))
-    for index, window in enumerate(dataset.windows):
-        where = names.index(window.name) if len(names) > 1 else index
+    names = {name: place for place, name in enumerate(dict.fromkeys(window.name for window in windows.values()))}
+    for place, (index, window) in enumerate(windows.items()):
+        where = names[window.name] if len(names) > 1 else place
         sides[where % 2].append(index)
     return RealSet(dataset, sides[0][:most]), RealSet(dataset, sides[1][:most])
 

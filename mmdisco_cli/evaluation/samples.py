@@ -5,8 +5,10 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from mmdisco_cli.assembly.texts import unread_lines
 from mmdisco_cli.data.manifest import Row, complete_rows, read_settings
 from mmdisco_cli.errors import UsageError
+from mmdisco_cli.evaluation.captions import SharedTexts
 from mmdisco_cli.recipes.schema import Recipe
 from mmdisco_cli.run import console
 from mmdisco_cli.run.distribution import Ranks, wait_for_all
@@ -24,12 +26,17 @@ def require_clips(recipe: Recipe) -> None:
 
 
 def sampled_rows(
-    recipe: Recipe, options: EvalOptions, n: int, found: Sequence[Path] | None, ranks: Ranks | None = None
+    recipe: Recipe,
+    options: EvalOptions,
+    n: int,
+    found: Sequence[Path] | None,
+    ranks: Ranks | None = None,
+    shared: SharedTexts | None = None,
 ) -> dict[str, Sequence[Path]]:
     """Return the independent and the guided clips, those found in --samples in place of guided ones."""
-    independent = draw_clips(recipe, n, independent=True, ranks=ranks)
+    independent = draw_clips(recipe, n, independent=True, ranks=ranks, shared=shared)
     if found is None or options.samples is None:
-        return {"independent": independent, "guided": draw_clips(recipe, n, ranks=ranks)}
+        return {"independent": independent, "guided": draw_clips(recipe, n, ranks=ranks, shared=shared)}
     if len(found) < recipe.eval.n:
         console.warn(f"{options.samples}: {len(found)} samples, so every row has as many instead of {recipe.eval.n}")
     warn_unless_control(independent[0].parent, options.samples)
@@ -49,18 +56,36 @@ def how_sampled(recipe: Recipe, options: EvalOptions) -> dict[str, Any]:
     }
 
 
-def draw_clips(recipe: Recipe, n: int, *, independent: bool = False, ranks: Ranks | None = None) -> list[Path]:
+def draw_clips(
+    recipe: Recipe,
+    n: int,
+    *,
+    independent: bool = False,
+    ranks: Ranks | None = None,
+    shared: SharedTexts | None = None,
+) -> list[Path]:
     """Return n samples from where `mmdisco sample` keeps them, making those that are missing.
+
+    Those of captions lie in a folder of their own, apart from what `mmdisco sample` made of other prompts.
 
     Raises:
         UsageError: that folder holds samples made otherwise.
         DataError, PluginError, DeviceError, Stopped: as for `mmdisco sample`.
     """
-    job = plan_job(recipe, SampleOptions(n=n, seed=recipe.eval.seed, independent=independent))
+    options = SampleOptions(n=n, seed=recipe.eval.seed, independent=independent)
+    if shared:
+        folder = Path("runs") / recipe.name / ("independent-captions" if independent else "captions")
+        texts = shared.texts
+        options = replace(options, prompts=texts.prompts, captions=texts.captions, out=folder if shared.own else None)
+    job = plan_job(recipe, options)
     if clause := disagreement(job.directory, job.settings):
         raise UsageError(
             f"{job.directory}: holds samples made with {clause} (remove them, or measure others with --samples DIR)"
         )
+    if shared and independent:  # said once for both
+        for line in unread_lines(job.assembly, job.texts(range(n))):
+            if ranks is None or ranks.first:
+                console.warn(line)
     rows = _made(job, f"{'independent' if independent else 'guided'} samples in {job.directory}", ranks)
     return [job.directory / row["path"] for row in in_order(rows)]
 

@@ -1,17 +1,61 @@
-"""From one weights file to the recipe that samples with it: `mmdisco sample --checkpoint FILE`."""
+"""From one weights file to the recipe that samples with it: `mmdisco sample --checkpoint FILE`, or hf:OWNER/NAME."""
 
 import json
+import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from mmdisco_cli.errors import DataError
+from mmdisco_cli.errors import DataError, UsageError
+from mmdisco_cli.fetching.hub import cached_folder, fetch_folder
 from mmdisco_cli.hookspecs import ConverterSpec
+from mmdisco_cli.recipes.hints import command_line
 from mmdisco_cli.recipes.recipe import load, load_plain, packaged
 from mmdisco_cli.recipes.schema import Recipe
 from mmdisco_cli.registry.plugins import load_registry
 from mmdisco_cli.run.options import path_at_home
 from mmdisco_cli.weights_file import any_about
+
+HUB = "hf:"
+PUBLISHED = ("*.safetensors", "recipe.yaml", "README.md")
+"""What is fetched of a repository: no pickles and no code, whatever lies in it."""
+_REPOSITORY = re.compile(r"[\w.-]+/[\w.-]+", re.ASCII)
+
+
+def checkpoint_file(name: str, download: bool = False) -> Path:
+    """Return the weights that `--checkpoint` names: a file, or those of a repository of the Hugging Face Hub.
+
+    Of hf:OWNER/NAME or hf:OWNER/NAME@REVISION only weights, recipe and model card are read, from the local cache; with
+    `download` they are fetched.
+
+    Raises:
+        UsageError: no name of a repository.
+        DataError: it is not in the cache, cannot be fetched, or holds no weights of ours.
+    """
+    if not name.startswith(HUB):
+        return path_at_home(Path(name))
+    repository, _, revision = name.removeprefix(HUB).partition("@")
+    if not _REPOSITORY.fullmatch(repository) or name.endswith("@"):
+        raise UsageError(f"--checkpoint {name}: expected {HUB}OWNER/NAME or {HUB}OWNER/NAME@REVISION")
+    return _weights_in(_folder(name, repository, revision or "main", download), name)
+
+
+def _folder(name: str, repository: str, revision: str, download: bool) -> Path:
+    if download:
+        return fetch_folder(repository, revision, PUBLISHED)
+    folder = cached_folder(repository, revision, PUBLISHED)
+    if folder is None:
+        pinned = ["--revision", revision] if revision != "main" else []
+        command = command_line("hf", "download", repository, *pinned)
+        raise DataError(f"{name} is not in the cache: fetch it with `{command}`, or add --download")
+    return folder
+
+
+def _weights_in(folder: Path, name: str) -> Path:
+    found = [file for kind in ("discriminator", "backbone") if (file := folder / f"{kind}.safetensors").is_file()]
+    if not found:
+        raise DataError(f"{name}: has no discriminator.safetensors, which `mmdisco train` leaves in its folder release")
+    return found[0]
 
 
 def recipe_of(path: Path, overrides: Sequence[str] = ()) -> tuple[Recipe, bool]:
@@ -64,12 +108,26 @@ def _alone(converter: ConverterSpec, files: Sequence[str]) -> str:
 def _of_discriminator(path: Path, about: Mapping[str, Any], overrides: Sequence[str]) -> Recipe:
     weights, recipe = _set("sample.weights", path), about.get("recipe")
     if isinstance(recipe, Mapping):  # trained here: the file holds the whole recipe
-        return load_plain(recipe, str(path), [weights, *overrides])
+        return load_plain(recipe, str(path), [weights, *_beside(path, recipe), *overrides])
     if not isinstance(recipe, str):
         raise DataError(f"{path}: does not say which recipe it belongs to; name one with --recipe")
     if recipe not in packaged():
         raise DataError(f"{path}: belongs to the recipe {recipe}, which this version of mmdisco does not have")
     return load(recipe, [weights, *overrides])
+
+
+def _beside(path: Path, recipe: Mapping[str, Any]) -> list[str]:
+    """Return the overrides for base models that were published in one folder with a discriminator."""
+    parts = recipe.get("backbones")
+    labels = parts if isinstance(parts, Mapping) else {}
+    files = {label: f"backbones/{label}.safetensors" for label in labels}
+    return [
+        _set(f"backbones.{label}.weights", path.parent / file)
+        for label, file in files.items()
+        if isinstance(labels[label], Mapping)
+        and labels[label].get("weights") == file
+        and (path.parent / file).is_file()
+    ]
 
 
 def _set(key: str, path: Path) -> str:

@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 
 from mmdisco_cli.errors import DataError
-from mmdisco_cli.hookspecs import BackboneSpec, DiscriminatorSpec
+from mmdisco_cli.hookspecs import BackboneSpec, DiscriminatorSpec, Wanted
 from mmdisco_cli.recipes.hints import command_line, how_trained, present_command, train_command
 from mmdisco_cli.recipes.schema import Component, Recipe
 
@@ -17,7 +17,12 @@ class Missing:
     """One thing that a recipe lacks: `key` is where the recipe names it, `how` what it is and how it gets here."""
 
     key: str
-    how: str
+    how: str | Wanted
+
+    @property
+    def fetchable(self) -> Wanted | None:
+        """Return what `--download` fetches for it, None where it must be made otherwise."""
+        return self.how if isinstance(self.how, Wanted) and self.how.published.fetchable else None
 
     def __str__(self) -> str:
         """Say both in a line."""
@@ -39,11 +44,27 @@ def missing_files(recipe: Recipe, discriminator: bool = True) -> list[Missing]:
 def require_files(recipe: Recipe, discriminator: bool = True) -> None:
     """Raise DataError with a line for each of what `missing_files` returns, below a summary of several."""
     missing = missing_files(recipe, discriminator)
-    if missing and discriminator and recipe.discriminator and recipe.sample.weights is None:
-        missing.append(Missing("sample.weights", f"not set: {untrained_discriminator(recipe)}"))
     if missing:
+        missing += _unnamed(recipe, discriminator)
         summary = [f"recipe {recipe.name} lacks {len(missing)} things; in this order:"] if len(missing) > 1 else []
         raise DataError("\n".join([*summary, *map(str, missing)]))
+
+
+def fetchable_files(recipe: Recipe, discriminator: bool = True) -> dict[str, Wanted]:
+    """Return all that a recipe lacks and `--download` fetches, by key; raise DataError as `require_files` otherwise."""
+    missing = missing_files(recipe, discriminator)
+    found = {entry.key: wanted for entry in missing if (wanted := entry.fetchable)}
+    # Whoever has to make something else first would wait for gigabytes in vain.
+    if len(found) < len(missing) or _unnamed(recipe, discriminator):
+        require_files(recipe, discriminator)
+    return found
+
+
+def _unnamed(recipe: Recipe, discriminator: bool) -> list[Missing]:
+    """Return the discriminator that is described without naming its weights, nothing where there is no such one."""
+    if not (discriminator and recipe.discriminator and recipe.sample.weights is None):
+        return []
+    return [Missing("sample.weights", f"not set: {untrained_discriminator(recipe)}")]
 
 
 def untrained_discriminator(recipe: Recipe) -> str:
@@ -84,7 +105,7 @@ def _how_base_model(recipe: Recipe, weights: str) -> str:
     return f"no {weights}: this base model must be trained first: `{command}`" if command else _not_found(weights)
 
 
-def _how_discriminator(recipe: Recipe, weights: str) -> str:
+def _how_discriminator(recipe: Recipe, weights: str) -> str | Wanted:
     if command := how_trained(weights, recipe):
         alone = ALONE if present_command() == "sample" else ""
         return f"no {weights}: the discriminator must be trained first: `{command}`{alone}"

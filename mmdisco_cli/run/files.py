@@ -18,6 +18,11 @@ SHORT = 16
 """Hexadecimal digits of a fingerprint."""
 
 
+def cache_folder() -> Path:
+    """Return where the user's caches lie."""
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache").absolute() / "mmdisco"
+
+
 @contextmanager
 def replacing(target: Path, *, suffix: str = "") -> Iterator[Path]:
     """Yield a temporary path beside `target` that replaces it on success and is removed on failure.

@@ -99,11 +99,12 @@ class EvalOptions:
 
 @dataclass(frozen=True)
 class ConvertOptions:
-    """The options of `mmdisco convert`; without a format it is detected."""
+    """The options of `mmdisco convert`; without a format it is detected, and `shard` is of a cache of clips."""
 
     source: Path
     destination: Path
     format: str | None = None
+    shard: tuple[int, int] | None = None  # (index from 0, count)
 
     def __post_init__(self) -> None:
         """Expand ~ in its paths."""

@@ -51,6 +51,11 @@ def local_rank(environment: Mapping[str, str] = os.environ) -> int:
     return rank or 0
 
 
+def local_world(environment: Mapping[str, str] = os.environ) -> int:
+    """Return how many processes of this launch share this machine, by LOCAL_WORLD_SIZE; errors as for `ranks_of`."""
+    return _whole("LOCAL_WORLD_SIZE", environment) or 1
+
+
 def require_meeting_place(ranks: Ranks, environment: Mapping[str, str] = os.environ) -> None:
     """Raise UsageError where several processes are to join and MASTER_ADDR or MASTER_PORT is missing."""
     if ranks.world == 1:

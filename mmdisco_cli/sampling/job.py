@@ -1,13 +1,16 @@
 """What `mmdisco sample` decides before it samples: models, given media, settings and the output directory."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import TypeVar
 
 import torch
 
 from mmdisco_cli.assembly import Assembly, assemble
 from mmdisco_cli.assembly.build import join
+from mmdisco_cli.assembly.models import Prompts
+from mmdisco_cli.assembly.texts import unread_lines
 from mmdisco_cli.data.manifest import Row, read_rows
 from mmdisco_cli.devices import DTYPES, choose_device
 from mmdisco_cli.diffusion.guidance import Timed
@@ -24,6 +27,10 @@ from mmdisco_cli.sampling.given_texts import Texts
 from mmdisco_cli.sampling.outputs import Part, sample_parts
 from mmdisco_cli.sampling.settings import Settings, settings_of
 from mmdisco_cli.weights_file import find_weights
+
+T = TypeVar("T")
+FEW = 8
+"""Prompts up to which each that is too long is warned of by itself, when it is encoded."""
 
 
 @dataclass(frozen=True)
@@ -54,22 +61,15 @@ class SampleJob:
 
     def prompt(self, index: int) -> str | None:
         """Return the prompt of a sample; prompts are used in turn."""
-        prompts = self.options.prompts
-        return prompts[index % len(prompts)] if prompts else None
+        return _in_turn(self.options.prompts, index)
 
-    def texts(self, batch: Sequence[int]) -> Sequence[str] | Mapping[str, Sequence[str]]:
+    def texts(self, batch: Sequence[int]) -> Prompts:
         """Return the prompts of some samples, by modality where a file has captions by modality."""
-        prompts = [self.prompt(index) or "" for index in batch]
-        own = [self.captions(index) for index in batch]
-        if not any(own):
-            return prompts
-        pairs = list(zip(own, prompts, strict=True))
-        return {m: [texts.get(m, prompt) for texts, prompt in pairs] for m in self.assembly.modalities}
+        return _texts(self.options, batch, self.assembly.modalities)
 
     def captions(self, index: int) -> Mapping[str, str]:
         """Return the texts of a sample that are of one modality only."""
-        captions = self.options.captions
-        return captions[index % len(captions)] if captions else {}
+        return _in_turn(self.options.captions, index) or {}
 
     def done(self) -> dict[int, Row]:
         """Return the manifest's rows, by index, of the samples that are complete."""
@@ -105,6 +105,8 @@ def plan_job(recipe: Recipe, options: SampleOptions, built: Assembly | None = No
         config, prompts, captions = replace(config, negative_prompt="", cfg={}), (), ()
     elif not options.independent:
         notes += _discriminator_notes(assembly, options)
+    if len(prompts) > FEW:
+        notes += unread_lines(assembly, _texts(options, range(len(prompts)), assembly.modalities), "prompt")
     kinds, misfits = kinds_by_label(assembly.kinds, assembly.modalities, assembly.speaking)
     parts = sample_parts(kinds, assembly.modalities)
     sources = find_sources(options.given, assembly.modalities, kinds)
@@ -142,6 +144,20 @@ def _source_notes(assembly: Assembly, sources: Mapping[str, Source], count: int,
             except ValueError as error:
                 raise UsageError(f"--given {modality}: {error}") from error
     return [note for m, source in sources.items() for note in source.notes(assembly.modalities[m], count)]
+
+
+def _in_turn(values: Sequence[T], index: int) -> T | None:
+    return values[index % len(values)] if values else None
+
+
+def _texts(options: SampleOptions, indices: Sequence[int], modalities: Collection[str]) -> Prompts:
+    """Return the prompts of some samples, by modality where any has texts by modality."""
+    prompts = [_in_turn(options.prompts, index) or "" for index in indices]
+    own = [_in_turn(options.captions, index) or {} for index in indices]
+    if not any(own):
+        return prompts
+    pairs = list(zip(own, prompts, strict=True))
+    return {m: [texts.get(m, prompt) for texts, prompt in pairs] for m in modalities}
 
 
 def default_folder(options: SampleOptions) -> str:

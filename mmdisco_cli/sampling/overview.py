@@ -7,7 +7,7 @@ from mmdisco_cli.diffusion.backbone import TEXT, count_parameters, memory_lines
 from mmdisco_cli.recipes.missing import missing_files
 from mmdisco_cli.sampling.draw import resampled_modalities
 from mmdisco_cli.sampling.job import SampleJob
-from mmdisco_cli.sampling.memory import memory_mb
+from mmdisco_cli.sampling.memory import memory_mb, operations
 from mmdisco_cli.sampling.outputs import sample_stem
 
 
@@ -62,6 +62,7 @@ def dry_run_record(job: SampleJob) -> dict[str, Any]:
         },
         # Without guidance there is no backward pass.
         "memory_mb": memory_mb(assembly, config.batch_size) | ({"guidance": 0} if options.independent else {}),
+        "operations": operations(assembly),
         "missing": [str(entry) for entry in missing_files(job.recipe, not options.independent)],
         "notes": list(job.notes),
     }
@@ -94,6 +95,9 @@ def dry_run_lines(plan: Mapping[str, Any]) -> Iterator[str]:
         what = f"{memory['weights']} MB of {'further ' if reported else ''}weights"
         guided = f", {memory['guidance']} MB to guide a batch" if plan["guidance"] is not None else ""
         yield f"memory: about {what}{guided}, in float32"
+    if any(plan["operations"].values()):
+        shown = ", ".join(f"{name} {_operations(number)}" for name, number in plan["operations"].items())
+        yield f"operations of a sample and step: {shown}"
     yield from (f"missing: {line}" for line in plan["missing"])
 
 
@@ -107,6 +111,12 @@ def _guidance(plan: Mapping[str, Any]) -> str:
 
 def _by(shape: list[int]) -> str:
     return " x ".join(map(str, shape))
+
+
+def _operations(number: int | None) -> str:
+    return (
+        "unknown" if number is None else f"{number / 1e12:.3g} TFLOP" if number > 1e11 else f"{number / 1e9:.3g} GFLOP"
+    )
 
 
 def _count(parameters: int | None) -> str:

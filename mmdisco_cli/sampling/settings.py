@@ -13,6 +13,8 @@ from mmdisco_cli.run.files import fingerprint
 
 Settings = dict[str, Any]
 
+MOST_SHOWN = 4
+"""Elements of a list that a message shows."""
 # Settings that only guided samples depend on; independent samples of the same noise share all others.
 GUIDANCE = ("sample.weights", "sample.guidance", "sample.window", "sample.guidance_form")
 
@@ -92,6 +94,9 @@ def _shared(settings: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _shown(value: Any) -> str:
+    """Return a setting in a message; of a long list, such as the prompts of a data set, the first and how many."""
+    if isinstance(value, list) and len(value) > MOST_SHOWN:
+        return f"{json.dumps(value[:MOST_SHOWN], ensure_ascii=False)[:-1]}, … {len(value)} in all]"
     return "nothing" if value is None else json.dumps(value, ensure_ascii=False)
 
 

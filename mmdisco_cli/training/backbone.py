@@ -10,14 +10,18 @@ from torch import Tensor
 from mmdisco_cli.assembly import request_of
 from mmdisco_cli.backbones.denoiser import TokenDenoiser
 from mmdisco_cli.backbones.token import Codec, TokenBackbone, codec_fingerprint
+from mmdisco_cli.cache.content import Content, part_of
+from mmdisco_cli.cache.mapped import MappedTensor
 from mmdisco_cli.data.contract import Dataset, SplitDataset
 from mmdisco_cli.data.opening import check_shapes, open_dataset
+from mmdisco_cli.diffusion.backbone import State
 from mmdisco_cli.diffusion.schedules import Levels, cosine, log_snr
 from mmdisco_cli.errors import PluginError, UsageError
 from mmdisco_cli.recipes.schema import Component, Recipe, TrainConfig
 from mmdisco_cli.run.distribution import same_weights
-from mmdisco_cli.training.banks import shared_bank
 from mmdisco_cli.training.batch import draw_progress
+from mmdisco_cli.training.caching import PART, make_cache, max_bad_of
+from mmdisco_cli.training.data import Bank
 from mmdisco_cli.training.loop import Context, Loss, fit
 from mmdisco_cli.training.report import (
     COPIES,
@@ -63,7 +67,7 @@ class BackboneJob:
         }
         empty, cpu = torch.zeros(1, *shape, dtype=torch.float16), torch.device("cpu")
         saved = step_memory(lambda batch: denoising_loss(backbone.denoiser, empty, config, batch, cpu), self.batch)
-        memory = COPIES * 4 * sum(parameters.values()) + 2 * clips * empty.numel() + saved
+        memory = COPIES * 4 * sum(parameters.values()) + saved  # encoded clips stay on disk
         return {
             "modality": backbone.modality,
             "parameters": parameters,
@@ -103,6 +107,8 @@ def backbone_job(context: Context) -> BackboneJob:
     backbone = build_backbone(recipe)
     plans, kinds = {backbone.modality: backbone.plan(backbone.request)}, {backbone.modality: backbone.info.kind}
     dataset = open_dataset(recipe, backbone.request, plans, context.counter("reading files"), kinds=kinds)
+    for line in dataset.report:
+        context.say(line)
     check_shapes(dataset.split("train"), plans)
     return BackboneJob(recipe, backbone, dataset, context.batch)
 
@@ -153,15 +159,17 @@ def fit_codec(backbone: TokenBackbone, dataset: Dataset, context: Context) -> No
     same_weights(codec, context.ranks)
 
 
-def encoded_bank(backbone: TokenBackbone, dataset: Dataset, context: Context) -> Tensor:
-    """Return the latents (N, ...) of the first clips, as many as the recipe's bank."""
-    plan, count = backbone.plan(backbone.request), _at_most(context.recipe.train.bank, dataset)
-    context.say(f"encoding {count} clips ({backbone.modality})")
+def encoded_bank(backbone: TokenBackbone, dataset: Dataset, context: Context) -> MappedTensor:
+    """Return the latents (N, ...) of the first clips, as many as the recipe's bank; errors as for `make_cache`."""
+    plan, name = backbone.plan(backbone.request), backbone.modality
+    part = part_of(dataset, context.recipe.train.bank, (name,), max_bad_of(context.recipe))
+    context.say(f"encoding {part.count} clips ({name})")
 
-    def encode(media: Tensor) -> Tensor:
-        return backbone.encode(media.to(context.device), plan).cpu()
+    def encode(media: Mapping[str, Tensor]) -> State:
+        return {name: backbone.encode(media[name].to(context.device), plan).cpu()}
 
-    return shared_bank(dataset, backbone.modality, count, encode, codec_fingerprint(backbone), context)
+    content = Content({PART: part}, {name: plan}, {name: codec_fingerprint(backbone)}, encode)
+    return make_cache(content, context).rows(PART, part.count).latents[name]
 
 
 def codec_items(codec: Codec, dataset: Dataset, modality: str, count: int) -> Tensor:
@@ -184,9 +192,7 @@ def codec_loss(codec: Codec, items: Tensor, config: TrainConfig, device: torch.d
     return loss
 
 
-def denoising_loss(
-    denoiser: TokenDenoiser, bank: Tensor, config: TrainConfig, batch: int, device: torch.device
-) -> Loss:
+def denoising_loss(denoiser: TokenDenoiser, bank: Bank, config: TrainConfig, batch: int, device: torch.device) -> Loss:
     """Return the loss of x_0 prediction, weighted as an error of v (Salimans & Ho, arXiv 2202.00512).
 
     `bank` are clean latents (N, ...), of which a step takes `batch`.

@@ -7,12 +7,15 @@ from functools import cached_property
 import torch
 from torch import Tensor
 
+from mmdisco_cli.cache.texts import EncodedTexts
 from mmdisco_cli.diffusion.backbone import State
 from mmdisco_cli.training.batch import Batch
 from mmdisco_cli.training.pairing import Captions, Partners
 
 LatentsOf = Callable[[Tensor, Sequence[str]], State]
 """The latents (B, ...) of the clips of some rows (B,), of some modalities."""
+Ahead = Callable[["CaptionedClips", int, torch.Generator], None]
+"""What prepares for the draw of a number of tuples from a generator, and leaves that as it was."""
 
 
 @dataclass(frozen=True)
@@ -21,13 +24,16 @@ class CaptionedClips:
 
     A share `dropout` of them sees the empty text in place of its own, in all modalities. Tuples come in sets of `sets`,
     the first tuple of each set, then the second of each, and so on: those of a set may be re-paired with one another,
-    or else are not `comparable`.
+    or else are not `comparable`. `encoded` are the texts where they were encoded beforehand. `ahead` is told of
+    each draw before it is made, so that it can prepare what is drawn next.
     """
 
     captions: Captions
     latents: LatentsOf
     dropout: float = 0.0
     sets: int = 1
+    encoded: EncodedTexts | None = None
+    ahead: Ahead | None = None
 
     @cached_property
     def partners(self) -> Partners:
@@ -36,8 +42,13 @@ class CaptionedClips:
 
     def __call__(self, count: int, generator: torch.Generator) -> Batch:
         """Return tuples of clips drawn at random."""
+        if self.ahead:
+            self.ahead(self, count, generator)
         each = -(-count // self.sets)
-        rows = torch.randint(len(self.captions), (each,), generator=generator)
+        return self.beginning_with(torch.randint(len(self.captions), (each,), generator=generator), count, generator)
+
+    def beginning_with(self, rows: Tensor, count: int, generator: torch.Generator) -> Batch:
+        """Return tuples of which `rows` (B,) are the first of each set."""
         dropped = self.dropped(rows, generator)
         if self.sets == 1:
             return self.batch(rows, dropped)

@@ -5,19 +5,24 @@ from collections.abc import Mapping, Sequence
 
 import torch
 from torch import Tensor
+from torch.nn.utils.rnn import pad_sequence
 
 from mmdisco_cli.assembly import Assembly
-from mmdisco_cli.diffusion.backbone import Base, Condition, Payload
+from mmdisco_cli.cache.texts import EncodedTexts
+from mmdisco_cli.diffusion.backbone import Base, Condition, Payload, pads_with_zeros
 
 LIMIT = 512 * 2**20
 """Bytes of encoded texts that are kept: 4,096 vectors of 512 take 8 MB, 1,000 T5 sequences of 77 x 2,048 take 630."""
 
 
 class Conditions:
-    """What texts are to the base models of an assembly, without the negative half of CFG."""
+    """What texts are to the base models of an assembly, without the negative half of CFG.
 
-    def __init__(self, assembly: Assembly, limit: int = LIMIT) -> None:
-        self._models, self._limit = assembly.models, limit
+    Those `encoded` on disk are read from there at each use, others are encoded.
+    """
+
+    def __init__(self, assembly: Assembly, encoded: EncodedTexts | None = None, limit: int = LIMIT) -> None:
+        self._models, self._encoded, self._limit = assembly.models, encoded, limit
         self._kept: OrderedDict[tuple[str, str], dict[str, Condition]] = OrderedDict()
         self._bytes = 0
 
@@ -36,12 +41,14 @@ class Conditions:
         parts = [row for text in texts if (row := rows[text]) is not None]
         if len(parts) < len(texts):
             return None
-        joined = _joined(parts)
+        joined = _joined(parts, pad=pads_with_zeros(base.backbone))
         # Sequences of several lengths: only the model knows how it pads them.
         return joined or _without_negative(base.backbone.encode_prompt(list(texts), None, base.plan)[modality])
 
     def _row(self, label: str, base: Base, text: str) -> dict[str, Condition]:
         """Return the conditions of one text, batch of one, by modality."""
+        if self._encoded is not None and text in self._encoded:
+            return self._encoded.of(label, text)
         key = (label, text)
         if key in self._kept:
             self._kept.move_to_end(key)
@@ -54,6 +61,12 @@ class Conditions:
         return row
 
 
+def encoded_of(real: object) -> EncodedTexts | None:
+    """Return the texts of a source of real tuples that were encoded beforehand, None where there are none."""
+    found = getattr(real, "encoded", None)
+    return found if isinstance(found, EncodedTexts) else None
+
+
 def conditioned(bases: Sequence[Base], conditions: Mapping[str, Condition]) -> list[Base]:
     """Return the models with these conditions of their modalities."""
     return [Base(b.backbone, b.plan, {m: conditions[m] for m in b.modalities if m in conditions}) for b in bases]
@@ -63,10 +76,11 @@ def _without_negative(condition: Condition) -> Condition:
     return Condition(condition.positive, pooled=condition.pooled)
 
 
-def _joined(rows: Sequence[Condition]) -> Condition | None:
-    """Return conditions of one sample each as one of a batch; None where their shapes differ."""
+def _joined(rows: Sequence[Condition], *, pad: bool) -> Condition | None:
+    """Return conditions of one sample each as one of a batch; None where their shapes differ and zeros may not pad."""
     try:
-        return Condition(_stacked([row.positive for row in rows]), pooled=_tensor([row.pooled for row in rows]))
+        positive = _stacked([row.positive for row in rows], pad)
+        return Condition(positive, pooled=_tensor([row.pooled for row in rows], pad=False))
     except _ShapesDifferError:
         return None
 
@@ -75,18 +89,20 @@ class _ShapesDifferError(Exception):
     """Conditions of several lengths."""
 
 
-def _stacked(payloads: Sequence[Payload]) -> Payload:
+def _stacked(payloads: Sequence[Payload], pad: bool) -> Payload:
     first = payloads[0]
     if isinstance(first, Mapping):
-        parts = {key: _tensor([p[key] for p in payloads if isinstance(p, Mapping)]) for key in first}
+        parts = {key: _tensor([p[key] for p in payloads if isinstance(p, Mapping)], pad) for key in first}
         return {key: value for key, value in parts.items() if value is not None}
-    return _tensor([p for p in payloads if p is None or isinstance(p, Tensor)])
+    return _tensor([p for p in payloads if p is None or isinstance(p, Tensor)], pad)
 
 
-def _tensor(rows: Sequence[Tensor | None]) -> Tensor | None:
+def _tensor(rows: Sequence[Tensor | None], pad: bool) -> Tensor | None:
     found = [row for row in rows if row is not None]
     if not found:
         return None
+    if pad and len({row.shape for row in found}) > 1 and len({row.shape[2:] for row in found}) == 1:
+        return pad_sequence([row[0] for row in found], batch_first=True)
     if len({row.shape for row in found}) > 1:
         raise _ShapesDifferError
     return torch.cat(found)

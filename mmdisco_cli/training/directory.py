@@ -3,6 +3,7 @@
 It may while nothing of the recipe changes that decides the weights which training ends with.
 """
 
+import shutil
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -24,6 +25,8 @@ STATES = tuple(f"{stage}/{name}" for stage in STAGES for name in (STATE, PREVIOU
 ENDING = tuple(name for name in STATES if not name.startswith("codec/"))
 """Those of stages of `train.steps` steps."""
 WEIGHTS = ("backbone.safetensors", "discriminator.safetensors")
+RELEASE = "release"
+"""The folder that can be published."""
 
 _EVERY = (
     "target", "steps", "batch_size", "learning_rate", "warmup", "weight_decay", "clip", "ema", "seed", "dtype", "bank",
@@ -120,6 +123,7 @@ class RunDirectory:
         """Delete what a run has written, and nothing else."""
         for name in (*STATES, *WEIGHTS, RECIPE, INPUTS, ENVIRONMENT, METRICS, PLOT):
             (self.path / name).unlink(missing_ok=True)
+        shutil.rmtree(self.path / RELEASE, ignore_errors=True)
 
 
 def training_sections(recipe: Recipe) -> tuple[str, ...]:

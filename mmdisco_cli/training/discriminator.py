@@ -1,7 +1,7 @@
 """`train.target: discriminator`: what joins base models, which only predict and are not trained."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Any
 
@@ -9,9 +9,11 @@ import torch
 from torch import Tensor, nn
 
 from mmdisco_cli.assembly import Assembly, assemble, build_discriminator, request_of
+from mmdisco_cli.assembly.texts import unread_lines
 from mmdisco_cli.assembly.trial import try_discriminator
+from mmdisco_cli.cache.dataset import CachedData
+from mmdisco_cli.cache.workers import worker_errors
 from mmdisco_cli.data.contract import SplitDataset
-from mmdisco_cli.data.opening import check_shapes, open_dataset
 from mmdisco_cli.devices import DTYPES
 from mmdisco_cli.diffusion.backbone import count_parameters
 from mmdisco_cli.diffusion.denoise import Prediction, predict_bases, unguided_scales
@@ -19,17 +21,25 @@ from mmdisco_cli.diffusion.schedules import Levels
 from mmdisco_cli.diffusion.whole import require_predictions
 from mmdisco_cli.discriminators.interaction import ADDITIVE
 from mmdisco_cli.errors import UsageError
+from mmdisco_cli.recipes.missing import require_files
 from mmdisco_cli.recipes.schema import Recipe
 from mmdisco_cli.run import console
-from mmdisco_cli.run.distribution import Ranks, same_weights
+from mmdisco_cli.run.distribution import same_weights
 from mmdisco_cli.run.ranks import ranks_of
 from mmdisco_cli.sampling.draw import require_steps
 from mmdisco_cli.tensors.compiling import Compiling
 from mmdisco_cli.training.batch import Batch, LevelSampler, NoisyBatch, noised, repeated
-from mmdisco_cli.training.caption_rules import about_captions, caption_inputs, require_captions, require_texts_fit
-from mmdisco_cli.training.conditions import Conditions, conditioned
+from mmdisco_cli.training.caching import check_data, open_data, release_encoders
+from mmdisco_cli.training.caption_rules import (
+    caption_inputs,
+    caption_notes,
+    require_an_end,
+    require_captions,
+    require_none_shown,
+    require_texts_fit,
+)
+from mmdisco_cli.training.conditions import Conditions, conditioned, encoded_of
 from mmdisco_cli.training.data import (
-    DEFAULT_COUNT,
     BatchSource,
     FakeSource,
     fake_tuples,
@@ -54,8 +64,16 @@ from mmdisco_cli.training.report import (
 
 
 @dataclass(frozen=True)
+class Tuples:
+    """Sources of real tuples and of fakes, None where real ones are re-paired."""
+
+    real: BatchSource
+    fake: FakeSource | None
+
+
+@dataclass(frozen=True)
 class DiscriminatorJob:
-    """A discriminator to train, its base models and data; a `TrainJob`."""
+    """A discriminator to train, its base models and data, and the held-out tuples it is measured on; a `TrainJob`."""
 
     recipe: Recipe
     assembly: Assembly
@@ -63,6 +81,7 @@ class DiscriminatorJob:
     dataset: SplitDataset
     batch: int
     """Tuples that this process takes at once."""
+    measured: list[Tuples] = field(default_factory=list)
 
     @cached_property
     def captions(self) -> Captions | None:
@@ -81,10 +100,8 @@ class DiscriminatorJob:
         config, shapes, train = self.recipe.train, self.assembly.shapes, self.dataset.split("train")
         own = sum(p.numel() for p in self.module.parameters())
         bases = {label: count_parameters(base.backbone) for label, base in self.assembly.models.items()}
-        clips = config.bank if train.length is None else min(config.bank, train.length)
-        values = sum(torch.Size(shape).numel() for shape in shapes.values())
-        made = len(self.captions) if self.captions else config.bank or DEFAULT_COUNT
-        fakes = 0 if config.fakes == "shuffled" else made
+        whole = train.length if isinstance(train, CachedData) else 0  # what train.bank=0 means of a cache
+        clips = (config.bank or whole) if train.length is None else min(config.bank or whole or 0, train.length)
         blank = _blank(shapes, with_texts=self.captions is not None)
         alone = replace(self, assembly=unevaluated(self.assembly))
         saved = step_memory(lambda batch: alone._loss(blank, lambda clean, _: clean, batch), self.batch)
@@ -98,7 +115,7 @@ class DiscriminatorJob:
             **({"captions": len(self.captions), "text_dropout": config.text_dropout} if self.captions else {}),
             "bank": clips,
             "fakes": config.fakes,
-            "memory_mb": round((weights + 2 * (clips + fakes) * values + saved) / 1e6),
+            "memory_mb": round((weights + saved) / 1e6),  # encoded clips and fakes stay on disk
         }
 
     def _width(self, label: str) -> int:
@@ -111,15 +128,24 @@ class DiscriminatorJob:
         same_weights(self.module, context.ranks)
         real = real_tuples(self.assembly, self.dataset.split("train"), self.recipe.train.bank, context)
         fake = fake_tuples(self.assembly, real, context)
-        train_discriminator(self.module.to(context.device), self.assembly, real, fake, context)
+        # Before training, while whatever encodes clips and texts is there.
+        self.measured.extend(self._heldout_tuples(context))
+        if self._reads_stored_rows:
+            known = [encoded_of(source) for source in (real, *(tuples.real for tuples in self.measured))]
+            release_encoders(self.assembly, *known)
+        with worker_errors():
+            train_discriminator(self.module.to(context.device), self.assembly, real, fake, context)
 
     def export(self, context: Context, figures: Mapping[str, Any]) -> dict[str, Any]:
         """Measure the trained weights, write them to the run's directory, and return the results."""
         round_to_file(self.module)
         results: dict[str, Any] = {"training": dict(figures)}
-        heldout = heldout_of(self.dataset, context)
-        if heldout is not None and self._has_texts(heldout, context):
-            measured = results["heldout"] = self._measured(heldout, replace(context, ranks=Ranks()))
+        for tuples in self.measured:
+            # No more at once than in training: what fitted into memory there must fit here.
+            config = replace(self.recipe.train, batch_size=self.batch, accumulate=1)
+            loss = self._loss(tuples.real, tuples.fake, config.batch_size)
+            measured = discriminator_results(self.module, loss, tuples.real, self.assembly, config)
+            results["heldout"] = measured
             if measured["interaction"] < ADDITIVE:
                 context.say(
                     f"warning: interaction {measured['interaction']:.2g}: what this discriminator says of one modality "
@@ -129,9 +155,28 @@ class DiscriminatorJob:
         export_discriminator(self.module, self.assembly, self.recipe, path, results, captioned=captioned)
         return results
 
+    @property
+    def _reads_stored_rows(self) -> bool:
+        return bool(self.recipe.train.bank) or isinstance(self.dataset, CachedData)
+
+    def _heldout_tuples(self, context: Context) -> list[Tuples]:
+        """Return what the trained weights are measured on, nothing with a remark where there is none."""
+        heldout = heldout_of(self.dataset, context)
+        if heldout is None or not self._has_texts(heldout, context):
+            return []
+        real = real_tuples(self.assembly, heldout, self._measured_clips, context)
+        # Held-out tuples re-paired are fakes for anyone but a model that makes several modalities together; with texts,
+        # which few of so few clips share, they are what they are in training.
+        own = bool(self.captions) or any(len(base.plan.modalities) > 1 for base in self.assembly.bases)
+        return [Tuples(real, fake_tuples(self.assembly, real, context, heldout=True) if own else None)]
+
     def _has_texts(self, heldout: SplitDataset, context: Context) -> bool:
         """Return whether held-out clips have texts where training had; tell the user where not."""
-        if self.captions is None or training_captions(self.assembly, heldout, self._measured_clips) is not None:
+        if self.captions is None:
+            return True
+        if (captions := training_captions(self.assembly, heldout, self._measured_clips)) is not None:
+            for line in unread_lines(self.assembly, captions.texts, "held-out caption"):
+                context.say(f"warning: {line}")
             return True
         context.say("note: nothing is measured on held-out clips: none of them has a text")
         return False
@@ -139,19 +184,7 @@ class DiscriminatorJob:
     @property
     def _measured_clips(self) -> int:
         bank = self.recipe.train.bank
-        return min(CLIPS, bank or CLIPS) if self.captions else min(CLIPS, bank)
-
-    def _measured(self, heldout: SplitDataset, context: Context) -> dict[str, Any]:
-        # No more at once than in training: what fitted into memory there must fit here.
-        config = replace(self.recipe.train, batch_size=self.batch, accumulate=1)
-        real = real_tuples(self.assembly, heldout, self._measured_clips, context)
-        # Held-out tuples re-paired are fakes for anyone but a model that makes several modalities together; with texts,
-        # which few of so few clips share, they are what they are in training.
-        own = bool(self.captions) or any(len(base.plan.modalities) > 1 for base in self.assembly.bases)
-        loss = self._loss(
-            real, fake_tuples(self.assembly, real, context, heldout=True) if own else None, config.batch_size
-        )
-        return discriminator_results(self.module, loss, real, self.assembly, config)
+        return min(CLIPS, bank or CLIPS) if self.captions or self._reads_stored_rows else 0
 
     def _loss(self, real: BatchSource, fake: FakeSource | None, batch: int) -> Loss:
         return discriminator_loss(self.module, self.assembly, self.recipe, real, fake, batch)
@@ -165,22 +198,27 @@ def discriminator_job(context: Context) -> DiscriminatorJob:
         DataError: weights or data are missing or damaged.
     """
     recipe = context.recipe
+    if recipe.discriminator is None:
+        raise UsageError(f"recipe {recipe.name} has no discriminator to train")
+    require_files(recipe, discriminator=False)
+    # Before models are loaded: what is wrong with data mostly shows in their index.
+    checked = check_data(recipe)
     assembly = assemble(recipe, context.device, DTYPES[recipe.train.dtype], with_discriminator=False)
     require_predictions(assembly.models, "trained beside")
-    if recipe.data is None:
-        require_captions(assembly, None)
+    if recipe.data is None or getattr(checked, "captioned", None) is False:
+        require_none_shown(assembly, getattr(checked, "report", ()), context.say)
     if recipe.train.fakes != "shuffled":
         require_steps(assembly, recipe.sample)
     require_fakes_fit(recipe, assembly, context.batch)
     module = _untrained(recipe, assembly)
-    counter = context.counter("reading files")
-    dataset = open_dataset(recipe, request_of(recipe), assembly.modalities, counter, kinds=assembly.kinds)
-    check_shapes(dataset.split("train"), assembly.modalities)
+    dataset = open_data(recipe, request_of(recipe), assembly, context, checked)
     job = DiscriminatorJob(recipe, assembly, module, dataset, context.batch)
     require_captions(assembly, job.captions)
     if job.captions:
+        require_an_end(recipe, dataset.split("train").length)
         require_texts_fit(recipe, assembly, job.captions, context.batch)
-        context.say(f"captions: {about_captions(job.captions)}")
+    for line in caption_notes(recipe, assembly, job.captions, dataset.split("train")):
+        context.say(line)
     return job
 
 
@@ -200,7 +238,7 @@ def discriminator_loss(
     sampler = LevelSampler(bases, assembly.coupling, config.time_law, config.given_fraction)
     groups = 1 if fake else len(assembly.modalities)
     each, dtype = max(batch // groups, 1), DTYPES[config.dtype]
-    conditions = Conditions(assembly)
+    conditions = Conditions(assembly, encoded_of(real))
 
     def plain(noisy: NoisyBatch) -> Prediction:
         models = conditioned(bases, noisy.conditions)
@@ -231,8 +269,7 @@ def _say_once(text: str) -> None:
 
 def _untrained(recipe: Recipe, assembly: Assembly) -> nn.Module:
     component = recipe.discriminator
-    if component is None:
-        raise UsageError(f"recipe {recipe.name} has no discriminator to train")
+    assert component is not None  # the first thing that was looked at
     # Seeded here and nowhere else: initialisation is the only use of the global generator.
     torch.manual_seed(recipe.train.seed)
     module = build_discriminator(component, assembly.shapes, assembly.pooled).to(assembly.device)

@@ -4,6 +4,7 @@ The base models only predict; the second derivatives that Eq. (5) needs pass thr
 """
 
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 
 import torch
 import torch.nn.functional as F
@@ -72,7 +73,8 @@ def joint_losses(
     """Return the weighted sum of both losses of real and fake tuples of the same levels (B,), and figures to log.
 
     Without fakes the real tuples are re-paired (`mismatched`), for which the levels repeat once a modality; this needs
-    no further prediction of the base models. Real and fake rows have the same conditions. `gain` is the share of the
+    no further prediction of the base models, unless the discriminator reads theirs and rows that are re-paired differ
+    in text. Real and fake rows have the same conditions. `gain` is the share of the
     base models' denoising error that guidance removes: the one figure that says it is learning.
     """
     # Without (5) nothing needs the bases, unless the discriminator reads them, nor a gradient with a graph of its own.
@@ -115,7 +117,20 @@ def _fake_logit(
 ) -> Tensor:
     """Return the logit of the fakes; without any, of the real states re-paired, and with them what was predicted."""
     if fake is None:
-        x0 = mismatched(x0) if x0 else {}
-        return logit(discriminator, mismatched(real.states), real.levels, real.pooled, x0=x0)
+        wrong = replace(real, states=mismatched(real.states))
+        if x0:  # what was predicted moves with the states, unless they were under other texts
+            x0 = mismatched(x0) if _share_conditions(real) else predict(wrong).x0
+        return logit(discriminator, wrong.states, wrong.levels, wrong.pooled, x0=x0)
     x0 = predict(fake).x0 if reads_x0(discriminator) else {}
     return logit(discriminator, fake.states, fake.levels, fake.pooled, x0=x0)
+
+
+def _share_conditions(batch: NoisyBatch) -> bool:
+    """Return whether each state would be predicted under the same condition beside its partners as beside its own."""
+    step = len(next(iter(batch.states.values()))) // len(batch.states)
+    for k, m in enumerate(batch.states):
+        payload = batch.conditions[m].positive if m in batch.conditions else None
+        parts = list(payload.values()) if isinstance(payload, Mapping) else [payload]
+        if any(part is not None and not torch.equal(part, part.roll(k * step, 0)) for part in parts):
+            return False
+    return True

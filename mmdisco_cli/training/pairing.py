@@ -43,6 +43,11 @@ class Captions:
         """Return what changes with any text or label, and their order."""
         return fingerprint(json.dumps({"texts": self.texts, "labels": self.labels}, sort_keys=True, ensure_ascii=False))
 
+    def at(self, clips: Sequence[int]) -> "Captions":
+        """Return those of some clips alone."""
+        texts = {m: tuple(own[clip] for clip in clips) for m, own in self.texts.items()}
+        return Captions(texts, tuple(self.labels[clip] for clip in clips) if self.labels else ())
+
     def of(self, rows: Tensor, dropped: Tensor) -> dict[str, list[str]]:
         """Return the texts of the clips `rows` (B,), the empty text of all modalities where `dropped` (B,)."""
         places = list(zip(rows.tolist(), dropped.tolist(), strict=True))
@@ -57,9 +62,13 @@ def captions_of(dataset: Any, indices: Sequence[int], modalities: Sequence[str])
     """Return the captions and labels of some clips of a data set; None where it has no text for any of them."""
     if not isinstance(dataset, Captioned):
         return None
+    found = captions_at(dataset, indices, modalities)
+    return found if any(map(any, found.texts.values())) else None
+
+
+def captions_at(dataset: Captioned, indices: Sequence[int], modalities: Sequence[str]) -> Captions:
+    """Return the captions and labels of some clips of a data set that has any, empty ones too."""
     texts = {m: tuple(found) for m, found in dataset.captions(indices, modalities).items()}
-    if not any(map(any, texts.values())):
-        return None
     return Captions(texts, tuple(dataset.labels(indices)) if isinstance(dataset, Labelled) else ())
 
 

@@ -12,6 +12,7 @@ from mmdisco_cli.assembly import Assembly
 from mmdisco_cli.backbones.audio_codec import SAMPLE_RATE
 from mmdisco_cli.backbones.logmel import SCALE, encode_logmel
 from mmdisco_cli.backbones.token import TokenBackbone, codec_fingerprint
+from mmdisco_cli.cache.layout import HELDOUT
 from mmdisco_cli.data.contract import Dataset, SplitDataset
 from mmdisco_cli.diffusion.denoise import logit_of
 from mmdisco_cli.discriminators.interaction import interaction, mismatched_tuples
@@ -19,7 +20,7 @@ from mmdisco_cli.errors import DataError, UsageError
 from mmdisco_cli.recipes.schema import Recipe, TrainConfig, to_plain
 from mmdisco_cli.run.environment import versions
 from mmdisco_cli.training.batch import Batch, LevelSampler, noised
-from mmdisco_cli.training.conditions import Conditions, conditioned
+from mmdisco_cli.training.conditions import Conditions, conditioned, encoded_of
 from mmdisco_cli.training.data import BatchSource
 from mmdisco_cli.training.directory import training_fingerprint
 from mmdisco_cli.training.loop import Context, Loss, step_generator
@@ -30,7 +31,7 @@ COPIES = 5
 """Of every trained weight in float32: itself, its gradient, two moments of Adam, its average."""
 PROBE = 4
 """Tuples on which the memory of a step is measured."""
-CLIPS = 256
+CLIPS = HELDOUT
 """Held-out clips that are measured, at most."""
 RECONSTRUCTED = 32
 """Of these, those that are encoded and decoded again."""
@@ -129,13 +130,14 @@ def discriminator_results(
 def measured_interaction(discriminator: nn.Module, real: BatchSource, assembly: Assembly, config: TrainConfig) -> float:
     """Return the interaction over noise levels as training draws them."""
     sampler = LevelSampler(assembly.bases, assembly.coupling, config.time_law)
+    known = Conditions(assembly, encoded_of(real))
 
     def once(k: int) -> float:
         generator = step_generator(config.seed, MEASURE, BATCHES + k)
         clean = real(config.batch_size, generator).to(assembly.device)
         levels = sampler.draw(config.batch_size, generator)
         states = (noised(Batch(x), levels, generator).states for x in mismatched_tuples(clean.latents))
-        conditions = Conditions(assembly).of(clean.texts)
+        conditions = known.of(clean.texts)
         bases = conditioned(assembly.bases, conditions)
         pooled = {m: c.pooled for m, c in conditions.items() if c.pooled is not None} or None
         return interaction(lambda x: logit_of(discriminator, bases, x, levels, pooled), *states)

@@ -18,6 +18,7 @@ from typing import Any, Protocol
 from mmdisco_cli.data.contract import SplitDataset
 from mmdisco_cli.devices import choose_device
 from mmdisco_cli.errors import DataError
+from mmdisco_cli.recipes.hints import command_line
 from mmdisco_cli.recipes.schema import Recipe
 from mmdisco_cli.run import console
 from mmdisco_cli.run.distribution import joined_ranks
@@ -29,6 +30,7 @@ from mmdisco_cli.training.directory import PLOT, RunDirectory, is_raised, traini
 from mmdisco_cli.training.discriminator import discriminator_job
 from mmdisco_cli.training.loop import Context
 from mmdisco_cli.training.metrics import Stages, StepCallback, last_figures, plot_losses
+from mmdisco_cli.training.release import is_released, write_release
 from mmdisco_cli.weights_file import read_about
 
 TrainCallback = Callable[[str, int, int, Mapping[str, float]], None]
@@ -119,10 +121,7 @@ def _watched(progress: Callable[[str], StepCallback], callback: TrainCallback | 
 
 def _open(context: Context) -> TrainJob:
     target = context.recipe.train.target
-    job: TrainJob = backbone_job(context) if target == "backbone" else discriminator_job(context)
-    for line in job.dataset.report:
-        context.say(line)
-    return job
+    return backbone_job(context) if target == "backbone" else discriminator_job(context)
 
 
 def _run(context: Context, job: TrainJob, options: TrainOptions) -> Trained | None:
@@ -131,6 +130,8 @@ def _run(context: Context, job: TrainJob, options: TrainOptions) -> Trained | No
     if not options.fresh:
         directory.require_same_inputs(inputs)
         if (known := _known(directory)) is not None:
+            if not is_released(directory.path):
+                _release(context)
             return Trained(directory.weights, known, already_complete=True) if context.ranks.first else None
     _claim(context, inputs, options)
     try:
@@ -142,7 +143,16 @@ def _run(context: Context, job: TrainJob, options: TrainOptions) -> Trained | No
     if not context.ranks.first:
         return None
     results = job.export(context, last_figures(directory.metrics))
+    _release(context)
     return Trained(directory.weights, results, seconds=round(time.monotonic() - begun, 1))
+
+
+def _release(context: Context) -> None:
+    """Write what can be published; the first rank alone."""
+    if context.ranks.first:
+        directory = context.directory
+        folder = write_release(directory.path, directory.weights, context.recipe)
+        context.say(f"to publish it: hf upload OWNER/NAME {command_line(str(folder))}")
 
 
 def _say_what_is_left_over(context: Context) -> None:

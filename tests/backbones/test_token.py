@@ -143,3 +143,16 @@ def test_a_clip_is_encoded_and_decoded_alone_and_so_to_the_same_bits_in_any_batc
     for rows in (slice(0, 1), slice(1, 3)):
         assert torch.equal(backbone.encode(media[rows], plan), latent[rows])
         assert torch.equal(backbone.decode(latent[rows], plan), shown[rows])
+
+
+def test_a_codec_that_was_released_is_read_again_and_one_without_a_file_stays(tmp_path):
+    trained = randomised("video", FRAMES)
+    backbone = build("video", write(trained, tmp_path / "w.safetensors"), REQUEST)
+    plan = backbone.plan(REQUEST)
+    media = 0.1 * torch.randn(2, *plan.media_shape, generator=torch.Generator().manual_seed(0))
+    before = backbone.encode(media, plan)
+    for model in (backbone, trained):
+        model.release(("codec", "text"))
+    assert next(backbone.codec.parameters()).is_meta
+    assert torch.equal(backbone.encode(media, plan), before)
+    assert not next(trained.codec.parameters()).is_meta

@@ -242,7 +242,7 @@ def test_other_files_are_called_what_they_are(tmp_path, capsys):
         ("data.pkl", "an unpacked file of torch.save"),
         (".metadata", "a distributed checkpoint"),
         ("model.safetensors.index.json", "a checkpoint in several files"),
-        ("clip.mp4", "clips are not converted: a recipe names their folder in data.path"),
+        ("clip.mp4", "clips become a cache with --recipe; to train, a recipe names their folder in data.path"),
     ],
 )
 def test_a_folder_is_called_what_it_is(inside, message, tmp_path, capsys):

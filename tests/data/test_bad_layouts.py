@@ -8,9 +8,17 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from layouts import clip, heldout, opened, put, tar, texts, zipped
+import torch
+from layouts import REQUEST, clip, heldout, opened, put, tar, texts, zipped
 
-from mmdisco_cli.errors import DataError
+from mmdisco_cli.assembly import Assembly
+from mmdisco_cli.data.clips import build, check
+from mmdisco_cli.data.options import ClipsOptions
+from mmdisco_cli.errors import DataError, UsageError
+from mmdisco_cli.recipes.recipe import load
+from mmdisco_cli.training.directory import RunDirectory
+from mmdisco_cli.training.discriminator import discriminator_job
+from mmdisco_cli.training.loop import Context
 
 ALL = {"max_bad": 1.0}
 
@@ -272,3 +280,57 @@ def test_names_of_odd_bytes(tmp_path: Path) -> None:
     first, second = opened(root), opened(root)
     assert {window.name for window in first.windows} == {"a.mp4", 'ü,\n"x.mp4', odd}
     assert first.fingerprint == second.fingerprint
+
+
+CAPTIONED = """
+data: {{name: clips, path: {path}}}
+backbones:
+  audio: {{name: gaussian-mixture}}
+  video: {{name: gaussian-mixture}}
+discriminator: {{name: mlp}}
+"""
+
+
+@pytest.mark.parametrize(
+    ("content", "settings", "message"),
+    [
+        ("video,caption\na.mp4,one\ngone.mp4,two\n", (), "1 of 2 rows are missing or broken"),
+        ("video,caption\na.mp4,one\nb.mp4,two\n", ("data.caption=txt",), "data.caption: no column 'txt'"),
+        ('video,caption\na.mp4,"one\n', (), "a quote is opened and never closed"),
+        ("clip,caption\na,one\n", (), "no column names media files"),
+    ],
+)
+def test_data_are_looked_at_before_any_model_is_loaded(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, content: str, settings: tuple[str, ...], message: str
+) -> None:
+    path = table(tmp_path / "d", content)
+    monkeypatch.setattr(
+        "mmdisco_cli.training.discriminator.assemble", lambda *_, **__: pytest.fail("models are loaded")
+    )
+    monkeypatch.setattr("mmdisco_cli.data.index.probes.probe", lambda source: pytest.fail(f"{source} was read"))
+    (tmp_path / "r.yaml").write_text(CAPTIONED.format(path=path))
+    context = Context(RunDirectory(tmp_path / "out", load(str(tmp_path / "r.yaml"), settings)), torch.device("cpu"))
+    with pytest.raises(DataError, match=message):
+        discriminator_job(context)
+
+
+def test_an_index_that_was_checked_is_not_read_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = table(tmp_path / "d", "video,caption\na.mp4,one\nb.mp4,two\n")
+    options = ClipsOptions(path=str(path), windows=1, cache=str(tmp_path / "cache"))
+    checked = check(options, ("audio", "video"))
+    assert checked.captioned
+    monkeypatch.setattr("mmdisco_cli.data.clips.read_index", lambda *_: pytest.fail("it was read again"))
+    data = build(options, REQUEST, sample_rate=8000, checked=checked)
+    assert texts(data) == {"a.mp4": "one", "b.mp4": "two"}
+
+
+def test_why_there_are_no_captions_is_said_before_they_are_missed(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = table(tmp_path / "d", "video,caption\na.mp4,one\nb.mp4,two\n", "captions.csv").parent
+    (tmp_path / "r.yaml").write_text(CAPTIONED.format(path=path))
+    monkeypatch.setattr(Assembly, "prompt_backbones", "backbones.audio")
+    context = Context(RunDirectory(tmp_path / "out", load(str(tmp_path / "r.yaml"))), torch.device("cpu"))
+    with pytest.raises(UsageError, match="training has no captions"):
+        discriminator_job(context)
+    assert "tables there are not read: name one as data.path (captions.csv)" in capsys.readouterr().err

@@ -106,10 +106,10 @@ def test_a_given_file_that_fails_is_named(folder, monkeypatch):
 
 
 def test_a_page_whose_clip_cannot_be_drawn_is_written(folder, capsys, monkeypatch):
-    from mmdisco_cli.evaluation import html_report
+    from mmdisco_cli.evaluation import report_cards
     from mmdisco_cli.kinds import drawing
 
-    monkeypatch.setattr(html_report, "embedded", failing(html_report.embedded, ValueError("no good")))
+    monkeypatch.setattr(report_cards, "embedded", failing(report_cards.embedded, ValueError("no good")))
     monkeypatch.setattr(drawing, "draw_clip", failing(drawing.draw_clip, ValueError("cannot draw")))
     assert mmdisco(["eval", "--samples", "films", "--analysis-height", "32"]) == ExitCode.OK
     assert "odd.mp4: ValueError: cannot draw" in Path("runs/eval/report.html").read_text()

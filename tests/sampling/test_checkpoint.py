@@ -6,6 +6,7 @@ from types import SimpleNamespace
 
 import pytest
 import torch
+from mmdiffusion_stand_in import PLUGIN
 from released_weights import filled, small, weights
 
 from mmdisco_cli import app
@@ -14,105 +15,6 @@ from mmdisco_cli.data.probing import probe
 from mmdisco_cli.paper.configs import RELEASED
 from mmdisco_cli.recipes.recipe import packaged
 from mmdisco_cli.weights_file import save_weights
-
-PLUGIN = '''
-from dataclasses import dataclass
-from pathlib import Path
-
-import mmdisco_cli.hookspecs as hooks
-from mmdisco_cli.schema import option
-
-
-@dataclass(frozen=True)
-class Options:
-    weights: str = option("", "path")
-    sr_weights: str | None = option(None, "path")
-
-
-@dataclass
-class Pair:
-    """White noise is all that it knows, and its answer is the state itself, a little smaller."""
-
-    fingerprint: str
-
-    @property
-    def info(self):
-        from mmdisco_cli.diffusion.backbone import BackboneInfo, ModalityInfo
-
-        audio = ModalityInfo("audio", "epsilon", 1, 16000.0)
-        return BackboneInfo((audio, ModalityInfo("video", "epsilon", 3, 10.0)), self.fingerprint)
-
-    def plan(self, request):
-        from mmdisco_cli.diffusion.backbone import ModalityPlan, Plan
-
-        audio = ModalityPlan((1, 6400), (1, 6400), 16000.0, 0.4)
-        return Plan({"audio": audio, "video": ModalityPlan((3, 4, 16, 16), (3, 4, 16, 16), 10.0, 0.4)})
-
-    def grid(self, steps, plan):
-        from mmdisco_cli.diffusion.schedules import trained_schedule
-
-        return dict.fromkeys(("audio", "video"), trained_schedule("vp-linear", "logsnr").grid(steps))
-
-    def levels_at(self, u, plan):
-        from mmdisco_cli.diffusion.schedules import make_schedule
-
-        return dict.fromkeys(("audio", "video"), make_schedule("vp-linear").levels_at(u))
-
-    def encode_prompt(self, prompts, negatives, plan):
-        from mmdisco_cli.diffusion.backbone import Condition
-
-        return {"audio": Condition(), "video": Condition()}
-
-    def predict(self, x, t, condition, plan):
-        return {m: 0.9 * state for m, state in x.items()}
-
-    def encode(self, media, plan):
-        return dict(media)
-
-    def decode(self, latent, plan):
-        return {m: x.clamp(-1, 1) for m, x in latent.items()}
-
-
-def build(label, options, request):
-    return Pair("of " + Path(options.weights).name)
-
-
-def outline(label, options, request):
-    return Pair("missing")
-
-
-UNET = (hooks.Published("Landscape.pt", "a U-Net", "a drive", "535 MB", recipe="landscape"),
-        hooks.Published("AIST++.pt", "another U-Net", "a drive", "535 MB", recipe="aist"))
-LARGE = (hooks.Published("AIST++_SR.pt", "what enlarges", "a drive", "1.24 GB"),)
-
-
-def lacks(label, options, recipe):
-    for key, file in (("weights", UNET[recipe == "aist"]), ("sr_weights", LARGE[0])):
-        path = getattr(options, key)
-        if path and not Path(path).is_file():
-            yield f"backbones.{label}.{key}", file.how_to_get(path)
-
-
-def candidates(format, shapes, file):
-    from mmdisco_cli.conversion.contract import Candidate
-
-    return [Candidate(format, {format: (1,)}, {"kind": "backbone", "architecture": format})] if format in shapes else []
-
-
-@hooks.hookimpl
-def mmdisco_backbones():
-    yield hooks.BackboneSpec(
-        "mmdiffusion", "a stand-in", Options, lambda: build, 1, modalities=("audio", "video"), outline=lambda: outline,
-        lacks=lambda: lacks,
-    )
-
-
-@hooks.hookimpl
-def mmdisco_converters():
-    build, film = (lambda: candidates), "backbones.film"
-    yield hooks.ConverterSpec("mmdiffusion-unet", "a U-Net", build, 1, published=UNET, key=f"{film}.weights")
-    yield hooks.ConverterSpec("mmdiffusion-sr", "enlarges", build, 1, published=LARGE, key=f"{film}.sr_weights")
-'''
 
 
 @pytest.fixture
@@ -209,7 +111,7 @@ def test_every_missing_file_has_a_line_of_its_own(plugin, capsys):
     assert app.run(["sample", "--recipe", "aist", "--set", "backbones.film.sr_weights=weights/sr.safetensors"]) == 4
     summary, *lines = capsys.readouterr().err.splitlines()
     assert summary == "error: recipe aist lacks 3 things; in this order:"
-    assert [re.search(r"\(about (.*?)\)", line)[1] for line in lines] == ["535 MB", "1.24 GB", "51 MB"]
+    assert [re.search(r"\(about (.*?)\)", line)[1] for line in lines] == ["535 MB", "1.24 GB", "51 MB, MIT"]
     drive, hub = "a drive", "https://huggingface.co/AkioHayakawa/MMDisCo"
     for line, (key, what, file, where, path) in zip(
         lines,
@@ -253,6 +155,8 @@ def test_a_dry_run_plans_around_what_is_missing(plugin, capsys):
     assert plan["discriminator"]["parameters"] == 12_682_241
     assert plan["memory_mb"]["weights"] == 12_682_241 * 4 // 10**6
     assert plan["memory_mb"]["guidance"] > 0
+    assert plan["operations"]["film"] is None  # the stand-in does not say
+    assert plan["operations"]["guidance"] > 0
     assert [line.partition(": ")[0] for line in plan["missing"]] == ["backbones.film.weights", "sample.weights"]
     assert f"memory: about 50 MB of weights, {plan['memory_mb']['guidance']} MB to guide a batch" in _shown(plan)
     plan["backbones"]["film"]["memory"] = ["unet: 6 MB in bfloat16"]
@@ -261,6 +165,7 @@ def test_a_dry_run_plans_around_what_is_missing(plugin, capsys):
     assert "memory: about" not in _shown(plan)
     assert app.run(["sample", "--recipe", "landscape", "--dry-run"]) == 0
     shown = capsys.readouterr().out
+    assert "operations of a sample and step: film unknown, guidance " in shown
     assert "missing: sample.weights: no weights/mmdisco-landscape.safetensors" in shown
     assert "guidance: audio 1, video 1 as released for" in shown
 

@@ -11,7 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from mmdisco_cli.diffusion.backbone import Condition, ModalityInfo, ModalityPlan, Payload, Request
+from mmdisco_cli.diffusion.backbone import Condition, ModalityInfo, ModalityPlan, Payload, Request, Unread
 from mmdisco_cli.diffusion.schedules import Levels, make_schedule
 from mmdisco_cli.hookspecs import BackboneSpec, DatasetSpec
 from mmdisco_cli.recipes import recipe as recipes
@@ -113,6 +113,10 @@ class Worded:
         )
         pooled = (texts, others) if self.options.pooled else ()
         return Condition(texts, others, *pooled)
+
+    def unread(self, prompts: Sequence[str]) -> list[Unread | None]:
+        words = [prompt.split(" ") for prompt in prompts]
+        return [Unread(1, " ".join(part[1:])) if len(part) > 1 else None for part in words]
 
     def predict(self, x: Tensor, t: Tensor, condition: Payload, plan: ModalityPlan) -> Tensor:
         if isinstance(condition, Tensor):

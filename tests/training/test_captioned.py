@@ -9,13 +9,17 @@ from toy_backbones import Toy
 
 from mmdisco_cli.assembly import Assembly
 from mmdisco_cli.diffusion.backbone import Base, Request, as_joint
-from mmdisco_cli.errors import UsageError
+from mmdisco_cli.recipes.schema import TrainConfig
 from mmdisco_cli.training.batch import Batch
+from mmdisco_cli.training.caption_rules import differing_labels
 from mmdisco_cli.training.captioned import CaptionedClips
-from mmdisco_cli.training.data import fresh_latents, latents_in, training_captions
-from mmdisco_cli.training.pairing import Captions, Partners, captions_of
+from mmdisco_cli.training.data import latents_in, training_captions
+from mmdisco_cli.training.fresh import EndlessClips, FreshClips
+from mmdisco_cli.training.pairing import Captions, Partners, captions_at, captions_of
 
 CPU = torch.device("cpu")
+EXACT = 3 << 20
+"""Numbers below this are exact in float32; of the same class in three whatever is left out."""
 
 
 class Clips:
@@ -27,7 +31,8 @@ class Clips:
             self.labels = lambda indices: [f"class {i % 3}" for i in indices]
 
     def media(self, indices: Sequence[int], modalities: Sequence[str]) -> dict[str, torch.Tensor]:
-        return {m: torch.tensor(list(indices), dtype=torch.float32)[:, None].expand(-1, 6) for m in modalities}
+        values = torch.tensor([i % EXACT for i in indices], dtype=torch.float32)
+        return {m: values[:, None].expand(-1, 6) for m in modalities}
 
     def captions(self, indices: Sequence[int], modalities: Sequence[str]) -> dict[str, list[str]]:
         return {m: [f"{m} {i}" for i in indices] for m in modalities}
@@ -57,7 +62,7 @@ def numbers(batch: Batch, modality: str = "audio") -> list[int]:
 def test_texts_are_those_of_the_clips(fresh: bool) -> None:
     source = clips()
     if fresh:
-        source = CaptionedClips(source.captions, fresh_latents(pair(), Clips()))  # type: ignore[arg-type]
+        source = CaptionedClips(source.captions, FreshClips(pair(), Clips(), TrainConfig()).latents)  # type: ignore[arg-type]
     batch = source(200, generator())
     assert len(batch) == 200
     for m in ("audio", "video"):
@@ -157,7 +162,48 @@ def test_captions_are_of_use_only_to_models_that_take_prompts() -> None:
     assert training_captions(pair(), Clips(), 0) is not None  # type: ignore[arg-type]
 
 
-def test_an_endless_data_set_with_captions_needs_a_bank() -> None:
-    with pytest.raises(UsageError, match=r"train\.bank: 0 draws ever new clips"):
-        training_captions(pair(), Clips(length=None), 0)  # type: ignore[arg-type]
-    assert training_captions(pair(), Clips(length=None), 5) is not None  # type: ignore[arg-type]
+@pytest.mark.parametrize(
+    ("labels", "texts", "expected"),
+    [
+        ((), ("a", "b", "c"), 0),
+        (("k", "k", "l"), ("a", "b", "c"), 1),
+        (("k", "k", "l"), ("a", "a", "c"), 0),
+        (("k", "k", ""), ("a", "", "c"), 0),
+        (("", "", "k"), ("a", "b", "c"), 0),
+        (("k", "l", "k", "l"), ("a", "b", "c", "d"), 2),
+    ],
+)
+def test_labels_of_different_texts_are_counted(labels: tuple[str, ...], texts: tuple[str, ...], expected: int) -> None:
+    assert differing_labels(Captions({"x": texts}, labels)) == expected
+
+
+def endless(*, labelled: bool, dropout: float, sets: int = 2) -> EndlessClips:
+    data = Clips(length=None, labelled=labelled)
+    fresh = FreshClips(pair(), data, TrainConfig())  # type: ignore[arg-type]
+    return EndlessClips(fresh, lambda rows: captions_at(data, rows, ("audio", "video")), dropout, sets)
+
+
+@pytest.mark.parametrize("labelled", [True, False])
+def test_of_clips_that_never_end_those_of_a_step_are_re_paired(labelled: bool) -> None:
+    found = []
+    for seed in range(20):
+        batch = endless(labelled=labelled, dropout=0.3)(24, generator(seed))
+        own = numbers(batch)
+        assert len(batch) == 24
+        assert numbers(batch, "video") == own
+        assert max(own) - min(own) < 24
+        assert batch.comparable is not None
+        for one, other, texts, ok in zip(
+            own[:12], own[12:], batch.texts["audio"], batch.comparable.tolist(), strict=False
+        ):
+            assert not texts or int(texts.split()[1]) % EXACT == one
+            assert one != other
+            found.append(ok)
+            assert not ok or not texts or (labelled and one % 3 == other % 3)
+    # Without labels no two clips share a condition but the empty one.
+    assert sum(found) / len(found) > 0.95 if labelled else 0.2 < sum(found) / len(found) < 0.45
+
+
+def test_a_bank_of_an_endless_data_set_has_captions() -> None:
+    assert len(training_captions(pair(), Clips(length=None), 5)) == 5  # type: ignore[arg-type]
+    assert training_captions(pair(), Clips(length=None), 0) is not None  # type: ignore[arg-type]

@@ -137,7 +137,7 @@ def test_a_stop_at_any_step_goes_on_the_same(step: int, tmp_path: Path, monkeypa
 
 
 def test_a_stop_while_encoding_keeps_the_shards(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("mmdisco_cli.data.bank.SHARD", 2)
+    monkeypatch.setattr("mmdisco_cli.cache.layout.MOST_ROWS", 2)
     recipe = load(tmp_path, "frames")
     with monkeypatch.context() as patched:
         patched.setattr(SignalFlag, "received", property(lambda self: True))

@@ -60,7 +60,7 @@ def test_the_run_directory_says_everything(tmp_path: Path) -> None:
     names = {p.name for p in (tmp_path / "out").iterdir()}
     assert names == {
         "recipe.yaml", "inputs.json", "environment.json", "metrics.jsonl", "loss.png", "codec", "denoiser", "bank",
-        "backbone.safetensors",
+        "backbone.safetensors", "release",
     }  # fmt: skip
     rows = read_rows(tmp_path / "out" / "metrics.jsonl")
     assert [(row["stage"], row["step"]) for row in rows] == [("codec", 4), *(("denoiser", k) for k in range(5, 31, 5))]
@@ -149,7 +149,7 @@ def test_dry_run_says_what_it_would_do_and_writes_nothing(
         ("points", {"target": "backbone"}, "backbone without weights, but those are: x, y"),
         ("frames", {"codec_steps": 0}, "train.codec_steps: 0 would leave the codec untrained"),
         ("frames", {"bank": 0}, "train.bank: "),
-        ("frames", {"target": "discriminator"}, r"backbones\.video\.weights: missing"),
+        ("frames", {"target": "discriminator"}, "recipe frames has no discriminator to train"),
         ("points", {"batch_size": 1}, "train.batch_size: shuffled fakes need at least 2 tuples"),
         ("points", {"batch_size": 3, "fakes": "mixed"}, "train.batch_size: mixed fakes need at least 4 tuples"),
     ],

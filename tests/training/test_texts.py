@@ -18,6 +18,7 @@ from torch import Tensor, nn
 from mmdisco_cli.assembly import assemble
 from mmdisco_cli.data.manifest import read_rows, read_settings
 from mmdisco_cli.diffusion.backbone import Condition
+from mmdisco_cli.diffusion.base_models import Prediction
 from mmdisco_cli.errors import DataError, UsageError
 from mmdisco_cli.evaluation.discriminator_levels import measure_levels
 from mmdisco_cli.recipes.schema import Recipe, TrainConfig
@@ -29,8 +30,9 @@ from mmdisco_cli.training.batch import Batch, NoisyBatch, noised
 from mmdisco_cli.training.captioned import CaptionedClips, CaptionedFakes
 from mmdisco_cli.training.conditions import Conditions
 from mmdisco_cli.training.data import latents_in
-from mmdisco_cli.training.directory import training_fingerprint
+from mmdisco_cli.training.directory import RunDirectory, training_fingerprint
 from mmdisco_cli.training.discriminator import discriminator_job
+from mmdisco_cli.training.loop import Context
 from mmdisco_cli.training.losses import joint_losses
 from mmdisco_cli.training.pairing import Captions
 from mmdisco_cli.training.run import _open
@@ -386,3 +388,80 @@ def test_mixed_fakes_of_texts_are_re_paired_within_their_label_and_then_generate
     assert torch.equal(x[:200][~alone], own[:200][~alone])
     assert torch.equal(y[:200][~alone] % 5, own[:200][~alone] % 5)
     assert bool((y[:200][~alone] != own[:200][~alone]).all())
+
+
+def said_of(recipe: Recipe, folder: Path, capsys: pytest.CaptureFixture[str]) -> str:
+    capsys.readouterr()
+    discriminator_job(Context(RunDirectory(folder / "none", recipe), CPU))
+    return capsys.readouterr().err
+
+
+def test_captions_that_are_not_read_whole_are_counted_once(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    said = said_of(load(tmp_path, "data.unique=true", bank=10), tmp_path, capsys).splitlines()
+    lines = [line for line in said if "longer than" in line]
+    assert lines == [
+        f"warning: 10 captions are longer than the 1 tokens that {m}'s text encoder reads; "
+        "the rest of them is not seen, as '0' in 'same 0'"
+        for m in ("x", "y")
+    ]
+    assert "longer than" not in said_of(load(tmp_path, bank=10), tmp_path, capsys)
+
+
+@pytest.mark.parametrize(
+    ("fakes", "settings", "said"),
+    [
+        ("shuffled", ("data.unique=true", "data.labelled=true"), True),
+        ("mixed", ("data.unique=true", "data.labelled=true"), True),
+        ("generated", ("data.unique=true", "data.labelled=true"), False),
+        ("shuffled", ("data.labelled=true",), False),
+        ("shuffled", ("data.unique=true",), False),
+    ],
+)
+def test_texts_that_differ_within_a_label_are_said(
+    fakes: str, settings: tuple[str, ...], said: bool, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    found = said_of(load(tmp_path, *settings, fakes=fakes, bank=10), tmp_path, capsys)
+    assert ("note: 2 labels have clips of different texts" in found) is said
+
+
+def test_captions_that_no_model_takes_are_said(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    line = "note: the captions of the clips are not used: no backbone of this recipe takes any prompts"
+    monkeypatch.setattr(Worded, "takes_prompts", False)
+    monkeypatch.setattr(Worded, "encode_prompt", lambda *_: Condition())
+    unpooled = ["backbones.x.pooled=false", "backbones.y.pooled=false"]
+    assert said_of(load(tmp_path, *unpooled), tmp_path, capsys).splitlines().count(line) == 1
+    assert line not in said_of(load(tmp_path, *unpooled, "data.silent=true"), tmp_path, capsys)
+
+
+class ReadsPredictions(nn.Module):
+    """A discriminator whose logit is what the second model predicted."""
+
+    reads_x0 = True
+
+    def forward(self, x: Mapping[str, Tensor], log_snr: object, pooled: object, x0: Mapping[str, Tensor]) -> Tensor:
+        return x0["y"][:, 0] + 0 * x["x"][:, 0]
+
+
+@pytest.mark.parametrize("equal", [True, False])
+def test_what_is_predicted_of_a_re_paired_state_is_under_the_text_of_its_row(equal: bool) -> None:
+    count, calls = 8, []
+    texts = torch.ones(count, 1) if equal else torch.arange(count)[:, None].float()
+    batch = Batch({m: torch.arange(count)[:, None].float() * 10 for m in ("x", "y")})
+    noisy = replace(
+        noised(batch, levels(count), torch.Generator().manual_seed(0)),
+        conditions={m: Condition(texts) for m in ("x", "y")},
+    )
+
+    def predict(given: NoisyBatch) -> Prediction:
+        calls.append(given)
+        x0 = {m: given.states[m] + 1000 * given.conditions[m].positive for m in ("x", "y")}  # type: ignore[operator]
+        return Prediction(x0, given.states)
+
+    joint_losses(ReadsPredictions(), predict, noisy, None, WINDOW, TrainConfig(lambda_denoise=0))
+    assert len(calls) == (1 if equal else 2)
+    if not equal:
+        assert torch.equal(calls[1].states["y"], noisy.states["y"].roll(count // 2, 0))
+        assert torch.equal(calls[1].states["x"], noisy.states["x"])
+        assert torch.equal(calls[1].conditions["y"].positive, texts)  # type: ignore[arg-type]

@@ -11,12 +11,11 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from mmdisco_cli.run.files import make_directory
+from mmdisco_cli.run.files import cache_folder, make_directory
 
 VERSION = 1
 """Counts up whenever the same file would be described otherwise."""
 BATCH = 500
-FOLDER = "mmdisco"
 
 
 class Stamp(NamedTuple):
@@ -32,7 +31,7 @@ TIMELESS = Stamp(0, 0)
 
 def default_folder() -> Path:
     """Return where the user's caches lie."""
-    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / FOLDER
+    return cache_folder()
 
 
 def stamp_of(path: str) -> Stamp:

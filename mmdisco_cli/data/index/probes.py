@@ -4,12 +4,10 @@ from __future__ import annotations
 
 import multiprocessing
 import os
-import signal
-import sys
 from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
-from contextlib import closing, contextmanager
+from contextlib import closing
 from dataclasses import dataclass
 from fractions import Fraction
 from itertools import islice
@@ -21,6 +19,7 @@ from mmdisco_cli.data.naming import UNUSABLE, file_errors
 from mmdisco_cli.data.probing import MediaInfo, probe
 from mmdisco_cli.data.source import Source, container_of, digest_of, key_of
 from mmdisco_cli.errors import DataError
+from mmdisco_cli.run.processes import ignore_signals, without_main
 
 FEW = 64
 """Media that are probed sooner than a process starts."""
@@ -153,11 +152,11 @@ def _in_processes(
     # Forked processes would share the locks of this one's threads.
     context = multiprocessing.get_context("spawn")
     todo = iter(list(chunks.items()))
-    with ProcessPoolExecutor(min(workers, len(chunks)), context, _ignore_signals) as pool:
+    with ProcessPoolExecutor(min(workers, len(chunks)), context, ignore_signals) as pool:
         running: dict[Future[list[tuple[Source, Outcome]]], int] = {}
         try:
             while True:
-                with _without_main():
+                with without_main():
                     for number, chunk in islice(todo, 4 * workers - len(running)):
                         running[pool.submit(_probe_chunk, chunk)] = number
                 if not running:
@@ -166,26 +165,6 @@ def _in_processes(
                     yield running.pop(future), future.result()
         finally:
             pool.shutdown(wait=False, cancel_futures=True)
-
-
-@contextmanager
-def _without_main() -> Iterator[None]:
-    """Keep processes that begin meanwhile from running the user's script again: nothing of it is needed there."""
-    main = sys.modules["__main__"]
-    kept = {name: value for name in ("__spec__", "__file__") if (value := getattr(main, name, None)) is not None}
-    for name in kept:
-        setattr(main, name, None)
-    try:
-        yield
-    finally:
-        for name, value in kept.items():
-            setattr(main, name, value)
-
-
-def _ignore_signals() -> None:
-    """Leave it to the parent to stop."""
-    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1):
-        signal.signal(number, signal.SIG_IGN)
 
 
 def _probe_chunk(chunk: Sequence[Source]) -> list[tuple[Source, Outcome]]:

@@ -12,8 +12,8 @@ from pathlib import Path
 from mmdisco_cli.data.breaks import Span
 from mmdisco_cli.data.index.checks import check_all, sided, stamp_remarks
 from mmdisco_cli.data.index.folder import listed
-from mmdisco_cli.data.index.losses import Count, Losses, Progress, called, reasons
-from mmdisco_cli.data.index.memory import Memory
+from mmdisco_cli.data.index.losses import Count, Losses, Progress, called, reasons, report_lines
+from mmdisco_cli.data.index.memory import Memory, Stamp
 from mmdisco_cli.data.index.probes import Probed, probe_all, stamps_of
 from mmdisco_cli.data.index.rows import Index, Row
 from mmdisco_cli.data.source import Source
@@ -49,23 +49,49 @@ class TooShortError(DataError):
     """A row whose media are whole, and too short for a window."""
 
 
-def scan_index(
-    index: Index, root: Path, store: WindowStore, cutting: Cutting, memory: Memory, progress: Progress | None = None
+@dataclass(frozen=True)
+class Present:
+    """Rows of an index whose media are there, before any of these is read, and what is lost until then."""
+
+    index: Index
+    rows: list[Row]
+    notes: list[tuple[str, str]]
+    stamps: dict[Source, Stamp]
+    losses: Losses
+
+    @property
+    def captioned(self) -> bool:
+        """Return whether any row has a caption."""
+        return any(row.captioned for row in self.rows)
+
+    @property
+    def report(self) -> tuple[str, ...]:
+        """Return a line for each row that is lost, and each remark on the index."""
+        return report_lines(self.losses.skipped, self.index.notes)
+
+
+def present_rows(index: Index, root: Path, modalities: Sequence[str], max_bad: float) -> Present:
+    """Return the rows of an index whose media are there; raise DataError where too many are not."""
+    rows, notes = _once(index.rows)
+    losses = Losses(str(root), len(rows) + len(index.bad), max_bad)
+    for name, reason in index.bad:
+        losses.add(name, reason)
+    sources = list(dict.fromkeys(source for row in rows for source in _media(row, modalities)))
+    stamps, absent = stamps_of(sources)
+    rows = _without(rows, absent, modalities, losses)
+    losses.refuse()
+    return Present(index, rows, notes, stamps, losses)
+
+
+def scan_rows(
+    present: Present, root: Path, store: WindowStore, cutting: Cutting, memory: Memory, progress: Progress | None = None
 ) -> Scan:
     """Return the windows of all rows that can be used, and why others cannot.
 
     Raises:
-        DataError: nothing is usable, or too many rows are missing or broken; missing ones are counted before any other
-            is read.
+        DataError: nothing is usable, or too many rows are broken.
     """
-    rows, notes = _once(index.rows)
-    losses = Losses(str(root), len(rows) + len(index.bad), cutting.max_bad)
-    for name, reason in index.bad:
-        losses.add(name, reason)
-    sources = list(dict.fromkeys(source for row in rows for source in _media(row, store.modalities)))
-    stamps, absent = stamps_of(sources)
-    rows = _without(rows, absent, store.modalities, losses)
-    losses.refuse()
+    index, rows, stamps, losses = present.index, present.rows, present.stamps, present.losses
     checks = len(rows) if len(rows) <= cutting.check else 0
     count = Count(len(stamps) + checks, progress)
     probed, broken = probe_all(stamps, memory, cutting.workers, count.add)
@@ -82,7 +108,13 @@ def scan_index(
             f"{root}: none of {losses.total} {_kind(index)} is usable ({reasons(losses.skipped, losses.total)})"
         )
     windows, sides = sided(found, root, cutting.holdout)
-    notes = [*index.notes, *notes, *dict.fromkeys(remarks), *sides, *_text_notes([row for row, _ in found], root)]
+    notes = [
+        *index.notes,
+        *present.notes,
+        *dict.fromkeys(remarks),
+        *sides,
+        *_text_notes([row for row, _ in found], root),
+    ]
     return Scan(tuple(windows), tuple(losses.skipped), tuple(notes))
 
 

@@ -14,22 +14,23 @@ from mmdisco_diffusers.opening import open_parts
 from mmdisco_diffusers.options import MelOptions
 from mmdisco_diffusers.parts import Parts, Roles
 from mmdisco_diffusers.prompts import Row
-from mmdisco_diffusers.tokens import tokens_of
+from mmdisco_diffusers.tokens import TextLimit, tokens_of
 
 ROLES = Roles(("unet",), ("vae", "vocoder"), ("text_encoder",))
+LIMIT = TextLimit()
 
 
 def build(label: str, options: MelOptions, request: Request) -> DiffusersBackbone:
     """Build the backbone of a recipe."""
     parts = open_parts(label, options, ["AudioLDMPipeline"], ROLES)
     width = int(parts.config("text_encoder").get("projection_dim", 512))
-    return DiffusersBackbone(MelModel(parts, options, ROLES, "class", width, 2.5, _encode_prompt, _evaluate), options)
+    model = MelModel(parts, options, ROLES, "class", width, 2.5, _encode_prompt, _evaluate, (LIMIT,))
+    return DiffusersBackbone(model, options)
 
 
 def _encode_prompt(parts: Parts, prompt: str, negative: str | None, device: torch.device) -> tuple[Row, Row]:
     """Return CLAP's normalised text embedding; the default negative is that of the empty text."""
-    tokenizer = parts.get("tokenizer")
-    tokens = tokens_of(parts, [prompt, negative or ""], tokenizer.model_max_length, device)
+    tokens = tokens_of(parts, [prompt, negative or ""], LIMIT, device)
     found = parts.get("text_encoder")(tokens.input_ids, attention_mask=tokens.attention_mask)
     positive, other = F.normalize(found.text_embeds, dim=-1)
     return {"class": positive}, {"class": other}

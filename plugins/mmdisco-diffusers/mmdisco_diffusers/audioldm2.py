@@ -14,10 +14,11 @@ from mmdisco_diffusers.opening import open_parts
 from mmdisco_diffusers.options import MelOptions
 from mmdisco_diffusers.parts import Parts, Roles
 from mmdisco_diffusers.prompts import Row
-from mmdisco_diffusers.tokens import warn_truncated, without_own_warnings
+from mmdisco_diffusers.tokens import TextLimit, warn_truncated, without_own_warnings
 
 ROLES = Roles(("unet",), ("vae", "vocoder"), ("text_encoder", "text_encoder_2", "projection_model", "language_model"))
 TOKENIZERS = ("tokenizer", "tokenizer_2")
+LIMITS = (TextLimit(), TextLimit(number="_2"))
 
 
 def build(label: str, options: MelOptions, request: Request) -> DiffusersBackbone:
@@ -26,9 +27,8 @@ def build(label: str, options: MelOptions, request: Request) -> DiffusersBackbon
     classes = {"language_model": "GPT2LMHeadModel"}
     parts = open_parts(label, options, ["AudioLDM2Pipeline"], ROLES, classes)
     width = int(parts.config("language_model").get("n_embd", 768))
-    return DiffusersBackbone(
-        MelModel(parts, options, ROLES, "generated", width, 3.5, _encode_prompt, _evaluate), options
-    )
+    model = MelModel(parts, options, ROLES, "generated", width, 3.5, _encode_prompt, _evaluate, LIMITS)
+    return DiffusersBackbone(model, options)
 
 
 def _encode_prompt(parts: Parts, prompt: str, negative: str | None, device: torch.device) -> tuple[Row, Row]:
@@ -38,8 +38,8 @@ def _encode_prompt(parts: Parts, prompt: str, negative: str | None, device: torc
     absent = dict.fromkeys(("vae", "unet", "vocoder", "scheduler", "feature_extractor"))
     pipeline = AudioLDM2Pipeline(**absent, **{name: parts.get(name) for name in (*ROLES.text, *TOKENIZERS)})
     for text in (prompt, negative or ""):
-        for number in ("", "_2"):
-            warn_truncated(parts, text, parts.get(f"tokenizer{number}").model_max_length, number)
+        for limit in LIMITS:
+            warn_truncated(parts, text, limit)
     pipeline.generate_language_model = partial(generate, pipeline.language_model)
     with without_own_warnings(pipeline):
         tokens, mask, generated = pipeline.encode_prompt(prompt, device, 1, True, negative_prompt=negative)

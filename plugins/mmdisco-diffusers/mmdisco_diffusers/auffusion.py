@@ -13,7 +13,7 @@ from mmdisco_cli.diffusion.backbone import ModalityInfo, ModalityPlan, Request
 from mmdisco_cli.diffusion.prediction import per_sample
 from mmdisco_cli.diffusion.schedules import Schedule
 from mmdisco_diffusers.backbone import DiffusersBackbone
-from mmdisco_diffusers.clip_text import clip_tokens
+from mmdisco_diffusers.clip_text import LIMIT, clip_tokens
 from mmdisco_diffusers.finding import find_model
 from mmdisco_diffusers.hifigan import read_hifigan
 from mmdisco_diffusers.levels import prediction_of, schedule_of
@@ -37,7 +37,7 @@ PEAK = 0.95
 class Auffusion:
     """A `Family`: latents (B, 4, T, 32), 12.5 a second."""
 
-    roles, pooled = ROLES, "tokens"
+    roles, pooled, limits = ROLES, "tokens", (LIMIT,)
 
     def __init__(self, parts: Parts, options: AuffusionOptions) -> None:
         self.parts, self.options = parts, options

@@ -11,13 +11,14 @@ from typing import Protocol
 import torch
 from torch import Tensor
 
-from mmdisco_cli.diffusion.backbone import Condition, ModalityInfo, ModalityPlan, Payload, Request
+from mmdisco_cli.diffusion.backbone import Condition, ModalityInfo, ModalityPlan, Payload, Request, Unread
 from mmdisco_cli.diffusion.schedules import Levels, Schedule
 from mmdisco_diffusers.levels import ended_clean
 from mmdisco_diffusers.options import ModelOptions
 from mmdisco_diffusers.parts import Parts, Roles
 from mmdisco_diffusers.prompts import Prompts, Row, cast, repeated
 from mmdisco_diffusers.stage import Stage
+from mmdisco_diffusers.tokens import TextLimit, unread
 
 
 class Family(Protocol):
@@ -34,6 +35,10 @@ class Family(Protocol):
     @property
     def pooled(self) -> str:
         """Return the key of a row whose mean is the pooled prompt."""
+
+    @property
+    def limits(self) -> Sequence[TextLimit]:
+        """Return how much each text encoder reads of a text."""
 
     @property
     def info(self) -> ModalityInfo:
@@ -62,6 +67,7 @@ class DiffusersBackbone:
     """A family's model as a `mmdisco_cli.diffusion.backbone.Backbone`."""
 
     takes_prompts = True
+    pads_with_zeros = True
 
     def __init__(self, family: Family, options: ModelOptions) -> None:
         self.family, self.options, self.parts = family, options, family.parts
@@ -95,6 +101,10 @@ class DiffusersBackbone:
         """Choose the device that parts go to when they are first needed."""
         self.stage.to(device)
 
+    def release(self, parts: Sequence[str]) -> None:
+        """Free the codec or the text encoders, until they are needed again."""
+        self.prompts.release(parts)
+
     def plan(self, request: Request) -> ModalityPlan:
         """Return the shapes that the model will really produce for a request."""
         return self.family.plan(request)
@@ -118,6 +128,10 @@ class DiffusersBackbone:
             return Condition(wanted, unwanted)
         vectors = self.prompts.pooled(prompts, negatives, plan.seconds, encode, self.family.pooled)
         return Condition(wanted, unwanted, *vectors)
+
+    def unread(self, prompts: Sequence[str]) -> list[Unread | None]:
+        """Return for each prompt what the text encoder that reads least leaves out of it, None where nothing."""
+        return unread(self.parts, prompts, self.family.limits)
 
     @torch.no_grad()
     def predict(self, x: Tensor, t: Tensor, condition: Payload, plan: ModalityPlan) -> Tensor:

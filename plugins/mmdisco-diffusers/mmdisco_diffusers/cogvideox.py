@@ -16,7 +16,7 @@ from mmdisco_diffusers.options import ModelOptions
 from mmdisco_diffusers.parts import Parts, Roles
 from mmdisco_diffusers.prompts import Row
 from mmdisco_diffusers.request import VideoRules, video_cells, video_plan, video_shape
-from mmdisco_diffusers.tokens import tokens_of
+from mmdisco_diffusers.tokens import TextLimit, fixed, tokens_of
 
 ROLES = Roles(("transformer",), ("vae",), ("text_encoder",))
 FPS, TOKENS = 8.0, 226
@@ -26,7 +26,7 @@ WHY = "its codec makes one frame, then two latent steps of four at a time"
 class CogVideoX:
     """A `Family`: latents (B, 16, 1 + (T - 1) / 4, H / 8, W / 8)."""
 
-    roles, pooled = ROLES, "tokens"
+    roles, pooled, limits = ROLES, "tokens", (TextLimit(fixed(TOKENS)),)
 
     def __init__(self, parts: Parts, options: ModelOptions, request: Request) -> None:
         self.parts, self.request = parts, request
@@ -97,7 +97,7 @@ class CogVideoX:
         return -steps % int(self.parts.config("transformer").get("patch_size_t") or 1)
 
     def _tokens(self, text: str, device: torch.device) -> Tensor:
-        tokens = tokens_of(self.parts, text, TOKENS, device)
+        tokens = tokens_of(self.parts, text, self.limits[0], device)
         # No attention mask: the model was trained with visible padding.
         hidden: Tensor = self.parts.get("text_encoder")(tokens.input_ids)[0][0]
         return hidden

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from mmdisco_cli.errors import DataError, UsageError
+from mmdisco_cli.fetching.hub import hub_errors
 
 DOWNLOAD = "MMDISCO_DOWNLOAD"
 """Environment variable that `--download` sets: models that are not on this machine may be fetched."""
@@ -44,6 +45,16 @@ MILLIONS = {
 """Parameters of the models of the packaged recipes, in millions, text encoders and codecs included, as published."""
 GATED = ("stabilityai/stable-audio-open-1.0",)
 """Models whose licence must be accepted on the hub before downloading."""
+LICENCES = {
+    "SG161222/Realistic_Vision_V5.1_noVAE": "CreativeML OpenRAIL-M",
+    "Wan-AI/Wan2.1-T2V-1.3B-Diffusers": "Apache-2.0",
+    "cerspense/zeroscope_v2_576w": "CC-BY-NC-4.0",
+    "cvssp/audioldm-m-full": "CC-BY-NC-SA-4.0",
+    "cvssp/audioldm2": "CC-BY-NC-SA-4.0",
+    "stabilityai/stable-audio-open-1.0": "Stability AI Community License",
+    "zai-org/CogVideoX-2b": "Apache-2.0",
+}
+"""Their licences, for those whose authors name one on the hub; the page there has the last word."""
 LONGEST = 96
 """Most characters of a repository's name on the hub, without its owner's."""
 _HUB_WORD = re.compile(r"\w|\w[\w.-]*\w", re.ASCII)
@@ -87,12 +98,12 @@ def models_lacked(label: str, options: Any) -> Iterator[tuple[str, str]]:
 
 
 def size_of(name: str) -> str:
-    """Return in parentheses, after a space, how large a model is; empty for one that is not known."""
+    """Return in parentheses, after a space, how large a model is and its licence; empty for one that is not known."""
     millions = MILLIONS.get(name)
     if millions is None:
         return ""
-    half = millions * 2 / 1000
-    return f" ({millions / 1000:.2g} billion parameters: {half:.2g} GB in 16 bits, {2 * half:.2g} GB in 32)"
+    half, licence = millions * 2 / 1000, f"; {LICENCES[name]}" if name in LICENCES else ""
+    return f" ({millions / 1000:.2g} billion parameters: {half:.2g} GB in 16 bits, {2 * half:.2g} GB in 32{licence})"
 
 
 def pipeline_class(folder: Path, expected: Collection[str], key: str) -> str:
@@ -157,6 +168,9 @@ def _cached(name: str, key: str) -> Path:
     try:
         return Path(snapshot_download(name, local_files_only=True))
     except LocalEntryNotFoundError as error:
+        # Of a whole repository diffusers takes what a pipeline needs: parts that lack are named when they are read.
+        if partial := getattr(error, "snapshot_path", None):
+            return Path(partial)
         licence = f" after accepting its licence at https://huggingface.co/{name}" if name in GATED else ""
         raise DataError(
             f"{key}: {name} is neither a folder nor in the cache{size_of(name)}: "
@@ -166,12 +180,20 @@ def _cached(name: str, key: str) -> Path:
 
 def _fetched(name: str, key: str, whole: bool) -> Path:
     """Download a model, or find it in the cache."""
+    try:
+        with hub_errors(name):
+            return _downloaded(name, whole)
+    except DataError as error:
+        raise DataError(f"{key}: {error}") from error
+
+
+def _downloaded(name: str, whole: bool) -> Path:
     from diffusers import DiffusionPipeline
     from huggingface_hub import snapshot_download
 
+    if whole:
+        return Path(snapshot_download(name, allow_patterns=list(_WHOLE)))
     try:
-        if whole:
-            return Path(snapshot_download(name, allow_patterns=list(_WHOLE)))
         return Path(DiffusionPipeline.download(name))
-    except Exception as error:  # any error of the network or the hub, in one line
-        raise DataError(f"{key}: {name} could not be fetched ({' '.join(str(error).split())})") from error
+    except OSError as error:  # diffusers puts one of its own around what the hub says
+        raise error.__cause__ or error from error

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from mmdisco_cli.diffusion.backbone import ModalityInfo, ModalityPlan, Request
 from mmdisco_cli.diffusion.schedules import Schedule
-from mmdisco_diffusers.clip_text import clip_tokens
+from mmdisco_diffusers.clip_text import LIMIT, clip_tokens
 from mmdisco_diffusers.frame_codec import FrameCodec
 from mmdisco_diffusers.levels import prediction_of
 from mmdisco_diffusers.options import ModelOptions
@@ -40,6 +40,7 @@ class FrameModel:
     why: str = ""
     roles = ROLES
     pooled = "tokens"
+    limits = (LIMIT,)
 
     @cached_property
     def codec(self) -> FrameCodec:

@@ -16,7 +16,7 @@ from mmdisco_diffusers.options import HunyuanVideoOptions
 from mmdisco_diffusers.parts import Parts, Roles
 from mmdisco_diffusers.prompts import Row
 from mmdisco_diffusers.request import grouped_plan
-from mmdisco_diffusers.tokens import warn_truncated, without_own_warnings
+from mmdisco_diffusers.tokens import TextLimit, fixed, warn_truncated, without_own_warnings
 
 ROLES = Roles(("transformer",), ("vae",), ("text_encoder", "text_encoder_2"))
 TOKENIZERS = ("tokenizer", "tokenizer_2")
@@ -25,10 +25,25 @@ LLAMA_TOKENS, CLIP_TOKENS = 256, 77
 FPS, FRAMES, HEIGHT, WIDTH = 24.0, 129, 720, 1280
 
 
+def _template() -> dict[str, Any]:
+    from diffusers.pipelines.hunyuan_video.pipeline_hunyuan_video import DEFAULT_PROMPT_TEMPLATE
+
+    found: dict[str, Any] = DEFAULT_PROMPT_TEMPLATE
+    return found
+
+
+LIMITS = (
+    TextLimit(
+        lambda own: LLAMA_TOKENS + _template()["crop_start"], "", lambda text: _template()["template"].format(text)
+    ),
+    TextLimit(fixed(CLIP_TOKENS), "_2"),
+)
+
+
 class HunyuanVideo:
     """A `Family`: latents (B, 16, 1 + (T - 1) / 4, H / 8, W / 8)."""
 
-    roles, pooled = ROLES, "pooled"
+    roles, pooled, limits = ROLES, "pooled", LIMITS
 
     def __init__(self, parts: Parts, options: HunyuanVideoOptions, request: Request) -> None:
         self.parts, self.options, self.request = parts, options, request
@@ -57,7 +72,8 @@ class HunyuanVideo:
         pipeline = self._text_pipeline()
         rows = []
         for text in (prompt, negative or ""):
-            self._warn_truncated(text)
+            for limit in self.limits:
+                warn_truncated(self.parts, limit.prepared(text), limit)
             with without_own_warnings(pipeline):
                 tokens, pooled, mask = pipeline.encode_prompt(text, device=device)
             rows.append({"tokens": tokens[0], "pooled": pooled[0], "mask": mask[0].long()})
@@ -87,12 +103,6 @@ class HunyuanVideo:
         vae = self.parts.get("vae")
         frames: Tensor = vae.decode(latent / vae.config.scaling_factor).sample
         return frames
-
-    def _warn_truncated(self, text: str) -> None:
-        from diffusers.pipelines.hunyuan_video.pipeline_hunyuan_video import DEFAULT_PROMPT_TEMPLATE as TEMPLATE
-
-        warn_truncated(self.parts, TEMPLATE["template"].format(text), LLAMA_TOKENS + TEMPLATE["crop_start"])
-        warn_truncated(self.parts, text, CLIP_TOKENS, "_2")
 
     def _text_pipeline(self) -> Any:
         from diffusers import HunyuanVideoPipeline

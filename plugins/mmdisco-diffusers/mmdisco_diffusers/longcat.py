@@ -18,7 +18,7 @@ from mmdisco_diffusers.options import ModelOptions
 from mmdisco_diffusers.parts import Parts, Roles
 from mmdisco_diffusers.prompts import Row
 from mmdisco_diffusers.request import Notes, seconds_of
-from mmdisco_diffusers.tokens import tokens_of
+from mmdisco_diffusers.tokens import TextLimit, tokens_of
 
 ROLES = Roles(("transformer",), ("vae",), ("text_encoder",))
 SECONDS, LONGEST, TIMES = 10.0, 30.0, 1000
@@ -29,6 +29,7 @@ class LongCat:
     """A `Family`: latents (B, 64, T), 11.7 a second."""
 
     roles, pooled = ROLES, "tokens"
+    limits = (TextLimit(lambda own: own if 0 < own <= MOST_TOKENS else TOKENS, prepared=lambda text: _plain(text)),)
 
     def __init__(self, parts: Parts) -> None:
         self.parts = parts
@@ -107,9 +108,7 @@ class LongCat:
         return out.transpose(1, 2)
 
     def _row(self, text: str, device: torch.device) -> Row:
-        tokenizer = self.parts.get("tokenizer")
-        length = tokenizer.model_max_length if 0 < tokenizer.model_max_length <= MOST_TOKENS else TOKENS
-        tokens = tokens_of(self.parts, text, length, device, padded=False)
+        tokens = tokens_of(self.parts, text, self.limits[0], device, padded=False)
         found = self.parts.get("text_encoder")(
             input_ids=tokens.input_ids, attention_mask=tokens.attention_mask, output_hidden_states=True
         )

@@ -19,15 +19,17 @@ from mmdisco_diffusers.parts import Parts, Roles
 from mmdisco_diffusers.prompts import Row
 from mmdisco_diffusers.request import grouped_plan
 from mmdisco_diffusers.t5_text import t5_row
+from mmdisco_diffusers.tokens import TextLimit, fixed
 
 ROLES = Roles(("transformer",), ("vae",), ("text_encoder",))
 FPS, FRAMES, HEIGHT, WIDTH, TOKENS = 25.0, 161, 512, 704, 128
+LIMITS = (TextLimit(fixed(TOKENS)),)
 
 
 class LTX:
     """A `Family`: latents (B, 128, 1 + (T - 1) / 8, H / 32, W / 32), normalised by channel."""
 
-    roles, pooled = ROLES, "tokens"
+    roles, pooled, limits = ROLES, "tokens", LIMITS
 
     def __init__(self, parts: Parts, options: ModelOptions, request: Request) -> None:
         self.parts, self.request = parts, request
@@ -55,7 +57,7 @@ class LTX:
 
     def text(self, prompt: str, negative: str | None, plan: ModalityPlan, device: torch.device) -> tuple[Row, Row]:
         """Return T5's hidden states and their mask; the default negative is the empty text."""
-        rows = [t5_row(self.parts, text, TOKENS, device, masked=False) for text in (prompt, negative or "")]
+        rows = [t5_row(self.parts, text, LIMITS[0], device, masked=False) for text in (prompt, negative or "")]
         return rows[0], rows[1]
 
     def predict(self, x: Tensor, t: Tensor, condition: Mapping[str, Tensor], plan: ModalityPlan) -> Tensor:

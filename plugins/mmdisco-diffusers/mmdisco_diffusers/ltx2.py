@@ -15,6 +15,7 @@ from mmdisco_cli.diffusion.backbone import (
     Plan,
     Request,
     State,
+    Unread,
 )
 from mmdisco_cli.diffusion.guidance import cfg_combine
 from mmdisco_cli.diffusion.prediction import per_sample
@@ -29,13 +30,14 @@ from mmdisco_diffusers.parts import Parts, Roles
 from mmdisco_diffusers.prompts import Prompts, Row, cast, pooled, repeated
 from mmdisco_diffusers.request import grouped_plan
 from mmdisco_diffusers.stage import Stage
-from mmdisco_diffusers.tokens import warn_truncated
+from mmdisco_diffusers.tokens import TextLimit, fixed, unread, warn_truncated
 
 ROLES = Roles(("transformer",), ("vae", "audio_vae", "vocoder"), ("text_encoder", "connectors"))
 MODALITIES = ("audio", "video")
 FPS, FRAMES, HEIGHT, WIDTH = 24.0, 121, 512, 768
 CFG_SCALES = {"audio": 7.0, "video": 3.0}
 TOKENS = 1024
+LIMIT = TextLimit(fixed(TOKENS), prepared=str.strip)
 """Most tokens of the pipeline's language model."""
 COUNTS, SHIFTS = (1024, 4096), (0.95, 2.05)
 """The pipeline's numbers of tokens and log-shifts of noise levels (see `ltx.by_tokens`)."""
@@ -45,6 +47,7 @@ class LTX2:
     """A `JointBackbone`: audio (B, 8, T, 16), 25 cells a second; video (B, 128, 1 + (T - 1) / 8, H / 32, W / 32)."""
 
     takes_prompts = True
+    pads_with_zeros = True
 
     def __init__(self, parts: Parts, options: LTX2Options, request: Request) -> None:
         require_single_cells(parts)
@@ -83,6 +86,10 @@ class LTX2:
         """Choose the device that parts go to when they are first needed."""
         self.stage.to(device)
 
+    def release(self, parts: Sequence[str]) -> None:
+        """Free the codecs or the text encoders, until they are needed again."""
+        self.prompts.release(parts)
+
     def plan(self, request: Request) -> Plan:
         """Return the shapes: whole groups of frames after the first, and audio of the same length.
 
@@ -106,6 +113,10 @@ class LTX2:
         """Return the conditions of both streams; the default negative is the empty text."""
         wanted, unwanted = self.prompts.encoded(prompts, negatives, 0.0, self._rows)
         return {m: self._condition(m, wanted, unwanted) for m in MODALITIES}
+
+    def unread(self, prompts: Sequence[str]) -> list[Unread | None]:
+        """Return for each prompt what the text encoder does not read of it, None where nothing."""
+        return unread(self.parts, prompts, (LIMIT,))
 
     @torch.no_grad()
     def predict(
@@ -230,7 +241,7 @@ class LTX2:
         absent = dict.fromkeys(("scheduler", "vae", "audio_vae", "transformer", "vocoder"))
         pipeline = LTX2Pipeline(**absent, **{name: self.parts.get(name) for name in (*ROLES.text, "tokenizer")})
         for text in (prompt, negative or ""):
-            warn_truncated(self.parts, text.strip(), TOKENS)
+            warn_truncated(self.parts, text.strip(), LIMIT)
         hidden, mask, other, other_mask = pipeline.encode_prompt(prompt, negative or "", device=device)
         side = pipeline.tokenizer.padding_side
         rows = []

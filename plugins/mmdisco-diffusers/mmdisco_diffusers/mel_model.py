@@ -15,6 +15,7 @@ from mmdisco_diffusers.mel_codec import MelCodec
 from mmdisco_diffusers.options import MelOptions
 from mmdisco_diffusers.parts import Parts, Roles
 from mmdisco_diffusers.prompts import Row
+from mmdisco_diffusers.tokens import TextLimit
 
 
 @dataclass(frozen=True)
@@ -22,7 +23,8 @@ class MelModel:
     """A `Family`: latents (B, 8, T, 16), 25 cells a second.
 
     `encode_prompt` returns the conditions of a prompt and its negative, `evaluate` the U-Net's output for x, t and a
-    condition; `pooled` is the key of a condition whose mean is the pooled prompt, and `width` its size.
+    condition; `pooled` is the key of a condition whose mean is the pooled prompt, and `width` its size; `limits` is how
+    much the text encoders read.
     """
 
     parts: Parts
@@ -33,6 +35,7 @@ class MelModel:
     cfg_scale: float
     encode_prompt: Callable[[Parts, str, str | None, torch.device], tuple[Row, Row]]
     evaluate: Callable[[Any, Tensor, Tensor, Mapping[str, Tensor]], Tensor]
+    limits: tuple[TextLimit, ...]
 
     @cached_property
     def codec(self) -> MelCodec:

@@ -17,9 +17,11 @@ from mmdisco_diffusers.parts import Parts, Roles
 from mmdisco_diffusers.prompts import Row
 from mmdisco_diffusers.request import grouped_plan
 from mmdisco_diffusers.t5_text import t5_row
+from mmdisco_diffusers.tokens import TextLimit, fixed
 
 ROLES = Roles(("transformer",), ("vae",), ("text_encoder",))
 FPS, FRAMES, HEIGHT, WIDTH, TOKENS = 30.0, 19, 480, 848, 256
+LIMITS = (TextLimit(fixed(TOKENS)),)
 GROUP, FACTOR, PATCH = 6, 8, 2
 DWELL = 0.025
 """The alpha that the first half of the steps reaches."""
@@ -28,7 +30,7 @@ DWELL = 0.025
 class Mochi:
     """A `Family`: latents (B, 12, 1 + (T - 1) / 6, H / 8, W / 8), normalised by channel."""
 
-    roles, pooled = ROLES, "tokens"
+    roles, pooled, limits = ROLES, "tokens", LIMITS
 
     def __init__(self, parts: Parts, options: ModelOptions, request: Request) -> None:
         self.parts, self.request = parts, request
@@ -53,7 +55,9 @@ class Mochi:
     def text(self, prompt: str, negative: str | None, plan: ModalityPlan, device: torch.device) -> tuple[Row, Row]:
         """Return T5's hidden states and their mask; the default negative is the empty text."""
         empty = bool(self.index.get("force_zeros_for_empty_prompt"))
-        rows = [t5_row(self.parts, text, TOKENS, device, masked=True, empty=empty) for text in (prompt, negative or "")]
+        rows = [
+            t5_row(self.parts, text, LIMITS[0], device, masked=True, empty=empty) for text in (prompt, negative or "")
+        ]
         return rows[0], rows[1]
 
     def predict(self, x: Tensor, t: Tensor, condition: Mapping[str, Tensor], plan: ModalityPlan) -> Tensor:

@@ -14,6 +14,9 @@ Row = dict[str, Tensor]
 Encode = Callable[[str, str | None, torch.device], tuple[Row, Row]]
 """(prompt, negative or None for the pipeline's default, device) -> the conditions of both."""
 
+KEPT = 64
+"""Encoded prompts that are kept, at least; one of T5's takes megabytes."""
+
 
 class Prompts:
     """The encoded prompts of a model, cached in main memory."""
@@ -41,6 +44,15 @@ class Prompts:
         positive_rows, negative_rows = (torch.stack([_mean(pair[i][entry]) for pair in rows]) for i in (0, 1))
         return positive_rows.to(self.stage.device), negative_rows.to(self.stage.device)
 
+    def release(self, parts: Sequence[str]) -> None:
+        """Free `codec`, `text` or both until they are needed again, and forget all prompts but the empty one.
+
+        That one stands for any condition that is not given.
+        """
+        self.stage.release(parts)
+        if "text" in parts:
+            self._rows = {key: row for key, row in self._rows.items() if not key[0]}
+
     def _rows_of(
         self, prompts: Sequence[str], negatives: Sequence[str] | None, seconds: float, encode: Encode
     ) -> list[tuple[Row, Row]]:
@@ -52,7 +64,10 @@ class Prompts:
                 for prompt, negative, _ in missing:
                     made = encode(prompt, negative, self.stage.at("text"))
                     self._rows[prompt, negative, seconds] = _on_cpu(made[0]), _on_cpu(made[1])
-        return [self._rows[pair] for pair in pairs]
+        found = [self._rows[pair] for pair in pairs]
+        while len(self._rows) > max(KEPT, len(set(pairs))):  # the oldest: of many captions none comes again soon
+            del self._rows[next(iter(self._rows))]
+        return found
 
 
 def repeated(payload: Payload, count: int) -> Row:

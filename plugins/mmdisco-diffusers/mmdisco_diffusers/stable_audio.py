@@ -16,7 +16,7 @@ from mmdisco_diffusers.options import StableAudioOptions
 from mmdisco_diffusers.parts import Parts, Roles
 from mmdisco_diffusers.prompts import Row
 from mmdisco_diffusers.request import Notes, seconds_of
-from mmdisco_diffusers.tokens import tokens_of
+from mmdisco_diffusers.tokens import TextLimit, tokens_of
 
 ROLES = Roles(("transformer",), ("vae",), ("text_encoder", "projection_model"))
 _SIZES = (("transformer", "sample_size"), ("vae", "audio_channels"))
@@ -25,7 +25,7 @@ _SIZES = (("transformer", "sample_size"), ("vae", "audio_channels"))
 class StableAudio:
     """A `Family`: latents (B, 64, 1024), 21.5 a second, all of them unless `full` is false."""
 
-    roles, pooled = ROLES, "tokens"
+    roles, pooled, limits = ROLES, "tokens", (TextLimit(),)
 
     def __init__(self, parts: Parts, options: StableAudioOptions) -> None:
         self.parts, self.options = parts, options
@@ -106,8 +106,7 @@ class StableAudio:
         return audio[..., : plan.media_shape[1]]
 
     def _tokens(self, text: str, device: torch.device) -> Tensor:
-        tokenizer = self.parts.get("tokenizer")
-        tokens = tokens_of(self.parts, text, tokenizer.model_max_length, device)
+        tokens = tokens_of(self.parts, text, self.limits[0], device)
         mask = tokens.attention_mask[..., None]
         hidden = self.parts.get("text_encoder")(tokens.input_ids, attention_mask=tokens.attention_mask)[0]
         projected = self.parts.get("projection_model")(text_hidden_states=hidden).text_hidden_states

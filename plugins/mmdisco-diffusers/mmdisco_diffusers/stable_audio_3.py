@@ -17,7 +17,7 @@ from mmdisco_diffusers.options import ModelOptions
 from mmdisco_diffusers.parts import Parts, Roles
 from mmdisco_diffusers.prompts import Row
 from mmdisco_diffusers.request import seconds_of
-from mmdisco_diffusers.tokens import tokens_of
+from mmdisco_diffusers.tokens import TextLimit, tokens_of
 
 ROLES = Roles(("transformer",), ("vae",), ("text_encoder", "duration_embedder"))
 SECONDS, TOKENS = 10.0, 256
@@ -28,7 +28,7 @@ NOISY, CLEAN = -6.2, 2.0
 class StableAudio3:
     """A `Family`: latents (B, 256, T), 10.8 a second."""
 
-    roles, pooled = ROLES, "tokens"
+    roles, pooled, limits = ROLES, "tokens", (TextLimit(lambda own: min(own, TOKENS)),)
 
     def __init__(self, parts: Parts, options: ModelOptions, request: Request) -> None:
         self.parts = parts
@@ -91,9 +91,7 @@ class StableAudio3:
         return audio[..., : plan.media_shape[1]]
 
     def _row(self, text: str, duration: Tensor, device: torch.device) -> Row:
-        tokenizer = self.parts.get("tokenizer")
-        length = min(tokenizer.model_max_length, TOKENS)
-        tokens = tokens_of(self.parts, text, length, device)
+        tokens = tokens_of(self.parts, text, self.limits[0], device)
         hidden = self.parts.get("text_encoder")(tokens.input_ids, attention_mask=tokens.attention_mask)[0][0]
         mask = F.pad(tokens.attention_mask[0].long(), (0, 1), value=1)
         return {"tokens": torch.cat([hidden, duration[None].to(hidden.dtype)]), "mask": mask, "duration": duration}

@@ -68,6 +68,13 @@ class Stage:
         self.device = device
         self._ready.clear()
 
+    def release(self, roles: Sequence[str]) -> None:
+        """Free the parts of some roles, `codec` or `text`; they are loaded again where they are used again."""
+        for role in roles:
+            names = [name for name in getattr(self.roles, role) if name not in self.roles.denoiser]
+            self.parts.drop(names)
+            self._ready.difference_update(names)
+
     def at(self, role: str) -> torch.device:
         """Return the device of the denoiser, the codec or the text encoders."""
         return self._own.get(role, self.device)

@@ -18,7 +18,7 @@ from mmdisco_diffusers.options import ModelOptions
 from mmdisco_diffusers.parts import Parts, Roles
 from mmdisco_diffusers.prompts import Row
 from mmdisco_diffusers.request import grouped_plan
-from mmdisco_diffusers.tokens import tokens_of
+from mmdisco_diffusers.tokens import TextLimit, fixed, tokens_of
 
 ROLES = Roles(("transformer", "transformer_2"), ("vae",), ("text_encoder",))
 FPS, FRAMES, HEIGHT, WIDTH, TOKENS = 16.0, 81, 480, 832, 512
@@ -28,6 +28,7 @@ class Wan:
     """A `Family`: latents (B, 16, 1 + (T - 1) / 4, H / 8, W / 8), normalised by channel."""
 
     roles, pooled = ROLES, "tokens"
+    limits = (TextLimit(fixed(TOKENS), prepared=lambda text: _cleaned(text)),)
 
     def __init__(self, parts: Parts, options: ModelOptions, request: Request) -> None:
         self.parts, self.request = parts, request
@@ -96,7 +97,7 @@ class Wan:
         return out
 
     def _tokens(self, text: str, device: torch.device) -> Tensor:
-        tokens = tokens_of(self.parts, _cleaned(text), TOKENS, device)
+        tokens = tokens_of(self.parts, _cleaned(text), self.limits[0], device)
         hidden = self.parts.get("text_encoder")(tokens.input_ids, tokens.attention_mask)[0][0]
         real: Tensor = hidden * tokens.attention_mask[0, :, None].to(hidden.dtype)
         return real

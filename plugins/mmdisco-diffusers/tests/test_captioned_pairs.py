@@ -1,5 +1,11 @@
 """Pairs trained with captions and sampled with prompts, end to end: what is seen of a text is learnt and used."""
 
+import json
+import os
+import signal
+import subprocess
+import sys
+
 import pytest
 import torch
 from safetensors.torch import load_file
@@ -104,3 +110,61 @@ def fresh(recipe, assembly):
 
     torch.manual_seed(recipe.train.seed)
     return build_discriminator(recipe.discriminator, assembly.shapes, assembly.pooled).state_dict()
+
+
+KILLED = """
+import os, signal, sys
+from mmdisco_cli.app import run
+from mmdisco_cli.training.metrics import MetricsLog
+
+write = MetricsLog.write
+
+def fatal(self, now, steps, figures):
+    write(self, now, steps, figures)
+    if now == int(os.environ["DIES_AT"]):
+        os.kill(os.getpid(), signal.SIGKILL)
+
+MetricsLog.write = fatal
+sys.exit(run(sys.argv[1:]))
+"""
+"""A command that kills itself between two checkpoints."""
+
+
+def captioned_table(folder):
+    """Write a table that describes the clips of a folder, two of them by one text."""
+    rows = [{"video": f"{i}.mp4", "caption": f"a dog {'barks' if i < 2 else f'sings {i}'}"} for i in range(4)]
+    path = folder / "described.json"
+    path.write_text(json.dumps(rows))
+    return path
+
+
+@pytest.mark.parametrize("fakes", ["shuffled", "generated"])
+def test_a_captioned_pair_that_was_killed_ends_in_the_same_bits(fakes, models, clips, tmp_path):  # noqa: F811
+    folder = models("audioldm").parent
+    models("animatediff")
+    recipe = RECIPE.format(
+        clips=captioned_table(clips), audio="audioldm", video="animatediff", models=folder, fakes=fakes
+    ).replace("name: captioned", "name: clips")
+    (tmp_path / "pair.yaml").write_text(recipe.replace("steps: 4, batch", "steps: 5, checkpoint_every: 2, batch", 1))
+    (tmp_path / "dying.py").write_text(KILLED)
+
+    def trained(out, dies_at=0):
+        paths = os.pathsep.join([str(tmp_path), *(path for path in sys.path if path)])
+        done = subprocess.run(
+            [sys.executable, "-m", "dying", "train", "--recipe", "pair.yaml", "--out", out],
+            cwd=tmp_path,
+            env={**os.environ, "PYTHONPATH": paths, "DIES_AT": str(dies_at), "OMP_NUM_THREADS": "1"},
+            capture_output=True,
+            text=True,
+        )
+        return done.returncode, done.stderr
+
+    assert trained("killed", dies_at=3)[0] == -signal.SIGKILL
+    assert torch.load(tmp_path / "killed/discriminator/state.pt", weights_only=True)["step"] == 2
+    for out in ("killed", "whole"):
+        code, said = trained(out)
+        assert code == 0, said
+        assert "captions: " in said
+    ours, theirs = (load_file(tmp_path / out / "discriminator.safetensors") for out in ("killed", "whole"))
+    assert ours.keys() == theirs.keys()
+    assert [name for name in ours if not torch.equal(ours[name], theirs[name])] == []

@@ -6,8 +6,10 @@ from frozen import assert_frozen
 from test_against_pipelines import request_of
 from tiny import BUILDERS
 
-from mmdisco_cli.diffusion.backbone import Request
+from mmdisco_cli.assembly import Assembly
+from mmdisco_cli.diffusion.backbone import Base, Plan, Request, as_joint
 from mmdisco_cli.testing import check_backbone
+from mmdisco_cli.training.conditions import Conditions
 
 
 @pytest.mark.parametrize("family", BUILDERS)
@@ -41,3 +43,22 @@ def test_a_prompt_gives_the_same_whatever_its_batch(family, backbone):
     assert (together.pooled[:1] - alone.pooled).abs().max() < 1e-6
     assert (together.pooled_negative[:1] - alone.pooled_negative).abs().max() < 1e-6
     assert (together.pooled[0] - together.pooled[1]).abs().max() > 1e-4
+
+
+@pytest.mark.parametrize("family", ["stable-audio", "audioldm2"])
+def test_parts_leave_and_come_back_and_texts_encoded_alone_go_together(family, backbone):
+    model, words = backbone(family, pooled=True), ["a dog", "heavy rain on a roof"]
+    plan = model.plan(request_of(family))
+    media = 0.1 * torch.randn(1, *plan.media_shape, generator=torch.Generator().manual_seed(0))
+    before, together = model.encode(media, plan), model.encode_prompt(words, None, plan)
+    assembly = Assembly({"audio": Base(as_joint(model), Plan({"audio": plan}))}, "index", torch.device("cpu"))
+    conditions = Conditions(assembly)
+    joined = conditions.of({"audio": words})["audio"]
+    model.release(("codec", "text"))
+    assert not any(model.parts.is_loaded(name) for name in (*model.family.roles.codec, *model.family.roles.text))
+    x, t = torch.randn(2, *plan.latent_shape, generator=torch.Generator().manual_seed(1)), torch.full((2,), 500.0)
+    ours, theirs = (model.predict(x, t, c.positive, plan) for c in (joined, together))
+    assert (ours - theirs).abs().max() < 1e-5
+    assert not any(model.parts.is_loaded(name) for name in (*model.family.roles.codec, *model.family.roles.text))
+    assert (joined.pooled - together.pooled).abs().max() < 1e-6
+    assert torch.equal(model.encode(media, plan), before)

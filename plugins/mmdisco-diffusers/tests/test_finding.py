@@ -61,7 +61,7 @@ def test_a_missing_model_comes_with_the_command_that_fetches_it(empty_cache):
         build("wan", "Wan-AI/Wan2.1-T2V-1.3B-Diffusers")
     assert str(error.value) == (
         "backbones.video.path: Wan-AI/Wan2.1-T2V-1.3B-Diffusers is neither a folder nor in the cache "
-        "(7.2 billion parameters: 14 GB in 16 bits, 29 GB in 32): "
+        "(7.2 billion parameters: 14 GB in 16 bits, 29 GB in 32; Apache-2.0): "
         "fetch it with `hf download Wan-AI/Wan2.1-T2V-1.3B-Diffusers`, or add --download"
     )
 
@@ -118,6 +118,37 @@ def test_only_the_option_lets_anything_be_fetched(empty_cache, monkeypatch):
     with pytest.raises(DataError, match=r"someone/tiny could not be fetched \(division by zero\)"):
         build("wan", "someone/tiny")
     assert asked == ["someone/tiny"]
+
+
+def test_a_gated_model_says_what_to_do(empty_cache, monkeypatch):
+    from huggingface_hub.errors import GatedRepoError
+
+    def refuse(name):
+        gated = GatedRepoError.__new__(GatedRepoError)  # which wants the response of a server
+        raise OSError("Cannot load model, see the stacktrace above.") from gated
+
+    monkeypatch.setattr(diffusers.DiffusionPipeline, "download", refuse)
+    monkeypatch.setenv("MMDISCO_DOWNLOAD", "1")
+    with pytest.raises(DataError) as error:
+        build("wan", "someone/tiny")
+    assert str(error.value) == (
+        "backbones.video.path: someone/tiny is gated: accept its licence at https://huggingface.co/someone/tiny "
+        "and log in with `hf auth login`"
+    )
+
+
+def test_what_diffusers_left_out_of_a_repository_is_not_missed(empty_cache, monkeypatch, models):
+    from huggingface_hub.errors import LocalEntryNotFoundError
+
+    home = cached(models("wan"), empty_cache)
+
+    def incomplete(name, local_files_only):
+        error = LocalEntryNotFoundError("some files of the repository's listing are not in the cache")
+        error.snapshot_path = str(home)
+        raise error
+
+    monkeypatch.setattr("huggingface_hub.snapshot_download", incomplete)
+    assert build("wan", "someone/tiny").fingerprint == build("wan", models("wan")).fingerprint
 
 
 def test_a_part_beside_a_pipeline_is_fetched_with_its_weights(empty_cache, monkeypatch, models):

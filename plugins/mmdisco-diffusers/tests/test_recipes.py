@@ -30,7 +30,7 @@ def test_its_header_fetches_what_the_message_asks_for(name, registry, tmp_path, 
     monkeypatch.delenv("MMDISCO_DOWNLOAD", raising=False)
     recipe = recipes.load(name, registry=registry)
     header = recipes.find(name).read_text().split("summary:")[0]
-    told = r"nor in the cache \(.* parameters: .* GB in 16 bits, .* in 32\): fetch it with `hf download"
+    told = r"nor in the cache \(.* parameters: .* GB in 16 bits, .* in 32(; .*)?\): fetch it with `hf download"
     for label, component in recipe.backbones.items():
         with pytest.raises(DataError, match=told) as error:
             component.factory()(label, component.options, Request())
@@ -58,7 +58,7 @@ def test_all_that_it_lacks_is_told_at_once(name, dry, registry, tmp_path, monkey
     assert all(" GB in 16 bits" in line for line in lines)
     assert last.startswith("error: sample.weights: no ")
     trained = f"trained first: `mmdisco train --recipe {name} --set 'data.path=my clips'`"
-    assert trained in last or re.search(r"download \w+\.pt \(about \d+ MB\) from .*, then: mmdisco convert ", last)
+    assert trained in last or re.search(r"download \w+\.pt \(about \d+ MB, MIT\) from .*, then: mmdisco convert ", last)
     assert app.run(["train", "--recipe", name]) == 4
     assert len(capsys.readouterr().err.splitlines()) == len(fetched) + 1
 

@@ -11,7 +11,7 @@ from tiny import BUILDERS, clip_tokenizer, roberta_tokenizer, t5_tokenizer
 
 from mmdisco_cli.diffusion.backbone import Payload, Request
 from mmdisco_diffusers import tokens
-from mmdisco_diffusers.tokens import truncated_text, without_own_warnings
+from mmdisco_diffusers.tokens import truncated_texts, without_own_warnings
 
 WORDS = [f"{a}{b}{c}" for a in "abcdefgh" for b in "ijklmnop" for c in "qrst"]
 LONG = " ".join(WORDS)  # in tiny vocabularies every letter is a token
@@ -19,7 +19,7 @@ LONG = " ".join(WORDS)  # in tiny vocabularies every letter is a token
 
 @pytest.fixture(autouse=True)
 def unsaid(monkeypatch):
-    tokens._warn_once.cache_clear()
+    tokens._said.clear()
     # In the tiny vocabulary, where a letter is a token, the template alone would be more than is read.
     monkeypatch.setitem(DEFAULT_PROMPT_TEMPLATE, "template", "{}")
     monkeypatch.setitem(DEFAULT_PROMPT_TEMPLATE, "crop_start", 0)
@@ -55,6 +55,25 @@ def test_the_words_that_are_named_are_those_that_change_nothing(family, backbone
     assert not [line for line in capsys.readouterr().err.splitlines() if line in said], "said once"
 
 
+@pytest.mark.parametrize("family", [*BUILDERS, "ltx2"])
+def test_what_is_left_out_is_known_before_and_then_not_warned_of(family, backbone, capsys):
+    model = backbone(family)
+    request = Request(frames=9, fps=8, height=64, width=64) if family == "ltx2" else request_of(family)
+    text = " ".join([LONG] * 2)
+    fits, cut, again = model.unread(["a cat", text, text])
+    assert fits is None
+    assert cut == again
+    condition(model, text, request)
+    assert [line for line in capsys.readouterr().err.splitlines() if "leaves out" in line] == []
+    tokens._said.clear()
+    condition(model, text + " or another", request)
+    said = [line for line in capsys.readouterr().err.splitlines() if "leaves out" in line]
+    longest = max(
+        (re.search(r"reads (\d+) tokens .* leaves out '(.*)'", line).groups() for line in said), key=lambda x: len(x[1])
+    )
+    assert (str(cut.tokens), f"{cut.text} or another") == longest
+
+
 @pytest.mark.parametrize("family", BUILDERS)
 def test_a_prompt_that_fits_is_not_spoken_of(family, backbone, capsys):
     condition(backbone(family), "a cat", request_of(family))
@@ -83,7 +102,7 @@ def test_a_negative_prompt_is_told_of_too(backbone, capsys):
 )
 def test_the_end_is_what_does_not_fit_beside_the_marks(tokenizer, text, length, left):
     made = tokenizer()
-    assert truncated_text(made, text, length) == left
+    assert truncated_texts(made, ["a", text], length) == ["", left]
     kept = made(text, max_length=length, truncation=True).input_ids
     assert (made(text).input_ids == kept) == (left == "")
 

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from mmdisco_cli.diffusion.backbone import BackboneInfo, Condition, ModalityInfo, Payload, Plan, Request, State
+from mmdisco_cli.diffusion.operations import count_operations
 from mmdisco_cli.diffusion.schedules import Levels, Schedule, Spacing, betas_linear, discrete_vp
 from mmdisco_mmdiffusion.drawing import drawn_shifts, enlargement_noise, fixed_shifts
 from mmdisco_mmdiffusion.enlargement import enlarge, reduce
@@ -46,6 +47,17 @@ class MMDiffusionBackbone:
         if self.enlarger is not None:
             lines.append(f"{_megabytes(self.enlarger)} MB of weights to enlarge with, and about {ENLARGED_MB} MB")
         return tuple(lines)
+
+    def operations(self, plan: Plan) -> int:
+        """Return the floating-point operations of predicting one sample, without its enlargement."""
+        video, audio = (plan.modalities[m].latent_shape for m in ("video", "audio"))
+        windows = len(self.unet.windows)
+
+        def inputs() -> tuple[Tensor, ...]:
+            time, shifts = torch.zeros(1, dtype=torch.long), torch.zeros(1, windows, dtype=torch.long)
+            return torch.empty(1, *video), torch.empty(1, *audio), time, shifts
+
+        return count_operations(self.unet, inputs)
 
     @property
     def schedule(self) -> Schedule:

@@ -6,6 +6,7 @@ their fastest layout. Weights keep the shapes and names of the released checkpoi
 
 import math
 from collections import OrderedDict
+from contextlib import nullcontext
 
 import torch
 import torch.nn.functional as F
@@ -53,7 +54,7 @@ class Norm(nn.GroupNorm):
         tokens = x.flatten(1, -2)[:, None].permute(0, 3, 1, 2)  # (B, C, 1, N), channels last in memory
         weight, bias = self.weight.to(x.dtype), self.bias.to(x.dtype)
         # Autocast would lift half precision to float32 and back; the kernel sums in float32 anyway.
-        with torch.autocast(x.device.type, enabled=False):
+        with nullcontext() if x.is_meta else torch.autocast(x.device.type, enabled=False):
             y = F.group_norm(tokens, GROUPS, weight, bias, self.eps)
         return y.permute(0, 2, 3, 1).reshape(x.shape)
 

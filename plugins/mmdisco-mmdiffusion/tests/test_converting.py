@@ -19,7 +19,7 @@ from mmdisco_cli.weights_file import any_about
 from mmdisco_mmdiffusion.converting import candidates
 from mmdisco_mmdiffusion.enlarger import Enlarger, EnlargerConfig
 from mmdisco_mmdiffusion.plugin import mmdisco_backbones, mmdisco_converters
-from mmdisco_mmdiffusion.published import ENLARGER, UNET
+from mmdisco_mmdiffusion.published import ENLARGER, FOLDER, UNET
 from mmdisco_mmdiffusion.unet import CoupledUNet, UNetConfig
 
 SMALL = {
@@ -157,15 +157,20 @@ def test_every_missing_file_comes_with_the_commands_that_get_it(
     assert app.run(["sample", "--recipe", recipe, *large]) == 4
     summary, *lines = capsys.readouterr().err.splitlines()
     assert summary == f"error: recipe {recipe} lacks 3 things; in this order:"
-    assert [re.findall(r"\(about (.*?)\)", line) for line in lines] == [["535 MB"], ["1.24 GB"], ["51 MB"]]
-    drive = "https://github.com/researchmm/MM-Diffusion#models"
+    assert [re.findall(r"\(about (.*?)\)", line) for line in lines] == [
+        ["535 MB, MIT"],
+        ["1.24 GB, MIT"],
+        ["51 MB, MIT"],
+    ]
+    drive = f"https://github.com/researchmm/MM-Diffusion#models (https://drive.google.com/drive/folders/{FOLDER})"
     unet, path = f"weights/mmdiffusion-{recipe}.safetensors", "weights/sr.safetensors"
     assert lines[:2] == [
         f"error: backbones.film.weights: no {unet}, MM-Diffusion's coupled U-Net, trained on {file}: download "
-        f"{file}.pt (about 535 MB) from the Google Drive folder under {drive}, then: mmdisco convert {file}.pt {unet}",
+        f"{file}.pt (about 535 MB, MIT) from the Google Drive folder under {drive}, then: "
+        f"mmdisco convert {file}.pt {unet}; or add --download",
         f"error: backbones.film.sr_weights: no {path}, its super-resolution network, trained on {file}: download "
-        f"{file}_SR.pt (about 1.24 GB) from the Google Drive folder under {drive}, then: "
-        f"mmdisco convert {file}_SR.pt {path}",
+        f"{file}_SR.pt (about 1.24 GB, MIT) from the Google Drive folder under {drive}, then: "
+        f"mmdisco convert {file}_SR.pt {path}; or add --download",
     ]
 
 
@@ -179,3 +184,21 @@ def test_a_converted_file_alone_is_planned_with(capsys: pytest.CaptureFixture[st
     assert (plan["recipe"], plan["missing"]) == ("aist", [])
     assert app.run(["sample", "--checkpoint", f"{ENLARGER}.safetensors"]) == 4
     assert "give it to a recipe as backbones.film.sr_weights" in capsys.readouterr().err
+
+
+def test_a_discriminator_is_published_without_its_base_model_but_with_its_hash(tmp_path: Path) -> None:
+    from mmdisco_cli.recipes.recipe import load
+    from mmdisco_cli.training.release.bases import base_models
+
+    torch.save(drawn_weights(network(SMALL[UNET])), "Landscape.pt")
+    assert app.run(["convert", "Landscape.pt", "unet.safetensors"]) == 0
+    recipe = load("landscape", [f"backbones.film.weights={Path('unet.safetensors').absolute()}"])
+    (base,) = base_models(recipe, {"film": "0123456789abcdef"})
+    assert (base.ours, base.hub, base.fingerprint) == (None, (), "0123456789abcdef")
+    source = hashlib.sha256(Path("Landscape.pt").read_bytes()).hexdigest()
+    converted = hashlib.sha256(Path("unet.safetensors").read_bytes()).hexdigest()
+    assert base.files == (
+        f"unet.safetensors of SHA-256 {converted}, converted from Landscape.pt of SHA-256 {source}, "
+        "licence MIT, (c) 2022 Multimedia Research",
+    )
+    assert base.install == "in a clone of mmdisco: pip install ./plugins/mmdisco-mmdiffusion"

@@ -5,8 +5,11 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
+from mmdisco_cli.diffusion.backbone import Request
 from mmdisco_cli.hookspecs import BackboneSpec
 from mmdisco_cli.registry.plugins import load_registry
+from mmdisco_mmdiffusion.options import MMDiffusionOptions
+from mmdisco_mmdiffusion.outline import build
 
 Cli = Callable[..., subprocess.CompletedProcess[str]]
 
@@ -30,3 +33,8 @@ def test_it_is_listed(cli: Cli) -> None:
     assert "mmdiffusion" in found.stdout
     assert all(name in found.stdout for name in ("mmdiffusion-unet", "mmdiffusion-sr"))
     assert "failed" not in found.stdout
+
+
+def test_a_prediction_takes_the_operations_that_were_counted_in_the_released_code() -> None:
+    backbone = build("film", MMDiffusionOptions(weights="missing"), Request())
+    assert round(backbone.operations(backbone.plan(Request())) / 1e9) == 1329

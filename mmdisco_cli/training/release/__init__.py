@@ -1,0 +1,5 @@
+"""What a finished training leaves to publish: a folder with weights, recipe and model card, and nothing else."""
+
+from mmdisco_cli.training.release.folder import is_released, write_release
+
+__all__ = ["is_released", "write_release"]
