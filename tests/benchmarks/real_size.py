@@ -6,9 +6,10 @@ Weights are random (`real_models.py`), made in DIR and kept there. On a GPU wher
 row is a process of its own, so that its peak of memory is its own: of the whole process on a CPU, imports included,
 and what torch allocated on a GPU. The training step is of --batch tuples with generated fakes: predictions of the base
 models, both losses and the update. The guided step is one sample's: both halves of classifier-free guidance, the
-discriminator's gradient and the solver's step; neither encodes nor decodes media. The first step of each is measured,
-after the weights are on the device, whose loading has a peak of its own; --repeat takes the least of several. "Foretold" is `mmdisco train --dry-run`'s
-memory, with the activations of base models left out, and for the guided step the weights and what guidance keeps.
+discriminator's gradient and the solver's step; neither encodes nor decodes media.
+The first step of each is measured, after the weights are on the device, whose loading has a peak of its own; --repeat
+takes the least of several. "Foretold" is `mmdisco train --dry-run`'s memory, with the activations of base models left
+out, and for the guided step the weights and what guidance keeps.
 """
 
 import argparse
