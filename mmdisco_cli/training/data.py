@@ -124,7 +124,7 @@ def require_fakes_fit(recipe: Recipe, assembly: Assembly, batch: int) -> None:
             )
     least = len(assembly.modalities) * (2 if config.fakes == "mixed" else 1)
     if batch < least:
-        raise UsageError(f"train.batch_size: {config.fakes} fakes need at least {least} tuples a rank, not {batch}")
+        raise UsageError(f"train.batch_size: {config.fakes} fakes need at least {least} tuples at once, not {batch}")
 
 
 def from_banks(banks: Mapping[str, Bank]) -> BatchSource:
