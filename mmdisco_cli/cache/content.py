@@ -11,7 +11,7 @@ from torch import Tensor
 from mmdisco_cli.assembly import Assembly
 from mmdisco_cli.cache.layout import FORMAT, Clips, Texts, clip_shards, rows_a_shard, text_shards
 from mmdisco_cli.cache.texts import EncodeText
-from mmdisco_cli.data.contract import Captioned, Dataset, Labelled
+from mmdisco_cli.data.contract import Captioned, Dataset, Labelled, Sourced
 from mmdisco_cli.diffusion.backbone import Condition, ModalityPlan, State
 from mmdisco_cli.run.files import fingerprint
 
@@ -21,7 +21,7 @@ Encode = Callable[[Mapping[str, Tensor]], State]
 
 @dataclass(frozen=True)
 class Part:
-    """The first `count` clips of a part of a data set, their texts by modality, and their labels where there are any.
+    """The first `count` clips of a part of a data set, their texts by modality, and their labels and sources, if any.
 
     More than the share `max_bad` of them that cannot be read is an error. `captions` changes with the texts and labels
     of all clips of a part that ends.
@@ -31,6 +31,7 @@ class Part:
     count: int
     texts: Mapping[str, Sequence[str]]
     labels: Sequence[str] = ()
+    sources: Sequence[str] = ()
     max_bad: float = 0.05
     captions: str = ""
 
@@ -134,12 +135,13 @@ def conditions_of(assembly: Assembly, text: str) -> dict[str, dict[str, Conditio
 
 
 def part_of(dataset: Dataset, count: int, modalities: Sequence[str], max_bad: float = 0.05) -> Part:
-    """Return the first `count` clips of a data set, or as many as there are, with their texts and labels."""
+    """Return the first `count` clips of a data set, or as many as there are, with what is said of them."""
     count = count if dataset.length is None else min(count, dataset.length)
     texts, labels = _said(dataset, count, modalities)
     whole = _said(dataset, dataset.length, modalities) if dataset.length else ({}, ())
     captions = fingerprint(json.dumps(whole, sort_keys=True, ensure_ascii=False)) if any(whole) else ""
-    return Part(dataset, count, texts, labels, max_bad, captions)
+    sources = dataset.sources(range(count)) if isinstance(dataset, Sourced) else ()
+    return Part(dataset, count, texts, labels, sources, max_bad, captions)
 
 
 def _said(dataset: Dataset, count: int, modalities: Sequence[str]) -> tuple[Mapping[str, Sequence[str]], Sequence[str]]:

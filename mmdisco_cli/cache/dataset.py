@@ -66,6 +66,11 @@ class CachedData:
         labels = self.cache.holding(self.part or "train").labels
         return [labels[index] if labels else "" for index in indices]
 
+    def sources(self, indices: Sequence[int]) -> list[str]:
+        """Return what names the recording that each clip was cut from."""
+        sources = self.cache.holding(self.part or "train").sources
+        return [str(sources[index] if sources else index) for index in indices]
+
     @cached_property
     def _texts(self) -> dict[str, list[str]]:
         return self.cache.texts_of(self.part or "train")

@@ -28,13 +28,15 @@ _WORDS = {
 class Holding:
     """What a cache holds of a part: of its first `clips` clips all but those lost, and what is said of each.
 
-    `texts` are, by modality, places in the cache's own list of texts.
+    `texts` are, by modality, places in the cache's own list of texts; `sources` number what clips are cut from, and are
+    left out where each clip is of its own.
     """
 
     clips: int
     lost: list[tuple[int, str]]
     texts: Mapping[str, Sequence[int]]
     labels: Sequence[str]
+    sources: Sequence[int]
 
     @property
     def rows(self) -> list[int]:
@@ -91,10 +93,16 @@ def manifest_of(content: Content, lost: Mapping[str, list[tuple[int, str]]]) -> 
             lost[name],
             {m: [places[t] for t in found] for m, found in part.texts.items()},
             list(part.labels),
+            _numbered(part.sources),
         )
         for name, part in content.parts.items()
     }
     return Manifest(content.key, parts, texts, content.encode_text is not None)
+
+
+def _numbered(sources: Sequence[str]) -> list[int]:
+    numbers = {name: number for number, name in enumerate(dict.fromkeys(sources))}
+    return [numbers[name] for name in sources] if len(numbers) < len(sources) else []
 
 
 def claim(folder: Path, key: Mapping[str, Any]) -> None:
@@ -119,7 +127,13 @@ def read_manifest(folder: Path) -> Manifest | None:
         return None
     try:
         parts = {
-            name: Holding(part["clips"], [(row, why) for row, why in part["lost"]], part["texts"], part["labels"])
+            name: Holding(
+                part["clips"],
+                [(row, why) for row, why in part["lost"]],
+                part["texts"],
+                part["labels"],
+                part.get("sources", []),
+            )
             for name, part in found["parts"].items()
         }
         return Manifest(found["key"], parts, found["texts"], found["encoded"])

@@ -59,6 +59,10 @@ class ClipsDataset:
         """Return the class of each window, empty where there is none."""
         return [row.label if (row := self.windows[index].row) else "" for index in indices]
 
+    def sources(self, indices: Sequence[int]) -> list[str]:
+        """Return what names the file that each window is cut from, by its content."""
+        return [self.windows[index].digest for index in indices]
+
     def _stored(self, window: ClipWindow) -> Stored:
         with file_errors(window.info.path):
             return self._store.get(window)

@@ -9,8 +9,9 @@ begins. What is not wanted need not be read: with audio of 16 kHz,
     clips = build(options, Request(seconds=2.0, fps=10.0, height=64, width=64)).split("train")
     clips.media([0, 7], ["audio"])  # {"audio": a tensor (2, 1, 32000)}
 
-Two members are optional: `captions` for texts to condition on, and `labels` for classes to evaluate by. Both belong to
-the data set and to its parts, and speak of the same clips by the same indices as `media`.
+Three members are optional: `captions` for texts to condition on, `labels` for classes to evaluate by, and `sources` for
+what clips are cut from. They belong to the data set and to its parts, and speak of the same clips by the same indices
+as `media`.
 """
 
 from collections.abc import Mapping, Sequence
@@ -91,3 +92,11 @@ class Labelled(Protocol):
 
     def labels(self, indices: Sequence[int]) -> Sequence[str]:
         """Return the name of the class of each of these clips, empty where it has none."""
+
+
+@runtime_checkable
+class Sourced(Protocol):
+    """The optional member of a data set of which several clips may be cut from one recording."""
+
+    def sources(self, indices: Sequence[int]) -> Sequence[str]:
+        """Return what names the recording of each of these clips; clips of one are never re-paired with one another."""

@@ -6,7 +6,7 @@ from typing import Any
 import torch
 
 from mmdisco_cli.assembly.trial import DATASET, RANGED, expect_clips, expect_members, expect_part
-from mmdisco_cli.data.contract import Captioned, Dataset, Labelled, SplitDataset
+from mmdisco_cli.data.contract import Captioned, Dataset, Labelled, Sourced, SplitDataset
 from mmdisco_cli.diffusion.backbone import State
 from mmdisco_cli.errors import DataError
 from mmdisco_cli.testing.expecting import expect, expect_close, row, undrawn
@@ -85,7 +85,7 @@ def check_apart(train: Any, heldout: Any, numbers: Mapping[str, Sequence[int]], 
 
 
 def check_texts(part: Any, indices: Sequence[int], shapes: Shapes) -> None:
-    """Expect captions and labels, where there are any, to be one text for each clip, whatever stands beside it."""
+    """Expect captions, labels and sources, where there are any, to be one text for each clip, whatever stands beside it."""
     together = texts_of(part, indices, shapes)
     expect(texts_of(part, indices, shapes) == together, "captions or labels change from call to call")
     for k, index in enumerate(indices):
@@ -99,7 +99,7 @@ def check_texts(part: Any, indices: Sequence[int], shapes: Shapes) -> None:
 
 
 def texts_of(part: Any, indices: Sequence[int], shapes: Shapes) -> dict[str, list[str]]:
-    """Return the captions by modality and the labels of some clips, those that there are, each by what it is called."""
+    """Return captions by modality, labels and sources of some clips, those that there are, each by what it is called."""
     found: dict[str, Any] = {}
     if isinstance(part, Captioned):
         captions = part.captions(indices, list(shapes))
@@ -108,6 +108,8 @@ def texts_of(part: Any, indices: Sequence[int], shapes: Shapes) -> dict[str, lis
         found = {f"captions of {m}": texts for m, texts in captions.items()}
     if isinstance(part, Labelled):
         found["labels"] = part.labels(indices)
+    if isinstance(part, Sourced):
+        found["sources"] = part.sources(indices)
     for name, texts in found.items():
         listed = isinstance(texts, Sequence) and not isinstance(texts, str)
         right = listed and all(isinstance(text, str) for text in texts)

@@ -67,7 +67,7 @@ def require_an_end(recipe: Recipe, length: int | None) -> None:
 
 
 def _can_be_paired(captions: Captions, parts: int) -> bool:
-    return bool((captions.missing | (Partners(captions.keys).sizes >= parts)).any())
+    return bool((captions.missing | (Partners(captions.keys, captions.sources).sizes >= parts)).any())
 
 
 def caption_inputs(captions: Captions, recipe: Recipe) -> dict[str, Any]:

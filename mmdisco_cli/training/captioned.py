@@ -38,7 +38,7 @@ class CaptionedClips:
     @cached_property
     def partners(self) -> Partners:
         """Return which clips may be re-paired."""
-        return Partners(self.captions.keys)
+        return Partners(self.captions.keys, self.captions.sources)
 
     def __call__(self, count: int, generator: torch.Generator) -> Batch:
         """Return tuples of clips drawn at random."""

@@ -12,16 +12,20 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from mmdisco_cli.data.contract import Captioned, Labelled
+from mmdisco_cli.data.contract import Captioned, Labelled, Sourced
 from mmdisco_cli.run.files import fingerprint
 
 
 @dataclass(frozen=True)
 class Captions:
-    """One text for each of N clips by modality, empty where there is none; and their labels, () where unknown."""
+    """One text for each of N clips by modality, empty where there is none; and their labels, () where unknown.
+
+    `sources` name what each clip is cut from, () where every clip is of its own: clips of one are not re-paired.
+    """
 
     texts: dict[str, tuple[str, ...]]
     labels: tuple[str, ...] = ()
+    sources: tuple[str, ...] = ()
 
     def __len__(self) -> int:
         """Return the number of clips."""
@@ -46,7 +50,8 @@ class Captions:
     def at(self, clips: Sequence[int]) -> "Captions":
         """Return those of some clips alone."""
         texts = {m: tuple(own[clip] for clip in clips) for m, own in self.texts.items()}
-        return Captions(texts, tuple(self.labels[clip] for clip in clips) if self.labels else ())
+        labels, sources = (tuple(own[clip] for clip in clips) if own else () for own in (self.labels, self.sources))
+        return Captions(texts, labels, sources)
 
     def of(self, rows: Tensor, dropped: Tensor) -> dict[str, list[str]]:
         """Return the texts of the clips `rows` (B,), the empty text of all modalities where `dropped` (B,)."""
@@ -69,32 +74,48 @@ def captions_of(dataset: Any, indices: Sequence[int], modalities: Sequence[str])
 def captions_at(dataset: Captioned, indices: Sequence[int], modalities: Sequence[str]) -> Captions:
     """Return the captions and labels of some clips of a data set that has any, empty ones too."""
     texts = {m: tuple(found) for m, found in dataset.captions(indices, modalities).items()}
-    return Captions(texts, tuple(dataset.labels(indices)) if isinstance(dataset, Labelled) else ())
+    labels = tuple(dataset.labels(indices)) if isinstance(dataset, Labelled) else ()
+    return Captions(texts, labels, tuple(dataset.sources(indices)) if isinstance(dataset, Sourced) else ())
 
 
 class Partners:
-    """Other clips for a clip, drawn from all those that share its key."""
+    """Other clips for a clip, drawn from all those that share its key and are of another source.
 
-    def __init__(self, keys: Sequence[Hashable]) -> None:
-        numbers: dict[Hashable, int] = {}
-        key = torch.tensor([numbers.setdefault(k, len(numbers)) for k in keys])
-        sizes = torch.bincount(key)
-        self._order = key.argsort(stable=True)
-        self._place = self._order.argsort()
-        self._start, self.sizes = (sizes.cumsum(0) - sizes)[key], sizes[key]
+    Without `sources` each clip is of its own. `sizes` (N,) is how many clips a clip could form tuples with, itself
+    among them.
+    """
+
+    def __init__(self, keys: Sequence[Hashable], sources: Sequence[Hashable] = ()) -> None:
+        key, source = _numbered(keys), _numbered(sources or range(len(keys)))
+        by_source = source.argsort(stable=True)
+        self._order = by_source[key[by_source].argsort(stable=True)]
+        place = self._order.argsort()
+        within = torch.bincount(key)
+        self._start, self._within = (within.cumsum(0) - within)[key], within[key]
+        # Clips of one key and one source stand together: the first partner of each comes after the last of them.
+        blocks = (key * len(keys) + source)[self._order]
+        _, block, length = torch.unique_consecutive(blocks, return_inverse=True, return_counts=True)
+        self._last, self._alike = (length.cumsum(0) - 1)[block][place], length[block][place]
+        self.sizes = self._within - self._alike + 1
 
     def draw(self, rows: Tensor, free: Tensor, others: int, generator: torch.Generator) -> tuple[Tensor, Tensor]:
         """Return `others` different partners (others, B) for each of `rows` (B,), and whether there are any (B,).
 
         Those of `free` (B,) rows come from all clips. Where a key has too few clips they do too, and none are found.
         """
-        count = len(self._order)
-        found = torch.where(free, count, self.sizes[rows]) > others
+        count, alike = len(self._order), self._alike[rows]
+        found = torch.where(free, count, self._within[rows]) - alike >= others
         anywhere = free | ~found
         start = torch.where(anywhere, 0, self._start[rows])
-        size = torch.where(anywhere, count, self.sizes[rows])
-        own = self._place[rows] - start
-        return self._order[(own + _steps(size - 1, others, generator)) % size + start], found
+        size = torch.where(anywhere, count, self._within[rows])
+        last = self._last[rows] - start
+        return self._order[(last + _steps(size - alike, others, generator)) % size + start], found
+
+
+def _numbered(names: Sequence[Hashable]) -> Tensor:
+    """Return the number (N,) of each name, in the order in which they first appear."""
+    numbers: dict[Hashable, int] = {}
+    return torch.tensor([numbers.setdefault(name, len(numbers)) for name in names])
 
 
 def _steps(most: Tensor, others: int, generator: torch.Generator) -> Tensor:

@@ -2,7 +2,7 @@
 
 import json
 import os
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 import pytest
@@ -12,6 +12,7 @@ from torch import Tensor
 
 from mmdisco_cli.cache import layout
 from mmdisco_cli.cache.content import Content
+from mmdisco_cli.cache.dataset import CachedData
 from mmdisco_cli.cache.making import complete, is_complete, left_to_make, make_shards, skipped_lines
 from mmdisco_cli.cache.reading import Rows, open_cache
 from mmdisco_cli.errors import DataError
@@ -254,3 +255,17 @@ def test_the_manifest_is_plain_and_complete(tmp_path: Path) -> None:
     assert [found["texts"][k] for k in part["texts"]["audio"]] == [f"audio {i // 2}" for i in range(6)]
     assert part["labels"] == [f"kind {i % 2}" for i in range(6)]
     assert part["clips"] == 6
+
+
+@pytest.mark.parametrize(("cut", "kept"), [(lambda i: str(i // 2), [0, 0, 1, 1, 2, 2]), (str, [])])
+def test_a_cache_says_what_its_clips_are_cut_from(tmp_path: Path, cut: Callable[[int], str], kept: list[int]) -> None:
+    class Cut(Numbers):
+        def sources(self, indices: Sequence[int]) -> list[str]:
+            return [cut(index) for index in indices]
+
+    held = content(6, Cut())
+    make_shards(tmp_path, held)
+    complete(tmp_path, held)
+    data = CachedData(open_cache(tmp_path), "train")
+    assert list(data.cache.holding("train").sources) == kept
+    assert len(set(data.sources([0, 1, 2]))) == (2 if kept else 3)

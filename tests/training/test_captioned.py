@@ -142,6 +142,37 @@ def test_partners_of_a_free_row_are_any() -> None:
     torch.testing.assert_close(counts, torch.tensor([[0, 0.25, 0.25, 0.25, 0.25]] * 2), atol=0.03, rtol=0)
 
 
+@pytest.mark.parametrize("others", [1, 2])
+def test_partners_are_never_cut_from_the_same_recording(others: int) -> None:
+    """Windows of one clip share more than its text: the place, the speaker."""
+    keys = ["a"] * 9 + ["b"] * 4 + ["c"] * 3
+    sources = [*"112233455", *"6666", *"789"]  # three windows of one clip, and clips of one window
+    rows, free = torch.arange(16), torch.zeros(16, dtype=torch.bool)
+    seen: set[tuple[int, int]] = set()
+    for seed in range(80):
+        partners, found = Partners(keys, sources).draw(rows, free, others, generator(seed))
+        assert found.tolist() == [True] * 9 + [False] * 4 + [others < 3] * 3
+        for row, *theirs in torch.stack([rows, *partners]).T.tolist():
+            assert len(set(theirs)) == others
+            if found[row]:
+                assert all(keys[k] == keys[row] and sources[k] != sources[row] for k in theirs)
+                seen |= {(row, other) for other in theirs}
+    assert {other for row, other in seen if row == 3} == {0, 1, 4, 5, 6, 7, 8}
+
+
+def test_partners_without_shared_recordings_are_drawn_as_without_any() -> None:
+    keys, rows = [k % 3 for k in range(30)], torch.arange(30)
+    free = rows % 5 == 0
+    plain = Partners(keys).draw(rows, free, 2, generator())[0]
+    assert torch.equal(plain, Partners(keys, [f"clip {k}" for k in range(30)]).draw(rows, free, 2, generator())[0])
+
+
+def test_windows_of_one_clip_alone_cannot_be_re_paired() -> None:
+    texts = {"x": ("a dog", "a dog", "a cat", "a cat")}
+    assert Partners(Captions(texts).keys).sizes.tolist() == [2] * 4
+    assert Partners(Captions(texts).keys, ("1", "1", "2", "2")).sizes.tolist() == [1] * 4
+
+
 def test_shuffling_never_leaves_its_label_and_leaves_the_texts() -> None:
     for seed in range(20):
         batch = clips()(20, generator(seed))
