@@ -85,7 +85,7 @@ def check_apart(train: Any, heldout: Any, numbers: Mapping[str, Sequence[int]], 
 
 
 def check_texts(part: Any, indices: Sequence[int], shapes: Shapes) -> None:
-    """Expect captions, labels and sources, where there are any, to be one text for each clip, whatever stands beside it."""
+    """Expect captions, labels and sources, if any, to be one text for each clip, whatever stands beside it."""
     together = texts_of(part, indices, shapes)
     expect(texts_of(part, indices, shapes) == together, "captions or labels change from call to call")
     for k, index in enumerate(indices):
@@ -99,7 +99,7 @@ def check_texts(part: Any, indices: Sequence[int], shapes: Shapes) -> None:
 
 
 def texts_of(part: Any, indices: Sequence[int], shapes: Shapes) -> dict[str, list[str]]:
-    """Return captions by modality, labels and sources of some clips, those that there are, each by what it is called."""
+    """Return captions by modality, labels and sources of some clips, as far as there are any, by what they are called."""
     found: dict[str, Any] = {}
     if isinstance(part, Captioned):
         captions = part.captions(indices, list(shapes))
