@@ -155,6 +155,19 @@ def test_a_text_is_given_as_it_is_or_by_the_lines_of_a_file(anything, capsys) ->
     assert "note: --given word: 2 texts of words" in capsys.readouterr().err
 
 
+def test_silence_follows_a_short_recording(anything, capsys) -> None:
+    with wave.open("short.wav", "wb") as file:
+        file.setparams((1, 2, 8000, 400, "NONE", ""))
+        file.writeframes(np.full(400, 8192, "<i2").tobytes())
+    code, rows = given(anything, "--given", "audio=short.wav", n=1)
+    assert code == ExitCode.OK
+    assert "note: --given audio: short.wav: 0.05 s, then silence to 0.10 s" in capsys.readouterr().err
+    with wave.open(str(Path("held", rows[0]["files"]["audio"]))) as file:
+        written = np.frombuffer(file.readframes(800), "<i2")
+    assert written[:390].min() > 8000
+    assert abs(written[410:]).max() == 0
+
+
 @pytest.mark.parametrize(
     ("arguments", "said", "code"),
     [
