@@ -15,8 +15,10 @@ from mmdisco_cli.backbones.audio_codec import SoundCodec
 from mmdisco_cli.backbones.denoiser import TokenDenoiser
 from mmdisco_cli.backbones.frame_codec import FrameCodec
 from mmdisco_cli.backbones.options import TokenOptions
+from mmdisco_cli.backbones.pixel_codec import PixelCodec
 from mmdisco_cli.diffusion.backbone import (
     AUDIO,
+    IMAGE,
     UNTRAINED,
     VIDEO,
     Condition,
@@ -31,9 +33,9 @@ from mmdisco_cli.errors import DataError, UsageError
 from mmdisco_cli.run.files import SHORT, sha256_of
 from mmdisco_cli.weights_file import find_weights, load_weights, read_about
 
-Codec = SoundCodec | FrameCodec
-CODECS: dict[str, type[Codec]] = {"sound": SoundCodec, "frames": FrameCodec}
-KINDS = {"sound": AUDIO, "frames": VIDEO}
+Codec = SoundCodec | FrameCodec | PixelCodec
+CODECS: dict[str, type[Codec]] = {"sound": SoundCodec, "frames": FrameCodec, "pixels": PixelCodec}
+KINDS = {"sound": AUDIO, "frames": VIDEO, "pixels": IMAGE}
 """What each codec's media are, under whatever label."""
 
 

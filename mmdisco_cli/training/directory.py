@@ -20,7 +20,7 @@ from mmdisco_cli.training.checkpoint import PREVIOUS, STATE, adopt_state
 
 RECIPE, INPUTS, ENVIRONMENT = "recipe.yaml", "inputs.json", "environment.json"
 METRICS, PLOT = "metrics.jsonl", "loss.png"
-STAGES = ("codec", "denoiser", "discriminator")
+STAGES = ("codec", "denoiser", "generator", "discriminator")
 STATES = tuple(f"{stage}/{name}" for stage in STAGES for name in (STATE, PREVIOUS))
 ENDING = tuple(name for name in STATES if not name.startswith("codec/"))
 """Those of stages of `train.steps` steps."""

@@ -10,8 +10,9 @@ from torch import Tensor, nn
 
 from mmdisco_cli.assembly import Assembly
 from mmdisco_cli.backbones.audio_codec import SAMPLE_RATE
+from mmdisco_cli.backbones.latent_gaussian import LatentGaussian
 from mmdisco_cli.backbones.logmel import SCALE, encode_logmel
-from mmdisco_cli.backbones.token import TokenBackbone, codec_fingerprint
+from mmdisco_cli.backbones.token import TokenBackbone
 from mmdisco_cli.cache.layout import HELDOUT
 from mmdisco_cli.data.contract import Dataset, SplitDataset
 from mmdisco_cli.diffusion.denoise import logit_of
@@ -160,8 +161,10 @@ def round_to_file(module: nn.Module) -> None:
             tensor.copy_(rounded)
 
 
-def export_backbone(backbone: TokenBackbone, recipe: Recipe, path: Path, results: Mapping[str, Any]) -> None:
-    """Write a trained base model to `path`, rounding it in place.
+def export_backbone(
+    backbone: TokenBackbone | LatentGaussian, codec: str, recipe: Recipe, path: Path, results: Mapping[str, Any]
+) -> None:
+    """Write a trained base model to `path`, rounding it in place; `codec` names what its `encode` computes.
 
     Raises:
         DataError: the file cannot be written.
@@ -173,7 +176,7 @@ def export_backbone(backbone: TokenBackbone, recipe: Recipe, path: Path, results
         "modality": backbone.modality,
         "options": options,
         "request": asdict(backbone.request),
-        "codec": codec_fingerprint(backbone),
+        "codec": codec,
         **_provenance(recipe, results),
     }
     save_weights(path, backbone.module.state_dict(), about)

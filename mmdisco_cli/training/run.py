@@ -25,7 +25,7 @@ from mmdisco_cli.run.distribution import joined_ranks
 from mmdisco_cli.run.options import TrainOptions
 from mmdisco_cli.run.shared import require_shared
 from mmdisco_cli.run.signals import SignalFlag
-from mmdisco_cli.training.backbone import backbone_job
+from mmdisco_cli.training.base_models.backbone import backbone_job
 from mmdisco_cli.training.directory import PLOT, RunDirectory, is_raised, training_fingerprint
 from mmdisco_cli.training.discriminator import discriminator_job
 from mmdisco_cli.training.loop import Context

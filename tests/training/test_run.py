@@ -69,7 +69,7 @@ def test_the_run_directory_says_everything(tmp_path: Path) -> None:
 
 def test_initialisation_is_seeded_right_before_the_network_is_built(tmp_path: Path) -> None:
     """What the shipped weights were made by: seed, network, training, and no other draw from the global generator."""
-    from mmdisco_cli.training.backbone import build_backbone
+    from mmdisco_cli.training.base_models.backbone import build_backbone
 
     recipe = load(tmp_path, "frames", seed=3)
     torch.rand(5)

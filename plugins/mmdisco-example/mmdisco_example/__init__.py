@@ -31,6 +31,13 @@ class HandOptions:
 
 
 @dataclass(frozen=True)
+class SlopeOptions:
+    """Options of the slope in a recipe."""
+
+    side: int = option(16, "pixels along each edge", minimum=2)
+
+
+@dataclass(frozen=True)
 class MelodiesOptions:
     """Options of the data set in a recipe."""
 
@@ -47,10 +54,11 @@ class DuetOptions:
 
 @hookimpl
 def mmdisco_backbones() -> Iterable[BackboneSpec]:
-    """Describe two base models, one of audio and one of video."""
+    """Describe base models: one of audio, one of video, and one of images under whatever label."""
     audio, video = lazy("mmdisco_example.backbone:build"), lazy("mmdisco_example.hand:build")
     yield BackboneSpec("theremin", "ten tones a second", ThereminOptions, audio, 1, ("audio",))
     yield BackboneSpec("hand", "the hand of somebody who plays it", HandOptions, video, 1, ("video",))
+    yield BackboneSpec("slope", "images of a slope", SlopeOptions, lazy("mmdisco_example.generator:build"), 1)
 
 
 @hookimpl

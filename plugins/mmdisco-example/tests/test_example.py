@@ -23,6 +23,7 @@ def test_it_describes_an_entry_of_each_kind_that_it_shows():
     assert names == [
         ("backbone", "theremin"),
         ("backbone", "hand"),
+        ("backbone", "slope"),
         ("dataset", "melodies"),
         ("discriminator", "duet"),
         ("extractor", "notes"),

@@ -1,4 +1,7 @@
-"""`train.target: backbone`: one built-in base model on its own modality alone, first its codec, then its denoiser."""
+"""`train.target: backbone`: one built-in base model on its own modality alone, first its codec, then its denoiser.
+
+A generator of a standard normal latent is trained in `generator` instead.
+"""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -9,6 +12,7 @@ from torch import Tensor
 
 from mmdisco_cli.assembly import request_of
 from mmdisco_cli.backbones.denoiser import TokenDenoiser
+from mmdisco_cli.backbones.latent_gaussian import LatentGaussian, TrainableGenerator
 from mmdisco_cli.backbones.token import Codec, TokenBackbone, codec_fingerprint
 from mmdisco_cli.cache.content import Content, part_of
 from mmdisco_cli.cache.mapped import MappedTensor
@@ -19,6 +23,7 @@ from mmdisco_cli.diffusion.schedules import Levels, cosine, log_snr
 from mmdisco_cli.errors import PluginError, UsageError
 from mmdisco_cli.recipes.schema import Component, Recipe, TrainConfig
 from mmdisco_cli.run.distribution import same_weights
+from mmdisco_cli.training.base_models.generator import GeneratorJob
 from mmdisco_cli.training.batch import draw_progress
 from mmdisco_cli.training.caching import PART, make_cache, max_bad_of
 from mmdisco_cli.training.data import Bank
@@ -71,7 +76,7 @@ class BackboneJob:
         return {
             "modality": backbone.modality,
             "parameters": parameters,
-            "steps": {"codec": config.codec_steps, "denoiser": config.steps},
+            "steps": {"codec": config.codec_steps * _is_learnt(backbone.codec), "denoiser": config.steps},
             "latent_shapes": {backbone.modality: list(shape)},
             "clips": clips_of(train),
             "bank": clips,
@@ -82,8 +87,7 @@ class BackboneJob:
         """Train codec and denoiser, going on where a former run stopped."""
         backbone, config, train = self.backbone, self.recipe.train, self.dataset.split("train")
         same_weights(backbone.module.to(context.device), context.ranks)
-        if config.codec_steps:
-            fit_codec(backbone, train, context)
+        fit_codec(backbone, train, context)
         bank = encoded_bank(backbone, train, context)
         loss = denoising_loss(backbone.denoiser, bank, config, context.batch, context.device)
         fit(backbone.denoiser, loss, context, "denoiser", config.steps)
@@ -95,11 +99,12 @@ class BackboneJob:
         heldout = heldout_of(self.dataset, context)
         measured = backbone_results(self.backbone, heldout, self.recipe.train, context.device) if heldout else {}
         results = {"training": dict(figures), **({"heldout": measured} if measured else {})}
-        export_backbone(self.backbone, self.recipe, context.directory.weights, results)
+        codec = codec_fingerprint(self.backbone)
+        export_backbone(self.backbone, codec, self.recipe, context.directory.weights, results)
         return results
 
 
-def backbone_job(context: Context) -> BackboneJob:
+def backbone_job(context: Context) -> BackboneJob | GeneratorJob:
     """Build the base model and open its data; errors as for `build_backbone` and `open_dataset`."""
     recipe = context.recipe
     if recipe.train.compile:
@@ -110,10 +115,19 @@ def backbone_job(context: Context) -> BackboneJob:
     for line in dataset.report:
         context.say(line)
     check_shapes(dataset.split("train"), plans)
-    return BackboneJob(recipe, backbone, dataset, context.batch)
+    if isinstance(backbone, TokenBackbone):
+        return BackboneJob(recipe, backbone, dataset, context.batch)
+    return GeneratorJob(recipe, backbone, trainable(backbone), dataset, context.batch)
 
 
-def build_backbone(recipe: Recipe) -> TokenBackbone:
+def trainable(backbone: LatentGaussian) -> TrainableGenerator:
+    """Return a backbone's generator; raise UsageError where it has no loss to train it by."""
+    if not isinstance(backbone.generator, TrainableGenerator):
+        raise UsageError(f"backbones.{backbone.modality}: its generator has no member `loss` to train it by")
+    return backbone.generator
+
+
+def build_backbone(recipe: Recipe) -> TokenBackbone | LatentGaussian:
     """Return the recipe's one backbone that has no weights yet, initialised from the training seed.
 
     Raises:
@@ -121,8 +135,6 @@ def build_backbone(recipe: Recipe) -> TokenBackbone:
     """
     label, component = _untrained(recipe)
     config = recipe.train
-    if config.codec_steps == 0:
-        raise UsageError("train.codec_steps: 0 would leave the codec untrained")
     if config.bank == 0:
         raise UsageError("train.bank: a base model is trained on clips encoded once; say how many")
     try:
@@ -135,9 +147,18 @@ def build_backbone(recipe: Recipe) -> TokenBackbone:
         backbone = build(label, component.options, request_of(recipe))
     except ValueError as error:
         raise UsageError(f"backbones.{label}: {error}") from error
+    if isinstance(backbone, LatentGaussian):
+        return backbone
     if not isinstance(backbone, TokenBackbone):
-        raise UsageError(f"backbones.{label}: {component.name} cannot be trained here, only token can")
+        able = "token and latent-gaussian"
+        raise UsageError(f"backbones.{label}: {component.name} cannot be trained here, only {able} can")
+    if config.codec_steps == 0 and _is_learnt(backbone.codec):
+        raise UsageError("train.codec_steps: 0 would leave the codec untrained")
     return backbone
+
+
+def _is_learnt(codec: Codec) -> bool:
+    return any(True for _ in codec.parameters())
 
 
 def _untrained(recipe: Recipe) -> tuple[str, Component]:
@@ -149,12 +170,13 @@ def _untrained(recipe: Recipe) -> tuple[str, Component]:
 
 
 def fit_codec(backbone: TokenBackbone, dataset: Dataset, context: Context) -> None:
-    """Train a backbone's codec in place and measure the normalisation of its latents."""
+    """Train a backbone's codec in place, if it learns, and measure the normalisation of its latents."""
     codec, config, device = backbone.codec, context.recipe.train, context.device
     count = _at_most(min(config.bank, CODEC_CLIPS), dataset)
     context.say(f"reading {count} clips for the codec ({backbone.modality})")
     items = codec_items(codec, dataset, backbone.modality, count)
-    fit(codec, codec_loss(codec, items, config, device), context, "codec", config.codec_steps)
+    if _is_learnt(codec):
+        fit(codec, codec_loss(codec, items, config, device), context, "codec", config.codec_steps)
     codec.measure(codec.expand(items[:MEASURED_ITEMS]).to(device))
     same_weights(codec, context.ranks)
 

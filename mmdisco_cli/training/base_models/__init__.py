@@ -1,0 +1,1 @@
+"""Trainings of one base model on its own modality alone."""
