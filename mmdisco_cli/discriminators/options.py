@@ -19,6 +19,19 @@ class EnergyOptions:
 
 
 @dataclass(frozen=True)
+class PatchesOptions:
+    """The inner product of every modality with a joint transformer over patches of each; no time axis is needed."""
+
+    width: int = option(128, "features of a token", minimum=1)
+    depth: int = option(4, "number of blocks", minimum=1)
+    heads: int = option(4, "attention heads", minimum=1)
+    tokens: int = option(32, "most patches of a modality", minimum=1)
+    reads_x0: bool = option(
+        False, "also read the base models' x_0; inputs are then detached, so no second derivative is needed"
+    )
+
+
+@dataclass(frozen=True)
 class AlignedOptions:
     """Features on one time axis, mixed before the pooled head."""
 
