@@ -2,11 +2,17 @@
 
 from collections.abc import Iterable
 
-from mmdisco_cli.backbones.options import TokenOptions
+from mmdisco_cli.backbones.options import BankOptions, LatentGaussianOptions, TokenOptions
 from mmdisco_cli.conversion.published import converters
 from mmdisco_cli.data.naming import SUFFIXES, VIDEO_SUFFIXES
 from mmdisco_cli.data.options import ClipsOptions
-from mmdisco_cli.discriminators.options import AdditiveOptions, AlignedOptions, EnergyOptions, MLPOptions
+from mmdisco_cli.discriminators.options import (
+    AdditiveOptions,
+    AlignedOptions,
+    EnergyOptions,
+    MLPOptions,
+    PatchesOptions,
+)
 from mmdisco_cli.extractors.options import ExtractorOptions
 from mmdisco_cli.hookspecs import (
     BackboneSpec,
@@ -21,6 +27,7 @@ from mmdisco_cli.hookspecs import (
 )
 from mmdisco_cli.paper.options import PaperMelOptions, PaperWaveformOptions
 from mmdisco_cli.toys.bounce.options import BounceOptions
+from mmdisco_cli.toys.digits.options import DigitsOptions
 from mmdisco_cli.toys.gaussians.options import GaussianMixtureOptions, GaussiansOptions
 
 
@@ -30,6 +37,14 @@ def mmdisco_backbones() -> Iterable[BackboneSpec]:
     home = "mmdisco_cli.backbones"
     return (
         BackboneSpec("token", "trainable denoiser of any one modality", TokenOptions, lazy(f"{home}.token:build"), 1),
+        BackboneSpec("bank", "exact denoiser of a set of samples", BankOptions, lazy(f"{home}.bank:build"), 1),
+        BackboneSpec(
+            "latent-gaussian",
+            "generator of a standard normal latent: VAE, GAN",
+            LatentGaussianOptions,
+            lazy(f"{home}.latent_gaussian:build"),
+            1,
+        ),
         BackboneSpec(
             "gaussian-mixture",
             "exact denoiser of a Gaussian mixture's marginal",
@@ -48,6 +63,9 @@ def mmdisco_discriminators() -> Iterable[DiscriminatorSpec]:
     return (
         DiscriminatorSpec(
             "energy", "inner product with a joint network", EnergyOptions, lazy(f"{home}.energy:build"), 1
+        ),
+        DiscriminatorSpec(
+            "patches", "energy over patches of any shapes", PatchesOptions, lazy(f"{home}.patches:build"), 1
         ),
         DiscriminatorSpec("aligned", "time-aligned features, mixed", AlignedOptions, lazy(f"{home}.aligned:build"), 1),
         DiscriminatorSpec("additive", "pooled features, added", AdditiveOptions, lazy(f"{home}.additive:build"), 1),
@@ -82,6 +100,9 @@ def mmdisco_datasets() -> Iterable[DatasetSpec]:
             BounceOptions,
             lazy(f"{toys}.bounce.dataset:build"),
             1,
+        ),
+        DatasetSpec(
+            "digits", "digits spoken, written and named", DigitsOptions, lazy(f"{toys}.digits.dataset:build"), 1
         ),
         DatasetSpec(
             "clips",
@@ -127,6 +148,7 @@ def mmdisco_protocols() -> Iterable[ProtocolSpec]:
     known = (
         ("bounce", "events in video against those in audio", f"{toys}.bounce.protocol"),
         ("clips", "alignment and distances of any clips", "mmdisco_cli.evaluation.clips"),
+        ("digits", "which digit each modality shows", f"{toys}.digits.protocol"),
         ("gaussians", "gradient and samples against a known distribution", f"{toys}.gaussians.protocol"),
         ("gaussians-ablation", "the losses of a discriminator, alone and together", f"{toys}.gaussians.ablation"),
     )

@@ -10,6 +10,8 @@ HIGHER = (
     *("av_align", "av_align_gain", "imagebind", "event_iou", "kind_correlation", "material_agreement"),
     *("interaction", "accuracy"),
 )
+SHARES = ("agreement", "given")
+"""What names of shares begin with that are right as often as possible."""
 LOWER = ("calibration", "residual_error", "joint_error", "sliced_wasserstein")
 DISTANCES = ("fd", "kd", "fvd", "kvd", "fad", "kad")
 """What names of distances begin with."""
@@ -17,7 +19,7 @@ DISTANCES = ("fd", "kd", "fvd", "kvd", "fad", "kad")
 
 def better(name: str) -> str:
     """Return higher, lower or nearer 0, empty for a figure of which neither is good."""
-    if name in HIGHER:
+    if name in HIGHER or name.split("_")[0] in SHARES:
         return "higher"
     if name in LOWER or name.split("_")[0] in DISTANCES:
         return "lower"

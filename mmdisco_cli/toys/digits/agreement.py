@@ -1,0 +1,86 @@
+"""Figures of judged samples: how often modalities agree, how often each digit occurs, how far from real they are."""
+
+from collections.abc import Mapping, Sequence
+from itertools import combinations
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from mmdisco_cli.measures.bootstrap import Measure, estimate, gap_closed, mean_of
+from mmdisco_cli.measures.kernel import distance_ratio, kernel_distance
+from mmdisco_cli.toys.digits.reading import Judged
+
+ALL = "agreement"
+COMPARED = ("real", "independent", "guided")
+DIGITS = 10
+
+
+def names_of(modalities: Sequence[str]) -> dict[str, tuple[str, ...]]:
+    """Return the names of the figures of agreement, and the modalities that each compares: all of them, then pairs."""
+    pairs = {f"agreement_{a}_{b}": (a, b) for a, b in combinations(modalities, 2)}
+    return {ALL: tuple(modalities), **(pairs if len(modalities) > 2 else {})}
+
+
+def agreeing(judged: Judged, modalities: Sequence[str]) -> Tensor:
+    """Return whether the modalities of each sample are judged to be one digit, (N,)."""
+    digits = torch.stack([judged.verdicts[m].digits for m in modalities])
+    return (digits == digits[0]).all(0) & (digits[0] >= 0)
+
+
+def agreement(rows: Mapping[str, Judged], modalities: Sequence[str], seed: int) -> dict[str, Any]:
+    """Return each figure of agreement by row, with intervals, and how much of the gap to real pairs is closed."""
+    figures: dict[str, Any] = {}
+    for name, compared in names_of(modalities).items():
+        measures = {row: _share(agreeing(judged, compared)) for row, judged in rows.items()}
+        figures[name] = {row: estimate(measure, seed).as_json() for row, measure in measures.items()}
+        if set(COMPARED) <= measures.keys():
+            real, independent, guided = (measures[row] for row in COMPARED)
+            figures[name]["gap_closed"] = gap_closed(real, independent, guided, seed).as_json()
+    return figures
+
+
+def given_agreement(judged: Judged, true: Tensor, given: str, seed: int) -> dict[str, Any]:
+    """Return how often each other modality, and all of them, are judged to be the digit (N,) that was given."""
+    others = [m for m in judged.verdicts if m != given]
+    right = {m: judged.verdicts[m].digits == true for m in others}
+    shares = {m: estimate(_share(found), seed).as_json() for m, found in right.items()}
+    return {**shares, "all": estimate(_share(torch.stack(list(right.values())).all(0)), seed).as_json()}
+
+
+def shares(rows: Mapping[str, Judged]) -> dict[str, Any]:
+    """Return the share of each digit among the samples of each row, by modality, and its least and greatest."""
+    found: dict[str, Any] = {}
+    for row, judged in rows.items():
+        for m, verdicts in judged.verdicts.items():
+            counts = torch.bincount(verdicts.digits[verdicts.digits >= 0], minlength=DIGITS).double() / len(judged)
+            by_digit = {str(digit): round(float(share), 4) for digit, share in enumerate(counts)}
+            found.setdefault(m, {})[row] = {"min": min(by_digit.values()), "max": max(by_digit.values()), **by_digit}
+    return found
+
+
+def kernel_distances(rows: Mapping[str, Judged], reference: Mapping[str, Tensor]) -> dict[str, Any]:
+    """Return, by modality with features (M, D) of real items, the distance of each row, and guided over independent."""
+    return {f"kd_{m}": _distances(rows, m, features) for m, features in reference.items()}
+
+
+def _distances(rows: Mapping[str, Judged], modality: str, reference: Tensor) -> dict[str, Any]:
+    real = reference.double()
+    features = {
+        row: found.double() for row, judged in rows.items() if (found := judged.verdicts[modality].features) is not None
+    }
+    figures: dict[str, Any] = {row: kernel_distance(x, real).as_json() for row, x in features.items()}
+    if {"independent", "guided"} <= features.keys():
+        figures["ratio"] = distance_ratio(features["guided"], features["independent"], real).as_json()
+    return figures
+
+
+def confusion(judged: Judged, first: str, second: str) -> Tensor:
+    """Return how often the first modality is judged one digit and the second another, (10, 10)."""
+    a, b = (judged.verdicts[m].digits for m in (first, second))
+    known = (a >= 0) & (b >= 0)
+    return torch.bincount(a[known] * DIGITS + b[known], minlength=DIGITS**2).reshape(DIGITS, DIGITS)
+
+
+def _share(found: Tensor) -> Measure:
+    return mean_of(found.double().tolist())
