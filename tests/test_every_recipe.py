@@ -14,6 +14,8 @@ NAMES = {
     "bounce", "bounce-audio", "bounce-video",
     "clips", "clips-audio", "clips-video",
     "gaussians", "gaussians3", "gaussians-ablation",
+    "digits", "digits3", "digits-vae", "digits-gan", "text-image", "text-audio",
+    "digits-audio", "digits-image", "digits-image-vae", "digits-image-gan",
     "landscape", "aist",
     "audioldm-animatediff", "audioldm2-cogvideox", "auffusion-videocrafter2", "stableaudio-wan",
 }  # fmt: skip

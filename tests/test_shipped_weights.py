@@ -1,5 +1,6 @@
 """The weights in the package are those that its recipes describe, and small enough to ship."""
 
+import pytest
 import torch
 
 from mmdisco_cli.assembly import assemble
@@ -8,14 +9,20 @@ from mmdisco_cli.recipes import recipe as recipes
 from mmdisco_cli.training.directory import training_fingerprint
 from mmdisco_cli.weights_file import PACKAGED, read_about
 
-KINDS = {"bounce-audio": "backbone", "bounce-video": "backbone", "bounce": "discriminator"}
-MOST_BYTES = 20_000_000
+KINDS = {
+    "bounce-audio": "backbone", "bounce-video": "backbone", "bounce": "discriminator",
+    "digits-audio": "backbone", "digits-image": "backbone", "digits": "discriminator", "digits3": "discriminator",
+}  # fmt: skip
+JUDGES = "digits-judges"
+MOST_BYTES, MOST_OF_DIGITS = 35_000_000, 15_000_000
+JOINED = ("bounce", "digits", "digits3")
 
 
 def test_all_shipped_weights_are_known_and_fit_into_the_package() -> None:
     files = sorted(PACKAGED.glob("*.safetensors"))
-    assert {file.stem for file in files} == set(KINDS)
+    assert {file.stem for file in files} == {*KINDS, JUDGES}
     assert sum(file.stat().st_size for file in files) <= MOST_BYTES
+    assert sum(file.stat().st_size for file in files if file.stem.startswith("digits")) <= MOST_OF_DIGITS
 
 
 def test_each_file_holds_what_its_recipe_would_train() -> None:
@@ -25,16 +32,19 @@ def test_each_file_holds_what_its_recipe_would_train() -> None:
         assert about["results"], name
 
 
-def test_the_discriminator_belongs_to_the_shipped_base_models() -> None:
-    joined = assemble(recipes.load("bounce"), torch.device("cpu"))
+@pytest.mark.parametrize("name", JOINED)
+def test_the_discriminator_belongs_to_the_shipped_base_models(name: str) -> None:
+    joined = assemble(recipes.load(name), torch.device("cpu"))
     assert joined.discriminator is not None
     assert joined.discriminator.about["backbones"] == joined.fingerprints
 
 
-def test_the_discriminator_has_at_most_a_quarter_of_the_base_models_parameters() -> None:
-    joined = assemble(recipes.load("bounce"), torch.device("cpu"))
+@pytest.mark.parametrize("name", JOINED)
+def test_the_discriminator_has_at_most_a_quarter_of_the_base_models_parameters(name: str) -> None:
+    joined = assemble(recipes.load(name), torch.device("cpu"))
     assert joined.discriminator is not None
-    bases = [p for b in joined.bases for p in unwrap(b.backbone).module.parameters()]
+    modules = [getattr(unwrap(b.backbone), "module", None) for b in joined.bases]  # a bank has no weights
+    bases = [p for module in modules if module is not None for p in module.parameters()]
     assert 4 * sum(p.numel() for p in joined.discriminator.module.parameters()) <= sum(p.numel() for p in bases)
 
 
@@ -42,3 +52,9 @@ def test_a_shipped_discriminator_samples_as_its_recipe_does() -> None:
     about = read_about(PACKAGED / "bounce.safetensors", "discriminator")
     # Keys that came later have their defaults in both.
     assert recipes.load_plain(about["recipe"], "bounce.safetensors") == recipes.load("bounce")
+
+
+def test_the_judges_say_how_often_they_are_right() -> None:
+    results = read_about(PACKAGED / f"{JUDGES}.safetensors", "judge")["results"]
+    assert set(results) == {"audio", "image"}
+    assert min(results.values()) > 0.97

@@ -13,11 +13,17 @@ from torch import Tensor, nn
 from mmdisco_cli.blocks import LevelEmbedding, TransformerBlock, map_rows, modulated_norm, patchify, unpatchify, zero
 from mmdisco_cli.discriminators.options import PatchesOptions
 
+SLOPE = 8.0
+"""What the derivative of x_0 by x is taken for, times a gain between 0 and 1; guidance weights multiply it."""
+
 
 class PatchEnergy(nn.Module):
     """A logit (B,) from latents (B, *shape), one a modality, already divided by sqrt(alpha^2 + sigma^2).
 
-    With `reads_x0` it also reads the base models' x_0; inputs are then detached and the gradient by x is n itself.
+    With `reads_x0` it also reads the base models' x_0. In training its inputs are then detached, and the gradient by x
+    is n itself, which takes no second derivative. In sampling the gradient of what it says of x_0 is added: that takes
+    the derivative of x_0 by x, which would cost a backward pass of each base model, to be `SLOPE` at a log-SNR where it
+    is about to be known. n learns what a denoiser under the other modalities would, late; whether x_0 fits them, soon.
     """
 
     def __init__(
@@ -54,18 +60,25 @@ class PatchEnergy(nn.Module):
     ) -> Tensor:
         """Return the logit (B,)."""
         states = {m: x[m].reshape(-1, *shape) for m, shape in self.shapes.items()}
-        views = {m: [state.detach()] for m, state in states.items()} if x0 else {m: [s] for m, s in states.items()}
-        for m in x0 or {}:
-            views[m].append((x0 or {})[m].reshape(states[m].shape))
+        # Signal over noise, bounded: this gives the gradient the magnitude of the residual score.
+        gains = {m: torch.sigmoid(log_snr[m] + math.log(2)).view(-1, *[1] * (s.ndim - 1)) for m, s in states.items()}
+        views = {m: self._views(state, gains[m], x0[m] if x0 else None) for m, state in states.items()}
         features, level = self._features(views, log_snr, pooled)
         logit: Tensor = map_rows([self.bias], level)[:, 0].float()
         logit = logit + self.verdict(torch.cat(list(features.values()), 1).mean(1))[:, 0].float()
         for m, state in states.items():
             estimate = unpatchify(self.heads[m](features[m]), self.shapes[m], self.patches[m])
-            # Signal over noise, bounded: this gives the gradient the magnitude of the residual score.
-            gain = torch.sigmoid(log_snr[m] + math.log(2)).view(-1, *[1] * (state.ndim - 1))
-            logit = logit + (state * gain * estimate).flatten(1).float().sum(1)
+            logit = logit + (state * gains[m] * estimate).flatten(1).float().sum(1)
         return logit
+
+    def _views(self, state: Tensor, gain: Tensor, x0: Tensor | None) -> list[Tensor]:
+        """Return what the network reads of one modality: its state, and the base model's x_0 where it is known."""
+        if x0 is None:
+            return [state]
+        x0 = x0.reshape(state.shape)
+        # Adds nothing, but has a gradient.
+        moved = 0 if self.training else SLOPE * gain * (state - state.detach())
+        return [state.detach(), x0 + moved]
 
     def _features(
         self,
