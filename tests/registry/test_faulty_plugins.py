@@ -148,14 +148,26 @@ def test_what_a_plugin_may_say_passes_as_it_is(run: Run, place: str, fault: str,
         ("dataset", "Pairs.fingerprint = None", "'pairs': fingerprint is None, not text"),
         ("split", "if part != 'train': return 0", "'pairs': int has no length, fingerprint, report, media"),
         ("build", "return object()", "'dot': object has no info, plan, grid, levels_at, encode_prompt, predict"),
-        ("predict", "return x[:1].sum()", "the prediction of x is (), not"),
-        ("predict", "return x[:, 0]", "the prediction of x is ("),
     ],
 )
 def test_what_has_the_wrong_form_is_caught_before_training(run: Run, place: str, fault: str, said: str) -> None:
     code, messages = run((*TRAIN, "--dry-run"), place, fault)
     assert code == 3, messages
     (line,) = messages.splitlines()
+    assert line.startswith(f"error: {WHO}: {said}"), line
+
+
+@pytest.mark.parametrize(
+    ("fault", "said"),
+    [
+        ("return x[:1].sum()", "the prediction of x is (), not"),
+        ("return x[:, 0]", "the prediction of x is ("),
+    ],
+)
+def test_a_prediction_of_the_wrong_form_ends_training_at_its_first_step(run: Run, fault: str, said: str) -> None:
+    code, messages = run(TRAIN, "predict", fault)
+    assert code == 3, messages
+    (line,) = [line for line in messages.splitlines() if line.startswith("error: ")]
     assert line.startswith(f"error: {WHO}: {said}"), line
 
 

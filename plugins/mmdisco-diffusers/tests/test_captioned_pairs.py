@@ -104,6 +104,24 @@ def test_a_pair_trained_with_captions_is_guided_by_prompts(audio, video, fakes, 
     assert read_rows(tmp_path / "other")[0]["captions"] == own
 
 
+def test_under_captions_the_denoising_loss_falls_below_that_of_the_base_models(models, registry, clips, tmp_path):  # noqa: F811
+    """Guided and unguided errors are of the same noise, so that even a small share of the loss is no accident."""
+    spec = DatasetSpec("captioned", "clips", ClipsOptions, lambda: build_captioned, 1)
+    found = Registry((*registry.plugins, Plugin("captioned", "0", "loaded", (("dataset", spec),))))
+    folder, path = models("audioldm").parent, tmp_path / "pair.yaml"
+    models("animatediff")
+    text = RECIPE.format(clips=clips, audio="audioldm", video="animatediff", models=folder, fakes="shuffled")
+    longer = (
+        "steps: 60, log_every: 20, batch_size: 8, bank: 3, learning_rate: 0.01, warmup: 5, lambda_denoise: 10, ema: 0.9"
+    )
+    path.write_text(text.replace("steps: 4, batch_size: 4, bank: 3, learning_rate: 0.02, warmup: 1, ema: 0", longer))
+    train(recipes.load(str(path), registry=found), TrainOptions(out=tmp_path / "trained"))
+    gains = [json.loads(line)["gain"] for line in (tmp_path / "trained" / "metrics.jsonl").read_text().splitlines()]
+    assert len(gains) == 3
+    assert gains[-1] > 5e-4
+    assert gains[-1] > gains[0]
+
+
 def fresh(recipe, assembly):
     """Return the weights that training began with, as a file would hold them."""
     from mmdisco_cli.assembly import build_discriminator
