@@ -2,4 +2,4 @@
 
 from pathlib import Path
 
-ASSETS = Path(__file__).parent.parent.parent / "assets" / "digits"
+ASSETS = Path(__file__).parent / "assets"
