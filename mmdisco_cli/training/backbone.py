@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import torch
@@ -9,6 +10,7 @@ from torch import Tensor
 
 from mmdisco_cli.assembly import request_of
 from mmdisco_cli.backbones.denoiser import TokenDenoiser
+from mmdisco_cli.backbones.text import token_ids
 from mmdisco_cli.backbones.token import Codec, TokenBackbone, codec_fingerprint
 from mmdisco_cli.data.contract import Dataset, SplitDataset
 from mmdisco_cli.data.opening import check_shapes, open_dataset
@@ -16,9 +18,12 @@ from mmdisco_cli.diffusion.schedules import Levels, cosine, log_snr
 from mmdisco_cli.errors import PluginError, UsageError
 from mmdisco_cli.recipes.schema import Component, Recipe, TrainConfig
 from mmdisco_cli.run.distribution import same_weights
+from mmdisco_cli.run.files import SHORT, sha256_of
 from mmdisco_cli.training.banks import shared_bank
 from mmdisco_cli.training.batch import draw_progress
+from mmdisco_cli.training.caption_rules import caption_inputs
 from mmdisco_cli.training.loop import Context, Loss, fit
+from mmdisco_cli.training.pairing import Captions, captions_of
 from mmdisco_cli.training.report import (
     COPIES,
     backbone_results,
@@ -28,6 +33,7 @@ from mmdisco_cli.training.report import (
     round_to_file,
     step_memory,
 )
+from mmdisco_cli.weights_file import find_weights
 
 LEAST_SIGMA = 0.2
 """The v loss weighs the error of x_0 by 1 / sigma^2; below this the weight stops growing."""
@@ -38,6 +44,27 @@ MEASURED_ITEMS = 2048
 
 
 @dataclass(frozen=True)
+class Texts:
+    """The captions of clips as a denoiser reads them; a share `dropout` of rows sees the empty text, as CFG needs."""
+
+    captions: Captions
+    modality: str
+    dropout: float
+
+    @cached_property
+    def ids(self) -> Tensor:
+        """Return the token ids (N, words, 2) of all captions."""
+        texts = self.captions.texts[self.modality]
+        known = {text: token_ids(text) for text in dict.fromkeys(texts)}
+        return torch.stack([known[text] for text in texts])
+
+    def of(self, rows: Tensor, generator: torch.Generator) -> Tensor:
+        """Return the token ids of the clips `rows` (B,)."""
+        dropped = torch.rand(len(rows), generator=generator) < self.dropout
+        return torch.where(dropped[:, None, None], token_ids(""), self.ids[rows % len(self.ids)])
+
+
+@dataclass(frozen=True)
 class BackboneJob:
     """A base model to train, with its data; a `TrainJob`."""
 
@@ -45,10 +72,23 @@ class BackboneJob:
     backbone: TokenBackbone
     dataset: SplitDataset
 
+    @cached_property
+    def captions(self) -> Captions | None:
+        """Return the captions that training draws from, None where the model takes none."""
+        if not self.backbone.takes_prompts:
+            return None
+        train = self.dataset.split("train")
+        return captions_of(train, range(_at_most(self.recipe.train.bank, train)), (self.backbone.modality,))
+
     @property
     def inputs(self) -> dict[str, Any]:
-        """Name the clips."""
-        return {"data": self.dataset.fingerprint}
+        """Name the clips, and the captions and weights to go on from where there are any."""
+        base = self.backbone.options.base
+        return (
+            {"data": self.dataset.fingerprint}
+            | ({"base": sha256_of(find_weights(base))[:SHORT]} if base else {})
+            | (caption_inputs(self.captions, self.recipe) if self.captions else {})
+        )
 
     @property
     def overview(self) -> dict[str, Any]:
@@ -60,8 +100,9 @@ class BackboneJob:
             "denoiser": sum(p.numel() for p in backbone.denoiser.parameters()),
         }
         empty, cpu = torch.zeros(1, *shape, dtype=torch.float16), torch.device("cpu")
+        texts = Texts(self.captions, backbone.modality, config.text_dropout) if self.captions else None
         saved = step_memory(
-            lambda batch: denoising_loss(backbone.denoiser, empty, config, batch, cpu), config.batch_size
+            lambda batch: denoising_loss(backbone.denoiser, empty, config, batch, cpu, texts), config.batch_size
         )
         memory = COPIES * 4 * sum(parameters.values()) + 2 * clips * empty.numel() + saved
         return {
@@ -70,6 +111,7 @@ class BackboneJob:
             "steps": {"codec": config.codec_steps, "denoiser": config.steps},
             "latent_shapes": {backbone.modality: list(shape)},
             "clips": clips_of(train),
+            **({"captions": len(self.captions), "text_dropout": config.text_dropout} if self.captions else {}),
             "bank": clips,
             "memory_mb": round(memory / 1e6),
         }
@@ -81,7 +123,8 @@ class BackboneJob:
         if config.codec_steps:
             fit_codec(backbone, train, context)
         bank = encoded_bank(backbone, train, context)
-        loss = denoising_loss(backbone.denoiser, bank, config, context.batch, context.device)
+        texts = Texts(self.captions, backbone.modality, config.text_dropout) if self.captions else None
+        loss = denoising_loss(backbone.denoiser, bank, config, context.batch, context.device, texts)
         fit(backbone.denoiser, loss, context, "denoiser", config.steps)
 
     def export(self, context: Context, figures: Mapping[str, Any]) -> dict[str, Any]:
@@ -102,7 +145,10 @@ def backbone_job(context: Context) -> BackboneJob:
     plans = {backbone.modality: backbone.plan(backbone.request)}
     dataset = open_dataset(recipe, backbone.request, plans, context.counter("reading files"))
     check_shapes(dataset.split("train"), plans)
-    return BackboneJob(recipe, backbone, dataset)
+    job = BackboneJob(recipe, backbone, dataset)
+    if backbone.takes_prompts and job.captions is None:
+        raise UsageError(f"backbones.{backbone.modality}.text: the data have no captions to learn from")
+    return job
 
 
 def build_backbone(recipe: Recipe) -> TokenBackbone:
@@ -113,8 +159,11 @@ def build_backbone(recipe: Recipe) -> TokenBackbone:
     """
     label, component = _untrained(recipe)
     config = recipe.train
-    if config.codec_steps == 0:
+    based = getattr(component.options, "base", None) is not None
+    if config.codec_steps == 0 and not based:
         raise UsageError("train.codec_steps: 0 would leave the codec untrained")
+    if config.codec_steps and based:
+        raise UsageError(f"train.codec_steps: the codec is that of backbones.{label}.base, so 0 of them")
     if config.bank == 0:
         raise UsageError("train.bank: a base model is trained on clips encoded once; say how many")
     try:
@@ -182,11 +231,16 @@ def codec_loss(codec: Codec, items: Tensor, config: TrainConfig, device: torch.d
 
 
 def denoising_loss(
-    denoiser: TokenDenoiser, bank: Tensor, config: TrainConfig, batch: int, device: torch.device
+    denoiser: TokenDenoiser,
+    bank: Tensor,
+    config: TrainConfig,
+    batch: int,
+    device: torch.device,
+    texts: Texts | None = None,
 ) -> Loss:
     """Return the loss of x_0 prediction, weighted as an error of v (Salimans & Ho, arXiv 2202.00512).
 
-    `bank` are clean latents (N, ...), of which a step takes `batch`.
+    `bank` are clean latents (N, ...), of which a step takes `batch`, and `texts` the captions of these.
     """
     schedule = cosine()
 
@@ -197,8 +251,10 @@ def denoising_loss(
         levels = Levels(*(level.to(device) for level in schedule.levels_at(u)))
         alpha, sigma = (level.view(-1, *[1] * (clean.ndim - 1)) for level in (levels.alpha, levels.sigma))
         noisy = alpha * clean + sigma * torch.randn(clean.shape, generator=generator).to(device)
+        ids = texts.of(rows, generator).to(device) if texts else None
         with torch.autocast(device.type, torch.bfloat16, enabled=config.dtype == "bfloat16"):
-            predicted = denoiser(noisy, log_snr(levels.alpha, levels.sigma))
+            read = denoiser.text(ids) if ids is not None else None
+            predicted = denoiser(noisy, log_snr(levels.alpha, levels.sigma), read)
         error = (predicted.float() - clean).square().flatten(1).mean(1)
         value = (error / levels.sigma.clamp_min(LEAST_SIGMA).square()).mean()
         return value, {"x0_error": float(error.mean().detach())}

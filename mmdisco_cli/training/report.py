@@ -18,13 +18,16 @@ from mmdisco_cli.discriminators.interaction import interaction, mismatched_tuple
 from mmdisco_cli.errors import DataError, UsageError
 from mmdisco_cli.recipes.schema import Recipe, TrainConfig, to_plain
 from mmdisco_cli.run.environment import versions
+from mmdisco_cli.run.files import SHORT, sha256_of
+from mmdisco_cli.tensors.files import read_safetensors
 from mmdisco_cli.training.batch import Batch, LevelSampler, noised
 from mmdisco_cli.training.conditions import Conditions, conditioned
 from mmdisco_cli.training.data import BatchSource
 from mmdisco_cli.training.directory import training_fingerprint
 from mmdisco_cli.training.loop import Context, Loss, step_generator
 from mmdisco_cli.training.metrics import not_finite
-from mmdisco_cli.weights_file import save_weights
+from mmdisco_cli.training.pairing import captions_of
+from mmdisco_cli.weights_file import find_weights, save_weights
 
 COPIES = 5
 """Of every trained weight in float32: itself, its gradient, two moments of Adam, its average."""
@@ -86,14 +89,16 @@ def backbone_results(
     decoded = backbone.decode(latents[: len(media)], plan).cpu()
     return {
         "clips": count,
-        "x0_error_by_log_snr": denoising_errors(backbone, latents, config),
+        "x0_error_by_log_snr": denoising_errors(backbone, latents, config, _texts_of(backbone, dataset, count)),
         "reconstruction": reconstruction_error(backbone, media, decoded),
     }
 
 
 @torch.no_grad()
-def denoising_errors(backbone: TokenBackbone, latents: Tensor, config: TrainConfig) -> dict[str, float]:
-    """Return the mean squared error of x_0 for latents (N, ...) at each log-SNR."""
+def denoising_errors(
+    backbone: TokenBackbone, latents: Tensor, config: TrainConfig, texts: Tensor | None = None
+) -> dict[str, float]:
+    """Return the mean squared error of x_0 for latents (N, ...), under texts embedded as (N, D), at each log-SNR."""
     errors = {}
     for k, lam in enumerate(LOG_SNR):
         generator = step_generator(config.seed, MEASURE, k)
@@ -101,10 +106,21 @@ def denoising_errors(backbone: TokenBackbone, latents: Tensor, config: TrainConf
         log_snr = torch.full((len(latents),), float(lam), device=latents.device)
         alpha, sigma = (2 * log_snr[0]).sigmoid().sqrt(), (-2 * log_snr[0]).sigmoid().sqrt()
         noisy = alpha * latents + sigma * noise
-        chunks = zip(noisy.split(32), log_snr.split(32), strict=True)
-        predicted = torch.cat([backbone.denoiser(x, level) for x, level in chunks])
+        embedded = [None] * len(noisy.split(32)) if texts is None else texts.split(32)
+        chunks = zip(noisy.split(32), log_snr.split(32), embedded, strict=True)
+        predicted = torch.cat([backbone.denoiser(x, level, text) for x, level, text in chunks])
         errors[f"{lam:+d}"] = round(float((predicted - latents).square().mean()), 5)
     return errors
+
+
+def _texts_of(backbone: TokenBackbone, dataset: Dataset, count: int) -> Tensor | None:
+    """Return the captions of the first `count` clips as the model reads them, None where it reads none."""
+    if not backbone.takes_prompts:
+        return None
+    captions = captions_of(dataset, range(count), (backbone.modality,))
+    texts = captions.texts[backbone.modality] if captions else ("",) * count
+    embedded = backbone.encode_prompt(texts, None, backbone.plan(backbone.request)).positive
+    return embedded if isinstance(embedded, Tensor) else None
 
 
 def reconstruction_error(backbone: TokenBackbone, media: Tensor, decoded: Tensor) -> dict[str, float]:
@@ -159,12 +175,13 @@ def round_to_file(module: nn.Module) -> None:
 
 
 def export_backbone(backbone: TokenBackbone, recipe: Recipe, path: Path, results: Mapping[str, Any]) -> None:
-    """Write a trained base model to `path`, rounding it in place.
+    """Write a trained base model to `path`, rounding it in place; one with a base, only what differs from that.
 
     Raises:
         DataError: the file cannot be written.
     """
     round_to_file(backbone.module)
+    tensors, base = _beyond_base(backbone)
     options = {key: value for key, value in to_plain(backbone.options).items() if key != "weights"}
     about = {
         "kind": "backbone",
@@ -172,9 +189,28 @@ def export_backbone(backbone: TokenBackbone, recipe: Recipe, path: Path, results
         "options": options,
         "request": asdict(backbone.request),
         "codec": codec_fingerprint(backbone),
+        **({"base": base} if base else {}),
         **_provenance(recipe, results),
     }
-    save_weights(path, backbone.module.state_dict(), about)
+    save_weights(path, tensors, about)
+
+
+def _beyond_base(backbone: TokenBackbone) -> tuple[dict[str, Tensor], dict[str, str]]:
+    """Return the tensors that a file must hold, and what names the file of all others, empty where it holds all."""
+    name, tensors = backbone.options.base, backbone.module.state_dict()
+    if name is None:
+        return tensors, {}
+    file = find_weights(name)
+    return without(read_safetensors(file), tensors), {"name": name, "fingerprint": sha256_of(file)[:SHORT]}
+
+
+def without(known: Mapping[str, Tensor], tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Return the tensors that are not `known`, or have other values there."""
+    return {
+        name: tensor
+        for name, tensor in tensors.items()
+        if name not in known or not torch.equal(known[name].float(), tensor.float().cpu())
+    }
 
 
 def export_discriminator(
