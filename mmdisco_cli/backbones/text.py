@@ -2,6 +2,9 @@
 
 import re
 import zlib
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
 
 import torch
 import torch.nn.functional as F
@@ -58,3 +61,22 @@ class TextEncoder(nn.Module):
             tokens = block(tokens, unmodulated)
         mean: Tensor = self.head(tokens.mean(1)).float()
         return F.layer_norm(mean, mean.shape[-1:])
+
+
+@dataclass(frozen=True)
+class TextBank:
+    """The captions of N clips as an encoder reads them; a share `dropout` of rows sees the empty text, as CFG needs."""
+
+    texts: Sequence[str]
+    dropout: float
+
+    @cached_property
+    def ids(self) -> Tensor:
+        """Return the token ids (N, WORDS, 2) of all captions."""
+        known = {text: token_ids(text) for text in dict.fromkeys(self.texts)}
+        return torch.stack([known[text] for text in self.texts])
+
+    def of(self, rows: Tensor, generator: torch.Generator) -> Tensor:
+        """Return the token ids (B, WORDS, 2) of the clips `rows` (B,)."""
+        dropped = torch.rand(len(rows), generator=generator) < self.dropout
+        return torch.where(dropped[:, None, None], token_ids(""), self.ids[rows])

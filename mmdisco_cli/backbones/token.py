@@ -186,6 +186,21 @@ def base_file(path: Path, about: Mapping[str, Any]) -> Path | None:
     return found
 
 
+def beyond_base(backbone: TokenBackbone) -> tuple[dict[str, Tensor], dict[str, str]]:
+    """Return the tensors that a backbone's own file must hold, and what names the file that holds all others, if any.
+
+    Raises:
+        DataError: that file cannot be found or read.
+    """
+    name, tensors = backbone.options.base, backbone.module.state_dict()
+    if name is None:
+        return tensors, {}
+    file = find_weights(name)
+    known = read_safetensors(file)
+    own = {n: x for n, x in tensors.items() if n not in known or not torch.equal(known[n].float(), x.float().cpu())}
+    return own, {"name": name, "fingerprint": sha256_of(file)[:SHORT]}
+
+
 def _described(path: Path, about: Mapping[str, Any], modality: str, **changes: Any) -> TokenBackbone:
     """Return the untrained model that a weights file describes, with some options changed."""
     if about.get("modality") != modality:

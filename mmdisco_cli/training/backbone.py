@@ -10,7 +10,7 @@ from torch import Tensor
 
 from mmdisco_cli.assembly import request_of
 from mmdisco_cli.backbones.denoiser import TokenDenoiser
-from mmdisco_cli.backbones.text import token_ids
+from mmdisco_cli.backbones.text import TextBank
 from mmdisco_cli.backbones.token import Codec, TokenBackbone, codec_fingerprint
 from mmdisco_cli.data.contract import Dataset, SplitDataset
 from mmdisco_cli.data.opening import check_shapes, open_dataset
@@ -44,27 +44,6 @@ MEASURED_ITEMS = 2048
 
 
 @dataclass(frozen=True)
-class Texts:
-    """The captions of clips as a denoiser reads them; a share `dropout` of rows sees the empty text, as CFG needs."""
-
-    captions: Captions
-    modality: str
-    dropout: float
-
-    @cached_property
-    def ids(self) -> Tensor:
-        """Return the token ids (N, words, 2) of all captions."""
-        texts = self.captions.texts[self.modality]
-        known = {text: token_ids(text) for text in dict.fromkeys(texts)}
-        return torch.stack([known[text] for text in texts])
-
-    def of(self, rows: Tensor, generator: torch.Generator) -> Tensor:
-        """Return the token ids of the clips `rows` (B,)."""
-        dropped = torch.rand(len(rows), generator=generator) < self.dropout
-        return torch.where(dropped[:, None, None], token_ids(""), self.ids[rows % len(self.ids)])
-
-
-@dataclass(frozen=True)
 class BackboneJob:
     """A base model to train, with its data; a `TrainJob`."""
 
@@ -79,6 +58,11 @@ class BackboneJob:
             return None
         train = self.dataset.split("train")
         return captions_of(train, range(_at_most(self.recipe.train.bank, train)), (self.backbone.modality,))
+
+    @property
+    def _texts(self) -> TextBank | None:
+        texts = self.captions.texts[self.backbone.modality] if self.captions else ()
+        return TextBank(texts, self.recipe.train.text_dropout) if texts else None
 
     @property
     def inputs(self) -> dict[str, Any]:
@@ -100,9 +84,8 @@ class BackboneJob:
             "denoiser": sum(p.numel() for p in backbone.denoiser.parameters()),
         }
         empty, cpu = torch.zeros(1, *shape, dtype=torch.float16), torch.device("cpu")
-        texts = Texts(self.captions, backbone.modality, config.text_dropout) if self.captions else None
         saved = step_memory(
-            lambda batch: denoising_loss(backbone.denoiser, empty, config, batch, cpu, texts), config.batch_size
+            lambda batch: denoising_loss(backbone.denoiser, empty, config, batch, cpu, self._texts), config.batch_size
         )
         memory = COPIES * 4 * sum(parameters.values()) + 2 * clips * empty.numel() + saved
         return {
@@ -123,8 +106,7 @@ class BackboneJob:
         if config.codec_steps:
             fit_codec(backbone, train, context)
         bank = encoded_bank(backbone, train, context)
-        texts = Texts(self.captions, backbone.modality, config.text_dropout) if self.captions else None
-        loss = denoising_loss(backbone.denoiser, bank, config, context.batch, context.device, texts)
+        loss = denoising_loss(backbone.denoiser, bank, config, context.batch, context.device, self._texts)
         fit(backbone.denoiser, loss, context, "denoiser", config.steps)
 
     def export(self, context: Context, figures: Mapping[str, Any]) -> dict[str, Any]:
@@ -236,11 +218,11 @@ def denoising_loss(
     config: TrainConfig,
     batch: int,
     device: torch.device,
-    texts: Texts | None = None,
+    texts: TextBank | None = None,
 ) -> Loss:
     """Return the loss of x_0 prediction, weighted as an error of v (Salimans & Ho, arXiv 2202.00512).
 
-    `bank` are clean latents (N, ...), of which a step takes `batch`, and `texts` the captions of these.
+    `bank` are clean latents (N, ...), of which a step takes `batch`, and `texts` their captions.
     """
     schedule = cosine()
 

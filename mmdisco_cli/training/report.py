@@ -11,15 +11,13 @@ from torch import Tensor, nn
 from mmdisco_cli.assembly import Assembly
 from mmdisco_cli.backbones.audio_codec import SAMPLE_RATE
 from mmdisco_cli.backbones.logmel import SCALE, encode_logmel
-from mmdisco_cli.backbones.token import TokenBackbone, codec_fingerprint
+from mmdisco_cli.backbones.token import TokenBackbone, beyond_base, codec_fingerprint
 from mmdisco_cli.data.contract import Dataset, SplitDataset
 from mmdisco_cli.diffusion.denoise import logit_of
 from mmdisco_cli.discriminators.interaction import interaction, mismatched_tuples
 from mmdisco_cli.errors import DataError, UsageError
 from mmdisco_cli.recipes.schema import Recipe, TrainConfig, to_plain
 from mmdisco_cli.run.environment import versions
-from mmdisco_cli.run.files import SHORT, sha256_of
-from mmdisco_cli.tensors.files import read_safetensors
 from mmdisco_cli.training.batch import Batch, LevelSampler, noised
 from mmdisco_cli.training.conditions import Conditions, conditioned
 from mmdisco_cli.training.data import BatchSource
@@ -27,7 +25,7 @@ from mmdisco_cli.training.directory import training_fingerprint
 from mmdisco_cli.training.loop import Context, Loss, step_generator
 from mmdisco_cli.training.metrics import not_finite
 from mmdisco_cli.training.pairing import captions_of
-from mmdisco_cli.weights_file import find_weights, save_weights
+from mmdisco_cli.weights_file import save_weights
 
 COPIES = 5
 """Of every trained weight in float32: itself, its gradient, two moments of Adam, its average."""
@@ -181,7 +179,7 @@ def export_backbone(backbone: TokenBackbone, recipe: Recipe, path: Path, results
         DataError: the file cannot be written.
     """
     round_to_file(backbone.module)
-    tensors, base = _beyond_base(backbone)
+    tensors, base = beyond_base(backbone)
     options = {key: value for key, value in to_plain(backbone.options).items() if key != "weights"}
     about = {
         "kind": "backbone",
@@ -193,24 +191,6 @@ def export_backbone(backbone: TokenBackbone, recipe: Recipe, path: Path, results
         **_provenance(recipe, results),
     }
     save_weights(path, tensors, about)
-
-
-def _beyond_base(backbone: TokenBackbone) -> tuple[dict[str, Tensor], dict[str, str]]:
-    """Return the tensors that a file must hold, and what names the file of all others, empty where it holds all."""
-    name, tensors = backbone.options.base, backbone.module.state_dict()
-    if name is None:
-        return tensors, {}
-    file = find_weights(name)
-    return without(read_safetensors(file), tensors), {"name": name, "fingerprint": sha256_of(file)[:SHORT]}
-
-
-def without(known: Mapping[str, Tensor], tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Return the tensors that are not `known`, or have other values there."""
-    return {
-        name: tensor
-        for name, tensor in tensors.items()
-        if name not in known or not torch.equal(known[name].float(), tensor.float().cpu())
-    }
 
 
 def export_discriminator(
