@@ -160,6 +160,8 @@ def _begun(modality: str, options: TokenOptions) -> TokenBackbone:
     if base_file(path, about) is not None:
         raise UsageError(f"backbones.{modality}.base: {options.base} itself goes on from other weights; name those")
     backbone = _described(path, about, modality, base=options.base, text=options.text, pooled=options.pooled)
+    if (known := int(about["options"].get("text", 0))) not in (0, options.text):
+        raise DataError(f"{path}: has captions of size {known}, not {options.text}")
     stored = read_safetensors(path)
     new = [name for name in backbone.module.state_dict() if name not in stored]
     if any(not name.startswith(TEXT) for name in new) or stored.keys() - backbone.module.state_dict().keys():
