@@ -1,15 +1,21 @@
 """The weights in the package are those that its recipes describe, and small enough to ship."""
 
+import pytest
 import torch
 
 from mmdisco_cli.assembly import assemble
 from mmdisco_cli.diffusion.backbone import unwrap
 from mmdisco_cli.recipes import recipe as recipes
+from mmdisco_cli.tensors.files import read_safetensors
 from mmdisco_cli.training.directory import training_fingerprint
 from mmdisco_cli.weights_file import PACKAGED, read_about
 
-KINDS = {"bounce-audio": "backbone", "bounce-video": "backbone", "bounce": "discriminator"}
-MOST_BYTES = 20_000_000
+KINDS = {
+    "bounce-audio": "backbone", "bounce-video": "backbone", "bounce": "discriminator",
+    "bounce-text-audio": "backbone", "bounce-text-video": "backbone", "bounce-text": "discriminator",
+}  # fmt: skip
+JOINED = ("bounce", "bounce-text")
+MOST_BYTES = 32_000_000
 
 
 def test_all_shipped_weights_are_known_and_fit_into_the_package() -> None:
@@ -25,14 +31,16 @@ def test_each_file_holds_what_its_recipe_would_train() -> None:
         assert about["results"], name
 
 
-def test_the_discriminator_belongs_to_the_shipped_base_models() -> None:
-    joined = assemble(recipes.load("bounce"), torch.device("cpu"))
+@pytest.mark.parametrize("name", JOINED)
+def test_the_discriminator_belongs_to_the_shipped_base_models(name: str) -> None:
+    joined = assemble(recipes.load(name), torch.device("cpu"))
     assert joined.discriminator is not None
     assert joined.discriminator.about["backbones"] == joined.fingerprints
 
 
-def test_the_discriminator_has_at_most_a_quarter_of_the_base_models_parameters() -> None:
-    joined = assemble(recipes.load("bounce"), torch.device("cpu"))
+@pytest.mark.parametrize("name", JOINED)
+def test_the_discriminator_has_at_most_a_quarter_of_the_base_models_parameters(name: str) -> None:
+    joined = assemble(recipes.load(name), torch.device("cpu"))
     assert joined.discriminator is not None
     bases = [p for b in joined.bases for p in unwrap(b.backbone).module.parameters()]
     assert 4 * sum(p.numel() for p in joined.discriminator.module.parameters()) <= sum(p.numel() for p in bases)
@@ -42,3 +50,21 @@ def test_a_shipped_discriminator_samples_as_its_recipe_does() -> None:
     about = read_about(PACKAGED / "bounce.safetensors", "discriminator")
     # Keys that came later have their defaults in both.
     assert recipes.load_plain(about["recipe"], "bounce.safetensors") == recipes.load("bounce")
+
+
+def test_models_of_captions_are_shipped_as_what_they_add_to_those_without() -> None:
+    for kind in ("audio", "video"):
+        about = read_about(PACKAGED / f"bounce-text-{kind}.safetensors", "backbone")
+        base = read_about(PACKAGED / f"bounce-{kind}.safetensors", "backbone")
+        assert about["base"]["name"] == f"bounce-{kind}"
+        assert about["codec"] == base["codec"]
+        stored = read_safetensors(PACKAGED / f"bounce-text-{kind}.safetensors")
+        assert not any(name.startswith("codec.") for name in stored)
+
+
+def test_the_discriminator_of_captions_knows_them_and_the_empty_text() -> None:
+    joined = assemble(recipes.load("bounce-text"), torch.device("cpu"))
+    assert joined.discriminator is not None
+    assert joined.discriminator.knows_texts
+    assert joined.discriminator.knows_no_text
+    assert joined.reads_prompts
