@@ -9,6 +9,9 @@ from torch import Tensor, nn
 from mmdisco_cli.backbones.text import TextEncoder
 from mmdisco_cli.blocks import LevelEmbedding, TransformerBlock, map_rows, modulated_norm, patchify, unpatchify, zero
 
+TEXT_GAIN = 4.0
+"""A text's layers count so much more than their weights: what a text tells is little of the loss, and slowly learnt."""
+
 
 class TokenDenoiser(nn.Module):
     """Predict the clean latent from a noisy one of log-SNR (B,).
@@ -69,4 +72,4 @@ class TokenDenoiser(nn.Module):
             return [0.0] * len(self.blocks)
         if text is None:
             raise ValueError("a denoiser that takes captions needs their embeddings, be it of the empty text")
-        return [map_rows([layer], text).unflatten(1, (6, -1)) for layer in self.by_text]
+        return [TEXT_GAIN * map_rows([layer], text).unflatten(1, (6, -1)) for layer in self.by_text]

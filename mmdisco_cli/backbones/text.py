@@ -10,14 +10,15 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from mmdisco_cli.blocks import TransformerBlock
-
 WORDS = 32
 """Words of a text that are read; what follows them is not."""
 BUCKETS = 512
 """Rows of each of two tables. A word is the sum of a row of each, so that two words hardly ever share both."""
 SALTS = (b"first:", b"second:")
-HEADS, DEPTH = 4, 2
+WIDTH, DEPTH = 64, 2
+SLOPES = (2.0, 1.0, 0.5, 0.1)
+"""How fast the attention of each head falls with the distance of two words (ALiBi: Press et al., arXiv 2108.12409)."""
+NEVER = -1e4
 
 
 def words_of(text: str) -> list[str]:
@@ -38,29 +39,55 @@ def _bucket(salt: bytes, word: str) -> int:
 class TextEncoder(nn.Module):
     """Map token ids (B, WORDS, 2) to embeddings (B, size) by a small transformer; the empty text has one as well.
 
-    All texts are of one length, the places after their last word being tokens of their own, so no mask is needed. Words
-    that training never saw keep the small values that their rows began with.
+    Words attend to near ones first, without any position of their own, so that what belongs together is read together
+    wherever it stands. Words that training never saw keep the values that their rows began with.
     """
+
+    distance: Tensor
 
     def __init__(self, size: int) -> None:
         super().__init__()
-        width = max(2 * size // HEADS, 1) * HEADS
-        self.words = nn.ModuleList(nn.Embedding(BUCKETS, width) for _ in SALTS)
-        self.position = nn.Parameter(torch.randn(WORDS, width) * 0.1)
-        self.blocks = nn.ModuleList(TransformerBlock(width, HEADS) for _ in range(DEPTH))
-        self.head = nn.Linear(width, size)
+        self.words = nn.ModuleList(nn.Embedding(BUCKETS, WIDTH) for _ in SALTS)
         for table in self.words.parameters():
-            nn.init.normal_(table, std=0.3)
+            nn.init.normal_(table, std=0.5)
+        self.start = nn.Parameter(torch.randn(WIDTH) * 0.5)
+        self.blocks = nn.ModuleList(WordBlock() for _ in range(DEPTH))
+        self.head = nn.Linear(WIDTH, size)
+        places = torch.arange(WORDS + 1)
+        apart = (places[:, None] - places).abs() * torch.tensor(SLOPES)[:, None, None]
+        self.register_buffer("distance", apart, persistent=False)
 
     def forward(self, ids: Tensor) -> Tensor:
-        """Return the embeddings (B, size), each of about unit variance."""
+        """Return the embeddings (B, size), each of zero mean and unit variance."""
         first, second = (table(ids[..., k]) for k, table in enumerate(self.words))
-        tokens = first + second + self.position
-        unmodulated = tokens.new_zeros(1, 6, tokens.shape[-1])
+        tokens = torch.cat([self.start.expand(len(ids), 1, -1), first + second], 1)
+        # The first token, which no word is, makes a text without words one of a token.
+        there = F.pad(ids[..., 0] != 0, (1, 0), value=True)
+        bias = torch.where(there, 0.0, NEVER)[:, None, None, :] - self.distance
         for block in self.blocks:
-            tokens = block(tokens, unmodulated)
-        mean: Tensor = self.head(tokens.mean(1)).float()
-        return F.layer_norm(mean, mean.shape[-1:])
+            tokens = block(tokens, bias)
+        mean = (tokens * there[..., None]).sum(1) / there.sum(1, keepdim=True)
+        embedding: Tensor = self.head(mean).float()
+        return F.layer_norm(embedding, embedding.shape[-1:])
+
+
+class WordBlock(nn.Module):
+    """Pre-norm transformer block over the words of a text."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.qkv = nn.Linear(WIDTH, 3 * WIDTH)
+        self.merge = nn.Linear(WIDTH, WIDTH)
+        self.up = nn.Linear(WIDTH, 2 * WIDTH)
+        self.down = nn.Linear(2 * WIDTH, WIDTH)
+
+    def forward(self, x: Tensor, bias: Tensor) -> Tensor:
+        """Map tokens (B, N, WIDTH) to the same shape, with a `bias` (B, heads, N, N) of attention."""
+        q, k, v = self.qkv(F.layer_norm(x, x.shape[-1:])).unflatten(-1, (3, len(SLOPES), -1)).permute(2, 0, 3, 1, 4)
+        attended = F.scaled_dot_product_attention(q, k, v, attn_mask=bias.to(q.dtype))
+        x = x + self.merge(attended.transpose(1, 2).flatten(2))
+        mapped: Tensor = x + self.down(F.gelu(self.up(F.layer_norm(x, x.shape[-1:]))))
+        return mapped
 
 
 @dataclass(frozen=True)

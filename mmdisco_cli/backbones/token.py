@@ -92,7 +92,7 @@ class TokenBackbone:
     def _embedded(self, texts: Sequence[str]) -> Tensor:
         """Return the embeddings of texts, each computed alone and so the same to the bit in any batch."""
         encoder = self.denoiser.text
-        device = encoder.position.device
+        device = encoder.start.device
         found = {text: encoder(token_ids(text)[None].to(device)) for text in dict.fromkeys(texts)}
         return torch.cat([found[text] for text in texts])
 

@@ -207,6 +207,6 @@ def test_a_base_with_captions_keeps_its_size_of_them(tmp_path):
     path = tmp_path / "texts.safetensors"
     save_weights(path, model.module.state_dict(), about(model))
     begun = build("audio", TokenOptions(base=str(path), text=6), REQUEST)
-    assert torch.equal(begun.denoiser.text.position, model.denoiser.text.position)
+    assert torch.equal(begun.denoiser.text.start, model.denoiser.text.start)
     with pytest.raises(DataError, match="has captions of size 6, not 5"):
         build("audio", TokenOptions(base=str(path), text=5), REQUEST)

@@ -62,7 +62,7 @@ def test_a_model_learns_captions_on_top_of_its_base_and_its_file_holds_what_it_c
     assert about["fingerprint"] == training_fingerprint(recipe)
     assert about["results"]["heldout"]["x0_error_by_log_snr"]
     assert not any(name.startswith("codec.") or name.startswith("denoiser.blocks.0.up.") for name in stored)
-    assert {"denoiser.text.position", "denoiser.by_text.0.weight", "denoiser.blocks.0.down.weight"} <= stored.keys()
+    assert {"denoiser.text.start", "denoiser.by_text.0.weight", "denoiser.blocks.0.down.weight"} <= stored.keys()
     text = sum(2 * tensor.numel() for name, tensor in stored.items() if "text" in name)
     assert path.stat().st_size - text < base.stat().st_size / 4
     model, before = loaded(path), loaded(base)
