@@ -109,13 +109,13 @@ def _metadata(path: Path) -> dict[str, str]:
         raise DataError(f"{path}: not a readable safetensors file ({error})") from error
 
 
-def load_weights(path: Path, module: torch.nn.Module) -> None:
-    """Fill a module with the tensors of a weights file.
+def load_weights(path: Path, module: torch.nn.Module, base: Path | None = None) -> None:
+    """Fill a module with the tensors of a weights file, and with those of its `base` that it does not replace.
 
     Raises:
         DataError: tensors are missing, surplus, of another shape or no plain numbers; the first few are named.
     """
-    stored = read_safetensors(path)
+    stored = (read_safetensors(base) if base else {}) | read_safetensors(path)
     wanted = module.state_dict()
     wrong = [f"missing {n}" for n in wanted.keys() - stored.keys()]
     wrong += [f"surplus {n}" for n in stored.keys() - wanted.keys()]

@@ -9,7 +9,10 @@ from mmdisco_cli import app
 from mmdisco_cli.recipes import hints, missing
 from mmdisco_cli.recipes.recipe import load
 
-NOBODY = "no weights '{}', neither a file nor packaged (known: bounce, bounce-audio, bounce-video)"
+NOBODY = (
+    "no weights '{}', neither a file nor packaged (known: bounce, bounce-audio, bounce-text, bounce-text-audio, "
+    "bounce-text-video, bounce-video)"
+)
 
 
 @pytest.fixture(autouse=True)

@@ -6,16 +6,18 @@ import torch
 from mmdisco_cli.assembly import assemble
 from mmdisco_cli.diffusion.backbone import unwrap
 from mmdisco_cli.recipes import recipe as recipes
+from mmdisco_cli.tensors.files import read_safetensors
 from mmdisco_cli.training.directory import training_fingerprint
 from mmdisco_cli.weights_file import PACKAGED, read_about
 
 KINDS = {
     "bounce-audio": "backbone", "bounce-video": "backbone", "bounce": "discriminator",
     "digits-audio": "backbone", "digits-image": "backbone", "digits": "discriminator", "digits3": "discriminator",
+    "bounce-text-audio": "backbone", "bounce-text-video": "backbone", "bounce-text": "discriminator",
 }  # fmt: skip
 JUDGES = "digits-judges"
-MOST_BYTES, MOST_OF_DIGITS = 35_000_000, 15_000_000
-JOINED = ("bounce", "digits", "digits3")
+MOST_BYTES, MOST_OF_DIGITS = 48_000_000, 15_000_000
+JOINED = ("bounce", "bounce-text", "digits", "digits3")
 
 
 def test_all_shipped_weights_are_known_and_fit_into_the_package() -> None:
@@ -58,3 +60,21 @@ def test_the_judges_say_how_often_they_are_right() -> None:
     results = read_about(PACKAGED / f"{JUDGES}.safetensors", "judge")["results"]
     assert set(results) == {"audio", "image"}
     assert min(results.values()) > 0.97
+
+
+def test_models_of_captions_are_shipped_as_what_they_add_to_those_without() -> None:
+    for kind in ("audio", "video"):
+        about = read_about(PACKAGED / f"bounce-text-{kind}.safetensors", "backbone")
+        base = read_about(PACKAGED / f"bounce-{kind}.safetensors", "backbone")
+        assert about["base"]["name"] == f"bounce-{kind}"
+        assert about["codec"] == base["codec"]
+        stored = read_safetensors(PACKAGED / f"bounce-text-{kind}.safetensors")
+        assert not any(name.startswith("codec.") for name in stored)
+
+
+def test_the_discriminator_of_captions_knows_them_and_the_empty_text() -> None:
+    joined = assemble(recipes.load("bounce-text"), torch.device("cpu"))
+    assert joined.discriminator is not None
+    assert joined.discriminator.knows_texts
+    assert joined.discriminator.knows_no_text
+    assert joined.reads_prompts

@@ -7,7 +7,7 @@ from mmdisco_cli.schema import option
 
 @dataclass(frozen=True)
 class TokenOptions:
-    """The built-in trainable model; where `weights` are given, everything else is read from their metadata."""
+    """The built-in trainable model; where `weights` are given, all but `pooled` is read from their metadata."""
 
     weights: str | None = option(None, "path or packaged name of the trained weights", path=True)
     codec: str = option("sound", "how media become latents", choices=("sound", "frames", "pixels"))
@@ -16,6 +16,11 @@ class TokenOptions:
     width: int = option(192, "features of a token", minimum=1)
     depth: int = option(6, "number of blocks", minimum=1)
     heads: int = option(4, "attention heads", minimum=1)
+    base: str | None = option(
+        None, "weights to go on from: sizes are theirs, the codec stays", path=True, identity="used"
+    )
+    text: int = option(0, "size of a caption's embedding; 0: takes no captions", minimum=0, identity="used")
+    pooled: bool = option(True, "the discriminator too sees that embedding", identity="used")
 
 
 @dataclass(frozen=True)

@@ -16,6 +16,7 @@ from mmdisco_cli.backbones.denoiser import TokenDenoiser
 from mmdisco_cli.backbones.frame_codec import FrameCodec
 from mmdisco_cli.backbones.options import TokenOptions
 from mmdisco_cli.backbones.pixel_codec import PixelCodec
+from mmdisco_cli.backbones.text import token_ids
 from mmdisco_cli.diffusion.backbone import (
     AUDIO,
     IMAGE,
@@ -31,12 +32,15 @@ from mmdisco_cli.diffusion.operations import count_operations
 from mmdisco_cli.diffusion.schedules import Levels, cosine, log_snr
 from mmdisco_cli.errors import DataError, UsageError
 from mmdisco_cli.run.files import SHORT, sha256_of
+from mmdisco_cli.tensors.files import read_safetensors
 from mmdisco_cli.weights_file import find_weights, load_weights, read_about
 
 Codec = SoundCodec | FrameCodec | PixelCodec
 CODECS: dict[str, type[Codec]] = {"sound": SoundCodec, "frames": FrameCodec, "pixels": PixelCodec}
 KINDS = {"sound": AUDIO, "frames": VIDEO, "pixels": IMAGE}
 """What each codec's media are, under whatever label."""
+TEXT = ("denoiser.text.", "denoiser.by_text.")
+"""How the names of the weights begin that a model without captions does not have."""
 
 
 class TokenBackbone:
@@ -48,7 +52,7 @@ class TokenBackbone:
         self.codec: Codec = CODECS[options.codec](options.latent_channels)
         shape = self.plan(request).latent_shape
         _require_fit(modality, options, shape)
-        self.denoiser = TokenDenoiser(shape, options.patch, options.width, options.depth, options.heads)
+        self.denoiser = TokenDenoiser(shape, options.patch, options.width, options.depth, options.heads, options.text)
         self.fingerprint = UNTRAINED
         self.path: Path | None = None
 
@@ -74,7 +78,14 @@ class TokenBackbone:
     def info(self) -> ModalityInfo:
         """Describe the modality."""
         plan = self.plan(self.request)
-        return ModalityInfo(self.modality, "sample", plan.latent_shape[0], plan.rate, kind=KINDS[self.options.codec])
+        pooled = self.options.text if self.options.pooled else 0
+        kind = KINDS[self.options.codec]
+        return ModalityInfo(self.modality, "sample", plan.latent_shape[0], plan.rate, pooled, kind=kind)
+
+    @property
+    def takes_prompts(self) -> bool:
+        """Return whether the model takes captions."""
+        return self.options.text > 0
 
     def plan(self, request: Request) -> ModalityPlan:
         """Return the one shape that the network was built for, with a note on each requested value that differs."""
@@ -95,15 +106,34 @@ class TokenBackbone:
         return self.schedule.levels_at(u)
 
     def encode_prompt(self, prompts: Sequence[str], negatives: Sequence[str] | None, plan: ModalityPlan) -> Condition:
-        """Return the empty condition: these models take no prompt."""
-        return Condition()
+        """Return the embeddings (B, text) of prompts, and of negatives or the empty text; nothing without `text`."""
+        if not self.takes_prompts:
+            return Condition()
+        positive, negative = self._embedded(prompts), self._embedded(negatives or [""] * len(prompts))
+        shown = (positive, negative) if self.options.pooled else (None, None)
+        return Condition(positive, negative, *shown)
+
+    @torch.no_grad()
+    def _embedded(self, texts: Sequence[str]) -> Tensor:
+        """Return the embeddings of texts, each computed alone and so the same to the bit in any batch."""
+        encoder = self.denoiser.text
+        device = encoder.start.device
+        found = {text: encoder(token_ids(text)[None].to(device)) for text in dict.fromkeys(texts)}
+        return torch.cat([found[text] for text in texts])
 
     @torch.no_grad()
     def predict(self, x: Tensor, t: Tensor, condition: Payload, plan: ModalityPlan) -> Tensor:
         """Return x_0 for x (B, ...) at native times t (B,), which are the progress u itself."""
         levels = self.schedule.levels_at(t)
-        prediction: Tensor = self.denoiser(x, log_snr(levels.alpha, levels.sigma))
+        text = self._text(condition, len(x))
+        prediction: Tensor = self.denoiser(x, log_snr(levels.alpha, levels.sigma), text)
         return prediction
+
+    def _text(self, condition: Payload, batch: int) -> Tensor | None:
+        """Return the embeddings that a condition holds, those of the empty text where it holds none."""
+        if not self.takes_prompts:
+            return None
+        return condition if isinstance(condition, Tensor) else self._embedded([""] * batch)
 
     @torch.no_grad()
     def encode(self, media: Tensor, plan: ModalityPlan) -> Tensor:
@@ -134,31 +164,82 @@ def _one_by_one(convert: Callable[[Tensor], Tensor], clips: Tensor) -> Tensor:
 
 
 def build(modality: str, options: TokenOptions, request: Request) -> TokenBackbone:
-    """Build the backbone of a recipe: from the file named by `options.weights`, else untrained.
+    """Build the backbone of a recipe: from the file named by `options.weights`, else untrained or on top of a base.
 
     Raises:
         UsageError: the options fit neither one another nor the request.
-        DataError: the weights cannot be found or read, or were trained for another modality.
+        DataError: the weights, or those that they go on from, cannot be found or read, or are of another modality.
     """
-    if options.weights is None:
-        return TokenBackbone(modality, options, request)
-    return _loaded(find_weights(options.weights), modality)
+    if options.weights is not None:
+        return _loaded(find_weights(options.weights), modality, pooled=options.pooled)
+    return TokenBackbone(modality, options, request) if options.base is None else _begun(modality, options)
 
 
-def _loaded(path: Path, modality: str) -> TokenBackbone:
-    backbone = _described(path, read_about(path, "backbone"), modality)
-    load_weights(path, backbone.module)
+def _loaded(path: Path, modality: str, *, pooled: bool = True) -> TokenBackbone:
+    about = read_about(path, "backbone")
+    backbone = _described(path, about, modality, pooled=pooled)
+    load_weights(path, backbone.module, base_file(path, about))
     backbone.module.eval().requires_grad_(False)
     backbone.fingerprint, backbone.path = sha256_of(path)[:SHORT], path
     return backbone
 
 
-def _described(path: Path, about: Mapping[str, Any], modality: str) -> TokenBackbone:
-    """Return the untrained model that a weights file describes."""
+def _begun(modality: str, options: TokenOptions) -> TokenBackbone:
+    """Return a model that still has to be trained, with the weights of its base as far as that has them."""
+    path = find_weights(str(options.base))
+    about = read_about(path, "backbone")
+    if base_file(path, about) is not None:
+        raise UsageError(f"backbones.{modality}.base: {options.base} itself goes on from other weights; name those")
+    backbone = _described(path, about, modality, base=options.base, text=options.text, pooled=options.pooled)
+    if (known := int(about["options"].get("text", 0))) not in (0, options.text):
+        raise DataError(f"{path}: has captions of size {known}, not {options.text}")
+    stored = read_safetensors(path)
+    new = [name for name in backbone.module.state_dict() if name not in stored]
+    if any(not name.startswith(TEXT) for name in new) or stored.keys() - backbone.module.state_dict().keys():
+        raise DataError(f"{path}: does not fit its own description")
+    backbone.module.load_state_dict({n: x.float() for n, x in stored.items()}, strict=False)
+    backbone.codec.requires_grad_(False)
+    backbone.denoiser.keep_base()
+    return backbone
+
+
+def base_file(path: Path, about: Mapping[str, Any]) -> Path | None:
+    """Return the weights that those of `path` go on from, None where they stand alone.
+
+    Raises:
+        DataError: they are not found, neither by name nor beside `path`, or are not those of its training.
+    """
+    base = about.get("base")
+    if base is None:
+        return None
+    beside = path.parent / Path(base["name"]).name
+    found = beside if beside.is_file() else find_weights(base["name"])
+    if (ours := sha256_of(found)[:SHORT]) != base["fingerprint"]:
+        raise DataError(f"{path}: goes on from {base['name']} {base['fingerprint']}, but {found} is {ours}")
+    return found
+
+
+def beyond_base(backbone: TokenBackbone) -> tuple[dict[str, Tensor], dict[str, str]]:
+    """Return the tensors that a backbone's own file must hold, and what names the file that holds all others, if any.
+
+    Raises:
+        DataError: that file cannot be found or read.
+    """
+    name, tensors = backbone.options.base, backbone.module.state_dict()
+    if name is None:
+        return tensors, {}
+    file = find_weights(name)
+    known = read_safetensors(file)
+    own = {n: x for n, x in tensors.items() if n not in known or not torch.equal(known[n].float(), x.float().cpu())}
+    return own, {"name": name, "fingerprint": sha256_of(file)[:SHORT]}
+
+
+def _described(path: Path, about: Mapping[str, Any], modality: str, **changes: Any) -> TokenBackbone:
+    """Return the untrained model that a weights file describes, with some options changed."""
     if about.get("modality") != modality:
         raise DataError(f"{path}: was trained on {about.get('modality')}, not on {modality}")
     try:
-        options = TokenOptions(**about["options"] | {"patch": tuple(about["options"]["patch"])})
+        options = TokenOptions(**about["options"] | {"patch": tuple(about["options"]["patch"])} | changes)
         return TokenBackbone(modality, options, Request(**about["request"]))
     except (KeyError, TypeError, UsageError) as error:
         raise DataError(f"{path}: its description does not fit this version of the model ({error})") from error

@@ -38,7 +38,8 @@ class AlignedTrunk(nn.Module):
         self.blocks = nn.ModuleList(TransformerBlock(width, heads) for _ in range(depth))
         self.nearby = nn.ModuleList(nn.Conv1d(width, width, 5, padding=2, groups=width) for _ in range(depth))
         self.modulate_out = nn.Sequential(nn.SiLU(), nn.Linear(width, 2 * width))
-        zero(self.modulate, self.modulate_out)
+        # Beginning at zero, prompts change nothing of a discriminator that goes on from one without them.
+        zero(self.modulate, self.modulate_out, *self.prompt.values())
 
     def forward(
         self, x: Mapping[str, Tensor], log_snr: Mapping[str, Tensor], pooled: Mapping[str, Tensor] | None

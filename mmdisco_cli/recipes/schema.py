@@ -72,6 +72,7 @@ class TrainConfig:
     text_dropout: float = option(0.1, "share of captioned rows that see the empty text", minimum=0, maximum=1)
     fake_cfg: float = option(1.0, "CFG scale of captioned fakes; at 1 they are of what guidance corrects", minimum=0)
     bank: int = option(0, "clips encoded once and reused; 0 encodes every batch", minimum=0)
+    init: str | None = option(None, "weights of a discriminator of the same kind to start from", path=True)
     time_law: LevelDistributionConfig = field(default_factory=LevelDistributionConfig)
     log_every: int = option(50, "steps between two lines of metrics.jsonl", minimum=1)
     checkpoint_every: int = option(500, "steps between two checkpoints", minimum=1)
@@ -82,6 +83,8 @@ class TrainConfig:
             raise KeyProblem("accumulate", f"{self.accumulate} does not divide train.batch_size={self.batch_size}")
         if self.target == "discriminator" and self.lambda_disc == self.lambda_denoise == 0:
             raise KeyProblem("lambda_disc", "0, as is train.lambda_denoise, leaves no loss: give one of them above 0")
+        if self.target == "backbone" and self.init is not None:
+            raise KeyProblem("init", "is for discriminators: a base model goes on from backbones.NAME.base")
 
 
 @dataclass(frozen=True)
@@ -205,7 +208,15 @@ class Recipe:
         data = plain.get("data")
         if self.data is not None and isinstance(data, Mapping) and data.get("name") == self.data.name:
             plain["data"] = _identifying(data, self.data.options)
+        backbones = plain.get("backbones")
+        if isinstance(backbones, Mapping):
+            plain["backbones"] = {label: self._identifying_model(label, part) for label, part in backbones.items()}
         return plain
+
+    def _identifying_model(self, label: str, plain: Any) -> Any:
+        own = self.backbones.get(label)
+        same = own is not None and isinstance(plain, Mapping) and plain.get("name") == own.name
+        return _identifying(plain, own.options) if own is not None and same else plain
 
     def to_yaml(self) -> str:
         """Return the resolved recipe as YAML, in the order of the schema."""

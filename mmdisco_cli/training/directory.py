@@ -132,7 +132,8 @@ def training_sections(recipe: Recipe) -> tuple[str, ...]:
     joint = _JOINT if config.target == "discriminator" else ()
     solver = tuple(f"sample.{key}" for key in recipe.sample.solver_keys)
     generated = solver if joint and config.fakes != "shuffled" else ()
-    own = (f"train.{key}" for key in (*_EVERY, *_OWN[config.target]))
+    started = ("init",) if config.init is not None else ()  # a key of later: without it, no training is another
+    own = (f"train.{key}" for key in (*_EVERY, *_OWN[config.target], *started))
     return ("data", "request", "backbones", *joint, *generated, *own)
 
 

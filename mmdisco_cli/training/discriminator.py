@@ -25,6 +25,7 @@ from mmdisco_cli.recipes.missing import require_files
 from mmdisco_cli.recipes.schema import Recipe
 from mmdisco_cli.run import console
 from mmdisco_cli.run.distribution import same_weights
+from mmdisco_cli.run.files import SHORT, sha256_of
 from mmdisco_cli.run.ranks import ranks_of
 from mmdisco_cli.sampling.draw import require_steps
 from mmdisco_cli.tensors.compiling import Compiling
@@ -48,6 +49,7 @@ from mmdisco_cli.training.data import (
     training_captions,
 )
 from mmdisco_cli.training.foretelling import unevaluated
+from mmdisco_cli.training.initial import start_from
 from mmdisco_cli.training.loop import Context, Loss, fit
 from mmdisco_cli.training.losses import joint_losses
 from mmdisco_cli.training.pairing import Captions
@@ -61,6 +63,7 @@ from mmdisco_cli.training.report import (
     round_to_file,
     step_memory,
 )
+from mmdisco_cli.weights_file import find_weights
 
 
 @dataclass(frozen=True)
@@ -92,6 +95,8 @@ class DiscriminatorJob:
     def inputs(self) -> dict[str, Any]:
         """Name the clips and the weights of the base models; captions, and how they are used, only where there are."""
         own = {"data": self.dataset.fingerprint, "backbones": self.assembly.fingerprints}
+        init = self.recipe.train.init
+        own |= {"train.init": sha256_of(find_weights(init))[:SHORT]} if init else {}
         return own | (caption_inputs(self.captions, self.recipe) if self.captions else {})
 
     @property
@@ -210,7 +215,7 @@ def discriminator_job(context: Context) -> DiscriminatorJob:
     if recipe.train.fakes != "shuffled":
         require_steps(assembly, recipe.sample)
     require_fakes_fit(recipe, assembly, context.batch)
-    module = _untrained(recipe, assembly)
+    module = _untrained(recipe, assembly, context)
     dataset = open_data(recipe, request_of(recipe), assembly, context, checked)
     job = DiscriminatorJob(recipe, assembly, module, dataset, context.batch)
     require_captions(assembly, job.captions)
@@ -267,12 +272,14 @@ def _say_once(text: str) -> None:
         console.note(text)
 
 
-def _untrained(recipe: Recipe, assembly: Assembly) -> nn.Module:
+def _untrained(recipe: Recipe, assembly: Assembly, context: Context) -> nn.Module:
     component = recipe.discriminator
     assert component is not None  # the first thing that was looked at
     # Seeded here and nowhere else: initialisation is the only use of the global generator.
     torch.manual_seed(recipe.train.seed)
     module = build_discriminator(component, assembly.shapes, assembly.pooled).to(assembly.device)
+    if recipe.train.init is not None:
+        context.say(start_from(recipe.train.init, component.spec.name, module))
     twice = recipe.train.lambda_denoise > 0
     try_discriminator(component.spec, module, assembly.shapes, assembly.pooled, twice=twice)
     return module

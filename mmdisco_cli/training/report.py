@@ -12,7 +12,7 @@ from mmdisco_cli.assembly import Assembly
 from mmdisco_cli.backbones.audio_codec import SAMPLE_RATE
 from mmdisco_cli.backbones.latent_gaussian import LatentGaussian
 from mmdisco_cli.backbones.logmel import SCALE, encode_logmel
-from mmdisco_cli.backbones.token import TokenBackbone
+from mmdisco_cli.backbones.token import TokenBackbone, beyond_base
 from mmdisco_cli.cache.layout import HELDOUT
 from mmdisco_cli.data.contract import Dataset, SplitDataset
 from mmdisco_cli.diffusion.denoise import logit_of
@@ -26,6 +26,7 @@ from mmdisco_cli.training.data import BatchSource
 from mmdisco_cli.training.directory import training_fingerprint
 from mmdisco_cli.training.loop import Context, Loss, step_generator
 from mmdisco_cli.training.metrics import not_finite
+from mmdisco_cli.training.pairing import captions_of
 from mmdisco_cli.weights_file import save_weights
 
 COPIES = 5
@@ -88,14 +89,16 @@ def backbone_results(
     decoded = backbone.decode(latents[: len(media)], plan).cpu()
     return {
         "clips": count,
-        "x0_error_by_log_snr": denoising_errors(backbone, latents, config),
+        "x0_error_by_log_snr": denoising_errors(backbone, latents, config, _texts_of(backbone, dataset, count)),
         "reconstruction": reconstruction_error(backbone, media, decoded),
     }
 
 
 @torch.no_grad()
-def denoising_errors(backbone: TokenBackbone, latents: Tensor, config: TrainConfig) -> dict[str, float]:
-    """Return the mean squared error of x_0 for latents (N, ...) at each log-SNR."""
+def denoising_errors(
+    backbone: TokenBackbone, latents: Tensor, config: TrainConfig, texts: Tensor | None = None
+) -> dict[str, float]:
+    """Return the mean squared error of x_0 for latents (N, ...), under texts embedded as (N, D), at each log-SNR."""
     errors = {}
     for k, lam in enumerate(LOG_SNR):
         generator = step_generator(config.seed, MEASURE, k)
@@ -103,10 +106,21 @@ def denoising_errors(backbone: TokenBackbone, latents: Tensor, config: TrainConf
         log_snr = torch.full((len(latents),), float(lam), device=latents.device)
         alpha, sigma = (2 * log_snr[0]).sigmoid().sqrt(), (-2 * log_snr[0]).sigmoid().sqrt()
         noisy = alpha * latents + sigma * noise
-        chunks = zip(noisy.split(32), log_snr.split(32), strict=True)
-        predicted = torch.cat([backbone.denoiser(x, level) for x, level in chunks])
+        embedded = [None] * len(noisy.split(32)) if texts is None else texts.split(32)
+        chunks = zip(noisy.split(32), log_snr.split(32), embedded, strict=True)
+        predicted = torch.cat([backbone.denoiser(x, level, text) for x, level, text in chunks])
         errors[f"{lam:+d}"] = round(float((predicted - latents).square().mean()), 5)
     return errors
+
+
+def _texts_of(backbone: TokenBackbone, dataset: Dataset, count: int) -> Tensor | None:
+    """Return the captions of the first `count` clips as the model reads them, None where it reads none."""
+    if not backbone.takes_prompts:
+        return None
+    captions = captions_of(dataset, range(count), (backbone.modality,))
+    texts = captions.texts[backbone.modality] if captions else ("",) * count
+    embedded = backbone.encode_prompt(texts, None, backbone.plan(backbone.request)).positive
+    return embedded if isinstance(embedded, Tensor) else None
 
 
 def reconstruction_error(backbone: TokenBackbone, media: Tensor, decoded: Tensor) -> dict[str, float]:
@@ -165,11 +179,14 @@ def export_backbone(
     backbone: TokenBackbone | LatentGaussian, codec: str, recipe: Recipe, path: Path, results: Mapping[str, Any]
 ) -> None:
     """Write a trained base model to `path`, rounding it in place; `codec` names what its `encode` computes.
+    One with a base is written without what that has.
+
 
     Raises:
         DataError: the file cannot be written.
     """
     round_to_file(backbone.module)
+    tensors, base = beyond_base(backbone) if isinstance(backbone, TokenBackbone) else (backbone.module.state_dict(), {})
     options = {key: value for key, value in to_plain(backbone.options).items() if key != "weights"}
     about = {
         "kind": "backbone",
@@ -177,9 +194,10 @@ def export_backbone(
         "options": options,
         "request": asdict(backbone.request),
         "codec": codec,
+        **({"base": base} if base else {}),
         **_provenance(recipe, results),
     }
-    save_weights(path, backbone.module.state_dict(), about)
+    save_weights(path, tensors, about)
 
 
 def export_discriminator(

@@ -44,8 +44,8 @@ def event_analysis(lanes: int) -> FurtherAnalysis:
     def measure(clip: Clip) -> Arrays:
         features = features_of(clip.video, clip.audio)
         return {
-            "in_video": _packed(impacts_in_video(clip.video, lanes)),
-            "in_audio": _packed(impacts_in_audio(clip.audio[0])),
+            "in_video": packed(impacts_in_video(clip.video, lanes)),
+            "in_audio": packed(impacts_in_audio(clip.audio[0])),
             **{name: vector.numpy() for name, vector in features.items()},
         }
 
@@ -54,17 +54,18 @@ def event_analysis(lanes: int) -> FurtherAnalysis:
 
 def events_of(clip: MeasuredClip, video: MeasuredClip | None = None, audio: MeasuredClip | None = None) -> ClipEvents:
     """Return the events of a clip; a modality that was given to it is measured in the clip that gave it."""
-    in_video, in_audio = _impacts(video or clip, "in_video"), _impacts(audio or clip, "in_audio")
+    in_video, in_audio = impacts_of(video or clip, "in_video"), impacts_of(audio or clip, "in_audio")
     features = {name: torch.from_numpy(clip.further[name]) for name in NAMES}
     return ClipEvents(clip.path, match_events(in_video, in_audio), features)
 
 
-def _packed(events: Sequence[Impact]) -> np.ndarray[Any, np.dtype[np.float64]]:
+def packed(events: Sequence[Impact]) -> np.ndarray[Any, np.dtype[np.float64]]:
     """Return events as (N, 3): time, size, material."""
     return np.array([(event.time, event.size, event.material) for event in events], dtype=np.float64).reshape(-1, 3)
 
 
-def _impacts(clip: MeasuredClip, name: str) -> list[Impact]:
+def impacts_of(clip: MeasuredClip, name: str) -> list[Impact]:
+    """Return the events that were kept of a clip by `packed`, under a name."""
     return [Impact(time, size, int(material)) for time, size, material in clip.further[name].tolist()]
 
 

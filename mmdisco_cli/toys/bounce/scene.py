@@ -6,6 +6,7 @@ before it.
 
 import math
 import random
+from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 
@@ -69,11 +70,25 @@ def pitch(radius: float) -> float:
     return 400.0 * (RADIUS[1] / radius) ** 2
 
 
+@dataclass(frozen=True)
+class Place:
+    """A ball to draw: its lane, and the material and the least and largest radius that it must have, if any."""
+
+    lane: int
+    material: int | None = None
+    radius: tuple[float, float] = RADIUS
+
+
 def draw_scene(seed: str, index: int, objects: int) -> Scene:
     """Draw scene `index` of the data set `seed`, with `objects` balls in equally wide lanes."""
     rng = random.Random(f"{seed}:{index}")
+    return draw_places(rng, [Place(lane) for lane in range(objects)], objects)
+
+
+def draw_places(rng: random.Random, places: Sequence[Place], lanes: int) -> Scene:
+    """Draw a scene with a ball in each of these places, of so many equally wide lanes."""
     while True:
-        balls = tuple(_draw_ball(rng, lane, objects) for lane in range(objects))
+        balls = tuple(_draw_ball(rng, place, lanes) for place in places)
         times = sorted(t for ball in balls for t, _ in ball.impacts)
         if _audible(times):
             return _furnish(rng, balls)
@@ -100,9 +115,9 @@ def _furnish(rng: random.Random, balls: tuple[Ball, ...]) -> Scene:
     )
 
 
-def _draw_ball(rng: random.Random, lane: int, lanes: int) -> Ball:
-    width = SIZE / lanes
-    small, large = RADIUS
+def _draw_ball(rng: random.Random, place: Place, lanes: int) -> Ball:
+    width, lane = SIZE / lanes, place.lane
+    small, large = place.radius
     radius = math.exp(rng.uniform(math.log(small), math.log(large)))
     margin = radius + 1.0
     x = width * lane + rng.uniform(margin, width - margin)
@@ -111,7 +126,7 @@ def _draw_ball(rng: random.Random, lane: int, lanes: int) -> Ball:
         x=x,
         drift=_drift(rng, x - width * lane, width, margin),
         radius=radius,
-        material=rng.randrange(len(MATERIALS)),
+        material=rng.randrange(len(MATERIALS)) if place.material is None else place.material,
         tint=rng.uniform(-1.0, 1.0),
         gain=rng.uniform(0.6, 1.0),
         launches=launches,

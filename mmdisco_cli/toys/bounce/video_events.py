@@ -4,6 +4,7 @@ Only pixels are used, so that real, generated and re-encoded clips are read alik
 """
 
 import math
+from dataclasses import dataclass
 
 import torch
 import torch.nn.functional as F
@@ -13,6 +14,8 @@ from mmdisco_cli.toys.bounce.events import Impact
 from mmdisco_cli.toys.bounce.render import FPS, GLOW, GLOW_SECONDS, HUES
 from mmdisco_cli.toys.bounce.scene import FLOOR, SIZE
 
+LEAST_AREA = 4.0
+"""Pixels in the median frame below which a lane holds no ball: the smallest one covers 78."""
 LEAST_GLOW = 0.22
 """Share of a fresh impact's light that counts as one; an impact 100 ms before its first frame shows 0.43."""
 
@@ -27,6 +30,24 @@ def impacts_in_video(video: Tensor, lanes: int) -> list[Impact]:
     ground = _ground_level(frames)
     events = [event for lane in range(lanes) for event in _lane_impacts(frames, ground, lane, lanes)]
     return sorted(events, key=lambda event: event.time)
+
+
+def balls_in_video(video: Tensor, lanes: int) -> list[tuple[float, int]]:
+    """Return (size, material) of each ball that a clip (3, T, H, W) shows, size as log2 of the radius in pixels."""
+    frames = _native(video)
+    found = (_lane_ball(frames, lane, lanes) for lane in range(lanes))
+    return [(ball.size, ball.material) for ball in found if ball is not None]
+
+
+@dataclass(frozen=True)
+class _LaneBall:
+    """What one lane shows: the columns that it spans, where the ball is (T, H, W), its size and its material."""
+
+    left: int
+    right: int
+    mask: Tensor
+    size: float
+    material: int
 
 
 def _native(video: Tensor) -> Tensor:
@@ -44,17 +65,24 @@ def _strip(frames: Tensor) -> Tensor:
     return frames[:, :, int(FLOOR) + 1 :].mean((1, 2))
 
 
-def _lane_impacts(frames: Tensor, ground: Tensor, lane: int, lanes: int) -> list[Impact]:
+def _lane_ball(frames: Tensor, lane: int, lanes: int) -> _LaneBall | None:
+    """Return the ball in a lane of frames (T, 3, 64, 64), None where most frames show none."""
     left, right = round(SIZE * lane / lanes), round(SIZE * (lane + 1) / lanes)
     mask, hue = _ball_mask(frames[:, :, : int(FLOOR), left:right])
-    area = mask.sum((1, 2))
-    if float(area.median()) < 4:
+    area = float(mask.sum((1, 2)).median())
+    if area < LEAST_AREA:
+        return None
+    return _LaneBall(left, right, mask, math.log2(math.sqrt(area / math.pi)), _material(mask, hue))
+
+
+def _lane_impacts(frames: Tensor, ground: Tensor, lane: int, lanes: int) -> list[Impact]:
+    ball = _lane_ball(frames, lane, lanes)
+    if ball is None:
         return []
-    size = math.log2(math.sqrt(float(area.median()) / math.pi))
-    columns = torch.arange(left, right) + 0.5
-    centre = (mask.sum(1) * columns).sum(1) / area.clamp_min(1e-6)
-    light = _light_under(_strip(frames)[:, left:right], columns, centre) - ground
-    return [Impact(time, size, _material(mask, hue)) for time in _fresh_light(light)]
+    columns = torch.arange(ball.left, ball.right) + 0.5
+    centre = (ball.mask.sum(1) * columns).sum(1) / ball.mask.sum((1, 2)).clamp_min(1e-6)
+    light = _light_under(_strip(frames)[:, ball.left : ball.right], columns, centre) - ground
+    return [Impact(time, ball.size, ball.material) for time in _fresh_light(light)]
 
 
 def _ball_mask(pixels: Tensor) -> tuple[Tensor, Tensor]:

@@ -3,8 +3,9 @@
 A generator of a standard normal latent is trained in `generator` instead.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import torch
@@ -13,9 +14,10 @@ from torch import Tensor
 from mmdisco_cli.assembly import request_of
 from mmdisco_cli.backbones.denoiser import TokenDenoiser
 from mmdisco_cli.backbones.latent_gaussian import LatentGaussian, TrainableGenerator
+from mmdisco_cli.backbones.text import TextBank
 from mmdisco_cli.backbones.token import Codec, TokenBackbone, codec_fingerprint
 from mmdisco_cli.cache.content import Content, part_of
-from mmdisco_cli.cache.mapped import MappedTensor
+from mmdisco_cli.cache.reading import Rows
 from mmdisco_cli.data.contract import Dataset, SplitDataset
 from mmdisco_cli.data.opening import check_shapes, open_dataset
 from mmdisco_cli.diffusion.backbone import State
@@ -23,11 +25,14 @@ from mmdisco_cli.diffusion.schedules import Levels, cosine, log_snr
 from mmdisco_cli.errors import PluginError, UsageError
 from mmdisco_cli.recipes.schema import Component, Recipe, TrainConfig
 from mmdisco_cli.run.distribution import same_weights
+from mmdisco_cli.run.files import SHORT, sha256_of
 from mmdisco_cli.training.base_models.generator import GeneratorJob
 from mmdisco_cli.training.batch import draw_progress
 from mmdisco_cli.training.caching import PART, make_cache, max_bad_of
+from mmdisco_cli.training.caption_rules import caption_inputs
 from mmdisco_cli.training.data import Bank
 from mmdisco_cli.training.loop import Context, Loss, fit
+from mmdisco_cli.training.pairing import Captions, captions_of
 from mmdisco_cli.training.report import (
     COPIES,
     backbone_results,
@@ -37,6 +42,7 @@ from mmdisco_cli.training.report import (
     round_to_file,
     step_memory,
 )
+from mmdisco_cli.weights_file import find_weights
 
 LEAST_SIGMA = 0.2
 """The v loss weighs the error of x_0 by 1 / sigma^2; below this the weight stops growing."""
@@ -56,10 +62,29 @@ class BackboneJob:
     batch: int
     """Clips that this process takes at once."""
 
+    @cached_property
+    def captions(self) -> Captions | None:
+        """Return the captions that training draws from, None where the model takes none."""
+        if not self.backbone.takes_prompts:
+            return None
+        train = self.dataset.split("train")
+        return captions_of(train, range(_at_most(self.recipe.train.bank, train)), (self.backbone.modality,))
+
+    def _texts(self, clips: Sequence[int] | None = None) -> TextBank | None:
+        """Return the captions of some clips, by default of all."""
+        captions = self.captions if self.captions is None or clips is None else self.captions.at(clips)
+        texts = captions.texts[self.backbone.modality] if captions else ()
+        return TextBank(texts, self.recipe.train.text_dropout) if texts else None
+
     @property
     def inputs(self) -> dict[str, Any]:
-        """Name the clips."""
-        return {"data": self.dataset.fingerprint}
+        """Name the clips, and the captions and weights to go on from where there are any."""
+        base = self.backbone.options.base
+        return (
+            {"data": self.dataset.fingerprint}
+            | ({"base": sha256_of(find_weights(base))[:SHORT]} if base else {})
+            | (caption_inputs(self.captions, self.recipe) if self.captions else {})
+        )
 
     @property
     def overview(self) -> dict[str, Any]:
@@ -71,7 +96,9 @@ class BackboneJob:
             "denoiser": sum(p.numel() for p in backbone.denoiser.parameters()),
         }
         empty, cpu = torch.zeros(1, *shape, dtype=torch.float16), torch.device("cpu")
-        saved = step_memory(lambda batch: denoising_loss(backbone.denoiser, empty, config, batch, cpu), self.batch)
+        saved = step_memory(
+            lambda batch: denoising_loss(backbone.denoiser, empty, config, batch, cpu, self._texts()), self.batch
+        )
         memory = COPIES * 4 * sum(parameters.values()) + saved  # encoded clips stay on disk
         return {
             "modality": backbone.modality,
@@ -79,6 +106,7 @@ class BackboneJob:
             "steps": {"codec": config.codec_steps * _is_learnt(backbone.codec), "denoiser": config.steps},
             "latent_shapes": {backbone.modality: list(shape)},
             "clips": clips_of(train),
+            **({"captions": len(self.captions), "text_dropout": config.text_dropout} if self.captions else {}),
             "bank": clips,
             "memory_mb": round(memory / 1e6),
         }
@@ -87,9 +115,11 @@ class BackboneJob:
         """Train codec and denoiser, going on where a former run stopped."""
         backbone, config, train = self.backbone, self.recipe.train, self.dataset.split("train")
         same_weights(backbone.module.to(context.device), context.ranks)
-        fit_codec(backbone, train, context)
-        bank = encoded_bank(backbone, train, context)
-        loss = denoising_loss(backbone.denoiser, bank, config, context.batch, context.device)
+        if backbone.options.base is None:  # else the codec is that of the base
+            fit_codec(backbone, train, context)
+        rows = encoded_rows(backbone, train, context)
+        bank, texts = rows.latents[backbone.modality], self._texts(rows.clips)
+        loss = denoising_loss(backbone.denoiser, bank, config, context.batch, context.device, texts)
         fit(backbone.denoiser, loss, context, "denoiser", config.steps)
 
     def export(self, context: Context, figures: Mapping[str, Any]) -> dict[str, Any]:
@@ -115,9 +145,12 @@ def backbone_job(context: Context) -> BackboneJob | GeneratorJob:
     for line in dataset.report:
         context.say(line)
     check_shapes(dataset.split("train"), plans)
-    if isinstance(backbone, TokenBackbone):
-        return BackboneJob(recipe, backbone, dataset, context.batch)
-    return GeneratorJob(recipe, backbone, trainable(backbone), dataset, context.batch)
+    if not isinstance(backbone, TokenBackbone):
+        return GeneratorJob(recipe, backbone, trainable(backbone), dataset, context.batch)
+    job = BackboneJob(recipe, backbone, dataset, context.batch)
+    if backbone.takes_prompts and job.captions is None:
+        raise UsageError(f"backbones.{backbone.modality}.text: the data have no captions to learn from")
+    return job
 
 
 def trainable(backbone: LatentGaussian) -> TrainableGenerator:
@@ -135,6 +168,8 @@ def build_backbone(recipe: Recipe) -> TokenBackbone | LatentGaussian:
     """
     label, component = _untrained(recipe)
     config = recipe.train
+    if config.codec_steps and getattr(component.options, "base", None) is not None:
+        raise UsageError(f"train.codec_steps: the codec is that of backbones.{label}.base, so 0 of them")
     if config.bank == 0:
         raise UsageError("train.bank: a base model is trained on clips encoded once; say how many")
     try:
@@ -152,7 +187,7 @@ def build_backbone(recipe: Recipe) -> TokenBackbone | LatentGaussian:
     if not isinstance(backbone, TokenBackbone):
         able = "token and latent-gaussian"
         raise UsageError(f"backbones.{label}: {component.name} cannot be trained here, only {able} can")
-    if config.codec_steps == 0 and _is_learnt(backbone.codec):
+    if config.codec_steps == 0 and backbone.options.base is None and _is_learnt(backbone.codec):
         raise UsageError("train.codec_steps: 0 would leave the codec untrained")
     return backbone
 
@@ -181,8 +216,8 @@ def fit_codec(backbone: TokenBackbone, dataset: Dataset, context: Context) -> No
     same_weights(codec, context.ranks)
 
 
-def encoded_bank(backbone: TokenBackbone, dataset: Dataset, context: Context) -> MappedTensor:
-    """Return the latents (N, ...) of the first clips, as many as the recipe's bank; errors as for `make_cache`."""
+def encoded_rows(backbone: TokenBackbone, dataset: Dataset, context: Context) -> Rows:
+    """Return the encoded rows of the first clips, as many as the recipe's bank; errors as for `make_cache`."""
     plan, name = backbone.plan(backbone.request), backbone.modality
     part = part_of(dataset, context.recipe.train.bank, (name,), max_bad_of(context.recipe))
     context.say(f"encoding {part.count} clips ({name})")
@@ -191,7 +226,7 @@ def encoded_bank(backbone: TokenBackbone, dataset: Dataset, context: Context) ->
         return {name: backbone.encode(media[name].to(context.device), plan).cpu()}
 
     content = Content({PART: part}, {name: plan}, {name: codec_fingerprint(backbone)}, encode)
-    return make_cache(content, context).rows(PART, part.count).latents[name]
+    return make_cache(content, context).rows(PART, part.count)
 
 
 def codec_items(codec: Codec, dataset: Dataset, modality: str, count: int) -> Tensor:
@@ -214,10 +249,17 @@ def codec_loss(codec: Codec, items: Tensor, config: TrainConfig, device: torch.d
     return loss
 
 
-def denoising_loss(denoiser: TokenDenoiser, bank: Bank, config: TrainConfig, batch: int, device: torch.device) -> Loss:
+def denoising_loss(
+    denoiser: TokenDenoiser,
+    bank: Bank,
+    config: TrainConfig,
+    batch: int,
+    device: torch.device,
+    texts: TextBank | None = None,
+) -> Loss:
     """Return the loss of x_0 prediction, weighted as an error of v (Salimans & Ho, arXiv 2202.00512).
 
-    `bank` are clean latents (N, ...), of which a step takes `batch`.
+    `bank` are clean latents (N, ...), of which a step takes `batch`, and `texts` their captions.
     """
     schedule = cosine()
 
@@ -228,8 +270,10 @@ def denoising_loss(denoiser: TokenDenoiser, bank: Bank, config: TrainConfig, bat
         levels = Levels(*(level.to(device) for level in schedule.levels_at(u)))
         alpha, sigma = (level.view(-1, *[1] * (clean.ndim - 1)) for level in (levels.alpha, levels.sigma))
         noisy = alpha * clean + sigma * torch.randn(clean.shape, generator=generator).to(device)
+        ids = texts.of(rows, generator).to(device) if texts else None
         with torch.autocast(device.type, torch.bfloat16, enabled=config.dtype == "bfloat16"):
-            predicted = denoiser(noisy, log_snr(levels.alpha, levels.sigma))
+            read = denoiser.text(ids) if ids is not None else None
+            predicted = denoiser(noisy, log_snr(levels.alpha, levels.sigma), read)
         error = (predicted.float() - clean).square().flatten(1).mean(1)
         value = (error / levels.sigma.clamp_min(LEAST_SIGMA).square()).mean()
         return value, {"x0_error": float(error.mean().detach())}
