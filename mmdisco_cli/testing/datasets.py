@@ -99,7 +99,7 @@ def check_texts(part: Any, indices: Sequence[int], shapes: Shapes) -> None:
 
 
 def texts_of(part: Any, indices: Sequence[int], shapes: Shapes) -> dict[str, list[str]]:
-    """Return captions by modality, labels and sources of some clips, as far as there are any, by what they are called."""
+    """Return captions by modality, labels and sources of some clips, those that there are, by what they are called."""
     found: dict[str, Any] = {}
     if isinstance(part, Captioned):
         captions = part.captions(indices, list(shapes))
