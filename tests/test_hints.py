@@ -8,11 +8,10 @@ import pytest
 from mmdisco_cli import app
 from mmdisco_cli.recipes import hints, missing
 from mmdisco_cli.recipes.recipe import load
+from mmdisco_cli.weights_file import PACKAGED
 
-NOBODY = (
-    "no weights '{}', neither a file nor packaged (known: bounce, bounce-audio, bounce-text, bounce-text-audio, "
-    "bounce-text-video, bounce-video)"
-)
+NAMES = ", ".join(sorted(file.stem for file in PACKAGED.glob("*.safetensors")))
+NOBODY = f"no weights '{{}}', neither a file nor packaged (known: {NAMES})"
 
 
 @pytest.fixture(autouse=True)

@@ -11,6 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from mmdisco_cli.backbones.additions import base_file
 from mmdisco_cli.backbones.audio_codec import SoundCodec
 from mmdisco_cli.backbones.denoiser import TokenDenoiser
 from mmdisco_cli.backbones.frame_codec import FrameCodec
@@ -201,37 +202,6 @@ def _begun(modality: str, options: TokenOptions) -> TokenBackbone:
     backbone.codec.requires_grad_(False)
     backbone.denoiser.keep_base()
     return backbone
-
-
-def base_file(path: Path, about: Mapping[str, Any]) -> Path | None:
-    """Return the weights that those of `path` go on from, None where they stand alone.
-
-    Raises:
-        DataError: they are not found, neither by name nor beside `path`, or are not those of its training.
-    """
-    base = about.get("base")
-    if base is None:
-        return None
-    beside = path.parent / Path(base["name"]).name
-    found = beside if beside.is_file() else find_weights(base["name"])
-    if (ours := sha256_of(found)[:SHORT]) != base["fingerprint"]:
-        raise DataError(f"{path}: goes on from {base['name']} {base['fingerprint']}, but {found} is {ours}")
-    return found
-
-
-def beyond_base(backbone: TokenBackbone) -> tuple[dict[str, Tensor], dict[str, str]]:
-    """Return the tensors that a backbone's own file must hold, and what names the file that holds all others, if any.
-
-    Raises:
-        DataError: that file cannot be found or read.
-    """
-    name, tensors = backbone.options.base, backbone.module.state_dict()
-    if name is None:
-        return tensors, {}
-    file = find_weights(name)
-    known = read_safetensors(file)
-    own = {n: x for n, x in tensors.items() if n not in known or not torch.equal(known[n].float(), x.float().cpu())}
-    return own, {"name": name, "fingerprint": sha256_of(file)[:SHORT]}
 
 
 def _described(path: Path, about: Mapping[str, Any], modality: str, **changes: Any) -> TokenBackbone:

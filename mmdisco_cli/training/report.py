@@ -9,10 +9,11 @@ import torch
 from torch import Tensor, nn
 
 from mmdisco_cli.assembly import Assembly
+from mmdisco_cli.backbones.additions import beyond
 from mmdisco_cli.backbones.audio_codec import SAMPLE_RATE
 from mmdisco_cli.backbones.latent_gaussian import LatentGaussian
 from mmdisco_cli.backbones.logmel import SCALE, encode_logmel
-from mmdisco_cli.backbones.token import TokenBackbone, beyond_base
+from mmdisco_cli.backbones.token import TokenBackbone
 from mmdisco_cli.cache.layout import HELDOUT
 from mmdisco_cli.data.contract import Dataset, SplitDataset
 from mmdisco_cli.diffusion.denoise import logit_of
@@ -186,7 +187,8 @@ def export_backbone(
         DataError: the file cannot be written.
     """
     round_to_file(backbone.module)
-    tensors, base = beyond_base(backbone) if isinstance(backbone, TokenBackbone) else (backbone.module.state_dict(), {})
+    tensors, name = backbone.module.state_dict(), getattr(backbone.options, "base", None)
+    tensors, base = beyond(name, tensors) if name else (tensors, {})
     options = {key: value for key, value in to_plain(backbone.options).items() if key != "weights"}
     about = {
         "kind": "backbone",

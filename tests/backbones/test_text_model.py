@@ -6,10 +6,11 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
+from mmdisco_cli.backbones.additions import beyond
 from mmdisco_cli.backbones.denoiser import TokenDenoiser
 from mmdisco_cli.backbones.options import TokenOptions
 from mmdisco_cli.backbones.text import WORDS, TextBank, TextEncoder, token_ids, words_of
-from mmdisco_cli.backbones.token import beyond_base, build, codec_fingerprint
+from mmdisco_cli.backbones.token import build, codec_fingerprint
 from mmdisco_cli.diffusion.backbone import Request
 from mmdisco_cli.errors import DataError, UsageError
 from mmdisco_cli.testing import check_backbone
@@ -62,7 +63,7 @@ def base(tmp_path):
 def written(base, path):
     """Return a model with captions on top of `base` as it was trained, and the options that name its file."""
     trained = scrambled(build("audio", TokenOptions(base=str(base), text=6), REQUEST))
-    tensors, named = beyond_base(trained)
+    tensors, named = beyond(str(base), trained.module.state_dict())
     save_weights(path, tensors, about(trained, base=named))
     return trained, TokenOptions(weights=str(path))
 

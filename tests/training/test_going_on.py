@@ -66,6 +66,9 @@ def test_a_model_learns_captions_on_top_of_its_base_and_its_file_holds_what_it_c
     text = sum(2 * tensor.numel() for name, tensor in stored.items() if "text" in name)
     assert path.stat().st_size - text < base.stat().st_size / 4
     model, before = loaded(path), loaded(base)
+    published = loaded(out / "release" / "backbone.safetensors").module.state_dict()  # whole: others have no base
+    assert all(torch.equal(tensor, published[name]) for name, tensor in model.module.state_dict().items())
+    assert str(base) not in str(read_about(out / "release" / "backbone.safetensors", "backbone"))
     assert all(
         torch.equal(tensor, before.module.state_dict()[name])
         for name, tensor in model.module.state_dict().items()

@@ -6,15 +6,15 @@ from typing import Any
 
 import yaml
 
+from mmdisco_cli.backbones.additions import to_publish
 from mmdisco_cli.errors import DataError
 from mmdisco_cli.recipes.schema import Recipe
 from mmdisco_cli.run.files import SHORT, sha256_of, write_text
-from mmdisco_cli.tensors.files import read_safetensors
 from mmdisco_cli.training.directory import RELEASE
 from mmdisco_cli.training.release.bases import BaseModel, base_models
 from mmdisco_cli.training.release.card import CARD, model_card
 from mmdisco_cli.training.release.portable import portable
-from mmdisco_cli.weights_file import any_about, save_weights
+from mmdisco_cli.weights_file import save_weights
 
 
 def write_release(folder: Path, weights: Path, recipe: Recipe) -> Path:
@@ -26,7 +26,7 @@ def write_release(folder: Path, weights: Path, recipe: Recipe) -> Path:
     Raises:
         DataError: a file cannot be read or written.
     """
-    release, about = folder / RELEASE, any_about(weights)
+    release, (tensors, about) = folder / RELEASE, to_publish(weights)
     (release / CARD).unlink(missing_ok=True)  # written last: a folder that has one is whole
     bases = base_models(recipe, about.get("backbones", {}))
     own = {base.label: _copied(base, release) for base in bases if base.ours is not None}
@@ -34,7 +34,7 @@ def write_release(folder: Path, weights: Path, recipe: Recipe) -> Path:
     about = portable({**about, "recipe": plain})
     if "backbones" in about:
         about["backbones"] |= {label: sha256_of(release / file)[:SHORT] for label, file in own.items()}
-    save_weights(release / weights.name, read_safetensors(weights), about, exact=True)
+    save_weights(release / weights.name, tensors, about, exact=True)
     write_text(release / "recipe.yaml", yaml.safe_dump(plain, sort_keys=False, allow_unicode=True, width=120))
     write_text(release / CARD, model_card(recipe, about, bases, own))
     return release
@@ -50,8 +50,8 @@ def _copied(base: BaseModel, release: Path) -> str:
     if base.ours is None:
         raise DataError(f"backbones.{base.label}: not trained here")
     file = f"backbones/{base.label}.safetensors"
-    about: dict[str, Any] = portable(any_about(base.ours))
-    save_weights(release / file, read_safetensors(base.ours), about, exact=True)
+    tensors, about = to_publish(base.ours)
+    save_weights(release / file, tensors, portable(about), exact=True)
     return file
 
 

@@ -1,0 +1,60 @@
+"""Weights that go on from others: their file holds what it adds to these or changes, and names them by content."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from mmdisco_cli.errors import DataError
+from mmdisco_cli.run.files import SHORT, sha256_of
+from mmdisco_cli.tensors.files import read_safetensors
+from mmdisco_cli.weights_file import PACKAGED, any_about, find_weights
+
+
+def base_file(path: Path, about: Mapping[str, Any]) -> Path | None:
+    """Return the weights that those of `path` go on from, by their description; None where they stand alone.
+
+    Raises:
+        DataError: they are not found, neither by name nor beside `path`, or are not those of its training.
+    """
+    base = about.get("base")
+    if base is None:
+        return None
+    try:
+        name, known = base["name"], base["fingerprint"]
+    except (TypeError, KeyError) as error:
+        raise DataError(f"{path}: its description is damaged: base") from error
+    beside = path.parent / Path(name).name
+    if beside.is_file() and sha256_of(beside)[:SHORT] == known:
+        return beside
+    found = find_weights(name)
+    if (ours := sha256_of(found)[:SHORT]) != known:
+        raise DataError(f"{path}: goes on from {name} {known}, but {found} is {ours}")
+    return found
+
+
+def beyond(base: str, tensors: Mapping[str, Tensor]) -> tuple[dict[str, Tensor], dict[str, str]]:
+    """Return those tensors that the weights `base` lack or have otherwise, and what names these weights.
+
+    Raises:
+        DataError: they cannot be found or read.
+    """
+    file = find_weights(base)
+    known = read_safetensors(file)
+    own = {n: x for n, x in tensors.items() if n not in known or not torch.equal(known[n].float(), x.float().cpu())}
+    return own, {"name": base, "fingerprint": sha256_of(file)[:SHORT]}
+
+
+def to_publish(path: Path) -> tuple[Mapping[str, Tensor], dict[str, Any]]:
+    """Return the tensors and the description of weights as others can use them, who have only what mmdisco ships.
+
+    Those that go on from any other file are made whole. Errors as for `base_file`.
+    """
+    about = any_about(path)
+    base = base_file(path, about)
+    if base is None or base.parent == PACKAGED:
+        return read_safetensors(path), about
+    whole = {key: value for key, value in about.items() if key != "base"}
+    return read_safetensors(base) | read_safetensors(path), {**whole, "options": {**about["options"], "base": None}}
