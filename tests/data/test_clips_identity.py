@@ -18,8 +18,12 @@ PATH = "data.path=clips"
 
 
 def formerly(recipe: Recipe) -> str:
-    """The fingerprint of a training whose data set knew nothing but its path."""
+    """The fingerprint of a training whose data set knew nothing but its path, and whose models took no captions."""
     plain = {**recipe.to_dict(), "data": {"name": "clips", "path": "clips"}}
+    plain["backbones"] = {
+        label: {key: value for key, value in part.items() if key not in ("base", "text", "pooled")}
+        for label, part in plain["backbones"].items()
+    }
     picked = {}
     for section in training_sections(recipe):
         value = plain
