@@ -13,7 +13,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from mmdisco_cli.cache import making
+from mmdisco_cli.cache import layout, making
 from mmdisco_cli.cache.content import Content, Part, part_of
 from mmdisco_cli.conversion.caching import convert_clips
 from mmdisco_cli.diffusion.backbone import Condition, ModalityInfo, ModalityPlan, Payload, Request, State
@@ -150,22 +150,7 @@ def load(folder: Path, *settings: str) -> Recipe:
 
 
 def main(command: str, data: str, out: str, *settings: str) -> int:
-    """Convert or train; with DIES_AFTER=N in the environment be killed as the N-th shard is written."""
-    left = int(os.environ.get("DIES_AFTER", "-1"))
-    write = making.write_tensors
-
-    def counted(path: Path, *rest: object) -> None:
-        nonlocal left
-        left -= 1
-        if left == 0:
-            os.kill(os.getpid(), signal.SIGKILL)
-        write(path, *rest)  # type: ignore[arg-type]
-
-    making.write_tensors = counted
-    making.rows_a_chunk = lambda shapes: 1
-    from mmdisco_cli.cache import layout
-
-    layout.MOST_ROWS = 2
+    """Convert or train."""
     recipe = load(Path(out).parent, f"data.path={data}", *settings)
     try:
         if command == "convert":
@@ -178,5 +163,23 @@ def main(command: str, data: str, out: str, *settings: str) -> int:
     return 0
 
 
+def in_small_shards() -> None:
+    """Let this process write small shards; with DIES_AFTER=N in the environment be killed as the N-th is written."""
+    left = int(os.environ.get("DIES_AFTER", "-1"))
+    write = making.write_tensors
+
+    def counted(path: Path, *rest: object) -> None:
+        nonlocal left
+        left -= 1
+        if left == 0:
+            os.kill(os.getpid(), signal.SIGKILL)
+        write(path, *rest)  # type: ignore[arg-type]
+
+    making.write_tensors = counted
+    making.rows_a_chunk = lambda shapes: 1
+    layout.MOST_ROWS = 2
+
+
 if __name__ == "__main__":
+    in_small_shards()
     sys.exit(main(*sys.argv[1:]))

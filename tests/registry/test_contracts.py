@@ -10,8 +10,8 @@ from mmdisco_cli import hookspecs
 from mmdisco_cli.data.contract import Captioned, Labelled
 from mmdisco_cli.hookspecs import ConverterSpec, Published, lazy
 from mmdisco_cli.registry.plugins import HOST, KINDS, load_registry
-from mmdisco_cli.toys.bounce.dataset import Bounce
-from mmdisco_cli.toys.bounce.options import BounceOptions
+from mmdisco_cli.toys.gaussians.data import Gaussians
+from mmdisco_cli.toys.gaussians.options import GaussiansOptions
 
 ROWS = re.findall(
     r"^\| `mmdisco_(\w+)s` \| `build\((.*?)\)` \| .*?`([\w.]+)\.(\w+)`", hookspecs.__doc__ or "", re.MULTILINE
@@ -46,7 +46,7 @@ def test_captions_and_labels_are_optional() -> None:
         def captions(self, indices, modalities):  # type: ignore[no-untyped-def]
             return {}
 
-    plain = Bounce(BounceOptions())
+    plain = Gaussians(GaussiansOptions())
     assert [isinstance(one, Captioned) for one in (plain, Told())] == [False, True]
     assert not isinstance(plain, Labelled)
 

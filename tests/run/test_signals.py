@@ -20,6 +20,8 @@ from mmdisco_cli import app
 from mmdisco_cli.errors import ExitCode, Stopped
 from mmdisco_cli.run.signals import STOPPING, SignalFlag
 
+pytestmark = pytest.mark.usefixtures("hangup_counts")
+
 POINTS = """
 data: {name: gaussians}
 backbones: {x: {name: gaussian-mixture}, y: {name: gaussian-mixture}}

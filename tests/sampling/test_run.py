@@ -33,7 +33,7 @@ from mmdisco_cli.sampling import run
 from mmdisco_cli.sampling.job import plan_job
 from mmdisco_cli.weights_file import any_about, save_weights
 
-pytestmark = pytest.mark.usefixtures("in_empty_folder")
+pytestmark = pytest.mark.usefixtures("in_empty_folder", "hangup_counts")
 Latents = dict[str, dict[str, torch.Tensor]]
 DYING = """
 import os, signal, sys

@@ -13,6 +13,7 @@ class Slope(nn.Module):
 
     kind: str = IMAGE
     rate: float | None = None
+    planes: Tensor
 
     def __init__(self, side: int) -> None:
         super().__init__()
@@ -29,7 +30,8 @@ class Slope(nn.Module):
         return torch.tanh(z @ self.planes).reshape(-1, *self.media_shape)
 
     def encode(self, media: Tensor) -> Tensor:
-        return torch.atanh(media.flatten(1).clamp(-0.9999, 0.9999)) @ torch.linalg.pinv(self.planes)
+        back: Tensor = torch.linalg.pinv(self.planes)
+        return torch.atanh(media.flatten(1).clamp(-0.9999, 0.9999)) @ back
 
 
 def build(modality: str, options: SlopeOptions, request: Request) -> LatentGaussian:

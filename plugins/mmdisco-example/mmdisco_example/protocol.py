@@ -20,10 +20,10 @@ def evaluate(recipe: Recipe, options: EvalOptions, ranks: Ranks) -> Report | Non
         return None
     models = open_models(recipe)
     real = open_clips(recipe, models).split("heldout")
-    if tuple(models.modalities) != ("audio", "video") or not isinstance(real, Captioned):
-        raise UsageError("eval.protocol: duet needs audio and video, and captions")
     clips = range(recipe.eval.n)
-    texts = real.captions(clips, ("audio",))["audio"]
+    texts = real.captions(clips, ("audio",))["audio"] if isinstance(real, Captioned) else []
+    if tuple(models.modalities) != ("audio", "video") or not any(texts):
+        raise UsageError("eval.protocol: duet needs audio and video, and captions")
     rows = {
         "real": models.encode(real.media(clips, ("audio", "video"))),
         "independent": draw_samples(recipe, models, prompts=texts, independent=True),
