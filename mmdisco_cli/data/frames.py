@@ -14,6 +14,7 @@ import numpy as np
 from av.container import InputContainer
 from av.sidedata.sidedata import SideData
 from av.video.frame import VideoFrame
+from av.video.reformatter import VideoReformatter
 from av.video.stream import VideoStream
 
 from mmdisco_cli.data import breaks
@@ -63,10 +64,14 @@ def orientation_of(frame: VideoFrame) -> Orientation:
 
 @dataclass(frozen=True)
 class Decoded:
-    """A frame as it left the decoder, and the (width, height) of the stream's first one, to which all are scaled."""
+    """A frame as it left the decoder, and the (width, height) of the stream's first one, to which all are scaled.
+
+    Frames of a stream share their `converter`: to set one up takes longer than to convert a frame.
+    """
 
     frame: VideoFrame
     size: tuple[int, int]
+    converter: VideoReformatter
 
     @property
     def orientation(self) -> Orientation:
@@ -79,7 +84,8 @@ class Decoded:
         if (frame.width, frame.height) != self.size:
             # Where the size changes within a stream, players keep that of its beginning.
             frame = frame.reformat(*self.size, format=layout, interpolation="BICUBIC")
-        return self.orientation.apply(cast(Pixels, frame.to_ndarray(format=layout)))
+        converted = self.converter.reformat(frame, format=layout)
+        return self.orientation.apply(cast(Pixels, converted.to_ndarray()))
 
 
 def timed_frames(
@@ -137,7 +143,7 @@ def _stamped(
     container: InputContainer, stream: VideoStream, info: MediaInfo, *, sought: bool
 ) -> Iterator[tuple[Fraction, Decoded]]:
     """Yield frames as they leave the decoder, each with its own stamp or the best guess."""
-    latest, size, lag = None, None, None
+    latest, size, lag, converter = None, None, None, VideoReformatter()
     waits = container.format.name in UNSHOWN and bool(stream.codec_context.has_b_frames)
     if sought and waits:
         raise MissedSeekError
@@ -152,7 +158,7 @@ def _stamped(
         if lag is None:
             # Stamped with when a decoder that waits for B-frames returned it: the first is shown where it is stored.
             lag = time - info.video.start if waits and info.video is not None else Fraction(0)
-        yield time - lag, Decoded(frame, size)
+        yield time - lag, Decoded(frame, size, converter)
 
 
 def _stamp(frame: VideoFrame, stream: VideoStream, info: MediaInfo, latest: Fraction | None) -> Fraction | None:
