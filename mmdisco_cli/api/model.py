@@ -1,7 +1,6 @@
 """A recipe with its models, as an object: the same code as the commands, with tensors in place of files."""
 
 import json
-import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -25,10 +24,11 @@ from mmdisco_cli.errors import UsageError
 from mmdisco_cli.evaluation.run import measure
 from mmdisco_cli.recipes.recipe import load as load_recipe
 from mmdisco_cli.recipes.schema import Recipe
-from mmdisco_cli.run.files import fingerprint
 from mmdisco_cli.run.options import EvalOptions, SampleOptions, TrainOptions
 from mmdisco_cli.sampling.job import SampleJob, build_assembly, config_of, plan_job
-from mmdisco_cli.sampling.run import DrawnBatch, draw_batch
+from mmdisco_cli.sampling.outputs import files_by_label
+from mmdisco_cli.sampling.run import DrawnBatch, draw_batch, finite_or_none, in_batches
+from mmdisco_cli.tensors.naming import weights_fingerprint
 from mmdisco_cli.training.run import TrainCallback, train_recipe
 
 
@@ -81,7 +81,11 @@ class JointModel:
         job = plan_job(self.recipe, options, self._alone if independent else self._joined)
         for text in job.notes:
             warn(text, stacklevel=2)
-        return [sample for batch in _batches(job) for sample in _drawn(job, batch, callback)]
+        return [
+            sample
+            for batch in in_batches(job.indices, job.config.batch_size)
+            for sample in _drawn(job, batch, callback)
+        ]
 
     def train(
         self,
@@ -178,11 +182,6 @@ def _prompts(prompts: str | Sequence[str] | Mapping[str, Sequence[str]]) -> dict
     return {"prompts": tuple(" / ".join(dict.fromkeys(row.values())) for row in rows), "captions": tuple(rows)}
 
 
-def _batches(job: SampleJob) -> Iterator[Sequence[int]]:
-    size = job.config.batch_size
-    return (job.indices[start : start + size] for start in range(0, len(job.indices), size))
-
-
 def _drawn(job: SampleJob, batch: Sequence[int], callback: Callable[[Step], None] | None) -> Iterator[Sample]:
     def watch(number: int, states: State, x0: State) -> None:
         if callback is not None:
@@ -200,10 +199,10 @@ def _drawn(job: SampleJob, batch: Sequence[int], callback: Callable[[Step], None
 def _sample(job: SampleJob, index: int, place: int, made: DrawnBatch) -> Sample:
     media = {m: x[place].cpu() for m, x in made.media.items()} | {m: said[place] for m, said in made.texts.items()}
     latents = {m: x[place].cpu() for m, x in made.drawn.latents.items()}
-    logit = math.nan if made.drawn.logit is None else float(made.drawn.logit[place])
     return Sample(
-        index, job.options.seed, media, latents, job.assembly.modalities, job.parts, job.prompt(index),
-        logit if math.isfinite(logit) else None, job.config.scale,
+        index, job.options.seed, media, latents, job.assembly.modalities, job.parts,
+        {m: kind.name for m, kind in job.kinds.items()}, job.prompt(index),
+        finite_or_none(made.drawn.logit, place), job.config.scale,
     )  # fmt: skip
 
 
@@ -222,9 +221,8 @@ def _with_weights(recipe: Recipe, weights: Path) -> Recipe:
 
 def _loaded(module: nn.Module, recipe: Recipe, device: torch.device) -> LoadedDiscriminator:
     module = module.to(device).eval().requires_grad_(False)
-    name = fingerprint("".join(f"{key}:{value.sum().item()!r}" for key, value in module.state_dict().items()))
     about = {"name": type(module).__name__, "given_fraction": recipe.train.given_fraction, "captions": True}
-    return LoadedDiscriminator(module, about, Path(type(module).__name__), name)
+    return LoadedDiscriminator(module, about, Path(type(module).__name__), weights_fingerprint(module))
 
 
 def _write_folder(folder: Path, samples: Sequence[Sample]) -> None:
@@ -232,8 +230,7 @@ def _write_folder(folder: Path, samples: Sequence[Sample]) -> None:
     write_settings(folder, {"independent": False})
     for sample in samples:
         files = sample.save(folder)
-        named = {m: file.name for part, file in zip(sample.parts, files, strict=True) for m in part.labels}
         append_row(folder, {
-            "path": files[0].name, "files": named, "kinds": {m: p.kind.name for p in sample.parts for m in p.labels},
+            "path": files[0].name, "files": files_by_label(sample.parts, files), "kinds": dict(sample.kinds),
             "index": sample.index, "seed": sample.seed, "prompt": sample.prompt, "logit": sample.logit,
         })  # fmt: skip

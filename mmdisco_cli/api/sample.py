@@ -21,7 +21,7 @@ class Sample:
     """One sample: by modality its `media` and final `latents`, on the CPU and without batch, and the last `logit`.
 
     Media are as base models have them: audio (channels, samples), video (3, T, H, W) and image (1 or 3, H, W) in
-    [-1, 1] at the rates of `plans`, and of kind text a string.
+    [-1, 1] at the rates of `plans`, and of kind text a string; `kinds` says what each modality is.
     """
 
     index: int
@@ -30,6 +30,7 @@ class Sample:
     latents: Mapping[str, Tensor]
     plans: Mapping[str, ModalityPlan]
     parts: Sequence[Part]
+    kinds: Mapping[str, str]
     prompt: str | None = None
     logit: float | None = None
     scale: int = 1

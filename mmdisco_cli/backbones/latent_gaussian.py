@@ -5,7 +5,6 @@ and its denoiser is known exactly: epsilon(z_u, u) = sigma z_u. The model need n
 with others: it gives `decode`, z to media, and for training beside others `encode`, media to z.
 """
 
-import hashlib
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
@@ -20,6 +19,8 @@ from mmdisco_cli.diffusion.prediction import per_sample
 from mmdisco_cli.diffusion.schedules import Levels, cosine
 from mmdisco_cli.errors import DataError, UsageError
 from mmdisco_cli.run.files import SHORT, sha256_of
+from mmdisco_cli.tensors.batches import one_by_one
+from mmdisco_cli.tensors.naming import weights_fingerprint
 from mmdisco_cli.weights_file import find_weights, load_weights, read_about
 
 
@@ -84,10 +85,7 @@ class LatentGaussian:
     @property
     def codec(self) -> str:
         """Return a fingerprint of what `encode` computes."""
-        digest = hashlib.sha256()
-        for name, tensor in sorted(self.module.state_dict().items()):
-            digest.update(name.encode() + tensor.float().cpu().numpy().tobytes())
-        return digest.hexdigest()[:SHORT]
+        return weights_fingerprint(self.module)
 
     def to(self, device: torch.device) -> None:
         """Move the weights."""
@@ -118,12 +116,12 @@ class LatentGaussian:
     @torch.no_grad()
     def encode(self, media: Tensor, plan: ModalityPlan) -> Tensor:
         """Return z of media, one at a time, so that it is the same in any batch."""
-        return torch.cat([self.generator.encode(one.clone()) for one in media.split(1)])
+        return one_by_one(self.generator.encode, media)
 
     @torch.no_grad()
     def decode(self, latent: Tensor, plan: ModalityPlan) -> Tensor:
         """Return the media of z, one at a time, so that they are the same in any batch."""
-        return torch.cat([self.generator.decode(one.clone()) for one in latent.split(1)])
+        return one_by_one(self.generator.decode, latent)
 
 
 def build(modality: str, options: LatentGaussianOptions, request: Request) -> LatentGaussian:

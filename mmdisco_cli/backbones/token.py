@@ -3,8 +3,7 @@
 `mmdisco train` with `train.target: backbone` trains one; `bounce` and `clips` sample from them.
 """
 
-import hashlib
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -33,7 +32,9 @@ from mmdisco_cli.diffusion.operations import count_operations
 from mmdisco_cli.diffusion.schedules import Levels, cosine, log_snr
 from mmdisco_cli.errors import DataError, UsageError
 from mmdisco_cli.run.files import SHORT, sha256_of
+from mmdisco_cli.tensors.batches import one_by_one
 from mmdisco_cli.tensors.files import read_safetensors
+from mmdisco_cli.tensors.naming import weights_fingerprint
 from mmdisco_cli.weights_file import find_weights, load_weights, read_about
 
 Codec = SoundCodec | FrameCodec | PixelCodec
@@ -139,12 +140,12 @@ class TokenBackbone:
     @torch.no_grad()
     def encode(self, media: Tensor, plan: ModalityPlan) -> Tensor:
         """Return the latents of media; those of a clip are the same to the bit in any batch."""
-        return _one_by_one(self._present().encode, media)
+        return one_by_one(self._present().encode, media)
 
     @torch.no_grad()
     def decode(self, latent: Tensor, plan: ModalityPlan) -> Tensor:
         """Return the media of latents; those of a clip are the same to the bit in any batch."""
-        return _one_by_one(self._present().decode, latent)
+        return one_by_one(self._present().decode, latent)
 
     def _present(self) -> Codec:
         """Return the codec, read again where it was released."""
@@ -152,16 +153,6 @@ class TokenBackbone:
             device = next(self.denoiser.parameters()).device
             self.codec = _loaded(self.path, self.modality).codec.to(device)
         return self.codec
-
-
-def _one_by_one(convert: Callable[[Tensor], Tensor], clips: Tensor) -> Tensor:
-    """Convert clips (B, ...) one at a time.
-
-    The order of summation depends on the batch size and the processor, and Griffin-Lim magnifies a difference in the
-    last bit to 1e-2. One at a time, a clip is computed alike in any batch, and on a CPU no slower. It is cloned because
-    some kernels depend on a tensor's alignment in memory.
-    """
-    return torch.cat([convert(clip.clone()) for clip in clips.split(1)])
 
 
 def build(modality: str, options: TokenOptions, request: Request) -> TokenBackbone:
@@ -226,7 +217,4 @@ def _require_fit(modality: str, options: TokenOptions, shape: tuple[int, ...]) -
 
 def codec_fingerprint(backbone: TokenBackbone) -> str:
     """Return a fingerprint of what `encode` computes: latents of different codecs must never be mixed."""
-    digest = hashlib.sha256(f"{backbone.options.codec}:{backbone.plan(backbone.request)}".encode())
-    for name, tensor in sorted(backbone.codec.state_dict().items()):
-        digest.update(name.encode() + tensor.float().cpu().numpy().tobytes())
-    return digest.hexdigest()[:SHORT]
+    return weights_fingerprint(backbone.codec, f"{backbone.options.codec}:{backbone.plan(backbone.request)}")

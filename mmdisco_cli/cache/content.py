@@ -10,11 +10,14 @@ from torch import Tensor
 
 from mmdisco_cli.assembly import Assembly
 from mmdisco_cli.cache.layout import FORMAT, Clips, Texts, clip_shards, rows_a_shard, text_shards
-from mmdisco_cli.cache.texts import EncodeText
+from mmdisco_cli.cache.texts import EncodeText, without_negative
 from mmdisco_cli.data.contract import Captioned, Dataset, Labelled, Sourced
 from mmdisco_cli.diffusion.backbone import Condition, ModalityPlan, State
+from mmdisco_cli.recipes.schema import Recipe
 from mmdisco_cli.run.files import fingerprint
 
+MAX_BAD = 0.05
+"""Share of clips that may turn out broken, for data sets without an option of that name."""
 Encode = Callable[[Mapping[str, Tensor]], State]
 """Latents (B, ...) on the CPU of media (B, ...), by modality."""
 
@@ -32,7 +35,7 @@ class Part:
     texts: Mapping[str, Sequence[str]]
     labels: Sequence[str] = ()
     sources: Sequence[str] = ()
-    max_bad: float = 0.05
+    max_bad: float = MAX_BAD
     captions: str = ""
 
 
@@ -129,12 +132,12 @@ def conditions_of(assembly: Assembly, text: str) -> dict[str, dict[str, Conditio
     """Return what one text is to each model by its label, a batch of one, without the negative half of CFG."""
     found = {label: base.backbone.encode_prompt([text], None, base.plan) for label, base in assembly.models.items()}
     return {
-        label: {m: Condition(c.positive, pooled=c.pooled) for m, c in conditions.items()}
+        label: {m: without_negative(condition) for m, condition in conditions.items()}
         for label, conditions in found.items()
     }
 
 
-def part_of(dataset: Dataset, count: int, modalities: Sequence[str], max_bad: float = 0.05) -> Part:
+def part_of(dataset: Dataset, count: int, modalities: Sequence[str], max_bad: float = MAX_BAD) -> Part:
     """Return the first `count` clips of a data set, or as many as there are, with what is said of them."""
     count = count if dataset.length is None else min(count, dataset.length)
     texts, labels = _said(dataset, count, modalities)
@@ -150,3 +153,8 @@ def _said(dataset: Dataset, count: int, modalities: Sequence[str]) -> tuple[Mapp
     labels = dataset.labels(range(count)) if isinstance(dataset, Labelled) else ()
     texts = {m: list(found) for m, found in texts.items()} if any(map(any, texts.values())) else {}
     return texts, list(labels) if any(labels) else ()
+
+
+def max_bad_of(recipe: Recipe) -> float:
+    """Return the share of a recipe's clips that may turn out broken: its data's option, or that of clips."""
+    return float(getattr(recipe.data.options if recipe.data else None, "max_bad", MAX_BAD))

@@ -13,6 +13,11 @@ EncodeText = Callable[[str], Mapping[str, Mapping[str, Condition]]]
 _POSITIVE, _POOLED = "positive", "pooled"
 
 
+def without_negative(condition: Condition) -> Condition:
+    """Return a condition as training sees it, which is without CFG."""
+    return Condition(condition.positive, pooled=condition.pooled)
+
+
 def encoded(texts: Sequence[str], encode: EncodeText) -> dict[str, Tensor]:
     """Return the tensors of a shard: LABEL/MODALITY/WHAT stacked (N, ...), or where their shapes differ one a text."""
     slots: dict[str, list[Tensor]] = {}

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from mmdisco_cli.assembly import Assembly, assemble, request_of
-from mmdisco_cli.cache.content import Content, Part, content_of, part_of
+from mmdisco_cli.cache.content import Content, Part, content_of, max_bad_of, part_of
 from mmdisco_cli.cache.dataset import cutting_of
 from mmdisco_cli.cache.layout import HELDOUT
 from mmdisco_cli.cache.making import Report, complete, is_complete, left_to_make, make_shards, skipped_lines
@@ -90,7 +90,7 @@ def _opened(recipe: Recipe, assembly: Assembly, progress: Report) -> SplitDatase
 
 def _parts(recipe: Recipe, dataset: SplitDataset, modalities: tuple[str, ...]) -> Mapping[str, Part]:
     """Return what training with the recipe would encode: train.bank clips, by default all, and some held out."""
-    max_bad = float(getattr(recipe.data.options, "max_bad", 0.05)) if recipe.data else 0.05
+    max_bad = max_bad_of(recipe)
     train = dataset.split("train")
     parts = {"train": part_of(train, _count(recipe, train), modalities, max_bad)}
     try:

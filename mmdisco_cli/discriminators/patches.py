@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from mmdisco_cli.blocks import LevelEmbedding, TransformerBlock, map_rows, modulated_norm, patchify, unpatchify, zero
 from mmdisco_cli.discriminators.options import PatchesOptions
+from mmdisco_cli.discriminators.trunk import embedded_conditions
 
 SLOPE = 8.0
 """What the derivative of x_0 by x is taken for, times a gain between 0 and 1; guidance weights multiply it."""
@@ -87,10 +88,7 @@ class PatchEnergy(nn.Module):
         pooled: Mapping[str, Tensor] | None,
     ) -> tuple[dict[str, Tensor], Tensor]:
         """Return the features (B, N, width) of each modality and the embedding of levels and prompts (B, width)."""
-        level = torch.stack([self.level[m](log_snr[m]) for m in self.shapes]).sum(0)
-        for m, layer in self.prompt.items():
-            if pooled and m in pooled:
-                level = level + map_rows([layer], pooled[m])
+        level = embedded_conditions(self.level, self.prompt, {m: log_snr[m] for m in self.shapes}, pooled)
         embedded = [
             self.embed[m](torch.cat([patchify(view, self.patches[m]) for view in views[m]], -1)) + self.position[m]
             for m in self.shapes

@@ -45,10 +45,7 @@ class AlignedTrunk(nn.Module):
         self, x: Mapping[str, Tensor], log_snr: Mapping[str, Tensor], pooled: Mapping[str, Tensor] | None
     ) -> tuple[Tensor, Tensor]:
         """Return the features (B, steps, width) and the embedding of levels and prompts (B, width)."""
-        level = torch.stack([self.level[m](log_snr[m]) for m in x]).sum(0)
-        for m, layer in self.prompt.items():
-            if pooled and m in pooled:
-                level = level + map_rows([layer], pooled[m])
+        level = embedded_conditions(self.level, self.prompt, {m: log_snr[m] for m in x}, pooled)
         steps = {m: to_steps(x[m], self.steps).transpose(1, 2) for m in x}
         views = [convolve_as_batch(self.embed[m], steps[m]).transpose(1, 2) for m in x]
         tokens = torch.stack(views).sum(0) + self.position
@@ -57,3 +54,14 @@ class AlignedTrunk(nn.Module):
             tokens = block(tokens + nearby(tokens.transpose(1, 2)).transpose(1, 2), modulation)
         shift, scale = map_rows(self.modulate_out, level)[:, None].chunk(2, dim=-1)
         return modulated_norm(tokens, shift, scale), level
+
+
+def embedded_conditions(
+    levels: nn.ModuleDict, prompts: nn.ModuleDict, log_snr: Mapping[str, Tensor], pooled: Mapping[str, Tensor] | None
+) -> Tensor:
+    """Return the sum (B, width) of the embeddings of each modality's noise level (B,), and of the prompts there are."""
+    found = torch.stack([levels[m](snr) for m, snr in log_snr.items()]).sum(0)
+    for m, layer in prompts.items():
+        if pooled and m in pooled:
+            found = found + map_rows([layer], pooled[m])
+    return found

@@ -95,6 +95,11 @@ def _write(
     return write_mp4(path, tensors[video], tensors[audio], fps, rate, about, scale=scale)
 
 
+def files_by_label(parts: Sequence[Part], files: Sequence[Path]) -> dict[str, str]:
+    """Return the name of the file that each modality of a sample lies in, as the manifest has it."""
+    return {m: file.name for part, file in zip(parts, files, strict=True) for m in part.labels}
+
+
 def require_finite(index: int, what: str, tensors: Mapping[str, Tensor]) -> None:
     """Raise DataError, naming the sample and the modality, where a model's output is not finite."""
     for modality, x in tensors.items():

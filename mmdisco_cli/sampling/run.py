@@ -20,7 +20,7 @@ from mmdisco_cli.run.progress import Advance, progress
 from mmdisco_cli.run.signals import SignalFlag
 from mmdisco_cli.sampling.draw import Drawn, Watch, draw
 from mmdisco_cli.sampling.job import SampleJob, plan_job
-from mmdisco_cli.sampling.outputs import require_finite, sample_stem, write_latents, write_sample
+from mmdisco_cli.sampling.outputs import files_by_label, require_finite, sample_stem, write_latents, write_sample
 from mmdisco_cli.sampling.overview import dry_run_lines, dry_run_record
 from mmdisco_cli.sampling.settings import claim, require_agreement
 
@@ -92,7 +92,7 @@ def _make(job: SampleJob, pending: Sequence[int], report: Report, stop: SignalFl
     # Decoding and writing a sample counts as one more step, so that progress ends with the last sample.
     with progress("sampling", len(pending) * (job.steps + 1), enabled=job.shard.index == 0) as advance:
         counter = _Progress(job, len(pending), stop, advance)
-        for batch in _batches(pending, job.config.batch_size):
+        for batch in in_batches(pending, job.config.batch_size):
             for row in _batch(job, batch, partial(counter.after_step, len(batch))):
                 append_row(job.directory, row)
                 report(row)
@@ -190,12 +190,12 @@ def _write(job: SampleJob, index: int, place: int, drawn: Drawn, media: State, s
     files = write_sample(job.directory, stem, kept, job.parts, plans, about, job.config.scale)
     row: Row = {
         "path": files[0].name,
-        "files": {m: file.name for part, file in zip(job.parts, files, strict=True) for m in part.labels},
+        "files": files_by_label(job.parts, files),
         "kinds": {m: kind.name for m, kind in job.kinds.items()},
         "index": index,
         "seed": options.seed,
         "prompt": prompt,
-        "logit": _number(drawn.logit, place),
+        "logit": finite_or_none(drawn.logit, place),
         "guided": not options.independent,
         "given": {m: source.name(index) for m, source in job.sources.items()} or None,
         "settings": job.settings["fingerprint"],
@@ -207,7 +207,7 @@ def _write(job: SampleJob, index: int, place: int, drawn: Drawn, media: State, s
     return row
 
 
-def _number(values: Tensor | None, place: int) -> float | None:
+def finite_or_none(values: Tensor | None, place: int) -> float | None:
     """Return one value, None where there is none or where JSON could not hold it."""
     value = math.nan if values is None else float(values[place])
     return value if math.isfinite(value) else None
@@ -217,5 +217,6 @@ def _one(batch: State, place: int) -> dict[str, Tensor]:
     return {m: x[place] for m, x in batch.items()}
 
 
-def _batches(indices: Sequence[int], size: int) -> list[Sequence[int]]:
+def in_batches(indices: Sequence[int], size: int) -> list[Sequence[int]]:
+    """Return some indices in order, `size` at a time."""
     return [indices[i : i + size] for i in range(0, len(indices), size)]

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from mmdisco_cli.assembly import Assembly
-from mmdisco_cli.cache.content import Content, content_of, part_of
+from mmdisco_cli.cache.content import Content, content_of, max_bad_of, part_of
 from mmdisco_cli.cache.dataset import CachedData, cache_path, open_cached
 from mmdisco_cli.cache.making import complete, is_complete, make_shards, skipped_lines
 from mmdisco_cli.cache.mapped import MappedTensor
@@ -20,8 +20,6 @@ from mmdisco_cli.training.banks import together
 from mmdisco_cli.training.loop import Context
 from mmdisco_cli.training.metrics import ProgressCallback
 
-MAX_BAD = 0.05
-"""Share of clips that may turn out broken, for data sets without an option of that name."""
 PART = "train"
 
 
@@ -103,11 +101,6 @@ def release_encoders(assembly: Assembly, *encoded: EncodedTexts | None) -> None:
     even = all(texts is None or texts.even for texts in encoded)
     for base in assembly.bases:
         release(base.backbone, ("codec", "text") if even or pads_with_zeros(base.backbone) else ("codec",))
-
-
-def max_bad_of(recipe: Recipe) -> float:
-    """Return the share of clips of a recipe's data that may be broken."""
-    return float(getattr(_options(recipe), "max_bad", MAX_BAD))
 
 
 def _options(recipe: Recipe) -> Any:

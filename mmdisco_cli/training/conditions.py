@@ -8,7 +8,7 @@ from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
 
 from mmdisco_cli.assembly import Assembly
-from mmdisco_cli.cache.texts import EncodedTexts
+from mmdisco_cli.cache.texts import EncodedTexts, without_negative
 from mmdisco_cli.diffusion.backbone import Base, Condition, Payload, pads_with_zeros
 
 LIMIT = 512 * 2**20
@@ -43,7 +43,7 @@ class Conditions:
             return None
         joined = _joined(parts, pad=pads_with_zeros(base.backbone))
         # Sequences of several lengths: only the model knows how it pads them.
-        return joined or _without_negative(base.backbone.encode_prompt(list(texts), None, base.plan)[modality])
+        return joined or without_negative(base.backbone.encode_prompt(list(texts), None, base.plan)[modality])
 
     def _row(self, label: str, base: Base, text: str) -> dict[str, Condition]:
         """Return the conditions of one text, batch of one, by modality."""
@@ -54,7 +54,7 @@ class Conditions:
             self._kept.move_to_end(key)
             return self._kept[key]
         encoded = base.backbone.encode_prompt([text], None, base.plan)
-        row = self._kept[key] = {m: _without_negative(condition) for m, condition in encoded.items()}
+        row = self._kept[key] = {m: without_negative(condition) for m, condition in encoded.items()}
         self._bytes += _size(row)
         while self._bytes > self._limit and len(self._kept) > 1:
             self._bytes -= _size(self._kept.popitem(last=False)[1])
@@ -70,10 +70,6 @@ def encoded_of(real: object) -> EncodedTexts | None:
 def conditioned(bases: Sequence[Base], conditions: Mapping[str, Condition]) -> list[Base]:
     """Return the models with these conditions of their modalities."""
     return [Base(b.backbone, b.plan, {m: conditions[m] for m in b.modalities if m in conditions}) for b in bases]
-
-
-def _without_negative(condition: Condition) -> Condition:
-    return Condition(condition.positive, pooled=condition.pooled)
 
 
 def _joined(rows: Sequence[Condition], *, pad: bool) -> Condition | None:

@@ -45,6 +45,7 @@ def test_a_sample_is_written_and_shown(bounce, tmp_path: Path) -> None:
     (sample,) = bounce.sample(1)
     assert sample.media["audio"].shape == (1, 25600)
     assert sample.media["video"].shape == (3, 16, 64, 64)
+    assert sample.kinds == {"audio": "audio", "video": "video"}
     assert sample.latents["audio"].shape == sample.plans["audio"].latent_shape
     assert sample.save(tmp_path / "some" / "folder") == [tmp_path / "some" / "folder" / "00000-seed0.mp4"]
     assert sample.save(tmp_path / "mine.mp4") == [tmp_path / "mine.mp4"]

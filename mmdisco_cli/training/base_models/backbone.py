@@ -16,7 +16,7 @@ from mmdisco_cli.backbones.denoiser import TokenDenoiser
 from mmdisco_cli.backbones.latent_gaussian import LatentGaussian, TrainableGenerator
 from mmdisco_cli.backbones.text import TextBank
 from mmdisco_cli.backbones.token import Codec, TokenBackbone, codec_fingerprint
-from mmdisco_cli.cache.content import Content, part_of
+from mmdisco_cli.cache.content import Content, max_bad_of, part_of
 from mmdisco_cli.cache.reading import Rows
 from mmdisco_cli.data.contract import Dataset, SplitDataset
 from mmdisco_cli.data.opening import check_shapes, open_dataset
@@ -28,7 +28,7 @@ from mmdisco_cli.run.distribution import same_weights
 from mmdisco_cli.run.files import SHORT, sha256_of
 from mmdisco_cli.training.base_models.generator import GeneratorJob
 from mmdisco_cli.training.batch import draw_progress
-from mmdisco_cli.training.caching import PART, make_cache, max_bad_of
+from mmdisco_cli.training.caching import PART, make_cache
 from mmdisco_cli.training.caption_rules import caption_inputs
 from mmdisco_cli.training.data import Bank
 from mmdisco_cli.training.loop import Context, Loss, fit

@@ -8,11 +8,11 @@ import torch
 from torch import Tensor
 
 from mmdisco_cli.backbones.latent_gaussian import LatentGaussian, TrainableGenerator
-from mmdisco_cli.cache.content import Content, part_of
+from mmdisco_cli.cache.content import Content, max_bad_of, part_of
 from mmdisco_cli.data.contract import SplitDataset
 from mmdisco_cli.recipes.schema import Recipe, TrainConfig
 from mmdisco_cli.run.distribution import same_weights
-from mmdisco_cli.training.caching import PART, make_cache, max_bad_of
+from mmdisco_cli.training.caching import PART, make_cache
 from mmdisco_cli.training.data import Bank
 from mmdisco_cli.training.loop import Context, Loss, fit, step_generator
 from mmdisco_cli.training.report import (
