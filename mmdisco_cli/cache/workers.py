@@ -1,6 +1,7 @@
 """Media of clips, read ahead of whoever encodes them by DataLoader's worker processes."""
 
 import pickle
+import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
@@ -136,7 +137,7 @@ def worker_errors() -> Iterator[None]:
     except RuntimeError as error:
         if _OF_WORKERS not in str(error):
             raise
-        raise DataError(_killed(str(error))) from error
+        raise DataError(_ended(f"{error} {error.__cause__}")) from error  # which of the two says how, varies
 
 
 @contextmanager
@@ -173,7 +174,7 @@ def _passed_on(items: Iterator[Any]) -> Iterator[Read]:
         for item in items:
             yield _unguarded(item)
     except (EOFError, ConnectionError, FileNotFoundError) as error:  # it died while it handed something over
-        raise DataError(_killed("")) from error
+        raise DataError(_ended("")) from error
 
 
 def _unguarded(item: Read | _Failure) -> Read:
@@ -193,13 +194,18 @@ def _begin(number: int) -> None:
 
 def _can_be_sent(reader: Reader) -> bool:
     try:
-        pickle.dumps(reader)
+        sent = pickle.dumps(reader)
     except (pickle.PicklingError, AttributeError, TypeError):
         return False
-    return True
+    return b"__main__" not in sent  # a script's or notebook's own classes: a process that begins has none of them
 
 
-def _killed(text: str) -> str:
+def _ended(text: str) -> str:
+    if code := re.search(r"exited unexpectedly with exit code (\d+)", text):
+        return (
+            f"a process that reads clips ended with exit code {code[1]} (why stands above). What was made so far is "
+            "kept: run the same command again, reading without processes (data.workers=1)"
+        )
     how = "a signal" if "signal" not in text else text.partition("signal: ")[2].split(".")[0] or "a signal"
     shared = " or shared memory (/dev/shm)" if "Bus error" in text else ""
     return (

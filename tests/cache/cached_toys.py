@@ -68,6 +68,16 @@ class Numbers:
         return [f"kind {i % 2}" if self.said else "" for i in indices]
 
 
+@dataclass(frozen=True)
+class Failing(Numbers):
+    """Fails at clip 7 in another way than a broken clip does; here, where worker processes find it."""
+
+    def media(self, indices: Sequence[int], modalities: Sequence[str]) -> dict[str, Tensor]:
+        if 7 in indices:
+            raise KeyError("audio")
+        return super().media(indices, modalities)
+
+
 def encode(media: Mapping[str, Tensor]) -> State:
     return {m: x + 0.1 for m, x in media.items()}
 

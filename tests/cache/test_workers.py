@@ -1,12 +1,13 @@
 """Clips read by processes of their own: the same clips in the same order, and one line whatever goes wrong there."""
 
 import re
-from dataclasses import dataclass
+import sys
+import types
 from pathlib import Path
 
 import pytest
 import torch
-from cached_toys import Numbers, content
+from cached_toys import Failing, Numbers, content
 from torch import Tensor
 
 from mmdisco_cli.cache import layout, workers
@@ -23,16 +24,6 @@ def small(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(layout, "MOST_ROWS", 20)
     monkeypatch.setattr(layout, "CHUNK_ROWS", 5)
     monkeypatch.setattr(workers, "FEW", 1)
-
-
-@dataclass(frozen=True)
-class Failing(Numbers):
-    """Fails at clip 7 in another way than a broken clip does."""
-
-    def media(self, indices, modalities):  # type: ignore[no-untyped-def]
-        if 7 in indices:
-            raise KeyError("audio")
-        return super().media(indices, modalities)
 
 
 @pytest.mark.slow
@@ -68,6 +59,21 @@ def test_a_worker_that_is_killed_is_one_line_and_keeps_the_shards(tmp_path: Path
 def test_what_a_worker_raises_is_one_line(tmp_path: Path) -> None:
     with pytest.raises(RuntimeError, match=r"^KeyError: 'audio'$"):
         make_shards(tmp_path / "c", content(50, Failing()), workers=2)
+
+
+@pytest.mark.slow
+def test_a_worker_that_cannot_begin_is_not_taken_for_killed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    known_here = types.ModuleType("known_here_alone")
+    known_here.Data = type("Data", (Numbers,), {"__module__": known_here.__name__})  # type: ignore[attr-defined]
+    monkeypatch.setitem(sys.modules, known_here.__name__, known_here)
+    with pytest.raises(DataError, match=r"^a process that reads clips ended with exit code 1 .*data\.workers=1\)$"):
+        make_shards(tmp_path / "c", content(60, known_here.Data()), workers=2)
+
+
+def test_what_a_script_defines_is_read_by_the_script(monkeypatch: pytest.MonkeyPatch) -> None:
+    local = type("Local", (Numbers,), {"__module__": "__main__"})
+    monkeypatch.setattr(sys.modules["__main__"], "Local", local, raising=False)
+    assert worth_starting(Reader({"": local()}, ("audio",)), 100, 4) == 0
 
 
 def test_few_clips_and_what_cannot_be_sent_are_read_here(monkeypatch: pytest.MonkeyPatch) -> None:
