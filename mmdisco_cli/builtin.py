@@ -10,6 +10,7 @@ from mmdisco_cli.discriminators.options import (
     AdditiveOptions,
     AlignedOptions,
     EnergyOptions,
+    FactorsOptions,
     MLPOptions,
     PatchesOptions,
 )
@@ -66,6 +67,9 @@ def mmdisco_discriminators() -> Iterable[DiscriminatorSpec]:
         ),
         DiscriminatorSpec(
             "patches", "energy over patches of any shapes", PatchesOptions, lazy(f"{home}.patches:build"), 1
+        ),
+        DiscriminatorSpec(
+            "factors", "log ratio of a hidden factor that is shared", FactorsOptions, lazy(f"{home}.factors:build"), 1
         ),
         DiscriminatorSpec("aligned", "time-aligned features, mixed", AlignedOptions, lazy(f"{home}.aligned:build"), 1),
         DiscriminatorSpec("additive", "pooled features, added", AdditiveOptions, lazy(f"{home}.additive:build"), 1),

@@ -65,6 +65,11 @@ class TrainConfig:
     lambda_disc: float = option(1.0, "weight of the classification loss, Eq. (4)", minimum=0)
     lambda_denoise: float = option(1.0, "weight of the denoising loss, Eq. (5)", minimum=0)
     fakes: str = option("shuffled", "where fake tuples come from", choices=("shuffled", "generated", "mixed"))
+    tuples_per_level: int = option(
+        0,
+        "shuffled: tuples of a step at the same noise levels, re-paired among themselves; 0: one a modality",
+        minimum=0,
+    )
     denoise_space: str = option(
         "epsilon", "the quantity whose error Eq. (5) is; v weights noisy levels more", choices=("epsilon", "v")
     )

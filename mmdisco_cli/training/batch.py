@@ -112,12 +112,12 @@ def noised(batch: Batch, levels: Mapping[str, Levels], generator: torch.Generato
     return NoisyBatch(states, noise, levels, comparable=batch.comparable)
 
 
-def mismatched(states: Mapping[str, Tensor]) -> State:
-    """Give every state (B, ...) other partners of its own noise level, in a batch whose levels repeat once a modality.
+def mismatched(states: Mapping[str, Tensor], groups: int | None = None) -> State:
+    """Give every state (B, ...) other partners of its own noise level, in a batch whose levels repeat `groups` times.
 
-    The k-th of M modalities moves on by k * B / M rows, so that no two stay together.
+    The k-th of M modalities moves on by k * B / groups rows, so that no two stay together; by default M groups.
     """
-    step = len(next(iter(states.values()))) // len(states)
+    step = len(next(iter(states.values()))) // (groups or len(states))
     return {m: x.roll(k * step, 0) for k, (m, x) in enumerate(states.items())}
 
 

@@ -53,6 +53,7 @@ from mmdisco_cli.training.initial import start_from
 from mmdisco_cli.training.loop import Context, Loss, fit
 from mmdisco_cli.training.losses import joint_losses
 from mmdisco_cli.training.pairing import Captions
+from mmdisco_cli.training.repairing import groups_of
 from mmdisco_cli.training.report import (
     CLIPS,
     COPIES,
@@ -241,7 +242,7 @@ def discriminator_loss(
     """Return the loss of one step of `batch` tuples; without a source of fakes, real tuples are re-paired."""
     config, bases, device = recipe.train, assembly.bases, assembly.device
     sampler = LevelSampler(bases, assembly.coupling, config.time_law, config.given_fraction)
-    groups = 1 if fake else len(assembly.modalities)
+    groups = 1 if fake else groups_of(real, config, len(assembly.modalities))
     each, dtype = max(batch // groups, 1), DTYPES[config.dtype]
     conditions = Conditions(assembly, encoded_of(real))
 
@@ -262,7 +263,7 @@ def discriminator_loss(
         noisy = seen(clean, levels, generator)
         noisy_wrong = seen(wrong, levels, generator) if wrong else None
         with torch.autocast(device.type, dtype, enabled=dtype != torch.float32):
-            return joint_losses(module, predict, noisy, noisy_wrong, recipe.sample.window, config)
+            return joint_losses(module, predict, noisy, noisy_wrong, recipe.sample.window, config, groups)
 
     return loss
 
