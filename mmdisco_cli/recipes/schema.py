@@ -86,6 +86,9 @@ class TrainConfig:
         """Refuse a discriminator that would learn nothing, and a batch that cannot be cut into equal parts."""
         if self.batch_size % self.accumulate:
             raise KeyProblem("accumulate", f"{self.accumulate} does not divide train.batch_size={self.batch_size}")
+        if self.tuples_per_level and self.batch_size % self.tuples_per_level:
+            text = f"{self.tuples_per_level} does not divide train.batch_size={self.batch_size}"
+            raise KeyProblem("tuples_per_level", text)
         if self.target == "discriminator" and self.lambda_disc == self.lambda_denoise == 0:
             raise KeyProblem("lambda_disc", "0, as is train.lambda_denoise, leaves no loss: give one of them above 0")
         if self.target == "backbone" and self.init is not None:

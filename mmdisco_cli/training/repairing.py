@@ -14,13 +14,13 @@ MOST = 64
 """Re-pairings of a batch, at most: three modalities have hundreds."""
 
 
-def groups_of(real: object, config: TrainConfig, modalities: int) -> int:
-    """Return how many tuples of a step share each draw of noise levels, among which they are re-paired.
+def groups_of(real: object, config: TrainConfig, modalities: int, batch: int) -> int:
+    """Return how many of `batch` tuples share each draw of noise levels, among which they are re-paired.
 
     Where tuples have texts, their source decides what may be re-paired.
     """
     sets = getattr(real, "sets", None)
-    return sets if isinstance(sets, int) else max(config.tuples_per_level, modalities)
+    return sets if isinstance(sets, int) else max(min(config.tuples_per_level, batch), modalities)
 
 
 class ReadOnce:
