@@ -156,6 +156,7 @@ def mmdisco_protocols() -> Iterable[ProtocolSpec]:
         ("digits", "which digit each modality shows", f"{toys}.digits.protocol"),
         ("gaussians", "gradient and samples against a known distribution", f"{toys}.gaussians.protocol"),
         ("gaussians-ablation", "the losses of a discriminator, alone and together", f"{toys}.gaussians.ablation"),
+        ("study", "a recipe trained and measured under several settings", "mmdisco_cli.studies.protocol"),
     )
     return [ProtocolSpec(name, summary, lazy(f"{module}:build"), 1) for name, summary, module in known]
 

@@ -176,6 +176,20 @@ class EvalConfig:
 
 
 @dataclass(frozen=True)
+class StudyConfig:
+    """The rows of a study, which `eval.protocol: study` trains and measures one after another."""
+
+    rows: Mapping[str, tuple[str, ...]] = option(
+        {}, "by name, settings KEY=VALUE of this recipe, or LABEL:KEY=VALUE of a base model's, which is trained first"
+    )
+    bases: Mapping[str, str] = option({}, "recipes that rows train base models by, by backbone")
+    protocol: str = field(
+        default="bounce", metadata={"registry": "protocol", "bounds": Bounds(doc="what measures each row")}
+    )
+    metrics: tuple[str, ...] = option((), "columns of the table, dotted: agreement.guided")
+
+
+@dataclass(frozen=True)
 class Recipe:
     """A resolved recipe: everything that determines a run. `extends` is resolved while reading."""
 
@@ -199,6 +213,7 @@ class Recipe:
     train: TrainConfig = field(default_factory=TrainConfig)
     sample: SampleConfig = field(default_factory=SampleConfig)
     eval: EvalConfig = field(default_factory=EvalConfig)
+    study: StudyConfig = field(default_factory=StudyConfig)
 
     @property
     def modalities(self) -> tuple[str, ...]:
