@@ -29,7 +29,7 @@ from mmdisco_cli.run.files import SHORT, sha256_of
 from mmdisco_cli.run.ranks import ranks_of
 from mmdisco_cli.sampling.draw import require_steps
 from mmdisco_cli.tensors.compiling import Compiling
-from mmdisco_cli.training.batch import Batch, LevelSampler, NoisyBatch, noised, repeated
+from mmdisco_cli.training.batch import Batch, LevelSampler, NoisyBatch, groups_of, noised, repeated
 from mmdisco_cli.training.caching import check_data, open_data, release_encoders
 from mmdisco_cli.training.caption_rules import (
     caption_inputs,
@@ -53,7 +53,6 @@ from mmdisco_cli.training.initial import start_from
 from mmdisco_cli.training.loop import Context, Loss, fit
 from mmdisco_cli.training.losses import joint_losses
 from mmdisco_cli.training.pairing import Captions
-from mmdisco_cli.training.repairing import groups_of
 from mmdisco_cli.training.report import (
     CLIPS,
     COPIES,

@@ -24,9 +24,9 @@ from mmdisco_cli.diffusion.guidance import (
 )
 from mmdisco_cli.diffusion.prediction import at_least_float32
 from mmdisco_cli.diffusion.schedules import Levels, log_snr
+from mmdisco_cli.discriminators.repairing import ReadOnce
 from mmdisco_cli.recipes.schema import TrainConfig
 from mmdisco_cli.training.batch import NoisyBatch, mismatched
-from mmdisco_cli.training.repairing import ReadOnce
 
 BasePrediction = Callable[[NoisyBatch], Prediction]
 """What the base models predict of noisy states, each alone."""

@@ -8,9 +8,9 @@ import torch
 from mmdisco_cli.diffusion.guidance import Separable
 from mmdisco_cli.discriminators.factors import SharedFactor, build
 from mmdisco_cli.discriminators.options import FactorsOptions
+from mmdisco_cli.discriminators.repairing import ReadOnce
 from mmdisco_cli.testing import check_discriminator
 from mmdisco_cli.training.losses import disc_loss
-from mmdisco_cli.training.repairing import ReadOnce
 
 SHAPES = {"audio": (2, 12), "image": (1, 4, 6), "word": (5,), "video": (1, 3, 2, 2)}
 OPTIONS = FactorsOptions(factors=5, width=8, depth=1, heads=2, tokens=6)

@@ -11,12 +11,12 @@ from mmdisco_cli.diffusion.guidance import logit
 from mmdisco_cli.diffusion.schedules import Levels
 from mmdisco_cli.discriminators.factors import build
 from mmdisco_cli.discriminators.options import FactorsOptions
+from mmdisco_cli.discriminators.repairing import MOST, ReadOnce, shifts
 from mmdisco_cli.errors import UsageError
 from mmdisco_cli.recipes import recipe as recipes
 from mmdisco_cli.recipes.schema import TrainConfig
-from mmdisco_cli.training.batch import NoisyBatch, mismatched
+from mmdisco_cli.training.batch import NoisyBatch, groups_of, mismatched
 from mmdisco_cli.training.losses import disc_loss, joint_losses
-from mmdisco_cli.training.repairing import MOST, ReadOnce, groups_of, shifts
 
 WINDOW = (-20.0, 20.0)
 

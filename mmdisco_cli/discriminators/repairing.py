@@ -8,19 +8,9 @@ from torch import Tensor
 
 from mmdisco_cli.diffusion.backbone import State
 from mmdisco_cli.diffusion.guidance import Separable
-from mmdisco_cli.recipes.schema import TrainConfig
 
 MOST = 64
 """Re-pairings of a batch, at most: three modalities have hundreds."""
-
-
-def groups_of(real: object, config: TrainConfig, modalities: int, batch: int) -> int:
-    """Return how many of `batch` tuples share each draw of noise levels, among which they are re-paired.
-
-    Where tuples have texts, their source decides what may be re-paired.
-    """
-    sets = getattr(real, "sets", None)
-    return sets if isinstance(sets, int) else max(min(config.tuples_per_level, batch), modalities)
 
 
 class ReadOnce:
