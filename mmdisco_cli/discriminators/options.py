@@ -26,9 +26,6 @@ class PatchesOptions:
     depth: int = option(4, "number of blocks", minimum=1)
     heads: int = option(4, "attention heads", minimum=1)
     tokens: int = option(32, "most patches of a modality", minimum=1)
-    reads_x0: bool = option(
-        False, "also read the base models' x_0; inputs are then detached, so no second derivative is needed"
-    )
 
 
 @dataclass(frozen=True)

@@ -14,31 +14,20 @@ from mmdisco_cli.blocks import LevelEmbedding, TransformerBlock, map_rows, modul
 from mmdisco_cli.discriminators.options import PatchesOptions
 from mmdisco_cli.discriminators.trunk import embedded_conditions
 
-SLOPE = 8.0
-"""What the derivative of x_0 by x is taken for, times a gain between 0 and 1; guidance weights multiply it."""
-
 
 class PatchEnergy(nn.Module):
-    """A logit (B,) from latents (B, *shape), one a modality, already divided by sqrt(alpha^2 + sigma^2).
-
-    With `reads_x0` it also reads the base models' x_0. In training its inputs are then detached, and the gradient by x
-    is n itself, which takes no second derivative. In sampling the gradient of what it says of x_0 is added: that takes
-    the derivative of x_0 by x, which would cost a backward pass of each base model, to be `SLOPE` at a log-SNR where it
-    is about to be known. n learns what a denoiser under the other modalities would, late; whether x_0 fits them, soon.
-    """
+    """A logit (B,) from latents (B, *shape), one a modality, already divided by sqrt(alpha^2 + sigma^2)."""
 
     def __init__(
         self, options: PatchesOptions, shapes: Mapping[str, tuple[int, ...]], pooled: Mapping[str, int]
     ) -> None:
         super().__init__()
         width = options.width
-        self.reads_x0 = options.reads_x0
         self.shapes = {m: shape if len(shape) > 1 else (*shape, 1) for m, shape in shapes.items()}
         self.patches = {m: patch_of(shape[1:], options.tokens) for m, shape in self.shapes.items()}
         self.counts = {m: token_count(shape[1:], self.patches[m]) for m, shape in self.shapes.items()}
         values = {m: shape[0] * math.prod(self.patches[m]) for m, shape in self.shapes.items()}
-        views = 2 if self.reads_x0 else 1
-        self.embed = nn.ModuleDict({m: nn.Linear(views * size, width) for m, size in values.items()})
+        self.embed = nn.ModuleDict({m: nn.Linear(size, width) for m, size in values.items()})
         self.position = nn.ParameterDict(
             {m: nn.Parameter(torch.randn(count, width) * 0.02) for m, count in self.counts.items()}
         )
@@ -49,50 +38,29 @@ class PatchEnergy(nn.Module):
         self.modulate_out = nn.Sequential(nn.SiLU(), nn.Linear(width, 2 * width))
         self.heads = nn.ModuleDict({m: nn.Linear(width, size) for m, size in values.items()})
         self.bias = nn.Linear(width, 1)
-        self.verdict = nn.Sequential(nn.Linear(width, width), nn.SiLU(), nn.Linear(width, 1))
-        zero(self.modulate, self.modulate_out, self.heads, self.bias, self.verdict[2])
+        # Beginning at zero, prompts change nothing of a discriminator that goes on from one without them.
+        zero(self.modulate, self.modulate_out, self.heads, self.bias, *self.prompt.values())
 
     def forward(
-        self,
-        x: Mapping[str, Tensor],
-        log_snr: Mapping[str, Tensor],
-        pooled: Mapping[str, Tensor] | None = None,
-        x0: Mapping[str, Tensor] | None = None,
+        self, x: Mapping[str, Tensor], log_snr: Mapping[str, Tensor], pooled: Mapping[str, Tensor] | None = None
     ) -> Tensor:
         """Return the logit (B,)."""
         states = {m: x[m].reshape(-1, *shape) for m, shape in self.shapes.items()}
-        # Signal over noise, bounded: this gives the gradient the magnitude of the residual score.
-        gains = {m: torch.sigmoid(log_snr[m] + math.log(2)).view(-1, *[1] * (s.ndim - 1)) for m, s in states.items()}
-        views = {m: self._views(state, gains[m], x0[m] if x0 else None) for m, state in states.items()}
-        features, level = self._features(views, log_snr, pooled)
+        features, level = self._features(states, log_snr, pooled)
         logit: Tensor = map_rows([self.bias], level)[:, 0].float()
-        logit = logit + self.verdict(torch.cat(list(features.values()), 1).mean(1))[:, 0].float()
         for m, state in states.items():
             estimate = unpatchify(self.heads[m](features[m]), self.shapes[m], self.patches[m])
-            logit = logit + (state * gains[m] * estimate).flatten(1).float().sum(1)
+            # Signal over noise, bounded: this gives the gradient the magnitude of the residual score.
+            gain = torch.sigmoid(log_snr[m] + math.log(2)).view(-1, *[1] * (state.ndim - 1))
+            logit = logit + (state * gain * estimate).flatten(1).float().sum(1)
         return logit
 
-    def _views(self, state: Tensor, gain: Tensor, x0: Tensor | None) -> list[Tensor]:
-        """Return what the network reads of one modality: its state, and the base model's x_0 where it is known."""
-        if x0 is None:
-            return [state]
-        x0 = x0.reshape(state.shape)
-        # Adds nothing, but has a gradient.
-        moved = 0 if self.training else SLOPE * gain * (state - state.detach())
-        return [state.detach(), x0 + moved]
-
     def _features(
-        self,
-        views: Mapping[str, list[Tensor]],
-        log_snr: Mapping[str, Tensor],
-        pooled: Mapping[str, Tensor] | None,
+        self, states: Mapping[str, Tensor], log_snr: Mapping[str, Tensor], pooled: Mapping[str, Tensor] | None
     ) -> tuple[dict[str, Tensor], Tensor]:
         """Return the features (B, N, width) of each modality and the embedding of levels and prompts (B, width)."""
         level = embedded_conditions(self.level, self.prompt, {m: log_snr[m] for m in self.shapes}, pooled)
-        embedded = [
-            self.embed[m](torch.cat([patchify(view, self.patches[m]) for view in views[m]], -1)) + self.position[m]
-            for m in self.shapes
-        ]
+        embedded = [self.embed[m](patchify(states[m], self.patches[m])) + self.position[m] for m in self.shapes]
         tokens = torch.cat(embedded, 1)
         modulation = map_rows(self.modulate, level).unflatten(1, (6, -1))
         for block in self.blocks:

@@ -31,7 +31,7 @@ backbones:
   audio: {{name: bank, path: audio.safetensors, rate: 16000}}
   image: {{name: bank, path: image.safetensors}}
   word: {{name: bank, texts: [{words}]}}
-discriminator: {{name: patches, reads_x0: true, width: 16, depth: 1, heads: 2, tokens: 16}}
+discriminator: {{name: factors, factors: 12, width: 16, depth: 1, heads: 2, tokens: 16}}
 train: {{steps: 3, batch_size: 6, bank: 12}}
 sample: {{steps: 6, batch_size: 12, weights: joint/discriminator.safetensors, scale: 2}}
 eval: {{protocol: digits, n: {n}, given: true}}
