@@ -1,6 +1,6 @@
 """Figures of judged samples: how often modalities agree, how often each digit occurs, how far from real they are."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from itertools import combinations
 from typing import Any
 
@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from mmdisco_cli.measures.bootstrap import Measure, estimate, gap_closed, mean_of
-from mmdisco_cli.measures.kernel import distance_ratio, kernel_distance
+from mmdisco_cli.measures.distances import Feature, distances
 from mmdisco_cli.toys.digits.reading import Judged
 
 ALL = "agreement"
@@ -59,20 +59,22 @@ def shares(rows: Mapping[str, Judged]) -> dict[str, Any]:
     return found
 
 
-def kernel_distances(rows: Mapping[str, Judged], reference: Mapping[str, Tensor]) -> dict[str, Any]:
-    """Return, by modality with features (M, D) of real items, the distance of each row, and guided over independent."""
-    return {f"kd_{m}": _distances(rows, m, features) for m, features in reference.items()}
+def feature_of(modality: str) -> Feature:
+    """Return what is measured of a judge's features of a modality."""
+    return Feature(f"kd_{modality}", f"kd_{modality}", about={"extractor": "judge"})
 
 
-def _distances(rows: Mapping[str, Judged], modality: str, reference: Tensor) -> dict[str, Any]:
-    real = reference.double()
-    features = {
-        row: found.double() for row, judged in rows.items() if (found := judged.verdicts[modality].features) is not None
+def quality(
+    rows: Mapping[str, Judged], reference: Mapping[str, Tensor], chosen: Collection[str], seed: int
+) -> dict[str, Any]:
+    """Return how near each row is to real items (M, D), by modality with features of these: see `distances`."""
+    features = [feature_of(m) for m in reference]
+    found = {
+        row: {f"kd_{m}": known for m in reference if (known := judged.verdicts[m].features) is not None}
+        for row, judged in rows.items()
     }
-    figures: dict[str, Any] = {row: kernel_distance(x, real).as_json() for row, x in features.items()}
-    if {"independent", "guided"} <= features.keys():
-        figures["ratio"] = distance_ratio(features["guided"], features["independent"], real).as_json()
-    return figures
+    real = {f"kd_{m}": one.double() for m, one in reference.items()}
+    return distances(found, real, chosen, features, seed)
 
 
 def confusion(judged: Judged, first: str, second: str) -> Tensor:

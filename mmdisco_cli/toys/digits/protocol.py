@@ -25,9 +25,10 @@ from mmdisco_cli.toys.digits.agreement import (
     DIGITS,
     agreeing,
     agreement,
+    feature_of,
     given_agreement,
-    kernel_distances,
     names_of,
+    quality,
     shares,
 )
 from mmdisco_cli.toys.digits.judges import Judges, load_judges
@@ -37,7 +38,7 @@ from mmdisco_cli.toys.digits.real import RealDigits, open_real, true_digits, wri
 
 PAIRS = (ALL, "agreement_audio_image", "agreement_audio_word", "agreement_image_word", "agreement_image_audio",
          "agreement_word_audio", "agreement_word_image")  # fmt: skip
-DISTANCES = ("kd_audio", "kd_image")
+DISTANCES = (*feature_of("audio").names, *feature_of("image").names)
 GIVEN = ("given_audio", "given_image", "given_word")
 OF_DISCRIMINATOR = ("parameters", "sampling_cost")
 METRICS = (*PAIRS, "digit_share", *DISTANCES, *GIVEN, *OF_DISCRIMINATOR)
@@ -125,7 +126,7 @@ def _metrics(
     if "digit_share" in chosen:
         figures["digit_share"] = shares(rows)
     if not chosen.isdisjoint(DISTANCES):
-        figures |= {k: v for k, v in kernel_distances(rows, real.features(judges)).items() if k in chosen}
+        figures |= quality(rows, real.features(judges), chosen, recipe.eval.seed)
     return figures
 
 
