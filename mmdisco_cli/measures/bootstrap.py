@@ -8,6 +8,11 @@ from torch import Tensor
 
 RESAMPLES = 2000
 COVERAGE = 0.95
+INTERVAL = (
+    f"95 %, percentiles of {RESAMPLES} bootstrap draws by clip; of what is no mean over clips (distances, density, "
+    "coverage, diversity) through the influence of each clip, scaled to the error where there is one"
+)
+"""How every interval of a report is made."""
 LEAST = 6
 """Clips, or pairs of clips, that it takes to tell anything: all of 5 lean one way by chance once in 16."""
 AT_ONCE = 1 << 16

@@ -109,9 +109,7 @@ def diversity_of(x: Tensor, real: Influenced, stream: int = FIRST) -> Influenced
     return over(mean_distance(x, stream), real) if float(real.value) > 0 else None
 
 
-def measured(
-    x: Tensor, balls: Balls, real: Influenced, stream: int = FIRST
-) -> Mapping[str, Influenced]:
+def measured(x: Tensor, balls: Balls, real: Influenced, stream: int = FIRST) -> Mapping[str, Influenced]:
     """Return those of `MEASURES` that samples (N, D) have."""
     found = inside(balls, x)
     known = {"density": density_of(balls, found, stream), "coverage": coverage_of(balls, found, stream)}

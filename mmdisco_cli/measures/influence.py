@@ -56,7 +56,7 @@ class Influenced:
 def from_left_out(values: Tensor) -> Tensor:
     """Return the influence of each clip from the figure without it, (N,): its variance is that of the jackknife."""
     n = len(values)
-    return (values.mean() - values) * ((n - 1) / n) ** 0.5
+    return (values.mean() - values) * math.sqrt((n - 1) / n)
 
 
 def difference(first: Influenced, second: Influenced) -> Influenced:

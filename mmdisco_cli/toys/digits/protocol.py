@@ -15,7 +15,9 @@ from mmdisco_cli.evaluation.discriminator import measure_discriminator
 from mmdisco_cli.evaluation.protocol import Protocol, Report, Sample
 from mmdisco_cli.evaluation.samples import draw_clips, draw_given, how_sampled
 from mmdisco_cli.evaluation.tables import align, tabulate, write_lines
+from mmdisco_cli.evaluation.verdict.conclusion import difference_of
 from mmdisco_cli.kinds.known import OpenKind, open_kinds
+from mmdisco_cli.measures.bootstrap import INTERVAL
 from mmdisco_cli.recipes.schema import Recipe
 from mmdisco_cli.run.distribution import Ranks
 from mmdisco_cli.run.options import EvalOptions
@@ -123,6 +125,9 @@ def _metrics(
 ) -> dict[str, Any]:
     figures = agreement(rows, recipe.modalities, recipe.eval.seed)
     figures = {name: found for name, found in figures.items() if name in chosen}
+    if ALL in figures:
+        pair = (agreeing(rows[row], recipe.modalities).double().tolist() for row in ("independent", "guided"))
+        figures[ALL]["difference"] = difference_of(list(zip(*pair, strict=True)), recipe.eval.seed)
     if "digit_share" in chosen:
         figures["digit_share"] = shares(rows)
     if not chosen.isdisjoint(DISTANCES):
@@ -165,7 +170,7 @@ def how(recipe: Recipe, options: EvalOptions, accuracy: Mapping[str, Any]) -> di
     return {
         "seed": recipe.eval.seed,
         "judges": dict(accuracy),
-        "interval": "95 %, bootstrap by sample",
+        "interval": INTERVAL,
         "kernel": "(x.y/D + 1)^3 of the judges' features, unbiased, error by jackknife; scaled by the reference",
         **how_sampled(recipe, options),
     }
