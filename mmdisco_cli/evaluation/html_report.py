@@ -15,7 +15,7 @@ from mmdisco_cli.measures.distances import source_of
 from mmdisco_cli.measures.health import FLAGS
 from mmdisco_cli.measures.names import better
 from mmdisco_cli.measures.scoring import ScoredClip
-from mmdisco_cli.page.cards import Card, card_html, sorting_html
+from mmdisco_cli.page.cards import CHANCE, Card, card_html, key_html, sorting_html
 from mmdisco_cli.page.charts import NONE, curve_panel, dots_panel, figure_html, interval_panel, short, way_html
 from mmdisco_cli.page.naming import heading, spelt
 from mmdisco_cli.page.shell import document
@@ -43,7 +43,6 @@ NOTES = {
     "imagebind": "cosine of video and audio, as it is; higher is nearer",
     "desync": "seconds by which Synchformer finds audio and video apart",
 }
-CHANCE = {"av_align": "av_align_chance"}
 BARS = "Bars are 95 % intervals by the bootstrap over clips, and every scale includes 0."
 
 
@@ -153,8 +152,8 @@ def clips_html(cards: Sequence[Card], clips: Sequence[ScoredClip]) -> str:
     motion, onsets = ("events seen", "events heard") if known else ("motion peaks", "onsets")
     shown = "".join(card_html(card, index) for index, card in enumerate(cards))
     return (
-        f'<h2>Clips</h2>\n<div class="bar-top"><p class="note key">{few}<i class="seen"></i>{motion}'
-        f'<i class="heard"></i>{onsets}</p><form autocomplete="off">{sorting_html(cards, {})}</form></div>\n'
+        f'<h2>Clips</h2>\n<div class="bar-top"><p class="note key">{few}{key_html(motion, onsets)}</p>'
+        f'<form autocomplete="off">{sorting_html(cards, {})}</form></div>\n'
         f'<main class="wide">\n{shown}</main>\n'
     )
 

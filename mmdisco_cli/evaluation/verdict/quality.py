@@ -44,7 +44,7 @@ class Quality:
             return f"{'at a cost' if helped else 'and cost something'} in quality: {_listed(self.worse)}"
         if self.unclear:
             return f"and what it cost in quality is not certain ({_named(self.unclear)})"
-        won = f"; {_listed(self.better)}" if self.better else ""
+        won = f"; nearer to real by {_listed(self.better)}" if self.better else ""
         return f"{'and' if helped else 'but'} cost nothing in quality{won}"
 
     @property

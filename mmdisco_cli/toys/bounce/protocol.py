@@ -42,6 +42,7 @@ from mmdisco_cli.toys.bounce.clip_events import (
 )
 from mmdisco_cli.toys.bounce.dataset import build as build_dataset
 from mmdisco_cli.toys.bounce.events import TOLERANCE, Match
+from mmdisco_cli.toys.bounce.marking import marking_of
 from mmdisco_cli.toys.bounce.options import BounceOptions
 from mmdisco_cli.toys.bounce.plot import plot_bounce
 
@@ -70,7 +71,7 @@ class Rows:
 
 def build() -> Protocol:
     """Return the protocol."""
-    return Protocol(METRICS, evaluate, measures_clips=True)
+    return Protocol(METRICS, evaluate, measures_clips=True, marking=marking_of)
 
 
 def evaluate(recipe: Recipe, options: EvalOptions, ranks: Ranks) -> Report | None:

@@ -32,6 +32,7 @@ from mmdisco_cli.toys.bounce.clip_events import METRICS as OF_EVENTS
 from mmdisco_cli.toys.bounce.dataset import Bounce
 from mmdisco_cli.toys.bounce.dataset import build as build_dataset
 from mmdisco_cli.toys.bounce.events import TOLERANCE
+from mmdisco_cli.toys.bounce.marking import marking_of
 from mmdisco_cli.toys.bounce.options import BounceOptions
 from mmdisco_cli.toys.bounce.told import TOLD, FoundBalls, Kinds, balls_of, told_analysis, told_measures
 
@@ -54,7 +55,7 @@ class TextRows:
 
 def build() -> Protocol:
     """Return the protocol."""
-    return Protocol(METRICS, evaluate, takes_samples=False)
+    return Protocol(METRICS, evaluate, takes_samples=False, marking=marking_of)
 
 
 def evaluate(recipe: Recipe, options: EvalOptions, ranks: Ranks) -> Report | None:
