@@ -43,7 +43,7 @@ NOTES = {
     "imagebind": "cosine of video and audio, as it is; higher is nearer",
     "desync": "seconds by which Synchformer finds audio and video apart",
 }
-BARS = "Bars are 95 % intervals by the bootstrap over clips, and every scale includes 0."
+BARS = "Bars are 95 % intervals, bootstrap by clip. Scales begin at 0; where they cannot, a thin upright line is 0."
 
 
 def write_report(path: Path, content: Mapping[str, Any], report: Report) -> Path:

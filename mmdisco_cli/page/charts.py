@@ -36,6 +36,7 @@ def interval_panel(
         return f"{100 * (value - low) / span:.2f}%"
 
     lines = []
+    zero = f'<i class="zero" style="left:{place(0.0)}"></i>' if low < 0 else ""
     for row, figure in known.items():
         below, above = reach[row]
         stroke = (chance.get(row) or {}).get("value")
@@ -44,7 +45,7 @@ def interval_panel(
         lines.append(
             f'<div class="line row-{escape(row)}"><span class="who">{escape(row)}</span>'
             f'<span class="track" aria-hidden="true">'
-            f'<i class="reach" style="left:{place(below)};width:{width}"></i>{marks}'
+            f'{zero}<i class="reach" style="left:{place(below)};width:{width}"></i>{marks}'
             f'<i class="dot" style="left:{place(figure["value"])}"></i></span>'
             f'<span class="figure">{figure_html(figure)}{_chance_html(stroke)}</span></div>'
         )
@@ -65,7 +66,7 @@ def way_html(way: str) -> str:
 
 
 def _chance_html(value: float | None) -> str:
-    return "" if value is None else f"<small> chance {short(value)}</small>"
+    return "" if value is None else f'<small class="chance-level">chance {short(value)}</small>'
 
 
 def dots_panel(title: str, values: Mapping[str, Sequence[float]], way: str = "") -> str:
@@ -77,7 +78,9 @@ def dots_panel(title: str, values: Mapping[str, Sequence[float]], way: str = "")
     low, high = min(0.0, *everything), max(0.0, *everything)
     span, band, left, right = (high - low) or 1.0, 40, GUTTER, WIDTH - 12
     bottom = 8 + band * len(known)
+    origin = f"{left - (right - left) * low / span:.1f}"
     parts = [f'<line class="axis" x1="{left}" x2="{right}" y1="{bottom}" y2="{bottom}"/>']
+    parts += [f'<line class="axis" x1="{origin}" x2="{origin}" y1="4" y2="{bottom}"/>'] if low < 0 else []
     for place, (row, found) in enumerate(known.items()):
         step = max(1, -(-len(found) // MOST_DOTS))
         middle = 4 + band * (place + 0.5)
