@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from mmdisco_cli.measures.influence import FIRST, REFERENCE, Influenced, from_left_out, over
+from mmdisco_cli.measures.bootstrap import FIRST, REFERENCE, Influenced, from_left_out, over
 
 NEAREST = 5
 LEAST = NEAREST + 2

@@ -7,11 +7,10 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from mmdisco_cli.measures.bootstrap import finite
+from mmdisco_cli.measures.bootstrap import FIRST, REFERENCE, UNPAIRED, Influenced, difference, finite
 from mmdisco_cli.measures.density import LEAST, MEASURES, balls_of, mean_distance, measured
 from mmdisco_cli.measures.features import DEFINITIONS, NAMES
 from mmdisco_cli.measures.frechet import frechet
-from mmdisco_cli.measures.influence import FIRST, REFERENCE, UNPAIRED, Influenced, difference
 from mmdisco_cli.measures.kernel import Distance, distance_difference, distance_ratio, kernel_distance
 from mmdisco_cli.measures.scales import Scale, as_they_are, over_rms, standardised
 from mmdisco_cli.run import console

@@ -16,8 +16,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from mmdisco_cli.measures.bootstrap import Estimate
-from mmdisco_cli.measures.influence import FIRST, REFERENCE, Influenced
+from mmdisco_cli.measures.bootstrap import FIRST, REFERENCE, Estimate, Influenced
 
 SIZES = 15
 HALVES = 20

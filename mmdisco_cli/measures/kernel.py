@@ -11,8 +11,7 @@ from dataclasses import dataclass, field, replace
 import torch
 from torch import Tensor
 
-from mmdisco_cli.measures.bootstrap import Estimate, finite
-from mmdisco_cli.measures.influence import FIRST, REFERENCE, UNPAIRED, Influenced, from_left_out
+from mmdisco_cli.measures.bootstrap import FIRST, REFERENCE, UNPAIRED, Estimate, Influenced, finite, from_left_out
 from mmdisco_cli.measures.scales import Scale, standardised
 
 SUBSETS, SUBSET = 100, 1000

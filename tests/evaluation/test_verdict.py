@@ -1,4 +1,4 @@
-"""What a report says in words: alignment beside quality, unclear where it is, and signs of failure only where they are."""
+"""What a report says in words: alignment beside quality, unclear where it is, and failure only where it shows."""
 
 import pytest
 import torch

@@ -7,6 +7,7 @@ import pytest
 import torch
 
 from mmdisco_cli.measures import density
+from mmdisco_cli.measures.bootstrap import REFERENCE, difference
 from mmdisco_cli.measures.density import (
     LEAST,
     MEASURES,
@@ -19,7 +20,6 @@ from mmdisco_cli.measures.density import (
     measured,
 )
 from mmdisco_cli.measures.distances import BUILT_IN, distances, spread
-from mmdisco_cli.measures.influence import REFERENCE, difference
 from mmdisco_cli.measures.scales import as_they_are
 
 

@@ -3,9 +3,8 @@
 import pytest
 import torch
 
-from mmdisco_cli.measures.bootstrap import estimate, mean_of
+from mmdisco_cli.measures.bootstrap import FIRST, Influenced, difference, estimate, from_left_out, mean_of, over
 from mmdisco_cli.measures.frechet import distance, fitted, frechet, influenced
-from mmdisco_cli.measures.influence import FIRST, Influenced, difference, from_left_out, over
 from mmdisco_cli.measures.kernel import distance_difference, distance_ratio, kernel_distance
 
 

@@ -7,10 +7,9 @@ import torch
 from torch import Tensor
 
 from mmdisco_cli.evaluation.verdict.conclusion import difference_of
-from mmdisco_cli.measures.bootstrap import estimate, mean_of
+from mmdisco_cli.measures.bootstrap import FIRST, REFERENCE, Influenced, estimate, mean_of
 from mmdisco_cli.measures.density import MEASURES
 from mmdisco_cli.measures.distances import spread
-from mmdisco_cli.measures.influence import FIRST, REFERENCE, Influenced
 from mmdisco_cli.measures.scales import as_they_are
 from mmdisco_cli.toys.gaussians.data import Gaussians
 
