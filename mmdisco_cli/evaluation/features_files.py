@@ -16,7 +16,7 @@ from mmdisco_cli.extractors.compat import compatible_name, numerics, rounding_li
 from mmdisco_cli.measures import kernel
 from mmdisco_cli.measures.bootstrap import finite
 from mmdisco_cli.measures.cache import UNREADABLE
-from mmdisco_cli.measures.density import LEAST, MEASURES
+from mmdisco_cli.measures.density import MEASURES
 from mmdisco_cli.measures.distances import frechet_record, size_of, spread, warn_of_few
 from mmdisco_cli.measures.frechet import HALVES, SIZES, Gaussian, distance, fitted, from_moments, in_order
 from mmdisco_cli.measures.scales import as_they_are
@@ -152,8 +152,7 @@ def _of_features(samples: Tensor, reference: Tensor, options: EvalOptions) -> di
             "mean": finite(parts.value), "std": finite(parts.error), "count": kernel.SUBSETS, "size": size
         }  # fmt: skip
     metrics = {"fd": {"samples": frechet_record(samples, reference, options.seed)}, "kd": {"samples": record}}
-    if len(reference) >= LEAST:
-        metrics |= spread({name: name for name in MEASURES}, {"samples": samples}, reference, as_they_are, options.seed)
+    metrics |= spread({name: name for name in MEASURES}, {"samples": samples}, reference, as_they_are, options.seed)
     if options.compat:
         theirs = numerics(options.compat)
         named = {"value": finite(theirs(samples, reference)), "error": None, **size_of(samples, reference)}

@@ -85,7 +85,7 @@ def distances(
         if feature.frechet and feature.frechet in chosen:
             table[feature.frechet] = _frechet(feature.frechet, sets, real, seed)
         wanted = {measure: name for measure, name in feature.spread.items() if name in chosen}
-        if wanted and len(real) >= LEAST:
+        if wanted:
             table |= spread(wanted, sets, real, SCALES[feature.scale], seed)
     return table
 
@@ -93,10 +93,13 @@ def distances(
 def spread(
     names: Mapping[str, str], sets: Mapping[str, Tensor], reference: Tensor, scale: Scale, seed: int = 0
 ) -> dict[str, dict[str, Any]]:
-    """Return density, coverage and diversity of each row under the names that they have, at least 7 real clips given.
+    """Return density, coverage and diversity of each row under the names that they have; None below 7 real clips.
 
     All sets are scaled by the reference, as for the kernel distance.
     """
+    if len(reference) < LEAST:
+        unknown = dict.fromkeys(("value", "low", "high"))
+        return {name: {row: unknown | size_of(x, reference) for row, x in sets.items()} for name in names.values()}
     scaled = {row: scale(x, reference, torch.ones(len(reference), dtype=torch.float64)) for row, x in sets.items()}
     real = next(iter(scaled.values()))[1]
     balls, apart = balls_of(real), mean_distance(real, REFERENCE)
