@@ -82,17 +82,25 @@ def backbone_results(
     backbone: TokenBackbone, dataset: Dataset, config: TrainConfig, device: torch.device
 ) -> dict[str, Any]:
     """Return the error of x_0 by log-SNR, in units of the latents' unit variance, and that of the codec."""
+    plan, name = backbone.plan(backbone.request), backbone.modality
+    latents, texts = heldout_latents(backbone, dataset, device)
+    media = dataset.media(range(min(RECONSTRUCTED, len(latents))), (name,))[name]
+    decoded = backbone.decode(latents[: len(media)], plan).cpu()
+    return {
+        "clips": len(latents),
+        "x0_error_by_log_snr": denoising_errors(backbone, latents, config, texts),
+        "reconstruction": reconstruction_error(backbone, media, decoded),
+    }
+
+
+@torch.no_grad()
+def heldout_latents(backbone: TokenBackbone, dataset: Dataset, device: torch.device) -> tuple[Tensor, Tensor | None]:
+    """Return the latents (N, ...) of held-out clips, and their captions as the model reads them (N, D), if it does."""
     count = CLIPS if dataset.length is None else min(CLIPS, dataset.length)
     plan, name = backbone.plan(backbone.request), backbone.modality
     chunks = [range(i, min(i + 32, count)) for i in range(0, count, 32)]
     latents = torch.cat([backbone.encode(dataset.media(c, (name,))[name].to(device), plan) for c in chunks])
-    media = dataset.media(range(min(RECONSTRUCTED, count)), (name,))[name]
-    decoded = backbone.decode(latents[: len(media)], plan).cpu()
-    return {
-        "clips": count,
-        "x0_error_by_log_snr": denoising_errors(backbone, latents, config, _texts_of(backbone, dataset, count)),
-        "reconstruction": reconstruction_error(backbone, media, decoded),
-    }
+    return latents, _texts_of(backbone, dataset, count)
 
 
 @torch.no_grad()
