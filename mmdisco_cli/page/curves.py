@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from html import escape
 from itertools import pairwise
 
@@ -21,12 +21,16 @@ Point = tuple[float, float]
 
 @dataclass(frozen=True)
 class Curve:
-    """A curve through (x, y) with its name; `look` is its class in the style, `strength` its opacity."""
+    """A curve through (x, y) with its name; `look` is its class in the style, `strength` its opacity.
+
+    `last` says that its last value is of interest by itself.
+    """
 
     name: str
     points: Sequence[Point]
     look: str
     strength: float = 1.0
+    last: bool = True
 
 
 @dataclass(frozen=True)
@@ -43,12 +47,12 @@ def curves_panel(title: str, note: str, curves: Sequence[Curve], level: Level | 
     `x` names the horizontal axis. Where all values are positive and differ by orders of magnitude, the vertical axis
     is logarithmic and says so.
     """
-    shown = [Curve(c.name, thinned(c.points), c.look, c.strength) for c in curves if c.points]
+    shown = [replace(curve, points=thinned(curve.points)) for curve in curves if curve.points]
     if not shown:
         return ""
     axes = _Axes.of([point for curve in shown for point in curve.points], level)
     words = [note] if note else []
-    words += ["logarithmic axis"] if axes.logarithmic else []
+    words += [axes.remark] if axes.remark else []
     described = f"<p>{escape('; '.join(words))}</p>" if words else ""
     drawn = "".join(_drawn(curve, axes) for curve in shown)
     dashed = _level(level, axes) if level else ""
@@ -92,6 +96,13 @@ class _Axes:
         logarithmic = low > 0 and math.log10(high / low) > DECADES
         return cls(min(xs), max(xs), low, high, logarithmic)
 
+    @property
+    def remark(self) -> str:
+        """Say what a reader would not expect of the vertical axis."""
+        if self.logarithmic:
+            return "logarithmic axis"
+        return "" if self.low <= 0 <= self.high else "the axis does not begin at 0"
+
     def at(self, x: float, y: float) -> Point:
         scale: Callable[[float], float] = math.log if self.logarithmic else float
         low, high = scale(self.low), scale(self.high)
@@ -106,7 +117,7 @@ def _drawn(curve: Curve, axes: _Axes) -> str:
     dots = ""
     if len(places) == 1 or (curve.look == "heldout" and len(places) < SIDE_BY_SIDE):
         dots = "".join(
-            f'<circle cx="{x:.1f}" cy="{y:.1f}" r="2.6"><title>{short(px)}: {short(py)}</title></circle>'
+            f'<circle cx="{x:.1f}" cy="{y:.1f}" r="2.6"><title>{_place(px)}: {short(py)}</title></circle>'
             for (x, y), (px, py) in zip(places, curve.points, strict=True)
         )
     return f'<g class="c-{escape(curve.look)}" opacity="{curve.strength:.2f}"><path d="M{path}"/>{dots}</g>'
@@ -117,9 +128,9 @@ def _frame(axes: _Axes, x: str) -> str:
     texts = (
         (LEFT - 6, bottom, "end", short(axes.low)),
         (LEFT - 6, TOP + 8, "end", short(axes.high)),
-        (LEFT, HEIGHT - 7, "start", short(axes.left)),
+        (LEFT, HEIGHT - 7, "start", _place(axes.left)),
         ((LEFT + right) / 2, HEIGHT - 7, "middle", x),
-        (right, HEIGHT - 7, "end", short(axes.right)),
+        (right, HEIGHT - 7, "end", _place(axes.right)),
     )
     lines = f'<path class="axis" d="M{LEFT} {TOP}V{bottom}H{right}"/>'
     labels = (f'<text x="{a:.0f}" y="{b}" text-anchor="{way}">{escape(text)}</text>' for a, b, way, text in texts)
@@ -133,9 +144,14 @@ def _level(level: Level, axes: _Axes) -> str:
 
 def _legend(curves: Sequence[Curve], level: Level | None) -> str:
     entries = [
-        f'<li class="c-{escape(curve.look)}"><i style="opacity:{curve.strength:.2f}"></i>{escape(curve.name)} '
-        f"<b>{short(curve.points[-1][1])}</b></li>"
+        f'<li class="c-{escape(curve.look)}"><i style="opacity:{curve.strength:.2f}"></i>{escape(curve.name)}'
+        f"{f' <b>{short(curve.points[-1][1])}</b>' if curve.last else ''}</li>"
         for curve in curves
     ]
     entries += [f'<li class="c-level"><i></i>{escape(level.name)} <b>{short(level.value)}</b></li>'] if level else []
     return f'<ul class="legend">{"".join(entries)}</ul>'
+
+
+def _place(x: float) -> str:
+    """Return a step with all its digits, or another value of the horizontal axis."""
+    return f"{x:.0f}" if x == int(x) else short(x)

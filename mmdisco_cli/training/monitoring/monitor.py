@@ -48,7 +48,7 @@ class Monitor:
         self._signs: list[Sign] = []
         self._said: set[str] = set()
         self._log: MetricsLog | None = None
-        self._page = ProgressPage(context.directory, stage, steps)
+        self._page = ProgressPage(context.directory, stage, steps, self._probe.best)
 
     def begin(self, state: TrainState, log: MetricsLog) -> None:
         """Read what an earlier part of the same training has left."""

@@ -16,7 +16,7 @@ from mmdisco_cli.run.files import write_text
 from mmdisco_cli.training.directory import PREVIEWS, PROGRESS, RunDirectory
 from mmdisco_cli.training.monitoring.preview_rows import read_previews
 from mmdisco_cli.training.monitoring.progress_html import Preview, curves_html, head_html, previews_html, signs_html
-from mmdisco_cli.training.monitoring.signs import Rows, Sign
+from mmdisco_cli.training.monitoring.signs import Measure, Rows, Sign
 
 SECONDS = 10.0
 """Between two writings, at least, unless there is something new to see."""
@@ -25,8 +25,8 @@ SECONDS = 10.0
 class ProgressPage:
     """The page of one stage of a run."""
 
-    def __init__(self, directory: RunDirectory, stage: str, steps: int) -> None:
-        self._directory, self._stage, self._steps = directory, stage, steps
+    def __init__(self, directory: RunDirectory, stage: str, steps: int, best: Measure) -> None:
+        self._directory, self._stage, self._steps, self._best = directory, stage, steps, best
         self._written = float("-inf")
         self._cards: dict[str, str] = {}
         self._kinds: dict[str, OpenKind] = {}
@@ -47,7 +47,7 @@ class ProgressPage:
         name = self._directory.recipe.name
         body = "".join(
             (
-                head_html(name, self._stage, self._steps, rows, heldout, ended=ended),
+                head_html(name, self._stage, self._steps, rows, heldout, self._best, ended=ended),
                 signs_html(signs, rows, heldout),
                 curves_html(rows, heldout),
                 previews_html(self._previews()),

@@ -9,7 +9,7 @@ from typing import TypeVar
 from mmdisco_cli.page.charts import short
 from mmdisco_cli.page.curves import Curve, Level, Point, curves_panel
 from mmdisco_cli.page.naming import heading
-from mmdisco_cli.training.monitoring.signs import BY_LEVEL, CHANCE, Rows, Sign
+from mmdisco_cli.training.monitoring.signs import BY_LEVEL, CHANCE, Measure, Rows, Sign
 
 LEFT_OUT = ("stage", "step", "learning_rate")
 T = TypeVar("T")
@@ -22,6 +22,13 @@ TITLES = {
     "interaction": ("Interaction", "how much the logit depends on the pair, 0 to 1"),
     "grad_norm": ("Norm of the gradient", "before it is clipped"),
     "x0_error": ("Error of x_0", "of clips with noise, in units of their variance"),
+}
+SHORT = {
+    "disc": "classification loss",
+    "denoise": "denoising loss",
+    "gain": "gain",
+    "accuracy": "accuracy",
+    "x0_error": "error of x_0",
 }
 LEVELS = {"disc": Level("chance", CHANCE), "accuracy": Level("chance", 0.5), "gain": Level("no gain", 0.0)}
 MOST_TIMES = 6
@@ -40,8 +47,8 @@ class Preview:
     html: str
 
 
-def head_html(name: str, stage: str, steps: int, rows: Rows, heldout: Rows, *, ended: bool) -> str:
-    """Return what is trained, how far it is, and the last figures."""
+def head_html(name: str, stage: str, steps: int, rows: Rows, heldout: Rows, best: Measure, *, ended: bool) -> str:
+    """Return what is trained, how far it is, the last figures, and which weights are the best."""
     step = max([row["step"] for row in (*rows[-1:], *heldout[-1:])], default=0)
     state = "all steps taken" if ended else "this page is loaded again while training goes on"
     figures = _tiles(rows, "training", "training") + _tiles(heldout, "held-out", "heldout")
@@ -49,14 +56,22 @@ def head_html(name: str, stage: str, steps: int, rows: Rows, heldout: Rows, *, e
         f"<header><div><h1>Training {escape(name)}</h1><p>{escape(stage)} · step {step} of {steps} · {state}</p></div>"
         f'</header>\n<div class="bar" role="progressbar" aria-label="steps" aria-valuemin="0" aria-valuemax="{steps}" '
         f'aria-valuenow="{step}"><i style="width:{100 * step / max(steps, 1):.2f}%"></i></div>\n'
-        f'<div class="state">{figures}</div>\n'
+        f'<div class="state">{figures}</div>\n{_best(heldout, best)}'
     )
 
 
+def _best(heldout: Rows, measure: Measure) -> str:
+    row = measure.best_of(heldout)
+    if row is None:
+        return ""
+    said = f"{SHORT.get(measure.name, measure.name)} {short(row[measure.name])}"
+    return f'<p class="note">Best on held-out clips: step {row["step"]}, {said}</p>\n'
+
+
 def _tiles(rows: Rows, of: str, look: str) -> str:
-    shown = [name for name in ("disc", "denoise", "gain", "accuracy", "x0_error") if rows and name in rows[-1]]
+    shown = [name for name in SHORT if rows and name in rows[-1]]
     return "".join(
-        f'<div class="tile c-{look}"><b>{short(rows[-1][name])}</b><span>{heading(name)}, {of}</span></div>'
+        f'<div class="tile c-{look}"><b>{short(rows[-1][name])}</b><span>{SHORT[name]}, {of}</span></div>'
         for name in shown
     )
 
@@ -105,6 +120,7 @@ def by_level_html(heldout: Rows) -> str:
             sorted((float(level), gain) for level, gain in row[BY_LEVEL].items()),
             "time",
             (k + 1) / len(shown),
+            last=False,
         )
         for k, row in enumerate(shown)
     ]

@@ -35,7 +35,7 @@ HARM, LASTING_HARM = -1.0, -0.01
 BY_LEVEL = "gain_by_log_snr"
 """The gain of held-out clips at each log-SNR of the first modality, in a row of theirs."""
 LATER = 2
-"""Measurements after the best one that must all be worse."""
+"""Measurements, the last ones, that must all be worse than the best one."""
 
 
 @dataclass(frozen=True)
@@ -64,6 +64,14 @@ class Measure:
     def better(self, value: float, than: float) -> bool:
         """Return whether a value is better than another one."""
         return value > than if self.rising else value < than
+
+    def best_of(self, rows: Rows) -> Row | None:
+        """Return the row of the best value, the first of equal ones; None where no row has any."""
+        best: Row | None = None
+        for row in rows:
+            if isinstance(row.get(self.name), float) and (best is None or self.better(row[self.name], best[self.name])):
+                best = row
+        return best
 
     def worse(self, value: float, best: float) -> bool:
         """Return whether a value is clearly worse than the best one."""
@@ -131,14 +139,11 @@ def instability(rows: Rows, steps: int, warmup: int) -> Sign | None:
 def overfitting(rows: Rows, heldout: Rows, measure: Measure) -> Sign | None:
     """Return the sign that a figure of held-out clips worsens while that of training gets better."""
     name = measure.name
-    known = [row for row in heldout if isinstance(row.get(name), float)]
-    if len(known) <= LATER:
+    best = measure.best_of(heldout)
+    if best is None:
         return None
-    best = known[0]
-    for row in known:
-        best = row if measure.better(row[name], best[name]) else best
-    later = [row for row in known if row["step"] > best["step"]]
-    if len(later) < LATER or not all(measure.worse(row[name], best[name]) for row in later):
+    later = [row for row in heldout if row["step"] > best["step"] and name in row]
+    if len(later) < LATER or not all(measure.worse(row[name], best[name]) for row in later[-LATER:]):
         return None
     then, now = (_trained(rows, name, row["step"]) for row in (best, later[-1]))
     if then is None or now is None or not measure.better(now, then):
