@@ -18,8 +18,8 @@ LEAST_ROWS = 5
 """Rows that a sign which lasts must be seen in, at least."""
 SHARE = 4
 """A sign which lasts must last for one part in so many of all steps."""
-NEAR_CHANCE, UNLEARNT = 0.015, 0.992 * CHANCE
-"""Distance of the accuracy from one half, and the disc loss, of a discriminator that has learnt nothing."""
+NEAR_CHANCE, UNLEARNT = 0.015, (0.992 * CHANCE, 1.5 * CHANCE)
+"""Distance of the accuracy from one half, and the disc loss, of one that has learnt nothing; above, it is unstable."""
 USEFUL = 0.01
 """The gain from which on guidance is of use, whatever the classification says."""
 SURE, SATURATED, VANISHED = 0.995, 0.02, 0.05
@@ -102,7 +102,7 @@ def collapse(rows: Rows, steps: int, warmup: int) -> Sign | None:
     if not window or fmean(row.get("gain", 0.0) for row in window) >= USEFUL:
         return None
     accuracy, disc = (fmean(row[name] for row in window) for name in ("accuracy", "disc"))
-    if abs(accuracy - 0.5) <= NEAR_CHANCE and disc >= UNLEARNT:
+    if abs(accuracy - 0.5) <= NEAR_CHANCE and UNLEARNT[0] <= disc <= UNLEARNT[1]:
         return Sign(
             "discriminator collapse",
             f"accuracy {accuracy:.3f} is chance, disc {disc:.3f} of {CHANCE:.3f}",
