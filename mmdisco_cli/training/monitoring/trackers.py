@@ -4,6 +4,7 @@ import os
 import secrets
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
+from importlib import import_module
 from importlib.util import find_spec
 from typing import Any
 
@@ -13,16 +14,30 @@ from mmdisco_cli.run.files import write_text
 from mmdisco_cli.training.directory import TENSORBOARD, WANDB, RunDirectory
 from mmdisco_cli.training.metrics import Tracker
 
+MODULES = {"tensorboard": "torch.utils.tensorboard", "wandb": "wandb"}
+"""What is imported of each tracker."""
 PROJECT = "mmdisco"
 """On Weights & Biases, where WANDB_PROJECT names no other."""
 
 
 def require_trackers(names: Sequence[str]) -> None:
-    """Raise UsageError, with the command that installs it, where the package of a tracker is missing."""
-    missing = [name for name in dict.fromkeys(names) if name != "jsonl" and find_spec(name) is None]
+    """Raise UsageError, with the command that installs it, where the package of a tracker is missing or incomplete."""
+    wanted = {name: MODULES[name] for name in sorted(set(names)) if name in MODULES}
+    missing = {name: why for name, module in wanted.items() if (why := _trouble(name, module))}
     if missing:
-        extras = ",".join(missing)
-        raise UsageError(f"train.log: {' and '.join(missing)} not installed: pip install 'mmdisco-cli[{extras}]'")
+        said = " and ".join(f"{name} {why}" for name, why in missing.items())
+        raise UsageError(f"train.log: {said}: pip install 'mmdisco-cli[{','.join(missing)}]'")
+
+
+def _trouble(name: str, module: str) -> str:
+    """Say what keeps a tracker's package from being used, if anything does."""
+    if find_spec(name) is None:
+        return "is not installed"
+    try:
+        import_module(module)
+    except ImportError as error:
+        return f"cannot be imported ({describe(error)})"
+    return ""
 
 
 @contextmanager
@@ -104,7 +119,7 @@ def _wandb(directory: RunDirectory) -> Iterator[Tracker]:
     finally:
         run.finish(exit_code=code)
         if code == 0:
-            console.note(f"wandb: {run.url or directory.path / 'wandb'}")
+            console.note(f"wandb: {directory.path / 'wandb' if run.offline else run.url}")
 
 
 def _run_id(directory: RunDirectory) -> str:
