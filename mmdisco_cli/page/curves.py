@@ -6,8 +6,6 @@ from dataclasses import dataclass, replace
 from html import escape
 from itertools import pairwise
 
-from mmdisco_cli.page.charts import short
-
 WIDTH, HEIGHT = 420, 190
 LEFT, RIGHT, TOP, BOTTOM = 46, 10, 10, 24
 MOST_PARTS = 300
@@ -57,7 +55,8 @@ def curves_panel(title: str, note: str, curves: Sequence[Curve], level: Level | 
     drawn = "".join(_drawn(curve, axes) for curve in shown)
     dashed = _level(level, axes) if level else ""
     said = ", ".join(
-        f"{curve.name} {short(curve.points[-1][1])} at {x} {short(curve.points[-1][0])}" for curve in shown
+        f"{curve.name} {spelt_number(curve.points[-1][1])} at {x} {spelt_number(curve.points[-1][0])}"
+        for curve in shown
     )
     return (
         f'<section class="panel"><h3>{escape(title)}</h3>{described}'
@@ -117,7 +116,7 @@ def _drawn(curve: Curve, axes: _Axes) -> str:
     dots = ""
     if len(places) == 1 or (curve.look == "heldout" and len(places) < SIDE_BY_SIDE):
         dots = "".join(
-            f'<circle cx="{x:.1f}" cy="{y:.1f}" r="2.6"><title>{_place(px)}: {short(py)}</title></circle>'
+            f'<circle cx="{x:.1f}" cy="{y:.1f}" r="2.6"><title>{_place(px)}: {spelt_number(py)}</title></circle>'
             for (x, y), (px, py) in zip(places, curve.points, strict=True)
         )
     return f'<g class="c-{escape(curve.look)}" opacity="{curve.strength:.2f}"><path d="M{path}"/>{dots}</g>'
@@ -126,8 +125,8 @@ def _drawn(curve: Curve, axes: _Axes) -> str:
 def _frame(axes: _Axes, x: str) -> str:
     bottom, right = HEIGHT - BOTTOM, WIDTH - RIGHT
     texts = (
-        (LEFT - 6, bottom, "end", short(axes.low)),
-        (LEFT - 6, TOP + 8, "end", short(axes.high)),
+        (LEFT - 6, bottom, "end", spelt_number(axes.low)),
+        (LEFT - 6, TOP + 8, "end", spelt_number(axes.high)),
         (LEFT, HEIGHT - 7, "start", _place(axes.left)),
         ((LEFT + right) / 2, HEIGHT - 7, "middle", x),
         (right, HEIGHT - 7, "end", _place(axes.right)),
@@ -145,13 +144,24 @@ def _level(level: Level, axes: _Axes) -> str:
 def _legend(curves: Sequence[Curve], level: Level | None) -> str:
     entries = [
         f'<li class="c-{escape(curve.look)}"><i style="opacity:{curve.strength:.2f}"></i>{escape(curve.name)}'
-        f"{f' <b>{short(curve.points[-1][1])}</b>' if curve.last else ''}</li>"
+        f"{f' <b>{spelt_number(curve.points[-1][1])}</b>' if curve.last else ''}</li>"
         for curve in curves
     ]
-    entries += [f'<li class="c-level"><i></i>{escape(level.name)} <b>{short(level.value)}</b></li>'] if level else []
+    entries += (
+        [f'<li class="c-level"><i></i>{escape(level.name)} <b>{spelt_number(level.value)}</b></li>'] if level else []
+    )
     return f'<ul class="legend">{"".join(entries)}</ul>'
+
+
+def spelt_number(value: float) -> str:
+    """Return a number with three digits that count, in plain notation unless it is very large or very small."""
+    if value == 0:
+        return "0"
+    if 1e-3 <= abs(value) < 1e5:
+        return f"{value:.0f}" if abs(value) >= 100 else f"{value:.3g}" if abs(value) < 1 else f"{value:.4g}"
+    return f"{value:.2g}"
 
 
 def _place(x: float) -> str:
     """Return a step with all its digits, or another value of the horizontal axis."""
-    return f"{x:.0f}" if x == int(x) else short(x)
+    return f"{x:.0f}" if x == int(x) else spelt_number(x)

@@ -3,7 +3,6 @@
 import os
 import time
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
@@ -15,7 +14,15 @@ from mmdisco_cli.run import console
 from mmdisco_cli.run.files import write_text
 from mmdisco_cli.training.directory import PREVIEWS, PROGRESS, RunDirectory
 from mmdisco_cli.training.monitoring.preview_rows import read_previews
-from mmdisco_cli.training.monitoring.progress_html import Preview, curves_html, head_html, previews_html, signs_html
+from mmdisco_cli.training.monitoring.progress_html import (
+    MOST_STEPS,
+    Preview,
+    curves_html,
+    evenly,
+    head_html,
+    previews_html,
+    signs_html,
+)
 from mmdisco_cli.training.monitoring.signs import Measure, Rows, Sign
 
 SECONDS = 10.0
@@ -57,8 +64,10 @@ class ProgressPage:
         return document(f"training {name}", body, alone=False, more=asset("progress.css"))
 
     def _previews(self) -> list[Preview]:
-        folder = self._directory.path / PREVIEWS
-        return [Preview(row["step"], row["index"], row["prompt"], self._shown(row)) for row in read_previews(folder)]
+        rows = read_previews(self._directory.path / PREVIEWS)
+        steps = evenly(sorted({row["step"] for row in rows}), MOST_STEPS)
+        shown = [row for row in rows if row["step"] in steps]
+        return [Preview(row["step"], row["index"], row["prompt"], self._shown(row)) for row in shown]
 
     def _shown(self, row: Mapping[str, Any]) -> str:
         """Return the files of a preview as HTML."""
@@ -68,18 +77,15 @@ class ProgressPage:
         return "".join(self._card(file, labels, row["kinds"]) for file, labels in by_file.items())
 
     def _card(self, file: str, labels: Sequence[str], kinds: Mapping[str, str]) -> str:
-        """Return one file as its kind shows it, drawn once; video plainly, for there is much of it."""
+        """Return one file as its kind shows it, drawn once; that of video beside its audio is video."""
         if file not in self._cards:
-            path, source = self._directory.path / file, quote(os.fsencode(file))
-            if any(kinds[label] == VIDEO for label in labels):
-                alt = f'aria-label="{" and ".join(labels)}"'
-                card = f'<video src="{source}" controls loop playsinline preload="metadata" {alt}></video>'
-            else:
-                card = self._drawn(path, source, kinds[labels[0]])
-            self._cards[file] = f'<div class="file">{card}</div>'
+            names = [kinds[label] for label in labels]
+            kind = self._kind(VIDEO if VIDEO in names else names[0])
+            shown = kind.card(self._directory.path / file, quote(os.fsencode(file)))
+            self._cards[file] = f'<div class="file">{shown}</div>'
         return self._cards[file]
 
-    def _drawn(self, path: Path, source: str, kind: str) -> str:
-        if kind not in self._kinds:
-            self._kinds |= open_kinds([kind])
-        return self._kinds[kind].card(path, source)
+    def _kind(self, name: str) -> OpenKind:
+        if name not in self._kinds:
+            self._kinds |= open_kinds([name])
+        return self._kinds[name]

@@ -6,8 +6,7 @@ from html import escape
 from itertools import groupby
 from typing import TypeVar
 
-from mmdisco_cli.page.charts import short
-from mmdisco_cli.page.curves import Curve, Level, Point, curves_panel
+from mmdisco_cli.page.curves import Curve, Level, Point, curves_panel, spelt_number
 from mmdisco_cli.page.naming import heading
 from mmdisco_cli.training.monitoring.signs import BY_LEVEL, CHANCE, Measure, Rows, Sign
 
@@ -64,14 +63,14 @@ def _best(heldout: Rows, measure: Measure) -> str:
     row = measure.best_of(heldout)
     if row is None:
         return ""
-    said = f"{SHORT.get(measure.name, measure.name)} {short(row[measure.name])}"
+    said = f"{SHORT.get(measure.name, measure.name)} {spelt_number(row[measure.name])}"
     return f'<p class="note">Best on held-out clips: step {row["step"]}, {said}</p>\n'
 
 
 def _tiles(rows: Rows, of: str, look: str) -> str:
     shown = [name for name in SHORT if rows and name in rows[-1]]
     return "".join(
-        f'<div class="tile c-{look}"><b>{short(rows[-1][name])}</b><span>{SHORT[name]}, {of}</span></div>'
+        f'<div class="tile c-{look}"><b>{spelt_number(rows[-1][name])}</b><span>{SHORT[name]}, {of}</span></div>'
         for name in shown
     )
 
@@ -113,7 +112,7 @@ def _points(rows: Rows, name: str) -> list[Point]:
 def by_level_html(heldout: Rows) -> str:
     """Return the gain over log-SNR, a curve for each of some measurements, the later the stronger."""
     known = [row for row in heldout if row.get(BY_LEVEL)]
-    shown = _evenly(known, MOST_TIMES)
+    shown = evenly(known, MOST_TIMES)
     curves = [
         Curve(
             f"step {row['step']}",
@@ -132,8 +131,7 @@ def previews_html(previews: Sequence[Preview]) -> str:
     """Return the previews of each noise side by side through time."""
     if not previews:
         return "<main></main>\n"
-    steps = _evenly(sorted({one.step for one in previews}), MOST_STEPS)
-    shown = sorted((one for one in previews if one.step in steps), key=lambda one: (one.index, one.step))
+    shown = sorted(previews, key=lambda one: (one.index, one.step))
     articles = "".join(_article(index, list(group)) for index, group in groupby(shown, key=lambda one: one.index))
     return (
         f'<h2>Previews</h2>\n<p class="note">guided samples of the averaged weights, each from the same noise through '
@@ -147,7 +145,7 @@ def _article(index: int, previews: Sequence[Preview]) -> str:
     return f'<article><h3>Noise {index}</h3>{prompt}<div class="through">{cells}</div></article>'
 
 
-def _evenly(items: Sequence[T], most: int) -> list[T]:
+def evenly(items: Sequence[T], most: int) -> list[T]:
     """Return at most so many of the items, evenly spread, the first and the last among them."""
     if len(items) <= most:
         return list(items)

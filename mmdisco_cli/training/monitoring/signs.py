@@ -153,7 +153,7 @@ def overfitting(rows: Rows, heldout: Rows, measure: Measure) -> Sign | None:
         f"held-out {name} went from {best[name]:.4g} to {later[-1][name]:.4g}, in training from {then:.4g} to "
         f"{now:.4g}",
         best["step"],
-        f"more clips (train.bank), train.weight_decay, fewer train.steps; the weights of step {best['step']} are kept",
+        f"more clips (train.bank), train.weight_decay, fewer train.steps; best.safetensors holds step {best['step']}",
     )
 
 

@@ -169,7 +169,7 @@ def test_held_out_clips_that_get_worse_while_training_gets_better_are_overfittin
     found = overfitting(rows, measured(measure.name, *values), measure)
     assert found is not None
     assert found.since == 1000
-    assert "step 1000 are kept" in found.keys
+    assert "best.safetensors holds step 1000" in found.keys
 
 
 @pytest.mark.parametrize(
