@@ -3,11 +3,12 @@
 import os
 import time
 from collections.abc import Mapping, Sequence
+from html import escape
 from typing import Any
 from urllib.parse import quote
 
 from mmdisco_cli.diffusion.backbone import VIDEO
-from mmdisco_cli.errors import DataError, PluginError
+from mmdisco_cli.errors import DataError, DeviceError, PluginError
 from mmdisco_cli.kinds.known import OpenKind, open_kinds
 from mmdisco_cli.page.shell import asset, document
 from mmdisco_cli.run import console
@@ -47,7 +48,7 @@ class ProgressPage:
         self._written = time.monotonic()
         try:
             write_text(self._directory.path / PROGRESS, self._page(rows, heldout, signs, ended=ended))
-        except (DataError, PluginError) as error:
+        except DataError as error:
             console.warn(f"{PROGRESS}: {error}")
 
     def _page(self, rows: Rows, heldout: Rows, signs: Sequence[Sign], *, ended: bool) -> str:
@@ -80,10 +81,16 @@ class ProgressPage:
         """Return one file as its kind shows it, drawn once; that of video beside its audio is video."""
         if file not in self._cards:
             names = [kinds[label] for label in labels]
-            kind = self._kind(VIDEO if VIDEO in names else names[0])
-            shown = kind.card(self._directory.path / file, quote(os.fsencode(file)))
+            shown = self._drawn(file, VIDEO if VIDEO in names else names[0])
             self._cards[file] = f'<div class="file">{shown}</div>'
         return self._cards[file]
+
+    def _drawn(self, file: str, kind: str) -> str:
+        """Return a file as its kind shows it, or what is wrong with it."""
+        try:
+            return self._kind(kind).card(self._directory.path / file, quote(os.fsencode(file)))
+        except (DataError, DeviceError, PluginError) as error:
+            return f'<p class="prompt">{escape(str(error))}</p>'
 
     def _kind(self, name: str) -> OpenKind:
         if name not in self._kinds:
