@@ -142,16 +142,23 @@ def reconstruction_error(backbone: TokenBackbone, media: Tensor, decoded: Tensor
 
 
 def discriminator_results(
-    discriminator: nn.Module, loss: Loss, real: BatchSource, assembly: Assembly, config: TrainConfig
+    discriminator: nn.Module,
+    loss: Loss,
+    real: BatchSource,
+    assembly: Assembly,
+    config: TrainConfig,
+    batches: tuple[int, int] = (BATCHES, BATCHES),
 ) -> dict[str, Any]:
-    """Return the figures of `loss` on held-out tuples, averaged over some batches, and the interaction."""
-    figures = [loss(step_generator(config.seed, MEASURE, k))[1] for k in range(BATCHES)]
+    """Return the figures of `loss` on held-out tuples, and the interaction, averaged over so many `batches` of each."""
+    figures = [loss(step_generator(config.seed, MEASURE, k))[1] for k in range(batches[0])]
     means = {name: round(sum(row[name] for row in figures) / len(figures), 5) for name in figures[0]}
-    return {**means, "interaction": round(measured_interaction(discriminator, real, assembly, config), 6)}
+    return {**means, "interaction": round(measured_interaction(discriminator, real, assembly, config, batches[1]), 6)}
 
 
 @torch.no_grad()
-def measured_interaction(discriminator: nn.Module, real: BatchSource, assembly: Assembly, config: TrainConfig) -> float:
+def measured_interaction(
+    discriminator: nn.Module, real: BatchSource, assembly: Assembly, config: TrainConfig, batches: int = BATCHES
+) -> float:
     """Return the interaction over noise levels as training draws them."""
     sampler = LevelSampler(assembly.bases, assembly.coupling, config.time_law)
     known = Conditions(assembly, encoded_of(real))
@@ -166,7 +173,7 @@ def measured_interaction(discriminator: nn.Module, real: BatchSource, assembly: 
         pooled = {m: c.pooled for m, c in conditions.items() if c.pooled is not None} or None
         return interaction(lambda x: logit_of(discriminator, bases, x, levels, pooled), *states)
 
-    return sum(once(k) for k in range(BATCHES)) / BATCHES
+    return sum(once(k) for k in range(batches)) / batches
 
 
 @torch.no_grad()

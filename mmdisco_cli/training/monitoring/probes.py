@@ -15,6 +15,9 @@ from mmdisco_cli.training.monitoring.monitor import Probe
 from mmdisco_cli.training.monitoring.signs import BY_LEVEL, DISC, GAIN
 from mmdisco_cli.training.report import discriminator_results
 
+FEW = (4, 2)
+"""Batches of the losses and of the interaction: fewer than at the end, for this is done again and again."""
+
 
 def discriminator_probe(
     module: nn.Module,
@@ -36,7 +39,7 @@ def discriminator_probe(
     ((real, loss), *_) = heldout
 
     def measure() -> dict[str, Any]:
-        figures = discriminator_results(module, loss, real, assembly, config)
+        figures = discriminator_results(module, loss, real, assembly, config, FEW)
         return {**figures, BY_LEVEL: gain_by_level(module, assembly, real, config, window)}
 
     return Probe(measure, best, export, preview)

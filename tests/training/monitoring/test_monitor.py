@@ -8,14 +8,13 @@ from pathlib import Path
 import pytest
 import torch
 from safetensors.torch import load_file
-from tiny_runs import load, run, start
+from tiny_runs import alone, load, run, start
 from watched import FEW_CLIPS, INDEPENDENT, UNSTABLE, watched
 
 from mmdisco_cli.app import run as mmdisco
 from mmdisco_cli.errors import DataError, ExitCode
 from mmdisco_cli.run.options import TrainOptions
-from mmdisco_cli.training.discriminator import DiscriminatorJob
-from mmdisco_cli.training.loop import Context
+from mmdisco_cli.training.discriminator import discriminator_job
 from mmdisco_cli.training.metrics import heldout_rows, read_rows
 from mmdisco_cli.training.monitoring.preview_rows import read_previews
 from mmdisco_cli.training.run import train
@@ -32,8 +31,8 @@ def heldout(out: Path, stage: str = "discriminator") -> list[dict[str, float]]:
 def test_whoever_looks_changes_nothing(name: str, tmp_path: Path) -> None:
     settings = LOOKED_AT if name == "points" else {"validate_every": 10}
     looked_at = run(load(tmp_path, name, **settings), tmp_path / "looked-at")
-    alone = run(load(tmp_path, name, validate_every=0), tmp_path / "alone")
-    torch.testing.assert_close(looked_at, alone, rtol=0, atol=0)
+    unseen = run(load(tmp_path, name, validate_every=0), tmp_path / "alone")
+    torch.testing.assert_close(looked_at, unseen, rtol=0, atol=0)
     files = {"points": "discriminator.safetensors", "frames": "backbone.safetensors"}
     ours, theirs = (load_file(tmp_path / out / files[name]) for out in ("looked-at", "alone"))
     torch.testing.assert_close(ours, theirs, rtol=0, atol=0)
@@ -62,8 +61,8 @@ def test_base_models_that_draw_from_global_generators_do_not_move_those_of_train
 
     monkeypatch.setattr(mlp.VectorMLP, "forward", noisy)
     looked_at = run(load(tmp_path, **LOOKED_AT), tmp_path / "looked-at")
-    alone = run(load(tmp_path, validate_every=0), tmp_path / "alone")
-    torch.testing.assert_close(looked_at, alone, rtol=0, atol=0)
+    unseen = run(load(tmp_path, validate_every=0), tmp_path / "alone")
+    torch.testing.assert_close(looked_at, unseen, rtol=0, atol=0)
 
 
 def test_the_best_weights_are_those_of_the_highest_held_out_gain(tmp_path: Path) -> None:
@@ -76,25 +75,17 @@ def test_the_best_weights_are_those_of_the_highest_held_out_gain(tmp_path: Path)
     assert about["results"]["step"] == best["step"]
     assert about["results"]["chosen_by"] == "gain"
     assert about["results"]["heldout"] == {k: v for k, v in best.items() if k not in ("stage", "step")}
-    # They are the weights that such figures are of: measured again, as the last ones of a training are.
-    rest = watched(tmp_path, *FEW_CLIPS)
-    exported: list[dict[str, float]] = []
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(DiscriminatorJob, "fit", _fitted_from(out / "best.safetensors"))
-        patch.setattr("mmdisco_cli.training.run.last_figures", lambda path: {})
-        train(rest, TrainOptions(out=tmp_path / "again", json=True))
-    exported.append(read_about(tmp_path / "again/discriminator.safetensors", "discriminator")["results"]["heldout"])
-    assert exported[0]["gain"] == pytest.approx(best["gain"], abs=1e-4)
-    assert exported[0]["disc"] == pytest.approx(best["disc"], abs=1e-4)
-
-
-def _fitted_from(path: Path):  # type: ignore[no-untyped-def]
-    def fit(self: DiscriminatorJob, context: Context) -> None:
-        self.measured.extend(self._heldout_tuples(context))
-        self.module.load_state_dict({name: tensor.float() for name, tensor in load_file(path).items()})
-        self.module.eval()
-
-    return fit
+    # They are the weights that such figures are of.
+    context = alone(recipe, out)
+    job = discriminator_job(context)
+    job.measured.extend(job._heldout_tuples(context))
+    job.module.load_state_dict({name: x.float() for name, x in load_file(out / "best.safetensors").items()})
+    measure = job._probe(context, lambda: None).measure
+    assert measure is not None
+    again = measure()
+    assert {name: again[name] for name in ("gain", "disc")} == pytest.approx(
+        {name: best[name] for name in ("gain", "disc")}, abs=1e-5
+    )
 
 
 def test_without_the_denoising_loss_the_best_are_those_of_the_lowest_held_out_loss(tmp_path: Path) -> None:
