@@ -13,7 +13,7 @@ from torch import Tensor
 from mmdisco_cli.assembly import Assembly
 from mmdisco_cli.cache.layout import rows_a_chunk
 from mmdisco_cli.cache.workers import Chunk, Read, Reader, reading, worth_starting
-from mmdisco_cli.data.contract import Dataset
+from mmdisco_cli.data.contract import Dataset, as_float
 from mmdisco_cli.diffusion.backbone import State
 from mmdisco_cli.errors import DataError
 from mmdisco_cli.recipes.schema import TrainConfig
@@ -62,7 +62,8 @@ class FreshClips:
     def latents(self, rows: Tensor, names: Sequence[str]) -> State:
         """Return the latents (B, ...) of clips by their numbers (B,); raise DataError where one cannot be read."""
         media = self._prepared(rows.tolist()) or self._dataset.media(rows.tolist(), tuple(names))
-        return {m: x.float() for m, x in self._assembly.encode({m: media[m] for m in names}).items()}
+        found = self._assembly.encode({m: as_float(media[m].to(self._assembly.device)) for m in names})
+        return {m: x.float() for m, x in found.items()}
 
     def _prepared(self, rows: list[int]) -> State:
         """Return the media of the clips of this step where workers have read them: the first that it takes."""

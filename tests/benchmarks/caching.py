@@ -25,6 +25,7 @@ from torch import Tensor
 from mmdisco_cli.cache.content import Content, part_of
 from mmdisco_cli.cache.making import make_shards
 from mmdisco_cli.data.clips import ClipsDataset, build
+from mmdisco_cli.data.contract import as_float
 from mmdisco_cli.data.index.probes import available_cores
 from mmdisco_cli.data.options import ClipsOptions
 from mmdisco_cli.diffusion.backbone import ModalityPlan, Request
@@ -146,7 +147,8 @@ def cache(data: ClipsDataset, folder: Path, args: argparse.Namespace, begun: Beg
 
 def encode(media: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """Return four numbers a clip."""
-    return {m: torch.stack([x.flatten(1)[:, k::1000].mean(1) for k in range(4)], 1) for m, x in media.items()}
+    whole = {m: as_float(x).flatten(1) for m, x in media.items()}
+    return {m: torch.stack([x[:, k::1000].mean(1) for k in range(4)], 1) for m, x in whole.items()}
 
 
 if __name__ == "__main__":
