@@ -1,4 +1,4 @@
-"""The gallery of a run: its samples, each beside the independent one from the same noise where there is one."""
+"""The gallery of a run, each sample beside the independent one from the same noise if there is one; and its sheet."""
 
 import os
 from collections.abc import Sequence
@@ -7,6 +7,8 @@ from pathlib import Path
 from mmdisco_cli.data.manifest import MANIFEST, Row, complete_rows, read_settings
 from mmdisco_cli.diffusion.backbone import VECTOR
 from mmdisco_cli.page.gallery import write_gallery
+from mmdisco_cli.page.sheet import MOST, write_sheet
+from mmdisco_cli.run import console
 from mmdisco_cli.sampling.job import SampleJob
 from mmdisco_cli.sampling.settings import is_control
 
@@ -24,23 +26,38 @@ def write_page(job: SampleJob, *, force: bool = True) -> Path | None:
     if not rows:
         return None
     controls = _controls(job)
-    shown = [row | controls.get(row["path"], {}) for row in rows]
+    shown = [row | controls.get(_number(row), {}) for row in rows]
     return write_gallery(job.directory, shown, title=f"{job.recipe.name}: {job.directory.name}", recipe=job.recipe.name)
+
+
+def write_job_sheet(job: SampleJob) -> Path:
+    """Write sheet.png with the samples that a job names, those of all its shards that are there; return its path."""
+    seed, n = job.options.seed, job.options.n
+    rows = [row for row in complete_rows(job.directory) if row["seed"] == seed and row["index"] < n]
+    shown = [row for row in rows if row.get("kinds") and row.get("files")]
+    count = f"{len(shown)} samples" if len(shown) <= MOST else f"the first {MOST} of {len(shown)} samples"
+    path = write_sheet(job.directory, shown, job.directory / "sheet.png")
+    console.note(f"{count} on {path}")
+    return path
 
 
 def _can_be_shown(row: Row) -> bool:
     """Return whether a sample is more than vectors; lines without files are of clips, or of vectors."""
     kinds = row.get("kinds")
-    return set(kinds.values()) != {VECTOR} if kinds else str(row["path"]).endswith(".mp4")
+    return set(kinds.values()) != {VECTOR} if kinds else str(row["path"]).endswith(".mp4")  # older lines
 
 
-def _controls(job: SampleJob) -> dict[str, Row]:
-    """Return, by name, the files of the independent directory whose settings differ by guidance only."""
+def _number(row: Row) -> tuple[int, int]:
+    return int(row["index"]), int(row["seed"])
+
+
+def _controls(job: SampleJob) -> dict[tuple[int, int], Row]:
+    """Return, by index and seed, the files of the independent directory whose settings differ by guidance only."""
     beside = _control(job)
     settings = read_settings(beside)
     if job.options.independent or settings is None or not is_control(settings, job.settings):
         return {}
-    return {row["path"]: _beside(row, beside, job.directory) for row in complete_rows(beside)}
+    return {_number(row): _beside(row, beside, job.directory) for row in complete_rows(beside)}
 
 
 def _beside(row: Row, beside: Path, directory: Path) -> Row:
