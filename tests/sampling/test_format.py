@@ -6,7 +6,7 @@ from pathlib import Path
 import av
 import pytest
 from PIL import Image
-from tiny_models import save_base
+from tiny_models import SOUND, save_base
 
 from mmdisco_cli.app import run as mmdisco
 from mmdisco_cli.data import codecs
@@ -79,7 +79,7 @@ def test_what_cannot_be_written_is_said_before_anything_is_made(
     tiny: Path, capsys, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     assert sample(tiny, "--format", "web") == ExitCode.USAGE
-    assert "--format web: unknown, did you mean webm?" in capsys.readouterr().err
+    assert "--format web: unknown (did you mean webm?)" in capsys.readouterr().err
     monkeypatch.setattr(codecs.av, "codecs_available", {"libx264", "aac", "libopus"})
     assert sample(tiny, "--format", "webm") == ExitCode.USAGE
     assert "has no encoder libvpx-vp9" in capsys.readouterr().err
@@ -88,7 +88,7 @@ def test_what_cannot_be_written_is_said_before_anything_is_made(
 
 def test_a_format_changes_nothing_of_audio_alone(tiny: Path, tmp_path: Path, capsys) -> None:
     recipe = tmp_path / "sound.yaml"
-    save_base("audio", tmp_path / "audio.safetensors")
+    save_base(tmp_path / "audio.safetensors", "audio", SOUND)
     recipe.write_text("backbones: {audio: {name: token, weights: audio.safetensors}}\nsample: {steps: 2}\n")
     assert sample(recipe, "--independent", "--format", "webm", "--sheet") == ExitCode.OK
     assert "--format webm changes nothing: no sample has video" in capsys.readouterr().err
