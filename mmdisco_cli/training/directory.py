@@ -133,7 +133,8 @@ def training_sections(recipe: Recipe) -> tuple[str, ...]:
     solver = tuple(f"sample.{key}" for key in recipe.sample.solver_keys)
     generated = solver if joint and config.fakes != "shuffled" else ()
     started = ("init",) if config.init is not None else ()  # a key of later: without it, no training is another
-    own = (f"train.{key}" for key in (*_EVERY, *_OWN[config.target], *started))
+    repaired = ("tuples_per_level",) if joint and config.tuples_per_level else ()
+    own = (f"train.{key}" for key in (*_EVERY, *_OWN[config.target], *started, *repaired))
     return ("data", "request", "backbones", *joint, *generated, *own)
 
 
