@@ -14,9 +14,7 @@ from mmdisco_cli.diffusion.backbone import VIDEO
 from mmdisco_cli.errors import DataError, DeviceError, PluginError
 from mmdisco_cli.kinds.known import OpenKind, open_kinds
 from mmdisco_cli.kinds.thumbnails import FAINT, GROUND, clip_thumbnail, on_ground, text_thumbnail
-from mmdisco_cli.measures.alignment import DEFAULT_RULE, peaks_of
-from mmdisco_cli.measures.analysis import Analysis
-from mmdisco_cli.measures.clip import measure_clip
+from mmdisco_cli.page.marking import MARKING, Marked, Marking, mark
 from mmdisco_cli.run.files import replacing
 
 MOST = 64
@@ -27,10 +25,10 @@ GAP, EDGE = 14, 10
 Row = Mapping[str, Any]
 
 
-def write_sheet(folder: Path, rows: Sequence[Row], target: Path) -> Path:
+def write_sheet(folder: Path, rows: Sequence[Row], target: Path, marking: Marking = MARKING) -> Path:
     """Draw the first 64 samples of some lines of a folder's manifest, and return the file.
 
-    A file that cannot be read is named with what is wrong with it.
+    `marking` is what is marked of clips. A file that cannot be read is named with what is wrong with it.
 
     Raises:
         DataError: there are no samples, or the sheet cannot be written.
@@ -40,18 +38,20 @@ def write_sheet(folder: Path, rows: Sequence[Row], target: Path) -> Path:
     shown = rows[:MOST]
     columns, width = next((columns, width) for most, columns, width in LAYOUTS if len(shown) <= most)
     kinds = open_kinds(kind for row in shown for kind in row["kinds"].values())
-    sheet = _arranged([_cell(folder, row, kinds, width) for row in shown], min(columns, len(shown)))
+    clips = [folder / name for row in shown for m, name in row["files"].items() if row["kinds"][m] == VIDEO]
+    marked = mark({"": clips}, marking)
+    sheet = _arranged([_cell(folder, row, kinds, marked, width) for row in shown], min(columns, len(shown)))
     with replacing(target, suffix=".png") as part:
         Image.fromarray(sheet.permute(1, 2, 0).contiguous().numpy()).save(part, format="png", optimize=True)
     return target
 
 
-def _cell(folder: Path, row: Row, kinds: Mapping[str, OpenKind], width: int) -> Tensor:
+def _cell(folder: Path, row: Row, kinds: Mapping[str, OpenKind], marked: Marked, width: int) -> Tensor:
     """Draw one sample: a line of words, and its files side by side."""
     words = f"{row['index']}   {' '.join(str(row.get('prompt') or '').split())}"
     files = {name: label for label, name in reversed(row["files"].items())}  # the first label of each file
     each = (width - GAP * (len(files) - 1)) // len(files)
-    drawn = [_drawn(folder / name, kinds[row["kinds"][_main(row, name)]], each) for name in reversed(files)]
+    drawn = [_drawn(folder / name, kinds[row["kinds"][_main(row, name)]], marked, each) for name in reversed(files)]
     height = max(one.shape[1] for one in drawn)
     beside = torch.cat([on_ground(one, each + GAP, height) for one in drawn], 2)
     return torch.cat([text_thumbnail(words, width, FAINT, lines=1), on_ground(beside, width)], 1)
@@ -63,21 +63,14 @@ def _main(row: Row, name: str) -> str:
     return next((label for label in labels if row["kinds"][label] == VIDEO), labels[0])
 
 
-def _drawn(path: Path, kind: OpenKind, width: int) -> Tensor:
+def _drawn(path: Path, kind: OpenKind, marked: Marked, width: int) -> Tensor:
+    marks = marked.of(path)
+    times = {"seen": marks.seen, "heard": marks.heard} if marks.seen or marks.heard else None
     try:
-        drawn = clip_thumbnail(path, width, _marks(path)) if kind.name == VIDEO else kind.thumbnail(path, width)
+        drawn = clip_thumbnail(path, width, times) if kind.name == VIDEO else kind.thumbnail(path, width)
     except (DataError, DeviceError, PluginError) as error:
         return text_thumbnail(str(error), width)
     return text_thumbnail(path.name, width) if drawn is None else drawn
-
-
-def _marks(path: Path) -> Mapping[str, Sequence[float]] | None:
-    """Return when there is motion and when there are onsets, None for video alone."""
-    try:
-        peaks = peaks_of(measure_clip(path, Analysis()), DEFAULT_RULE)
-    except DataError:
-        return None
-    return {"seen": peaks.motion, "heard": peaks.onsets}
 
 
 def _arranged(cells: Sequence[Tensor], columns: int) -> Tensor:
