@@ -11,7 +11,7 @@ from torch import Tensor
 from mmdisco_cli.assembly import Assembly
 from mmdisco_cli.cache.layout import FORMAT, Clips, Texts, clip_shards, rows_a_shard, text_shards
 from mmdisco_cli.cache.texts import EncodeText, without_negative
-from mmdisco_cli.data.contract import Captioned, Dataset, Labelled, Sourced
+from mmdisco_cli.data.contract import Captioned, Dataset, Labelled, Sourced, as_float
 from mmdisco_cli.diffusion.backbone import Condition, ModalityPlan, State
 from mmdisco_cli.recipes.schema import Recipe
 from mmdisco_cli.run.files import fingerprint
@@ -19,7 +19,7 @@ from mmdisco_cli.run.files import fingerprint
 MAX_BAD = 0.05
 """Share of clips that may turn out broken, for data sets without an option of that name."""
 Encode = Callable[[Mapping[str, Tensor]], State]
-"""Latents (B, ...) on the CPU of media (B, ...), by modality."""
+"""Latents (B, ...) on the CPU of media (B, ...), by modality; media may be compact, as a data set has them."""
 
 
 @dataclass(frozen=True)
@@ -116,7 +116,9 @@ def content_of(assembly: Assembly, parts: Mapping[str, Part], options: Mapping[s
     """Return what the models of a recipe make of clips, and of their texts where prompts condition any of them."""
 
     def encode(media: Mapping[str, Tensor]) -> State:
-        return {m: x.cpu() for m, x in assembly.encode(media).items()}
+        # Compact until they are on the device: a quarter of the bytes has to get there.
+        found = assembly.encode({m: as_float(x.to(assembly.device)) for m, x in media.items()})
+        return {m: x.cpu() for m, x in found.items()}
 
     reads = any(any(map(any, part.texts.values())) for part in parts.values()) and assembly.reads_prompts
     encode_text = (lambda text: conditions_of(assembly, text)) if reads else None

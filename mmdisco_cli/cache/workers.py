@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 from torch.utils import data as torch_data
 
-from mmdisco_cli.data.contract import Dataset
+from mmdisco_cli.data.contract import Compact, Dataset
 from mmdisco_cli.data.index.probes import available_cores
 from mmdisco_cli.errors import (
     DataError,
@@ -37,7 +37,7 @@ _KINDS = {kind.exit_code: kind for kind in (UsageError, PluginError, DataError, 
 
 @dataclass(frozen=True)
 class Read:
-    """The clips of a chunk that could be read, with their media (B, ...), and of the others why not."""
+    """The clips of a chunk that could be read, with their media (B, ...), compact or not, and of the others why not."""
 
     rows: list[int]
     media: dict[str, Tensor]
@@ -75,7 +75,9 @@ class Reader(torch_data.Dataset[Read]):
         return Read(list(found), media, lost)
 
     def _media(self, part: str, rows: Sequence[int]) -> dict[str, Tensor]:
-        found = self.parts[part].media(rows, self.modalities)
+        dataset = self.parts[part]
+        read = dataset.compact if isinstance(dataset, Compact) else dataset.media
+        found = read(rows, self.modalities)
         return {m: found[m] for m in self.modalities}
 
 

@@ -17,6 +17,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
+from mmdisco_cli.data.contract import as_float
 from mmdisco_cli.data.index.detect import Where, read_index
 from mmdisco_cli.data.index.losses import Progress, report_lines
 from mmdisco_cli.data.index.memory import Memory, default_folder
@@ -26,16 +27,18 @@ from mmdisco_cli.data.media import as_fps
 from mmdisco_cli.data.naming import CACHE_FILES, SUFFIXES, file_errors
 from mmdisco_cli.data.options import ClipsOptions
 from mmdisco_cli.data.reading import Clip
-from mmdisco_cli.data.windows import ClipWindow, Shape, Stored, WindowStore, as_float
+from mmdisco_cli.data.windows import ClipWindow, Shape, Stored, WindowStore
 from mmdisco_cli.diffusion.backbone import Request
 from mmdisco_cli.errors import DataError, UsageError
 from mmdisco_cli.run.files import fingerprint
 
 MODALITIES = ("audio", "video")
+READING = 2
+"""Raised with every change of what is read of the same files, so that nothing made of the former is taken for it."""
 
 
 class ClipsDataset:
-    """Windows of clips; `media` decodes, `captions` and `labels` say what they are of, `split` divides by file."""
+    """Windows of clips: `media` decodes, `captions` and `labels` say what they are of, `split` divides by file."""
 
     def __init__(self, scanned: Scan, store: WindowStore) -> None:
         self._scan, self._store = scanned, store
@@ -47,8 +50,12 @@ class ClipsDataset:
 
     def media(self, indices: Sequence[int], modalities: Sequence[str]) -> dict[str, Tensor]:
         """Return {"audio": (B, C, S), "video": (B, 3, T, H, W)}, float32 in [-1, 1], of some modalities."""
+        return {name: as_float(found) for name, found in self.compact(indices, modalities).items()}
+
+    def compact(self, indices: Sequence[int], modalities: Sequence[str]) -> dict[str, Tensor]:
+        """Return the same as they are stored: audio as int16, video as uint8."""
         stored = [self._stored(self.windows[index]) for index in indices]
-        return {name: torch.stack([as_float(item[name]) for item in stored]) for name in modalities}
+        return {name: torch.stack([item[name] for item in stored]) for name in modalities}
 
     def captions(self, indices: Sequence[int], modalities: Sequence[str]) -> dict[str, list[str]]:
         """Return the text of each window by modality, empty where there is none."""
@@ -211,5 +218,5 @@ def _fingerprint(windows: Sequence[ClipWindow], store: WindowStore) -> str:
     rows = [(window.name, window.digest, window.heldout, str(window.start)) for window in windows]
     texts = [window.row.texts if window.row else () for window in windows]
     labelled = any(window.row and window.row.says_more for window in windows)
-    text = json.dumps([shape, store.modalities, rows, *([texts] if labelled else [])], sort_keys=True)
+    text = json.dumps([READING, shape, store.modalities, rows, *([texts] if labelled else [])], sort_keys=True)
     return fingerprint(text)

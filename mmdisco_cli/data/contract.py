@@ -9,14 +9,15 @@ begins. What is not wanted need not be read: with audio of 16 kHz,
     clips = build(options, Request(seconds=2.0, fps=10.0, height=64, width=64)).split("train")
     clips.media([0, 7], ["audio"])  # {"audio": a tensor (2, 1, 32000)}
 
-Three members are optional: `captions` for texts to condition on, `labels` for classes to evaluate by, and `sources` for
-what clips are cut from. They belong to the data set and to its parts, and speak of the same clips by the same indices
-as `media`.
+Four members are optional: `captions` for texts to condition on, `labels` for classes to evaluate by, `sources` for what
+clips are cut from, and `compact` for their media in fewer bytes. They belong to the data set and to its parts, and
+speak of the same clips by the same indices as `media`.
 """
 
 from collections.abc import Mapping, Sequence
 from typing import Any, Protocol, Self, runtime_checkable
 
+import torch
 from torch import Tensor
 
 from mmdisco_cli.diffusion.backbone import Request
@@ -100,3 +101,20 @@ class Sourced(Protocol):
 
     def sources(self, indices: Sequence[int]) -> Sequence[str]:
         """Return what names the recording of each of these clips; clips of one are never re-paired with one another."""
+
+
+@runtime_checkable
+class Compact(Protocol):
+    """The optional member of a data set whose media have 8 or 16 bits: so they pass from process to process."""
+
+    def compact(self, indices: Sequence[int], modalities: Sequence[str]) -> Mapping[str, Tensor]:
+        """Return `media` of these clips as integers: uint8 of which 0 is -1 and 255 is 1, or int16 of 32767 x."""
+
+
+def as_float(media: Tensor) -> Tensor:
+    """Return media as float32 in [-1, 1], of the bits that `media` has: compact ones converted, others as they are."""
+    if media.dtype not in (torch.uint8, torch.int16):
+        return media
+    # In place: what a division and a subtraction would return takes longer to find memory for than to fill.
+    found = media.float()
+    return found.div_(127.5).sub_(1) if media.dtype == torch.uint8 else found.div_(32767)

@@ -11,6 +11,7 @@ from heapq import heappop, heappush
 from typing import TypeVar, cast
 
 import numpy as np
+import torch
 from av.container import InputContainer
 from av.sidedata.sidedata import SideData
 from av.video.frame import VideoFrame
@@ -25,6 +26,8 @@ LOOK_AHEAD = 16
 """Frames among which stamps are sorted: no codec reorders more."""
 WITHOUT_INDEX = ("mpeg", "mpegts")
 """Formats in which a seek may land between keyframes; in "mpeg" stamps after a seek are also guessed differently."""
+MOST_THREADS = 16
+"""Threads that decode one stream; with more, ffmpeg warns."""
 GENERATE_STAMPS = 1
 """AVFMT_FLAG_GENPTS."""
 Pixels = np.ndarray[tuple[int, ...], np.dtype[np.uint8]]
@@ -44,10 +47,10 @@ class Orientation:
     reverse_columns: bool = False
 
     def apply(self, pixels: Pixels) -> Pixels:
-        """Return pixels (H, W, C) as displayed."""
+        """Return pixels (H, W) or (H, W, C) as displayed."""
         turned = pixels.swapaxes(0, 1) if self.swapped else pixels
         down, across = (-1 if reverse else 1 for reverse in (self.reverse_rows, self.reverse_columns))
-        return np.ascontiguousarray(turned[::down, ::across])
+        return turned[::down, ::across]
 
 
 def orientation_of(frame: VideoFrame) -> Orientation:
@@ -84,8 +87,8 @@ class Decoded:
         if (frame.width, frame.height) != self.size:
             # Where the size changes within a stream, players keep that of its beginning.
             frame = frame.reformat(*self.size, format=layout, interpolation="BICUBIC")
-        converted = self.converter.reformat(frame, format=layout)
-        return self.orientation.apply(cast(Pixels, converted.to_ndarray()))
+        converted = self.converter.reformat(frame, format=layout, threads=1)
+        return np.ascontiguousarray(self.orientation.apply(cast(Pixels, converted.to_ndarray())))
 
 
 def timed_frames(
@@ -103,7 +106,8 @@ def timed_frames(
     stream = video_stream(container)
     if stream is None or stream.time_base is None:
         return
-    stream.thread_type = "AUTO"
+    # By as many threads as torch may use: one where other processes read beside this one.
+    stream.thread_type, stream.codec_context.thread_count = "AUTO", min(MOST_THREADS, torch.get_num_threads())
     # Presentation stamps that ffmpeg makes up are those of the next stored frame, which is wrong between B-frames.
     container.flags = container.flags & ~GENERATE_STAMPS
     if seek is not None and container.format.name in WITHOUT_INDEX:

@@ -10,6 +10,7 @@ from itertools import pairwise
 import numpy as np
 import numpy.typing as npt
 import torch
+from numpy.lib.stride_tricks import sliding_window_view
 from torch import Tensor
 
 GAP = 0.02
@@ -54,9 +55,12 @@ def _lateness(pieces: Sequence[Piece], rate: int) -> Floats:
 
 def _level(late: Floats) -> Floats:
     """Return the running median, which removes outliers and keeps edges where they are."""
-    last = len(late) - 1
-    reach = [min(NEAR, k, last - k) for k in range(len(late))]
-    return np.array([np.median(late[k - r : k + r + 1]) for k, r in enumerate(reach)])
+    level = late.copy()
+    for reach in range(1, NEAR + 1):
+        if len(late) > 2 * reach:
+            # Fewer frames on either side near the ends; the widest windows come last, and stay where they fit.
+            level[reach : len(late) - reach] = np.median(sliding_window_view(late, 2 * reach + 1), axis=1)
+    return level
 
 
 def _gaps(level: Floats) -> list[int]:

@@ -104,15 +104,18 @@ def check_covered(info: MediaInfo, modality: str, window: Span, slack: Fraction)
 
 
 @contextmanager
-def opened(path: str | os.PathLike[str]) -> Iterator[InputContainer]:
-    """Open a media file, or a part of a file; every failure inside the block becomes a one-line DataError naming it."""
+def opened(path: str | os.PathLike[str], *, quick: bool = False) -> Iterator[InputContainer]:
+    """Open a media file, or a part of a file; every failure inside the block becomes a one-line DataError naming it.
+
+    `quick` decodes no frame of video to learn more of it, which nobody needs who reads sound.
+    """
     name = os.fspath(path)
     if not isinstance(path, Packed) and Path(name).is_dir():
         raise DataError(f"{name}: is a directory, not a media file")
     # torchvision below 0.26 turns PyAV's log on. A decoding thread that logs waits for Python's lock, which whoever
     # closes the decoder holds while waiting for that thread: neither ever ends.
     av.logging.set_level(None)
-    options = {"format_whitelist": FORMATS, "protocol_whitelist": "file"}
+    options = {"format_whitelist": FORMATS, "protocol_whitelist": "file"} | ({"skip_frame": "all"} if quick else {})
     try:
         with (
             path.open() if isinstance(path, Packed) else nullcontext(f"file:{name}") as file,

@@ -9,12 +9,11 @@ from dataclasses import dataclass
 from fractions import Fraction
 from typing import Generic, TypeVar
 
-import torch
 from av.video.frame import VideoFrame
 from torch import Tensor
-from torch.nn.functional import interpolate
 
 from mmdisco_cli.data.breaks import Span
+from mmdisco_cli.data.fitting import Fitted
 from mmdisco_cli.data.frames import Decoded, MissedSeekError, Pixels, timed_frames
 from mmdisco_cli.data.probing import FAR, MediaInfo, check_covered, opened, probe
 from mmdisco_cli.data.sound import read_audio
@@ -83,23 +82,19 @@ class WindowFrames:
 
     def __init__(self, info: MediaInfo, frames: int, fps: Fraction, height: int, width: int) -> None:
         """Prepare for a window from where both streams have begun on; raise DataError where video does not cover it."""
-        self._info, self._size = info, (height, width)
+        self._info, self._kept = info, Fitted(info, frames, height, width)
         self._wanted: FramesAt[Decoded] = FramesAt(_window_times(info, info.span().start, frames, fps))
-        self._kept: list[Tensor] = []
 
     def walk(self) -> Iterator[tuple[Fraction, Pixels]]:
         """Yield every frame as `walk_pictures` does."""
         for time, decoded in _walk(self._info):
-            self._keep(self._wanted.take(time - _rounding(decoded.frame), decoded))
+            self._kept.add(self._wanted.take(time - _rounding(decoded.frame), decoded))
             yield time, decoded.upright("bgr24")
 
     def video(self) -> Tensor:
         """Return the window (3, T, H, W) in [-1, 1] once all frames have passed; raise DataError for a file without."""
-        self._keep(self._wanted.rest(self._info.path))
-        return _as_video(torch.stack(self._kept))
-
-    def _keep(self, frames: Iterator[Decoded]) -> None:
-        self._kept += [_fit(frame, self._info.pixel_aspect, *self._size) for frame in frames]
+        self._kept.add(self._wanted.rest(self._info.path))
+        return _as_video(self._kept.frames)
 
 
 def _window_times(info: MediaInfo, begin: Fraction, frames: int, fps: Fraction) -> list[Fraction]:
@@ -174,40 +169,15 @@ def shown_at(info: MediaInfo, stamped: Iterable[tuple[Fraction, Shown]], times: 
 
 def _read(info: MediaInfo, times: Sequence[Fraction], height: int, width: int, *, seek: bool) -> Tensor:
     """Decode from one time on, and return the frame shown at each time."""
+    kept = Fitted(info, len(times), height, width)
     with opened(info.path) as container:
         found = timed_frames(container, info, times[0] if seek else None)
         # The earliest time that a stamp may mean.
         due = ((time - _rounding(decoded.frame), decoded) for time, decoded in found)
-        return torch.stack([_fit(one, info.pixel_aspect, height, width) for one in shown_at(info, due, times)])
+        kept.add(shown_at(info, due, times))
+    return kept.frames
 
 
 def _rounding(frame: VideoFrame) -> Fraction:
     """Return how late a stamp may be by rounding: half a tick of the time base (Matroska counts milliseconds)."""
     return min((frame.time_base or Fraction(0)) / 2, HALF_MILLISECOND)
-
-
-def _fit(decoded: Decoded, pixel_aspect: Fraction, height: int, width: int) -> Tensor:
-    """Rotate, crop about the centre and scale a frame to uint8 (3, height, width), antialiased, keeping its aspect."""
-    shown_aspect = 1 / pixel_aspect if decoded.orientation.swapped else pixel_aspect
-    pixels = torch.from_numpy(decoded.upright("rgb24")).permute(2, 0, 1)
-    return fit_pixels(pixels, Fraction(width, height) / shown_aspect, height, width)
-
-
-def fit_pixels(pixels: Tensor, aspect: Fraction, height: int, width: int) -> Tensor:
-    """Crop pixels (C, H, W), uint8, about the centre to width over height `aspect`, and scale them, antialiased."""
-    pixels = _centre_crop(pixels, aspect)
-    rows, columns = pixels.shape[1:]
-    if (rows, columns) == (height, width):
-        return pixels
-    if rows % height == 0 and columns % width == 0:
-        # Whole blocks of pixels: their mean undoes a nearest-neighbour enlargement exactly, where a filter would blur.
-        return interpolate(pixels[None].float(), (height, width), mode="area")[0].round().to(torch.uint8)
-    return interpolate(pixels[None], (height, width), mode="bilinear", antialias=True)[0]
-
-
-def _centre_crop(pixels: Tensor, aspect: Fraction) -> Tensor:
-    rows, columns = pixels.shape[1:]
-    height = max(1, min(rows, round(columns / aspect)))
-    width = max(1, min(columns, round(rows * aspect)))
-    top, left = (rows - height) // 2, (columns - width) // 2
-    return pixels[:, top : top + height, left : left + width]

@@ -6,6 +6,7 @@ import os
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
+from functools import lru_cache
 from math import ceil, gcd
 
 import numpy as np
@@ -129,17 +130,18 @@ def _gather(info: MediaInfo, window: Span, channels: int, *, seek: bool) -> tupl
     """Return the frames from RUN_UP before a window to a few after it, and their sample rate."""
     pieces: list[Piece] = []
     native = after = 0
-    with opened(info.path) as container:
-        for frame, stamp in _timed_audio(container, info, window.start + info.zero - RUN_UP if seek else None):
+    first, last = window.start - RUN_UP, window.stop + MARGIN
+    with opened(info.path, quick=True) as container:
+        for frame, stamp in _timed_audio(container, info, first + info.zero if seek else None):
             time = stamp - info.zero
             if seek and not native and time > window.start - RUN_UP / 2:
                 return None
             native = native or frame.sample_rate
             if frame.sample_rate != native:
                 raise DataError(f"{info.path}: the sample rate changes within the file")
-            if time + Fraction(frame.samples, native) >= window.start - RUN_UP:
+            if time >= first or time + Fraction(frame.samples, native) >= first:
                 pieces.append(Piece(time, _mix(frame, channels)))
-            after += time > window.stop + MARGIN
+            after += time > last
             if after > NEAR:
                 break
     return (pieces, native) if pieces else None
@@ -160,12 +162,15 @@ def _timed_audio(
         return
     if seek is not None:
         container.seek(int(seek / stream.time_base), stream=stream)
-    expected = Fraction(0)
+    before: tuple[Fraction, AudioFrame] | None = None
     for frame in decoded(container, stream, info.breaks):
-        if frame.pts is not None:
-            expected = frame.pts * (frame.time_base or stream.time_base)
-        yield frame, expected
-        expected += Fraction(frame.samples, frame.sample_rate)
+        stamp = _end(before) if frame.pts is None else frame.pts * (frame.time_base or stream.time_base)
+        yield frame, stamp
+        before = stamp, frame
+
+
+def _end(timed: tuple[Fraction, AudioFrame] | None) -> Fraction:
+    return timed[0] + Fraction(timed[1].samples, timed[1].sample_rate) if timed else Fraction(0)
 
 
 def _place(canvas: Tensor, wave: Tensor, position: int) -> None:
@@ -181,8 +186,7 @@ def _mix(frame: AudioFrame, channels: int) -> Tensor:
         return wave
     if wave.shape[0] == 1:
         return wave.expand(channels, -1)
-    stereo = _downmix([channel.name for channel in frame.layout.channels], wave.shape[0])
-    return (stereo if channels == 2 else stereo.mean(0, keepdim=True)) @ wave
+    return _downmix(tuple(channel.name for channel in frame.layout.channels), wave.shape[0], channels) @ wave
 
 
 def _as_float(frame: AudioFrame) -> np.ndarray[tuple[int, ...], np.dtype[np.float32]]:
@@ -196,12 +200,17 @@ def _as_float(frame: AudioFrame) -> np.ndarray[tuple[int, ...], np.dtype[np.floa
     return ((samples.astype(np.float64) - centre) / full).astype(np.float32)
 
 
-def _downmix(names: Sequence[str], count: int) -> Tensor:
-    """Return weights (2, count) to left and right, each summing to 1 so that nothing clips; without the subwoofer."""
-    names = names if len(names) == count else [""] * count
+@lru_cache(maxsize=64)
+def _downmix(names: tuple[str, ...], count: int, channels: int) -> Tensor:
+    """Return weights (1 or 2, count) to left and right or to their mean, without the subwoofer.
+
+    Those of a side sum to 1, so that nothing clips.
+    """
+    names = names if len(names) == count else ("",) * count
     left, right = torch.zeros(count), torch.zeros(count)
     for index, name in enumerate(names):
         level = 0.0 if name.startswith("LFE") else 1.0 if name in ("FL", "FR") else SURROUND
         left[index] = 0.0 if name.endswith("R") else level
         right[index] = 0.0 if name.endswith("L") else level
-    return torch.stack([side / side.sum().clamp(min=1e-9) for side in (left, right)])
+    stereo = torch.stack([side / side.sum().clamp(min=1e-9) for side in (left, right)])
+    return stereo if channels == 2 else stereo.mean(0, keepdim=True)

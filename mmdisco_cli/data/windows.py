@@ -90,11 +90,6 @@ class WindowStore:
         return self._kept.get(window.place) or self.load([window])[0]
 
 
-def as_float(stored: Tensor) -> Tensor:
-    """Return stored media as float32 in [-1, 1]."""
-    return stored.float() / 127.5 - 1 if stored.dtype == torch.uint8 else stored.float() / 32767
-
-
 def _decode(windows: Sequence[ClipWindow], shape: Shape, modalities: Sequence[str]) -> list[Stored]:
     stored: list[Stored] = [{} for _ in windows]
     if "video" in modalities:
@@ -109,10 +104,10 @@ def _decode(windows: Sequence[ClipWindow], shape: Shape, modalities: Sequence[st
 def _videos(windows: Sequence[ClipWindow], shape: Shape) -> Iterator[Tensor]:
     wanted = [[window.start + index / shape.fps for index in range(shape.frames)] for window in windows]
     times = sorted({time for row in wanted for time in row})
-    frames = read_pictures(windows[0].info, times, shape.height, shape.width)
+    video = read_pictures(windows[0].info, times, shape.height, shape.width).transpose(0, 1)
     place = {time: index for index, time in enumerate(times)}
     for row in wanted:
-        yield frames[[place[time] for time in row]].transpose(0, 1).contiguous()
+        yield video if row == times else video[:, [place[time] for time in row]]
 
 
 def _audios(windows: Sequence[ClipWindow], shape: Shape) -> Iterator[Tensor]:

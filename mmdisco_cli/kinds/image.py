@@ -12,8 +12,8 @@ from PIL import Image, ImageOps
 from PIL.PngImagePlugin import PngInfo
 from torch import Tensor
 
+from mmdisco_cli.data.fitting import fit_pixels
 from mmdisco_cli.data.naming import file_errors
-from mmdisco_cli.data.reading import fit_pixels
 from mmdisco_cli.diffusion.backbone import ModalityPlan
 from mmdisco_cli.errors import DataError
 from mmdisco_cli.kinds.contract import Item, Media

@@ -45,6 +45,9 @@ class LevelDistributionConfig:
     std: float = option(1.0, "standard deviation of the log-SNR", minimum=1e-6)
 
 
+TRACKERS = ("jsonl", "tensorboard", "wandb")
+
+
 @dataclass(frozen=True)
 class TrainConfig:
     """How a discriminator or a built-in backbone is trained."""
@@ -81,6 +84,14 @@ class TrainConfig:
     time_law: LevelDistributionConfig = field(default_factory=LevelDistributionConfig)
     log_every: int = option(50, "steps between two lines of metrics.jsonl", minimum=1)
     checkpoint_every: int = option(500, "steps between two checkpoints", minimum=1)
+    validate_every: int = option(500, "steps between two measurements on held-out clips; 0 never", minimum=0)
+    preview_every: int = option(0, "steps between two previews, guided samples of fixed noise; 0 none", minimum=0)
+    previews: int = option(4, "samples of each preview", minimum=1)
+    on_failure: str = option("warn", "what a sign of failing does: a line, or an end", choices=("warn", "stop"))
+    log: tuple[str, ...] = field(
+        default=("jsonl",),
+        metadata={"bounds": Bounds(choices=TRACKERS, doc="where figures go; metrics.jsonl is always written")},
+    )
 
     def __post_init__(self) -> None:
         """Refuse a discriminator that would learn nothing, and a batch that cannot be cut into equal parts."""

@@ -6,7 +6,7 @@ from typing import Any
 import torch
 
 from mmdisco_cli.assembly.trial import DATASET, RANGED, expect_clips, expect_members, expect_part
-from mmdisco_cli.data.contract import Captioned, Dataset, Labelled, Sourced, SplitDataset
+from mmdisco_cli.data.contract import Captioned, Compact, Dataset, Labelled, Sourced, SplitDataset, as_float
 from mmdisco_cli.diffusion.backbone import State
 from mmdisco_cli.errors import DataError
 from mmdisco_cli.testing.expecting import expect, expect_close, row, undrawn
@@ -129,4 +129,8 @@ def media(part: Dataset, indices: Sequence[int], shapes: Shapes) -> State:
         given = tuple(found[m].shape[1:])
         expect(given == tuple(shape), f"media of {m} are {given}, not {tuple(shape)}")
         expect(found[m].dtype == torch.float32, f"media of {m} are {found[m].dtype}, not torch.float32")
+    if isinstance(part, Compact):
+        compact = part.compact(indices, list(shapes))
+        same = all(torch.equal(as_float(compact[m]), found[m]) for m in shapes)
+        expect(same, "media are not what `compact` gives, converted by `as_float`")
     return {m: found[m] for m in shapes}

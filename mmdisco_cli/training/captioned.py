@@ -14,6 +14,8 @@ from mmdisco_cli.training.pairing import Captions, Partners
 
 LatentsOf = Callable[[Tensor, Sequence[str]], State]
 """The latents (B, ...) of the clips of some rows (B,), of some modalities."""
+Readable = Callable[[Tensor], Tensor]
+"""Which of the clips of some rows (B,) can be read."""
 Ahead = Callable[["CaptionedClips", int, torch.Generator], None]
 """What prepares for the draw of a number of tuples from a generator, and leaves that as it was."""
 
@@ -25,7 +27,8 @@ class CaptionedClips:
     A share `dropout` of them sees the empty text in place of its own, in all modalities. Tuples come in sets of `sets`,
     the first tuple of each set, then the second of each, and so on: those of a set may be re-paired with one another,
     or else are not `comparable`. `encoded` are the texts where they were encoded beforehand. `ahead` is told of
-    each draw before it is made, so that it can prepare what is drawn next.
+    each draw before it is made, so that it can prepare what is drawn next. Sets with a clip that is not `readable` are
+    drawn again, so that tuples are as if it were not there.
     """
 
     captions: Captions
@@ -34,6 +37,7 @@ class CaptionedClips:
     sets: int = 1
     encoded: EncodedTexts | None = None
     ahead: Ahead | None = None
+    readable: Readable | None = None
 
     @cached_property
     def partners(self) -> Partners:
@@ -44,18 +48,39 @@ class CaptionedClips:
         """Return tuples of clips drawn at random."""
         if self.ahead:
             self.ahead(self, count, generator)
-        each = -(-count // self.sets)
-        return self.beginning_with(torch.randint(len(self.captions), (each,), generator=generator), count, generator)
+        rows, dropped, found = self._drawn(-(-count // self.sets), count, generator)
+        return self._batch(rows, dropped, found, count)
 
     def beginning_with(self, rows: Tensor, count: int, generator: torch.Generator) -> Batch:
         """Return tuples of which `rows` (B,) are the first of each set."""
+        return self._batch(*self._in_sets(rows, generator), count)
+
+    def _drawn(self, each: int, count: int, generator: torch.Generator) -> tuple[Tensor, Tensor, Tensor]:
+        """Return so many sets of clips that can be read, of which `count` clips are wanted: see `_in_sets`."""
+        first = torch.randint(len(self.captions), (each,), generator=generator)
+        rows, dropped, found = self._in_sets(first, generator)
+        if self.readable is None:
+            return rows, dropped, found
+        wanted = torch.arange(rows.numel()) < count
+        wanted[:count] &= ~self.readable(rows.flatten()[:count])
+        broken = wanted.reshape(rows.shape).any(0)
+        if bool(broken.any()):
+            again = int(broken.sum())
+            rows[:, broken], dropped[broken], found[broken] = self._drawn(again, again * self.sets, generator)
+        return rows, dropped, found
+
+    def _in_sets(self, rows: Tensor, generator: torch.Generator) -> tuple[Tensor, Tensor, Tensor]:
+        """Return rows (sets, B) of sets that begin with `rows` (B,), which see no text, and which are comparable."""
         dropped = self.dropped(rows, generator)
         if self.sets == 1:
-            return self.batch(rows, dropped)
+            return rows[None], dropped, torch.ones_like(dropped)
         rows, dropped = self._comparable(rows, dropped, generator)
         others, found = self.partners.draw(rows, dropped, self.sets - 1, generator)
+        return torch.stack([rows, *others]), dropped, found
+
+    def _batch(self, rows: Tensor, dropped: Tensor, found: Tensor, count: int) -> Batch:
         dropped, found = (x.repeat(self.sets)[:count] for x in (dropped, found))
-        return self.batch(torch.cat([rows, *others])[:count], dropped, found)
+        return self.batch(rows.flatten()[:count], dropped, found if self.sets > 1 else None)
 
     def dropped(self, rows: Tensor, generator: torch.Generator) -> Tensor:
         """Return which of the rows (B,) see no text: a share of them, and all that have none."""
@@ -111,6 +136,10 @@ class CaptionedFakes:
     def _half_repaired(self, made: State, rows: Tensor, dropped: Tensor, generator: torch.Generator) -> State:
         half = len(rows)
         others, found = self.clips.partners.draw(rows, dropped[:half], len(made) - 1, generator)
+        if self.clips.readable:
+            for place in others:
+                found = found & self.clips.readable(place)
+            others = torch.stack([torch.where(found, place, rows) for place in others])
         for m, place in zip(made, (rows, *others), strict=True):
             repaired = self.clips.latents(place, (m,))[m]
             mask = found.to(repaired.device).reshape(-1, *[1] * (repaired.ndim - 1))

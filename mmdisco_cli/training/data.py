@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from mmdisco_cli.assembly import Assembly
+from mmdisco_cli.cache.content import max_bad_of
 from mmdisco_cli.cache.dataset import CachedData
 from mmdisco_cli.cache.mapped import MappedTensor
 from mmdisco_cli.cache.workers import workers_of
@@ -73,7 +74,7 @@ def training_captions(assembly: Assembly, dataset: Dataset, count: int) -> Capti
 def _fresh(assembly: Assembly, dataset: Dataset, captions: Captions | None, context: Context) -> BatchSource:
     recipe, names = context.recipe, tuple(assembly.modalities)
     workers = workers_of(recipe.data.options if recipe.data else None)
-    clips = FreshClips(assembly, dataset, recipe.train, context.ranks.rank, workers)
+    clips = FreshClips(assembly, dataset, recipe.train, context.ranks.rank, workers, max_bad_of(recipe), context.say)
     if captions is None or not isinstance(dataset, Captioned):
         return fresh_tuples(clips, dataset, names)
     dropout, sets = _dropout_and_sets(assembly, context)

@@ -27,6 +27,9 @@ ENDING = tuple(name for name in STATES if not name.startswith("codec/"))
 WEIGHTS = ("backbone.safetensors", "discriminator.safetensors")
 RELEASE = "release"
 """The folder that can be published."""
+BEST, PROGRESS, PREVIEWS, TENSORBOARD, WANDB = (
+    "best.safetensors", "progress.html", "previews", "tensorboard", "wandb-run.txt",
+)  # fmt: skip
 
 _EVERY = (
     "target", "steps", "batch_size", "learning_rate", "warmup", "weight_decay", "clip", "ema", "seed", "dtype", "bank",
@@ -50,6 +53,11 @@ class RunDirectory:
     def weights(self) -> Path:
         """Return the file that training ends with."""
         return self.path / f"{self.recipe.train.target}.safetensors"
+
+    @property
+    def best(self) -> Path:
+        """Return the file of the weights that were best on held-out clips."""
+        return self.path / BEST
 
     @property
     def metrics(self) -> Path:
@@ -121,9 +129,10 @@ class RunDirectory:
 
     def clear(self) -> None:
         """Delete what a run has written, and nothing else."""
-        for name in (*STATES, *WEIGHTS, RECIPE, INPUTS, ENVIRONMENT, METRICS, PLOT):
+        for name in (*STATES, *WEIGHTS, RECIPE, INPUTS, ENVIRONMENT, METRICS, PLOT, BEST, PROGRESS, WANDB):
             (self.path / name).unlink(missing_ok=True)
-        shutil.rmtree(self.path / RELEASE, ignore_errors=True)
+        for folder in (RELEASE, PREVIEWS, TENSORBOARD):
+            shutil.rmtree(self.path / folder, ignore_errors=True)
 
 
 def training_sections(recipe: Recipe) -> tuple[str, ...]:

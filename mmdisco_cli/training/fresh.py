@@ -11,9 +11,10 @@ import torch
 from torch import Tensor
 
 from mmdisco_cli.assembly import Assembly
+from mmdisco_cli.cache.content import MAX_BAD
 from mmdisco_cli.cache.layout import rows_a_chunk
 from mmdisco_cli.cache.workers import Chunk, Read, Reader, reading, worth_starting
-from mmdisco_cli.data.contract import Dataset
+from mmdisco_cli.data.contract import Dataset, as_float
 from mmdisco_cli.diffusion.backbone import State
 from mmdisco_cli.errors import DataError
 from mmdisco_cli.recipes.schema import TrainConfig
@@ -29,14 +30,48 @@ Plan = Callable[[torch.Generator], list[int]]
 """Which clips a draw from a generator takes."""
 
 
+def nowhere(text: str) -> None:
+    """Say a line to nobody."""
+
+
+class Lost:
+    """The clips that cannot be read, of `length` or of ever more: said once each, and limited."""
+
+    def __init__(self, length: int | None, max_bad: float, say: Callable[[str], None]) -> None:
+        self.rows: set[int] = set()
+        self._length, self._max_bad, self._say = length, max_bad, say
+
+    def add(self, lost: Sequence[tuple[int, str]]) -> None:
+        """Count more of them; raise DataError where they are too many."""
+        for row, why in lost:
+            if row not in self.rows:
+                self.rows.add(row)
+                self._say(f"skipped {why}")
+            many = self._length is None or len(self.rows) > min(self._max_bad * self._length, self._length - 1)
+            if many:
+                total = f" of {self._length}" if self._length else ""
+                raise DataError(
+                    f"{len(self.rows)}{total} clips cannot be read, more than data.max_bad={self._max_bad:g} allows "
+                    f"(lately {why})"
+                )
+
+
 class FreshClips:
     """Latents of clips that are read when they are drawn, or before that by `workers`.
 
-    These know what the steps of a training (`config`) will draw on a rank.
+    These know what the steps of a training (`config`) will draw on a rank. A clip that cannot be read is said once, by
+    `say`; more of them than the share `max_bad` are an error.
     """
 
     def __init__(
-        self, assembly: Assembly, dataset: Dataset, config: TrainConfig, rank: int = 0, workers: int = 0
+        self,
+        assembly: Assembly,
+        dataset: Dataset,
+        config: TrainConfig,
+        rank: int = 0,
+        workers: int = 0,
+        max_bad: float = MAX_BAD,
+        say: Callable[[str], None] = nowhere,
     ) -> None:
         self._assembly, self._dataset, self._config = assembly, dataset, config
         self._rank, self._closing = rank, ExitStack()
@@ -46,6 +81,8 @@ class FreshClips:
         self._workers = worth_starting(self._reader, length, workers)
         self._read: Iterator[Read] | None = None
         self._step, self._due = UNKNOWN, False
+        self._lost = Lost(dataset.length, max_bad, say)
+        self._held: dict[int, State] = {}
 
     def follow(self, generator: torch.Generator, plan: Plan) -> None:
         """Let workers read what the steps from this draw's on will take; of any other draw do nothing."""
@@ -59,22 +96,42 @@ class FreshClips:
         self._due = self._step != NONE and self._generator(self._step).initial_seed() == generator.initial_seed()
         self._step += self._due
 
+    def readable(self, rows: Tensor) -> Tensor:
+        """Return which of some clips (B,) can be read, and hold these until their latents are wanted.
+
+        Raises:
+            DataError: more clips cannot be read than `max_bad` allows.
+        """
+        wanted = rows.tolist()
+        for part in self._prepared(wanted) or self._read_here(wanted):
+            self._held |= {row: {m: x[k] for m, x in part.media.items()} for k, row in enumerate(part.rows)}
+            self._lost.add(part.lost)
+        return torch.tensor([row in self._held for row in wanted], dtype=torch.bool)
+
     def latents(self, rows: Tensor, names: Sequence[str]) -> State:
         """Return the latents (B, ...) of clips by their numbers (B,); raise DataError where one cannot be read."""
-        media = self._prepared(rows.tolist()) or self._dataset.media(rows.tolist(), tuple(names))
-        return {m: x.float() for m, x in self._assembly.encode({m: media[m] for m in names}).items()}
+        held, self._held = self._held, {}
+        if held.keys() >= set(rows.tolist()):
+            media = {m: torch.stack([held[row][m] for row in rows.tolist()]) for m in names}
+        else:
+            media = dict(self._dataset.media(rows.tolist(), tuple(names)))
+        found = self._assembly.encode({m: as_float(media[m].to(self._assembly.device)) for m in names})
+        return {m: x.float() for m, x in found.items()}
 
-    def _prepared(self, rows: list[int]) -> State:
-        """Return the media of the clips of this step where workers have read them: the first that it takes."""
+    def _read_here(self, rows: list[int]) -> list[Read]:
+        left = [row for row in dict.fromkeys(rows) if row not in self._held and row not in self._lost.rows]
+        return [self._reader["", left[i : i + self._size]] for i in range(0, len(left), self._size)]
+
+    def _prepared(self, rows: list[int]) -> list[Read]:
+        """Return the clips of this step where workers have read them: the first that it takes."""
         if not self._due or self._read is None:
-            return {}
+            return []
         self._due = False
         parts = [next(self._read) for _ in range(0, len(rows), self._size)]
-        if lost := [why for part in parts for _, why in part.lost]:
-            raise DataError(f"{lost[0]}: cannot be read any more; remove it, or encode the clips once (train.bank)")
-        if [row for part in parts for row in part.rows] != rows:
+        found = [{*part.rows, *(row for row, _ in part.lost)} for part in parts]
+        if found != [set(rows[i : i + self._size]) for i in range(0, len(rows), self._size)]:
             raise RuntimeError("workers have read other clips than a step draws")
-        return {m: torch.cat([part.media[m] for part in parts]) for m in self._assembly.modalities}
+        return parts
 
     def _chunks(self, plan: Plan, first: int) -> Iterator[Chunk]:
         for step in range(first, self._config.steps):
@@ -95,14 +152,20 @@ def fresh_tuples(clips: FreshClips, dataset: Dataset, names: Sequence[str]) -> C
 
     def draw(batch: int, generator: torch.Generator) -> Batch:
         clips.follow(generator, lambda later: _indices(dataset.length, batch, later))
-        return Batch(clips.latents(torch.tensor(_indices(dataset.length, batch, generator)), names))
+        rows = torch.tensor(_indices(dataset.length, batch, generator))
+        broken = ~clips.readable(rows)
+        while bool(broken.any()):
+            # As if they were not there: others are drawn, whichever of them were known to be broken before.
+            rows[broken] = torch.tensor(_indices(dataset.length, int(broken.sum()), generator))
+            broken = ~clips.readable(rows)
+        return Batch(clips.latents(rows, names))
 
     return draw
 
 
 def fresh_captioned(clips: FreshClips, captions: Captions, dropout: float, sets: int) -> CaptionedClips:
     """Return new clips with texts at every draw, of those that have `captions`."""
-    return CaptionedClips(captions, clips.latents, dropout, sets, ahead=_follower(clips))
+    return CaptionedClips(captions, clips.latents, dropout, sets, ahead=_follower(clips), readable=clips.readable)
 
 
 def _follower(clips: FreshClips) -> Callable[[CaptionedClips, int, torch.Generator], None]:
@@ -114,7 +177,7 @@ def _follower(clips: FreshClips) -> Callable[[CaptionedClips, int, torch.Generat
                 drawn.extend(rows.tolist())
                 return dict.fromkeys(names, torch.empty(len(rows), 0))
 
-            replace(source, latents=noted, ahead=None)(count, later)
+            replace(source, latents=noted, ahead=None, readable=None)(count, later)
             return drawn
 
         clips.follow(generator, plan)

@@ -1,12 +1,14 @@
 """How fast a cache is made beside a bare PyAV decode of the same clips, in one run on one machine.
 
-    python tests/benchmarks/caching.py [--clips 200] [--seconds 4] [--size 256] [--workers N] [--rounds 3]
+    python tests/benchmarks/caching.py [--clips 200] [--seconds 4] [--size 256] [--like FILE] [--to 128] [--workers N]
+        [--rounds 3]
 
-Clips are H.264 with AAC, made here and no two alike, and read whole: one window each, scaled to half their size. The
-codec is a mean, so that decoding is all there is to measure. "Bare" is one process that decodes every frame of both
-streams and does nothing with them; the rate of the cache is that of `make_shards`, with and without the time until
-its workers have begun. The ratio is to `workers` times the bare rate, or to as many as there are cores, if those are
-fewer.
+Clips are H.264 with AAC, made here or copies of an .mp4 file, no two alike, and read whole: one window each, scaled to
+half their size or to that of `--to`. The codec is a mean of some pixels and samples, so that reading is all there is to
+measure. "Bare" is one process that decodes every frame of both streams and does nothing with them; the
+rate of the cache is that of `make_shards`, with and without the time until its workers have begun. The ratio is to
+`workers` times the bare rate, or to as many as there are cores, if those are fewer. One worker is this process itself:
+then the ratio of processor time is printed too, which no other process disturbs.
 """
 
 import argparse
@@ -25,7 +27,9 @@ from torch import Tensor
 from mmdisco_cli.cache.content import Content, part_of
 from mmdisco_cli.cache.making import make_shards
 from mmdisco_cli.data.clips import ClipsDataset, build
+from mmdisco_cli.data.contract import as_float
 from mmdisco_cli.data.index.probes import available_cores
+from mmdisco_cli.data.media import probe
 from mmdisco_cli.data.options import ClipsOptions
 from mmdisco_cli.diffusion.backbone import ModalityPlan, Request
 
@@ -38,16 +42,26 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as place:
         root = make(Path(place) / "data", args)
         data = opened(root, args)
-        print(f"{args.clips} clips of {args.seconds} s, {args.size} x {args.size}, {args.workers} workers")
+        info, (_, rows, columns) = data.windows[0].info, data.media([0], ["video"])["video"].shape[2:]
+        print(
+            f"{args.clips} clips of {float(info.span().stop):.1f} s, {info.width} x {info.height} to "
+            f"{columns} x {rows}, {args.workers} workers"
+        )
         for round_ in range(args.rounds):
+            data = opened(root, args)  # which keeps in memory what it has read
+            begun, busy = Begun(), [time.process_time()]
             bare = args.clips / timed(lambda: decode_all(root))
-            begun = Begun()
-            seconds = timed(lambda n=round_, begun=begun: cache(data, Path(place) / f"cache-{n}", args, begun))
+            busy.append(time.process_time())
+            seconds = timed(
+                lambda n=round_, begun=begun, data=data: cache(data, Path(place) / f"cache-{n}", args, begun)
+            )
+            busy.append(time.process_time())
             whole, steady = args.clips / seconds, begun.rate(args.clips)
             limit = min(args.workers, available_cores()) * bare
             print(
                 f"bare {bare:.1f} clips/s a process; cache {whole:.1f} clips/s, {steady:.1f} once its workers run: "
                 f"{whole / limit:.2f} and {steady / limit:.2f} of workers x bare; load {os.getloadavg()[0]:.1f}"
+                + (f"; {(busy[1] - busy[0]) / (busy[2] - busy[1]):.2f} by processor time" * (args.workers == 1))
             )
 
 
@@ -57,6 +71,8 @@ def arguments() -> argparse.ArgumentParser:
     parser.add_argument("--clips", type=int, default=200)
     parser.add_argument("--seconds", type=int, default=4)
     parser.add_argument("--size", type=int, default=256)
+    parser.add_argument("--like", type=Path)
+    parser.add_argument("--to", type=int)
     parser.add_argument("--workers", type=int, default=available_cores())
     parser.add_argument("--rounds", type=int, default=3)
     return parser
@@ -87,10 +103,11 @@ def timed(work: object) -> float:
 
 
 def make(root: Path, args: argparse.Namespace) -> Path:
-    """Write the clips: one is encoded, the others are it with a number of their own in an empty box at the end."""
+    """Write the clips: one is encoded or given, the others are it with a number of their own in an empty box."""
     root.mkdir()
-    first = root / "00000.mp4"
-    encode_clip(first, args)
+    first = args.like or root / "00000.mp4"
+    if not args.like:
+        encode_clip(first, args)
     content = first.read_bytes()
     for index in range(args.clips):
         number = b"%020d" % index
@@ -121,9 +138,11 @@ def encode_clip(path: Path, args: argparse.Namespace) -> None:
 def opened(root: Path, args: argparse.Namespace) -> ClipsDataset:
     """Open the clips as a recipe would, in one window each."""
     options = ClipsOptions(path=str(root), cache=str(root.parent / "memory"), check=0, windows=1)
-    frames = args.seconds * FPS - 2
-    half = args.size // 2
-    return build(options, Request(frames=frames, fps=FPS, height=half, width=half), sample_rate=RATE)
+    info = probe(next(root.iterdir()))
+    span, rate = info.span(), info.rate or FPS
+    edge = args.to or args.size // 2
+    frames = int((span.stop - span.start) * rate) - 2
+    return build(options, Request(frames=frames, fps=float(rate), height=edge, width=edge), sample_rate=RATE)
 
 
 def decode_all(root: Path) -> None:
@@ -145,8 +164,8 @@ def cache(data: ClipsDataset, folder: Path, args: argparse.Namespace, begun: Beg
 
 
 def encode(media: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Return four numbers a clip."""
-    return {m: torch.stack([x.flatten(1)[:, k::1000].mean(1) for k in range(4)], 1) for m, x in media.items()}
+    """Return four numbers a clip; floats, of which this codec needs few, are made on the codec's device."""
+    return {m: torch.stack([as_float(x.flatten(1)[:, k::1000]).mean(1) for k in range(4)], 1) for m, x in media.items()}
 
 
 if __name__ == "__main__":

@@ -1,6 +1,7 @@
 """From clips to a trained discriminator by way of a cache: made by many, killed on the way, and without media."""
 
 import os
+import random
 import shutil
 import signal
 from pathlib import Path
@@ -16,14 +17,18 @@ from tiny_runs import start
 from mmdisco_cli.assembly import assemble
 from mmdisco_cli.cache import layout
 from mmdisco_cli.cache.reading import open_cache
+from mmdisco_cli.cache.workers import reading
 from mmdisco_cli.conversion.caching import convert_clips
-from mmdisco_cli.diffusion.backbone import unwrap
+from mmdisco_cli.data.clips import ClipsDataset, build
+from mmdisco_cli.data.options import ClipsOptions
+from mmdisco_cli.diffusion.backbone import Request, unwrap
 from mmdisco_cli.errors import DataError, Stopped, UsageError
 from mmdisco_cli.recipes.schema import Recipe
 from mmdisco_cli.run.options import ConvertOptions, TrainOptions
 from mmdisco_cli.run.signals import SignalFlag
 from mmdisco_cli.training import fresh
 from mmdisco_cli.training.caching import release_encoders
+from mmdisco_cli.training.fresh import FreshClips
 from mmdisco_cli.training.run import train
 
 CPU = torch.device("cpu")
@@ -48,6 +53,11 @@ def data(tmp_path: Path) -> Path:
 @pytest.fixture(autouse=True)
 def small_shards(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(layout, "MOST_ROWS", 2)
+
+
+def opened_clips(data: Path) -> ClipsDataset:
+    options = ClipsOptions(path=str(data), windows=1, check=0)
+    return build(options, Request(frames=8, fps=10, height=16, width=24))
 
 
 def convert(recipe: Recipe, data: Path, cache: Path, shard: tuple[int, int] | None = None) -> None:
@@ -151,12 +161,17 @@ def test_changed_captions_are_another_cache(tmp_path: Path, data: Path) -> None:
         convert(recipe, data, tmp_path / "cache")
 
 
+def spoil(path: Path) -> None:
+    """Overwrite what a file holds, and leave it its index."""
+    broken = bytearray(path.read_bytes())
+    begin = broken.index(b"mdat") + 4
+    broken[begin : begin + 20000] = random.Random(0).randbytes(20000)
+    path.write_bytes(broken)
+
+
 def test_a_clip_that_breaks_later_costs_its_own_row(tmp_path: Path, data: Path, capsys) -> None:  # type: ignore[no-untyped-def]
     recipe = load(tmp_path, f"data.path={data}", "data.max_bad=0.2")
-    broken = bytearray((data / "3.mp4").read_bytes())
-    begin = broken.index(b"mdat") + 4
-    broken[begin : begin + 20000] = os.urandom(20000)
-    (data / "3.mp4").write_bytes(broken)
+    spoil(data / "3.mp4")
     convert(recipe, data, tmp_path / "cache")
     assert "3.mp4" in next(line for line in capsys.readouterr().err.splitlines() if line.startswith("skipped"))
     cache = open_cache(tmp_path / "cache")
@@ -212,8 +227,6 @@ def test_fresh_clips_are_those_that_the_steps_draw(
     read: list[list[int]] = []
 
     def here(reader, chunks, workers):  # type: ignore[no-untyped-def]
-        from mmdisco_cli.cache.workers import reading
-
         return reading(reader, (read.append(list(rows)) or (part, rows) for part, rows in chunks), 0)
 
     shown = [f"backbones.{m}.pooled={str(captioned).lower()}" for m in ("audio", "video")]
@@ -233,6 +246,44 @@ def test_fresh_clips_are_those_that_the_steps_draw(
     for found in (torch.load(tmp_path / "again/discriminator/state.pt", weights_only=True)["average"],
                   trained(load(tmp_path, *settings), stopped)):  # fmt: skip
         torch.testing.assert_close(found, whole, rtol=0, atol=0)
+
+
+@pytest.mark.parametrize("captioned", [True, False])
+def test_fresh_clips_go_on_without_one_that_cannot_be_read(
+    tmp_path: Path, data: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], captioned: bool
+) -> None:
+    """In this process, through the stream that workers fill, and gone on: the same clips, and not the broken one."""
+    if not captioned:
+        (data / "metadata.csv").unlink()
+    windows = opened_clips(data).split("train").windows
+    spoil(data / windows[3].name)
+    shown = [f"backbones.{m}.pooled={str(captioned).lower()}" for m in ("audio", "video")]
+    settings = ("train.bank=0", "train.steps=6", f"data.path={data}", *shown)
+    used: list[list[int]] = []
+    encode = FreshClips.latents
+    monkeypatch.setattr(
+        FreshClips, "latents", lambda self, rows, m: used.append(rows.tolist()) or encode(self, rows, m)
+    )
+    whole = trained(load(tmp_path, *settings), tmp_path / "whole")
+    assert {len(rows) for rows in used} == {4}
+    assert 3 not in {row for rows in used for row in rows}
+    said = [line for line in capsys.readouterr().err.splitlines() if line.startswith("skipped")]
+    assert len(said) == 1
+    assert f"{windows[3].name}: " in said[0]
+    calls = iter(range(1, 100))
+    with monkeypatch.context() as patched:
+        patched.setattr("mmdisco_cli.training.loop.Context.must_stop", lambda self: next(calls) == 3)
+        with pytest.raises(Stopped):
+            trained(load(tmp_path, *settings), tmp_path / "stopped")
+    torch.testing.assert_close(trained(load(tmp_path, *settings), tmp_path / "stopped"), whole, rtol=0, atol=0)
+    monkeypatch.setattr(fresh, "worth_starting", lambda *_: 2)
+    monkeypatch.setattr(fresh, "reading", lambda reader, chunks, workers: reading(reader, chunks, 0))
+    torch.testing.assert_close(trained(load(tmp_path, *settings), tmp_path / "ahead"), whole, rtol=0, atol=0)
+    few = load(tmp_path, *settings, "data.max_bad=0.05")
+    with pytest.raises(
+        DataError, match=r"^1 of \d+ clips cannot be read, more than data.max_bad=0.05 allows .*\.mp4: "
+    ):
+        trained(few, tmp_path / "few")
 
 
 @pytest.mark.slow

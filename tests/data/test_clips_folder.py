@@ -9,7 +9,9 @@ import pytest
 import torch
 from media_recorder import flat, pulse, record
 
+from mmdisco_cli.cache.workers import Reader
 from mmdisco_cli.data.clips import ClipsDataset, build, open_clips
+from mmdisco_cli.data.contract import as_float
 from mmdisco_cli.data.media import read_clip
 from mmdisco_cli.data.options import ClipsOptions
 from mmdisco_cli.diffusion.backbone import Request
@@ -153,3 +155,17 @@ def test_a_recipe_opens_a_folder_of_real_clips() -> None:
     assert films.media([0], ["video"])["video"].shape == (1, 3, 16, 32, 32)
     with pytest.raises(UsageError, match=r"data\.path"):
         build(ClipsOptions(), request)
+
+
+def test_compact_media_are_the_same_in_fewer_bytes(folder: Path) -> None:
+    data = open_clips(folder, **SMALL)
+    compact, media = (read([0, 2], ("audio", "video")) for read in (data.compact, data.media))
+    assert {name: found.dtype for name, found in compact.items()} == {"audio": torch.int16, "video": torch.uint8}
+    for name, found in media.items():
+        assert found.dtype == torch.float32
+        assert torch.equal(as_float(compact[name]), found)
+        assert as_float(found) is found
+    assert torch.equal(media["video"], compact["video"].float() / 127.5 - 1)
+    assert torch.equal(media["audio"], compact["audio"].float() / 32767)
+    read = Reader({"": data}, ("audio", "video"))["", [0, 2]]
+    assert all(torch.equal(found, compact[name]) for name, found in read.media.items())

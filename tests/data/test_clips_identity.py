@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 from layouts import REQUEST, opened, put
 
+from mmdisco_cli.data.clips import READING
 from mmdisco_cli.data.windows import Shape
 from mmdisco_cli.recipes.recipe import load
 from mmdisco_cli.recipes.schema import Recipe
@@ -56,7 +57,7 @@ def test_what_changes_clips_or_texts_names_another_training(setting: str) -> Non
     assert changes(before.to_dict(), after) == [f"data.{setting.partition('=')[0]}"]
 
 
-def test_a_folder_without_texts_has_the_fingerprint_that_it_always_had(tmp_path: Path) -> None:
+def test_a_folder_without_texts_has_the_fingerprint_of_its_files_windows_and_reading(tmp_path: Path) -> None:
     root = put(tmp_path / "d", {"dog/a.mp4": 0, "sea/b.mp4": 1, "sea/c.mp4": 2, "notes.txt": "of none"})
     data = opened(root, windows=None)
     shape = Shape(8, Fraction(10), 16, 24, 8000, 1)
@@ -66,5 +67,6 @@ def test_a_folder_without_texts_has_the_fingerprint_that_it_always_had(tmp_path:
         for w in data.windows
     ]
     assert {row[3] for row in rows} == {"0", "4/5"}
-    text = json.dumps([{key: str(v) for key, v in asdict(shape).items()}, ("audio", "video"), rows], sort_keys=True)
+    sizes = {key: str(v) for key, v in asdict(shape).items()}
+    text = json.dumps([READING, sizes, ("audio", "video"), rows], sort_keys=True)
     assert data.fingerprint == hashlib.sha256(text.encode()).hexdigest()[:16]

@@ -159,6 +159,8 @@ def drawn(member, make):
          "an unknown modality raises ValueError, not KeyError of its name"),
         (spoilt(clip=lambda self, i, m: Noise.clip(self, i, m) if m in SHAPES else {}[3]),
          r"an unknown modality raises KeyError\(3,\), not of its name"),
+        (spoilt(compact=lambda self, i, m: {k: torch.zeros(len(i), *SHAPES[k], dtype=torch.uint8) for k in m}),
+         "media are not what `compact` gives, converted by `as_float`"),
         (media(lambda found, *_: ask_the_network() or found), "was asked for: .*example.invalid"),
         (media(lambda found, *_: [found, torch.set_grad_enabled(False)][0]), "it changes torch's grad mode"),
         (spoilt(captions=lambda self, i, m: ["one"] * len(i)), "captions gives list, not a mapping"),

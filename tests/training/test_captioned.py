@@ -12,7 +12,7 @@ from mmdisco_cli.diffusion.backbone import Base, Request, as_joint
 from mmdisco_cli.recipes.schema import TrainConfig
 from mmdisco_cli.training.batch import Batch
 from mmdisco_cli.training.caption_rules import differing_labels
-from mmdisco_cli.training.captioned import CaptionedClips
+from mmdisco_cli.training.captioned import CaptionedClips, CaptionedFakes
 from mmdisco_cli.training.data import latents_in, training_captions
 from mmdisco_cli.training.fresh import EndlessClips, FreshClips
 from mmdisco_cli.training.pairing import Captions, Partners, captions_at, captions_of
@@ -238,3 +238,44 @@ def test_of_clips_that_never_end_those_of_a_step_are_re_paired(labelled: bool) -
 def test_a_bank_of_an_endless_data_set_has_captions() -> None:
     assert len(training_captions(pair(), Clips(length=None), 5)) == 5  # type: ignore[arg-type]
     assert training_captions(pair(), Clips(length=None), 0) is not None  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(("count", "sets"), [(64, 2), (7, 2), (9, 1), (3, 2)])
+def test_sets_with_a_clip_that_cannot_be_read_are_drawn_again(count: int, sets: int) -> None:
+    broken = {1, 5, 6, 14, 22}
+    readable = lambda rows: torch.tensor([int(row) not in broken for row in rows])  # noqa: E731
+    source, whole = clips(sets=sets, readable=readable), clips(sets=sets)
+    drawn, known = [], []
+    for seed in range(30):
+        batch, without = source(count, generator(seed)), whole(count, generator(seed))
+        assert len(batch) == count
+        drawn += numbers(batch)
+        # Sets without a broken clip are those that are drawn where nothing is broken.
+        each = -(-count // sets)
+        for place in range(each):
+            mine = numbers(without)[place::each]
+            if not broken & {*mine}:
+                known.append(numbers(batch)[place::each] == mine)
+        assert batch.texts["audio"] == [f"audio {i}" for i in numbers(batch)]
+        if batch.comparable is not None and len(batch) == each * sets:
+            for place in batch.comparable[:each].nonzero()[:, 0].tolist():
+                assert len({batch.labels[place], batch.labels[place + each]}) == 1
+                assert numbers(batch)[place] != numbers(batch)[place + each]
+    assert all(known)
+    assert not broken & {*drawn}
+
+
+def test_no_fake_is_re_paired_with_a_clip_that_cannot_be_read() -> None:
+    broken = {1, 5, 6, 14, 22}
+    source = clips(readable=lambda rows: torch.tensor([int(row) not in broken for row in rows]))
+    made = lambda rows, names: dict.fromkeys(names, -1.0 - rows[:, None])  # noqa: E731
+    fakes = CaptionedFakes(source, made, (("audio",), ("video",)), mixed=True)
+    re_paired = 0
+    for seed in range(30):
+        real = source(8, generator(seed))
+        fake = fakes(real, generator(100 + seed))
+        sound, sight = numbers(fake), numbers(fake, "video")
+        assert all(value < 0 for value in sight[4:])
+        assert not broken & {value for value in sight if value >= 0}
+        re_paired += sum(a >= 0 and a != b for a, b in zip(sound[:4], sight[:4], strict=True))
+    assert re_paired > 20
