@@ -9,8 +9,8 @@ from tempfile import TemporaryDirectory
 
 from torch import Tensor
 
-from mmdisco_cli.data.codecs import CODECS
 from mmdisco_cli.data.manifest import append_row, complete_rows, write_settings
+from mmdisco_cli.data.writing.codecs import CODECS
 from mmdisco_cli.diffusion.backbone import VIDEO, ModalityPlan
 from mmdisco_cli.errors import UsageError, did_you_mean
 from mmdisco_cli.kinds.contract import Media

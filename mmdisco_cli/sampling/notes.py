@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 
 from mmdisco_cli.assembly import Assembly
-from mmdisco_cli.data.codecs import lacking
+from mmdisco_cli.data.writing.codecs import lacking
 from mmdisco_cli.diffusion.backbone import VIDEO
 from mmdisco_cli.errors import UsageError
 from mmdisco_cli.recipes.schema import SampleConfig

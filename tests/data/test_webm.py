@@ -8,8 +8,8 @@ import pytest
 import torch
 from media_recorder import centre, pulse
 
-from mmdisco_cli.data import codecs
 from mmdisco_cli.data.media import probe, read_audio, read_clip, write_clip, write_mp4
+from mmdisco_cli.data.writing import codecs
 from mmdisco_cli.errors import DataError
 
 

@@ -9,8 +9,8 @@ from PIL import Image
 from tiny_models import SOUND, save_base
 
 from mmdisco_cli.app import run as mmdisco
-from mmdisco_cli.data import codecs
 from mmdisco_cli.data.manifest import complete_rows
+from mmdisco_cli.data.writing import codecs
 from mmdisco_cli.errors import ExitCode
 from mmdisco_cli.evaluation.samples import draw_clips
 from mmdisco_cli.measures.clip_sets import list_clips

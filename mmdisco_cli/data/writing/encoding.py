@@ -20,8 +20,8 @@ from av.video.stream import VideoStream
 from torch import Tensor
 from torch.nn.functional import avg_pool2d, pad
 
-from mmdisco_cli.data.codecs import CODECS, Codecs, lacking
 from mmdisco_cli.data.resampling import resample
+from mmdisco_cli.data.writing.codecs import CODECS, Codecs, lacking
 from mmdisco_cli.errors import DataError
 from mmdisco_cli.run.files import replacing
 
