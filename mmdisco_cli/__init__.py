@@ -4,9 +4,9 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from mmdisco_cli.api import JointModel, Sample, Step, load
+    from mmdisco_cli.api import JointModel, Sample, Step, load, sheet
 
-__all__ = ["JointModel", "Sample", "Step", "__version__", "load"]
+__all__ = ["JointModel", "Sample", "Step", "__version__", "load", "sheet"]
 __version__ = "0.1.0"
 
 

@@ -22,6 +22,7 @@ PLUGINS = ("mmdisco-diffusers", "mmdisco-mmdiffusion", "mmdisco-example")
 SHORTER = {
     "mmdisco sample --recipe bounce --n 4 --seed 7 --out runs/seven --json": "--set sample.steps=10",
     "mmdisco sample --recipe bounce --n 4 --independent": "--set sample.steps=10",
+    "mmdisco sample --recipe bounce --n 4 --format webm --out runs/webm --sheet": "--set sample.steps=10",
     "mmdisco sample --recipe bounce --n 2 --given video=runs/bounce/independent": "--set sample.steps=10",
 }
 

@@ -13,10 +13,9 @@ import torch
 from torch import Tensor, nn
 
 from mmdisco_cli.api.components import with_backbones, with_data
-from mmdisco_cli.api.sample import Sample
+from mmdisco_cli.api.sample import Sample, write_folder
 from mmdisco_cli.api.tuples import as_data
 from mmdisco_cli.assembly import Assembly, LoadedDiscriminator, assemble
-from mmdisco_cli.data.manifest import append_row, write_settings
 from mmdisco_cli.devices import DTYPES, choose_device
 from mmdisco_cli.diffusion.backbone import State
 from mmdisco_cli.diffusion.whole import runs_whole
@@ -26,7 +25,6 @@ from mmdisco_cli.recipes.recipe import load as load_recipe
 from mmdisco_cli.recipes.schema import Recipe
 from mmdisco_cli.run.options import EvalOptions, SampleOptions, TrainOptions
 from mmdisco_cli.sampling.job import SampleJob, build_assembly, config_of, plan_job
-from mmdisco_cli.sampling.outputs import files_by_label
 from mmdisco_cli.sampling.run import DrawnBatch, draw_batch, finite_or_none, in_batches
 from mmdisco_cli.tensors.naming import weights_fingerprint
 from mmdisco_cli.training.run import TrainCallback, train_recipe
@@ -124,7 +122,7 @@ class JointModel:
         """
         with TemporaryDirectory() as folder:
             if samples is not None and not isinstance(samples, str | Path):
-                _write_folder(Path(folder), samples)
+                write_folder(Path(folder), samples)
                 samples = folder
             options = EvalOptions(
                 samples=Path(samples) if samples else None, out=Path(out) if out else None, metrics=tuple(metrics)
@@ -223,14 +221,3 @@ def _loaded(module: nn.Module, recipe: Recipe, device: torch.device) -> LoadedDi
     module = module.to(device).eval().requires_grad_(False)
     about = {"name": type(module).__name__, "given_fraction": recipe.train.given_fraction, "captions": True}
     return LoadedDiscriminator(module, about, Path(type(module).__name__), weights_fingerprint(module))
-
-
-def _write_folder(folder: Path, samples: Sequence[Sample]) -> None:
-    """Write samples as `mmdisco sample` does, with a manifest."""
-    write_settings(folder, {"independent": False})
-    for sample in samples:
-        files = sample.save(folder)
-        append_row(folder, {
-            "path": files[0].name, "files": files_by_label(sample.parts, files), "kinds": dict(sample.kinds),
-            "index": sample.index, "seed": sample.seed, "prompt": sample.prompt, "logit": sample.logit,
-        })  # fmt: skip

@@ -3,7 +3,7 @@
 from collections.abc import Iterable
 from fractions import Fraction
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -17,7 +17,12 @@ from mmdisco_cli.commands.parameters import (
     load_recipe,
 )
 from mmdisco_cli.errors import UsageError, did_you_mean
+from mmdisco_cli.run import console
 from mmdisco_cli.run.options import EvalOptions
+
+if TYPE_CHECKING:
+    from mmdisco_cli.evaluation.run import Measured
+    from mmdisco_cli.recipes.schema import Recipe
 
 _NATIVE = "native"
 _ROWS = ("csv", "parquet")
@@ -140,7 +145,19 @@ def command(
         from mmdisco_cli.conversion.fetched import fetch_missing
 
         fetch_missing(loaded)
-    evaluate(loaded, options)
+    found = evaluate(loaded, options)
+    if loaded is not None and found is not None and not (options.samples or options.reference or options.metrics):
+        _add_to_card(loaded, found)
+
+
+def _add_to_card(recipe: "Recipe", found: "Measured") -> None:
+    """Write the figures into the card of what is published beside the recipe's weights, where there is one."""
+    from mmdisco_cli.evaluation.run import conclusion_lines
+    from mmdisco_cli.training.release import add_figures
+
+    lines = (*found.report.table, *conclusion_lines(found.content, found.report))
+    if card := add_figures(recipe, found.content, lines):
+        console.note(f"figures added to {card}")
 
 
 def _refuse_idle(context: typer.Context, names: Iterable[str], why: str) -> None:

@@ -1,4 +1,4 @@
-"""The gallery of a run: its samples, each beside that of the same noise in the run that guidance alone tells apart."""
+"""The gallery of a run, each sample beside that of the same noise that guidance alone tells apart; and its sheet."""
 
 import os
 from collections.abc import Iterator, Mapping, Sequence
@@ -11,7 +11,9 @@ from mmdisco_cli.errors import DataError, PluginError, UsageError
 from mmdisco_cli.evaluation.run import open_protocol
 from mmdisco_cli.page.gallery import write_gallery
 from mmdisco_cli.page.marking import MARKING, Marking
+from mmdisco_cli.page.sheet import MOST, write_sheet
 from mmdisco_cli.recipes.schema import Recipe
+from mmdisco_cli.run import console
 from mmdisco_cli.sampling.job import SampleJob
 from mmdisco_cli.sampling.settings import is_control
 
@@ -35,6 +37,17 @@ def write_page(job: SampleJob, *, force: bool = True) -> Path | None:
     return written
 
 
+def write_job_sheet(job: SampleJob) -> Path:
+    """Write sheet.png with the samples that a job names, those of all its shards that are there; return its path."""
+    seed, n = job.options.seed, job.options.n
+    rows = [row for row in complete_rows(job.directory) if row["seed"] == seed and row["index"] < n]
+    shown = [row for row in rows if row.get("kinds") and row.get("files")]
+    count = f"{len(shown)} samples" if len(shown) <= MOST else f"the first {MOST} of {len(shown)} samples"
+    path = write_sheet(job.directory, shown, job.directory / "sheet.png", marking_of(job.recipe))
+    console.note(f"{count} on {path}")
+    return path
+
+
 def partner_of(directory: Path, settings: Mapping[str, Any]) -> Path | None:
     """Return the directory beside this one whose settings differ by guidance only, that of the default name first."""
     return next((found for found in _beside(directory) if _are_partners(settings, _settings(found))), None)
@@ -53,10 +66,15 @@ def _write(directory: Path, partner: Path | None, recipe: Recipe) -> Path | None
     rows = [row for row in complete_rows(directory) if _can_be_shown(row)]
     if not rows:
         return None
-    beside = {row["path"]: _as_beside(row, partner, directory) for row in complete_rows(partner)} if partner else {}
-    shown = [row | beside.get(row["path"], {}) for row in rows]
+    beside = {_number(row): _as_beside(row, partner, directory) for row in complete_rows(partner)} if partner else {}
+    shown = [row | beside.get(_number(row), {}) for row in rows]
     title = f"{recipe.name}: {directory.name}"
     return write_gallery(directory, shown, title=title, recipe=recipe.name, marking=marking_of(recipe))
+
+
+def _number(row: Row) -> tuple[int, int]:
+    """Return what tells a sample from all others of a run, whatever its files are called."""
+    return int(row["index"]), int(row["seed"])
 
 
 def _can_be_shown(row: Row) -> bool:

@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from mmdisco_cli.recipes.schema import Recipe
 
 _DTYPES = ("float32", "bfloat16")
+_FORMATS = ("mp4", "webm")
 
 
 def command(
@@ -73,9 +74,16 @@ def command(
             help="Take a modality from this file or folder, or this text, and sample the others.",
         ),
     ] = None,
+    sheet: Annotated[
+        bool, typer.Option("--sheet", help="Also draw all samples on one image, sheet.png in the folder of the run.")
+    ] = False,
     independent: Annotated[
         bool, typer.Option("--independent", help="The same base models and noise, without guidance.")
     ] = False,
+    form: Annotated[
+        str | None,
+        typer.Option("--format", metavar="F", help="Of video: mp4 (H.264, AAC; the default) or webm (VP9, Opus)."),
+    ] = None,
     shard: Annotated[
         str | None, typer.Option("--shard", metavar="I/N", help="Only every N-th sample from the I-th, counted from 0.")
     ] = None,
@@ -87,7 +95,7 @@ def command(
     dry_run: DryRunOption = False,
     json: JsonOption = False,
 ) -> None:
-    """Draw joint samples and write each modality as its kind: .mp4, .wav, .png, .txt or .safetensors."""
+    """Draw joint samples and write each modality as its kind: .mp4 or .webm, .wav, .png, .txt or .safetensors."""
     allow_downloads(download and not dry_run)
     require_text(prompt or ())
     table = read_table(path_at_home(prompts)) if prompts else []
@@ -100,9 +108,10 @@ def command(
         captions=(*({} for _ in prompt or ()), *(row.own for row in table)) if any(row.own for row in table) else (),
         given=_parse_given(given or ()),
         independent=independent,
+        format=_one_of("--format", form, _FORMATS),
         shard=parse_shard(shard),
         device=device,
-        dtype=_parse_dtype(dtype),
+        dtype=_one_of("--dtype", dtype, _DTYPES),
         overwrite=overwrite,
         dry_run=dry_run,
         json=json,
@@ -123,9 +132,11 @@ def command(
 
     job, made = sample(loaded, options)
     if not dry_run:
-        from mmdisco_cli.commands.gallery import write_page
+        from mmdisco_cli.commands.gallery import write_job_sheet, write_page
 
         write_page(job, force=bool(made))
+        if sheet:
+            write_job_sheet(job)
 
 
 def _load(recipe: str | None, checkpoint: str | None, settings: Sequence[str], download: bool) -> tuple["Recipe", bool]:
@@ -153,7 +164,7 @@ def _parse_given(texts: Sequence[str]) -> Mapping[str, str]:
     return files
 
 
-def _parse_dtype(text: str | None) -> str | None:
-    if text is not None and text not in _DTYPES:
-        raise UsageError(f"--dtype {text}: unknown{did_you_mean(text, _DTYPES)}")
+def _one_of(option: str, text: str | None, known: Sequence[str]) -> str | None:
+    if text is not None and text not in known:
+        raise UsageError(f"{option} {text}: unknown{did_you_mean(text, known)}")
     return text

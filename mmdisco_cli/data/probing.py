@@ -11,6 +11,7 @@ from fractions import Fraction
 from pathlib import Path
 
 import av
+import av.logging
 from av.audio.stream import AudioStream
 from av.container import InputContainer
 from av.stream import Disposition
@@ -111,6 +112,9 @@ def opened(path: str | os.PathLike[str], *, quick: bool = False) -> Iterator[Inp
     name = os.fspath(path)
     if not isinstance(path, Packed) and Path(name).is_dir():
         raise DataError(f"{name}: is a directory, not a media file")
+    # torchvision below 0.26 turns PyAV's log on. A decoding thread that logs waits for Python's lock, which whoever
+    # closes the decoder holds while waiting for that thread: neither ever ends.
+    av.logging.set_level(None)
     options = {"format_whitelist": FORMATS, "protocol_whitelist": "file"} | ({"skip_frame": "all"} if quick else {})
     try:
         with (

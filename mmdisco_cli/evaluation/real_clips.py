@@ -25,6 +25,8 @@ from mmdisco_cli.run.files import make_directory, replacing
 from mmdisco_cli.run.progress import progress
 
 MARK = "real.json"
+SUFFIX = ".mp4"
+"""Of the files of real clips."""
 _OURS = re.compile(r"\d{7}\.mp4")
 
 
@@ -63,7 +65,7 @@ def write_real(
     Of several ranks the first writes and the others wait. The folder then holds these files and no others, as `--given`
     needs it. Raise DataError where it cannot be written.
     """
-    paths = [folder / f"{index:07d}.mp4" for index in real.indices]
+    paths = [folder / f"{index:07d}{SUFFIX}" for index in real.indices]
     if ranks is None or ranks.first:
         _write(real, paths, fps, scale, title)
     wait_for_all(ranks)

@@ -47,8 +47,10 @@ def open_protocol(name: str) -> Protocol:
     return protocol
 
 
-def evaluate(recipe: Recipe | None, options: EvalOptions) -> None:
+def evaluate(recipe: Recipe | None, options: EvalOptions) -> "Measured | None":
     """Measure what the recipe's protocol measures, or clips without one, and print one JSON object, or its path.
+
+    Returns what was measured, None on ranks but the first.
 
     Raises:
         UsageError: a metric that the protocol does not have, or options that do not fit.
@@ -56,6 +58,7 @@ def evaluate(recipe: Recipe | None, options: EvalOptions) -> None:
     """
     if (found := measure(recipe, options)) is not None:
         _show(found, options)
+    return found
 
 
 @dataclass(frozen=True)

@@ -1,6 +1,6 @@
 """The samples that a report measures: made by `mmdisco sample` where they are missing, or found in a folder."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -9,6 +9,7 @@ from mmdisco_cli.assembly.texts import unread_lines
 from mmdisco_cli.data.manifest import Row, complete_rows, read_settings
 from mmdisco_cli.errors import UsageError
 from mmdisco_cli.evaluation.captions import SharedTexts
+from mmdisco_cli.evaluation.real_clips import SUFFIX as REAL_SUFFIX
 from mmdisco_cli.recipes.schema import Recipe
 from mmdisco_cli.run import console
 from mmdisco_cli.run.distribution import Ranks, wait_for_all
@@ -36,11 +37,22 @@ def sampled_rows(
     """Return the independent and the guided clips, those found in --samples in place of guided ones."""
     independent = draw_clips(recipe, n, independent=True, ranks=ranks, shared=shared)
     if found is None or options.samples is None:
-        return {"independent": independent, "guided": draw_clips(recipe, n, ranks=ranks, shared=shared)}
+        found = draw_clips(recipe, n, ranks=ranks, shared=shared)
+        _warn_of_formats({"independent": independent, "guided": found}, ranks)
+        return {"independent": independent, "guided": found}
     if len(found) < recipe.eval.n:
         console.warn(f"{options.samples}: {len(found)} samples, so every row has as many instead of {recipe.eval.n}")
     warn_unless_control(independent[0].parent, options.samples)
+    _warn_of_formats({"independent": independent, "guided": found}, ranks)
     return {"independent": independent, "guided": found}
+
+
+def _warn_of_formats(rows: Mapping[str, Sequence[Path]], ranks: Ranks | None) -> None:
+    """Warn of samples that are written otherwise than real clips: their codec costs them more or less."""
+    others = {row: paths[0].suffix for row, paths in rows.items() if paths and paths[0].suffix != REAL_SUFFIX}
+    if others and (ranks is None or ranks.first):
+        listed = " and ".join(f"{row} samples as {suffix}" for row, suffix in others.items())
+        console.warn(f"real clips are written as {REAL_SUFFIX}, but {listed}: codecs cost them differently")
 
 
 def how_sampled(recipe: Recipe, options: EvalOptions) -> dict[str, Any]:

@@ -12,6 +12,7 @@ from mmdisco_cli.diffusion.backbone import ModalityPlan
 from mmdisco_cli.errors import DataError
 from mmdisco_cli.kinds.contract import Item, Media
 from mmdisco_cli.kinds.drawing import audio_html
+from mmdisco_cli.kinds.thumbnails import audio_thumbnail
 
 SHORTEST = Fraction(1, 10)
 """Of a sample: a file that lasts less is taken for a mistake."""
@@ -50,6 +51,10 @@ class AudioKind:
     def card(self, path: Path, source: str) -> str:
         """Return a player above the waveform and the spectrogram."""
         return audio_html(path, source)
+
+    def thumbnail(self, path: Path, width: int) -> Tensor:
+        """Return the spectrogram, uint8 (3, H, width)."""
+        return audio_thumbnail(path, width)
 
 
 def _seconds(plan: ModalityPlan) -> Fraction:

@@ -1,10 +1,12 @@
 """The contract of a kind of modality: what a plugin that adds one by the hook `mmdisco_kinds` writes.
 
 A backbone declares the kind of each of its modalities (`ModalityInfo.kind`). A `KindSpec` names the kind and the suffix
-of its files; its factory takes nothing and gives an object with the members of `Kind`. One member is optional:
+of its files; its factory takes nothing and gives an object with the members of `Kind`. These members are optional:
 
     misfit(plan)   why media of this plan cannot be of the kind, in a clause, empty where they can; samples that do not
                    fit are written as plain vectors, with a note
+    change(path, item)       what `read` changes of a file, in a clause, which a note says
+    thumbnail(path, width)   how `mmdisco sample --sheet` draws a file, of which it shows the name otherwise
 """
 
 from collections.abc import Mapping
@@ -80,3 +82,15 @@ class Adapting(Protocol):
 
     def change(self, path: Path, item: Item, /) -> str:
         """Return what `read` will change of a file, in a clause for people; empty where it changes nothing."""
+
+
+@runtime_checkable
+class Drawing(Protocol):
+    """Optional member: a file is drawn on a sheet of samples."""
+
+    def thumbnail(self, path: Path, width: int, /) -> Tensor:
+        """Return a drawing of a file, uint8 (3, H, width), as high as it needs.
+
+        Raises:
+            DataError: the file cannot be read.
+        """

@@ -141,13 +141,17 @@ def _waveform(wave: Tensor) -> str:
 
 
 def _spectrogram(wave: Tensor) -> str:
-    """Draw level in dB over time and log frequency, 80 Hz to 8 kHz."""
+    return _jpeg(spectrogram(wave, 96, 400), quality=75)
+
+
+def spectrogram(wave: Tensor, height: int, width: int) -> Tensor:
+    """Return the level of audio (S,) at `RATE` over time and log frequency, 80 Hz to 8 kHz, as (3, H, W) in [0, 1]."""
     spectrum = torch.stft(wave, WINDOW, HOP, window=torch.hann_window(WINDOW), return_complex=True).abs()
     level = 20 * torch.log10(spectrum.clamp(min=1e-6))
     rows = torch.logspace(1, 0, 64).sub(1).div(9).mul(0.99).add(0.01).mul(level.shape[0] - 1)
-    level = interpolate(level[rows.round().long()][None, None], (96, 400), mode="bilinear")[0, 0]
+    level = interpolate(level[rows.round().long()][None, None], (height, width), mode="bilinear")[0, 0]
     bright = ((level - level.max()) / FLOOR_DB + 1).clamp(0, 1) if float(level.max()) > -60 else torch.zeros_like(level)
-    return _jpeg(_coloured(bright), quality=75)
+    return _coloured(bright)
 
 
 def _coloured(bright: Tensor) -> Tensor:

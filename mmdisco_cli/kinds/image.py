@@ -17,6 +17,7 @@ from mmdisco_cli.data.naming import file_errors
 from mmdisco_cli.diffusion.backbone import ModalityPlan
 from mmdisco_cli.errors import DataError
 from mmdisco_cli.kinds.contract import Item, Media
+from mmdisco_cli.kinds.thumbnails import image_thumbnail
 
 MODES = {1: "L", 3: "RGB"}
 DEEPEST = 65535
@@ -64,6 +65,11 @@ class ImageKind:
     def card(self, path: Path, source: str) -> str:
         """Return the image; pixels stay square."""
         return f'<img class="image" alt="image" src="{source}">'
+
+    def thumbnail(self, path: Path, width: int) -> Tensor:
+        """Return the image, enlarged where it is small, uint8 (3, H, width)."""
+        with file_errors(path):
+            return image_thumbnail(path, width)
 
 
 def _as_bytes(media: Media) -> Tensor:

@@ -6,12 +6,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, cast
 
+import torch
 from torch import Tensor
 
-from mmdisco_cli.diffusion.backbone import TEXT, VECTOR, ModalityPlan
+from mmdisco_cli.diffusion.backbone import TEXT, VECTOR, VIDEO, ModalityPlan
 from mmdisco_cli.errors import DataError, ExitCode, PluginError, describe, exit_code_of
 from mmdisco_cli.hookspecs import KindSpec
-from mmdisco_cli.kinds.contract import Adapting, Choosy, Item, Kind, Media
+from mmdisco_cli.kinds.contract import Adapting, Choosy, Drawing, Item, Kind, Media
 from mmdisco_cli.registry.plugins import load_registry
 from mmdisco_cli.run.files import replacing
 
@@ -42,12 +43,16 @@ class OpenKind:
     def write(self, path: Path, media: Media, item: Item) -> Path:
         """Write one sample whole or not at all; raise DataError or PluginError where that fails."""
         plain = media.detach().cpu().float() if isinstance(media, Tensor) else media
-        with replacing(path, suffix=self.spec.suffix) as part:
+        with replacing(path, suffix=self._suffix(path)) as part:
             with self._errors("write", path):
                 self.kind.write(part, plain, item)
             if not part.is_file():
                 raise self._wrong("write writes no file")
         return path
+
+    def _suffix(self, path: Path) -> str:
+        """Return the ending of a file that is written: a video may be written as others than its kind's first."""
+        return path.suffix if self.name == VIDEO and self.owns(path) else self.spec.suffix
 
     def read(self, path: Path, item: Item) -> Media:
         """Return a file's media in the shape of the plan, text of kind text; raise DataError or PluginError."""
@@ -64,6 +69,16 @@ class OpenKind:
         """Return what a page shows of a file; raise DataError or PluginError."""
         with self._errors("card", path):
             return str(self.kind.card(path, source))
+
+    def thumbnail(self, path: Path, width: int) -> Tensor | None:
+        """Return a drawing of a file, uint8 (3, H, W), None of a kind that has none; raise DataError or PluginError."""
+        if not isinstance(self.kind, Drawing):
+            return None
+        with self._errors("thumbnail", path):
+            drawn = self.kind.thumbnail(path, width)
+        if not isinstance(drawn, Tensor) or drawn.dtype != torch.uint8 or drawn.ndim != 3 or len(drawn) != 3:
+            raise self._wrong("thumbnail gives no uint8 (3, H, W)")
+        return drawn
 
     def misfit(self, plan: ModalityPlan) -> str:
         """Return why media of a plan cannot be of the kind, empty where they can."""

@@ -3,9 +3,12 @@
 from html import escape
 from pathlib import Path
 
+from torch import Tensor
+
 from mmdisco_cli.data.naming import file_errors
 from mmdisco_cli.errors import DataError
 from mmdisco_cli.kinds.contract import Item, Media
+from mmdisco_cli.kinds.thumbnails import text_thumbnail
 
 LONGEST = 1 << 20
 """Characters of a file that are read."""
@@ -31,6 +34,10 @@ class TextKind:
         text = read_text(path).removesuffix("\n")
         shown = text if len(text) <= SHOWN else text[:SHOWN] + " ..."
         return f'<blockquote class="text">{escape(shown)}</blockquote>'
+
+    def thumbnail(self, path: Path, width: int) -> Tensor:
+        """Return the text, uint8 (3, H, width)."""
+        return text_thumbnail(read_text(path).removesuffix("\n"), width)
 
 
 def read_text(path: Path) -> str:

@@ -2,10 +2,12 @@
 
 from pathlib import Path
 
+import torch
 from torch import Tensor
 
 from mmdisco_cli.errors import DataError
 from mmdisco_cli.kinds.contract import Item, Media
+from mmdisco_cli.kinds.thumbnails import bars_thumbnail, text_thumbnail
 from mmdisco_cli.tensors.files import read_safetensors
 from mmdisco_cli.weights_file import save_weights
 
@@ -39,10 +41,22 @@ class VectorKind:
         """Return the values of each tensor, drawn where they are many."""
         return "".join(f'<div class="vector">{_values(x.flatten())}</div>' for x in read_safetensors(path).values())
 
+    def thumbnail(self, path: Path, width: int) -> Tensor:
+        """Return the values of each tensor, drawn where they are many, uint8 (3, H, width)."""
+        return torch.cat([_thumbnail(x.flatten().float(), width) for x in read_safetensors(path).values()], 1)
+
+
+def _thumbnail(values: Tensor, width: int) -> Tensor:
+    return text_thumbnail(_listed(values), width) if len(values) <= FEW else bars_thumbnail(values[:BARS], width)
+
+
+def _listed(values: Tensor) -> str:
+    return " ".join(f"{value:.4g}" for value in values.tolist())
+
 
 def _values(values: Tensor) -> str:
     if len(values) <= FEW:
-        return f"<code>{' '.join(f'{value:.4g}' for value in values.tolist())}</code>"
+        return f"<code>{_listed(values)}</code>"
     shown = values[:BARS].float()
     heights = (shown / shown.abs().max().clamp(min=1e-9)).nan_to_num()
     lines = "".join(f"M{k} 50V{50 - 48 * height:.1f}" for k, height in enumerate(heights.tolist()))

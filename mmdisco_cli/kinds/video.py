@@ -1,14 +1,15 @@
-"""Video without audio as .mp4."""
+"""Video without audio as .mp4, or as .webm where the name of its file ends so."""
 
 from pathlib import Path
 
 from torch import Tensor
 
-from mmdisco_cli.data.media import as_fps, read_video, write_mp4
+from mmdisco_cli.data.media import as_fps, read_video, write_clip
 from mmdisco_cli.diffusion.backbone import ModalityPlan
 from mmdisco_cli.errors import DataError
 from mmdisco_cli.kinds.contract import Item, Media
 from mmdisco_cli.kinds.drawing import video_html
+from mmdisco_cli.kinds.thumbnails import clip_thumbnail
 
 
 class VideoKind:
@@ -21,10 +22,10 @@ class VideoKind:
         return "" if right else f"media of shape {shape} at {plan.rate} Hz are not (3, T, H, W)"
 
     def write(self, path: Path, media: Media, item: Item) -> None:
-        """Write an .mp4 without an audio stream, every pixel `item.scale` times along each edge."""
+        """Write a clip without an audio stream, every pixel `item.scale` times along each edge."""
         if isinstance(media, str):
             raise DataError("video to write must be a tensor, not text")
-        write_mp4(path, media, None, item.plan.rate or 0.0, 0, item.about, scale=item.scale)
+        write_clip(path, media, None, item.plan.rate or 0.0, 0, item.about, scale=item.scale)
 
     def read(self, path: Path, item: Item) -> Tensor:
         """Return the beginning of a file's video at the plan's rate and size."""
@@ -34,6 +35,10 @@ class VideoKind:
     def card(self, path: Path, source: str) -> str:
         """Return a player above a strip of frames."""
         return video_html(path, source)
+
+    def thumbnail(self, path: Path, width: int) -> Tensor:
+        """Return frames side by side, above the spectrogram of a file with audio, uint8 (3, H, width)."""
+        return clip_thumbnail(path, width)
 
 
 def build() -> VideoKind:

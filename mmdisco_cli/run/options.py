@@ -44,6 +44,7 @@ class SampleOptions:
     captions: tuple[Mapping[str, str], ...] = ()  # beside each prompt, its texts of one modality only
     given: Mapping[str, Any] = field(default_factory=dict)  # modality -> file, folder or text
     independent: bool = False
+    format: str | None = None  # of video, mp4 or webm; None: that of the samples that are there, else mp4
     shard: tuple[int, int] | None = None  # (index from 0, count)
     device: str | None = None
     dtype: str | None = None  # float32 or bfloat16

@@ -23,9 +23,9 @@ from mmdisco_cli.run.options import SampleOptions
 from mmdisco_cli.run.ranks import Shard, share_note, this_shard
 from mmdisco_cli.sampling.draw import require_steps, total_steps
 from mmdisco_cli.sampling.given import Source, find_sources
-from mmdisco_cli.sampling.given_texts import Texts
+from mmdisco_cli.sampling.notes import discriminator_notes, format_notes, prompt_settings, shows_video, source_notes
 from mmdisco_cli.sampling.outputs import Part, sample_parts
-from mmdisco_cli.sampling.settings import Settings, settings_of
+from mmdisco_cli.sampling.settings import MP4, Settings, settings_of, video_format
 from mmdisco_cli.weights_file import find_weights
 
 T = TypeVar("T")
@@ -98,20 +98,23 @@ def plan_job(recipe: Recipe, options: SampleOptions, built: Assembly | None = No
     config = config_of(recipe, options)
     assembly, notes = (built, []) if built else build_assembly(recipe, options, config)
     require_steps(assembly, config)
-    unused, prompts, captions = _prompt_settings(config, options), options.prompts, options.captions
+    unused, prompts, captions = prompt_settings(config, options), options.prompts, options.captions
     if unused and not assembly.reads_prompts:
         notes += [f"{text}: no backbone of this recipe takes any prompts" for text in unused]
         # Settings without effect are not recorded: samples made with and without them are the same.
         config, prompts, captions = replace(config, negative_prompt="", cfg={}), (), ()
     elif not options.independent:
-        notes += _discriminator_notes(assembly, options)
+        notes += discriminator_notes(assembly, options)
     if len(prompts) > FEW:
         notes += unread_lines(assembly, _texts(options, range(len(prompts)), assembly.modalities), "prompt")
     kinds, misfits = kinds_by_label(assembly.kinds, assembly.modalities, assembly.speaking)
-    parts = sample_parts(kinds, assembly.modalities)
+    directory = options.out or Path("runs") / recipe.name / default_folder(options)
+    video = options.format or video_format(directory)
+    parts = sample_parts(kinds, assembly.modalities, video)
+    notes += format_notes(options, parts, video)
     sources = find_sources(options.given, assembly.modalities, kinds)
     outlined = options.dry_run and bool(missing_files(recipe, discriminator=False))
-    notes += [*misfits, *_source_notes(assembly, sources, options.n, outlined)]
+    notes += [*misfits, *source_notes(assembly, sources, options.n, outlined)]
     for wanted, purpose in (
         (sources, "sampled with a given modality"),
         (config.gibbs, "resampled given all others"),
@@ -127,23 +130,12 @@ def plan_job(recipe: Recipe, options: SampleOptions, built: Assembly | None = No
         given={m: source.digest() for m, source in sources.items()},
         prompts=prompts,
         captions=captions,
+        video=video if shows_video(parts) else MP4,
     )
     notes += share_note(shard, options.n)
-    directory = options.out or Path("runs") / recipe.name / default_folder(options)
     return SampleJob(
         recipe, options, config, assembly, kinds, parts, sources, shard, directory, settings, (*assembly.notes, *notes)
     )
-
-
-def _source_notes(assembly: Assembly, sources: Mapping[str, Source], count: int, outlined: bool) -> list[str]:
-    """Return what is changed of given media; raise UsageError for texts that a backbone with weights cannot say."""
-    for modality, source in sources.items():
-        if isinstance(source, Texts) and not outlined:
-            try:
-                assembly.from_text(modality, list(dict.fromkeys(source.texts)))
-            except ValueError as error:
-                raise UsageError(f"--given {modality}: {error}") from error
-    return [note for m, source in sources.items() for note in source.notes(assembly.modalities[m], count)]
 
 
 def _in_turn(values: Sequence[T], index: int) -> T | None:
@@ -224,28 +216,3 @@ def _require_given(assembly: Assembly, config: SampleConfig) -> None:
         if inseparable:
             whole = " and ".join(together)
             raise UsageError(f"sample.gibbs: {inseparable[0]}: backbone {label} makes {whole} at one noise level only")
-
-
-def _discriminator_notes(assembly: Assembly, options: SampleOptions) -> list[str]:
-    """Say what a discriminator knows nothing of, of the texts that it or the base models are given."""
-    loaded = assembly.discriminator
-    if loaded is None:
-        return []
-    if options.prompts and not loaded.knows_texts:
-        return ["the discriminator was trained without captions: the prompts reach the base models, not the guidance"]
-    if not loaded.knows_no_text and assembly.prompt_backbones:
-        return [
-            "the discriminator was trained with train.text_dropout=0: it does not know the empty text, which samples "
-            "without a prompt and the negative half of CFG give it"
-        ]
-    return []
-
-
-def _prompt_settings(config: SampleConfig, options: SampleOptions) -> list[str]:
-    """Return a clause for each setting that has an effect only on models that take prompts."""
-    settings = {
-        "the prompts change nothing": options.prompts,
-        "sample.negative_prompt changes nothing": config.negative_prompt,
-        "sample.cfg changes nothing": config.cfg,
-    }
-    return [clause for clause, value in settings.items() if value]

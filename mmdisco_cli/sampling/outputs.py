@@ -1,22 +1,23 @@
-"""The files of one sample: an .mp4 of video and audio where there is one of each, and one of its kind for all else."""
+"""The files of one sample: a clip of video and audio where there is one of each, and one of its kind for all else."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from torch import Tensor
 
-from mmdisco_cli.data.media import write_mp4
+from mmdisco_cli.data.media import write_clip
 from mmdisco_cli.diffusion.backbone import AUDIO, VECTOR, VIDEO, ModalityPlan
 from mmdisco_cli.errors import DataError, UsageError
 from mmdisco_cli.kinds.contract import Item, Media
 from mmdisco_cli.kinds.known import OpenKind
+from mmdisco_cli.sampling.settings import MP4
 from mmdisco_cli.weights_file import save_weights
 
 LONGEST_GAP = 0.1
 """Seconds by which video and audio may differ in length: the audio is cut or padded."""
 MOST_CHANNELS = 2
-"""Of the audio of an .mp4."""
+"""Of the audio of a clip."""
 
 
 @dataclass(frozen=True)
@@ -38,12 +39,12 @@ def sample_stem(index: int, seed: int) -> str:
     return f"{index:05d}-seed{seed}"
 
 
-def sample_parts(kinds: Mapping[str, OpenKind], plans: Mapping[str, ModalityPlan]) -> list[Part]:
+def sample_parts(kinds: Mapping[str, OpenKind], plans: Mapping[str, ModalityPlan], video: str = MP4) -> list[Part]:
     """Return the files of every sample, the main one first.
 
-    They are an .mp4 where there is exactly one video and one audio, of two channels at most, then all others as the
+    They are a clip where there is exactly one video and one audio, of two channels at most, then all others as the
     recipe orders them, and one file of all plain vectors. Where several would be named alike, each is named by its
-    label too.
+    label too. Names of video end in `video`, of what `write_clip` writes.
 
     Raises:
         UsageError: video and audio would differ in length.
@@ -57,11 +58,21 @@ def sample_parts(kinds: Mapping[str, OpenKind], plans: Mapping[str, ModalityPlan
     vectors = tuple(of_kind[VECTOR])
     single = [(m,) for m in kinds if m not in (*pair, *vectors)]
     groups = [group for group in (pair, *single, vectors) if group]
-    suffixes = [kinds[group[-1]].spec.suffix for group in groups]
+    suffixes = [_suffix(kinds[group[-1]], video) for group in groups]
     return [
         Part(group, kinds[group[-1]], f"-{group[0]}{suffix}" if alike and len(group) == 1 else suffix)
         for group, suffix, alike in zip(groups, suffixes, (suffixes.count(s) > 1 for s in suffixes), strict=True)
     ]
+
+
+def in_format(part: Part, video: str) -> Part:
+    """Return a part with its video, if it has any, written in another format."""
+    stem = part.ending[: part.ending.rindex(".")]
+    return replace(part, ending=f"{stem}.{video}") if part.kind.name == VIDEO else part
+
+
+def _suffix(kind: OpenKind, video: str) -> str:
+    return f".{video}" if kind.name == VIDEO else kind.spec.suffix
 
 
 def _require_one_length(audio: float, video: float) -> None:
@@ -92,7 +103,7 @@ def _write(
         return write_latents(path, tensors, about)
     audio, video = part.labels
     fps, rate = plans[video].rate or 0.0, round(plans[audio].rate or 0)
-    return write_mp4(path, tensors[video], tensors[audio], fps, rate, about, scale=scale)
+    return write_clip(path, tensors[video], tensors[audio], fps, rate, about, scale=scale)
 
 
 def files_by_label(parts: Sequence[Part], files: Sequence[Path]) -> dict[str, str]:

@@ -15,6 +15,8 @@ Settings = dict[str, Any]
 
 MOST_SHOWN = 4
 """Elements of a list that a message shows."""
+FORMAT, MP4 = "format", "mp4"
+"""The key of how video is written, and what it is where settings do not say it."""
 # Settings that only guided samples depend on; independent samples of the same noise share all others.
 GUIDANCE = ("sample.weights", "sample.guidance", "sample.window", "sample.guidance_form")
 
@@ -27,6 +29,7 @@ def settings_of(
     given: Mapping[str, str],
     prompts: Sequence[str],
     captions: Sequence[Mapping[str, str]] = (),
+    video: str = MP4,
 ) -> Settings:
     """Return every setting that a sample depends on beside its seed and index; `given` are hashes of files.
 
@@ -45,6 +48,7 @@ def settings_of(
         "prompts": list(prompts),
         **({"captions": [dict(texts) for texts in captions]} if any(captions) else {}),
         "independent": independent,
+        **({FORMAT: video} if video != MP4 else {}),
     }
     if not independent:
         loaded = assembly.discriminator
@@ -65,9 +69,16 @@ def disagreement(directory: Path, settings: Mapping[str, Any]) -> str:
     found = read_settings(directory)
     if found is None or found == settings or not read_rows(directory):
         return ""
+    found, settings = {FORMAT: MP4, **found}, {FORMAT: MP4, **settings}
     keys = [key for key in (*found, *(k for k in settings if k not in found)) if key != "fingerprint"]
     differing = [key for key in keys if found.get(key) != settings.get(key)]
     return ", ".join(f"{key} {_shown(found.get(key))} instead of {_shown(settings.get(key))}" for key in differing)
+
+
+def video_format(directory: Path) -> str:
+    """Return how the video of a directory's samples is written; as .mp4 where it has none yet."""
+    settings = read_settings(directory) if read_rows(directory) else None
+    return str((settings or {}).get(FORMAT, MP4))
 
 
 def claim(directory: Path, settings: Mapping[str, Any], *, overwrite: bool) -> None:
@@ -90,7 +101,7 @@ def require_agreement(directory: Path, settings: Mapping[str, Any]) -> None:
 
 
 def _shared(settings: Mapping[str, Any]) -> dict[str, Any]:
-    return {k: v for k, v in settings.items() if k not in (*GUIDANCE, "independent", "fingerprint")}
+    return {k: v for k, v in settings.items() if k not in (*GUIDANCE, FORMAT, "independent", "fingerprint")}
 
 
 def _shown(value: Any) -> str:

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from mmdisco_cli.diffusion.backbone import ModalityPlan
-from mmdisco_cli.kinds.contract import Adapting, Choosy, Item, Kind, Media
+from mmdisco_cli.kinds.contract import Adapting, Choosy, Drawing, Item, Kind, Media
 from mmdisco_cli.testing.expecting import expect, undrawn
 
 ABOUT = {"title": "a <b>title</b> & 'more'", "seed": "7"}
@@ -28,6 +28,7 @@ def check_files(kind: Kind, suffix: str, media: Media, plan: ModalityPlan) -> No
         expect(first.read_bytes() == second.read_bytes(), "the same media give other bytes the second time")
         expect(not isinstance(kind, Adapting) or kind.change(first, item) == "", "its own files are said to be changed")
         _check_card(kind, first)
+        _check_thumbnail(kind, first)
 
 
 def _written(kind: Kind, path: Path, media: Media, item: Item) -> None:
@@ -60,6 +61,13 @@ def _holds(found: Media, media: Media) -> bool:
     if isinstance(found, Tensor) and isinstance(media, Tensor):
         return bool((found - media).abs().mean() <= (media - media.mean()).abs().mean())
     return found == media
+
+
+def _check_thumbnail(kind: Kind, path: Path) -> None:
+    for width in (100, 460) if isinstance(kind, Drawing) else ():
+        drawn: Any = kind.thumbnail(path, width)  # type: ignore[attr-defined]
+        right = isinstance(drawn, Tensor) and drawn.dtype == torch.uint8 and drawn.ndim == 3
+        expect(right and drawn.shape[::2] == (3, width), f"thumbnail is no uint8 (3, H, {width})")
 
 
 class _Tags(HTMLParser):

@@ -9,6 +9,7 @@ import pytest
 import torch
 
 import mmdisco_cli as mmdisco
+from mmdisco_cli.api.sample import write_folder
 from mmdisco_cli.api.tuples import as_data
 from mmdisco_cli.app import run
 from mmdisco_cli.data.media import read_audio, read_video
@@ -52,6 +53,17 @@ def test_a_sample_is_written_and_shown(bounce, tmp_path: Path) -> None:
     assert read_audio(tmp_path / "mine.mp4", None, 1.6, 16000).shape == (1, 25600)
     with pytest.raises(UsageError, match=r"a sample is saved as \.mp4"):
         sample.save(tmp_path / "mine.wav")
+    for saved in (sample.save(tmp_path / "mine.webm"), sample.save(tmp_path / "some", video="webm")):
+        assert saved[0].suffix == ".webm"
+        assert saved[0].read_bytes()[:4] == b"\x1aE\xdf\xa3"  # as Matroska begins
+    with pytest.raises(UsageError, match=r"video avi: unknown"):
+        sample.save(tmp_path, video="avi")
+    drawn = mmdisco.sheet([sample], tmp_path / "sheet.png").read_bytes()
+    assert drawn[:4] == b"\x89PNG"
+    write_folder(tmp_path / "run", [sample])
+    assert mmdisco.sheet(tmp_path / "run", tmp_path / "again.png").read_bytes() == drawn
+    with pytest.raises(UsageError, match="a sheet is written as"):
+        mmdisco.sheet([sample], tmp_path / "sheet.jpg")
     assert "data:video/mp4;base64," in sample._repr_html_()
     assert len(repr(sample)) < 200
 

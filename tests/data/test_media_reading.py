@@ -4,6 +4,7 @@ import struct
 from fractions import Fraction
 from pathlib import Path
 
+import av.logging
 import numpy as np
 import pytest
 import torch
@@ -202,3 +203,14 @@ def test_a_file_cut_short_is_refused(tmp_path: Path) -> None:
     file.write_bytes(file.read_bytes()[: file.stat().st_size // 2])
     with pytest.raises(DataError, match=r"cut\.mp4: cut short: \w+ ends after"):
         read_clip(file, 0, 8, 10, 32, 32, 16000)
+
+
+def test_no_thread_of_a_decoder_waits_to_log(tmp_path: Path) -> None:
+    """As it would for ever while the decoder is closed; torchvision below 0.26 turns the log on when it is imported."""
+    file = record(tmp_path / "a.mp4", steady(8), pulse(16000, 0.8, 0.4))
+    av.logging.set_level(av.logging.ERROR)
+    try:
+        read_video(file, 0, 8, 10, **SIZE)
+        assert av.logging.get_level() is None
+    finally:
+        av.logging.set_level(None)

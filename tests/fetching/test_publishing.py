@@ -118,6 +118,36 @@ def test_a_released_folder_is_sampled_from_by_its_name(run, published, capsys):
     assert not any("evil.py" in path or "state.pt" in path for path in published.asked)
 
 
+def test_the_card_gets_what_an_evaluation_reached_and_loses_it_with_the_weights(run, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    shutil.copytree(run / "out", tmp_path / "out")
+    card = tmp_path / "out" / "release" / "README.md"
+    before = card.read_text()
+    recipe = tmp_path / "mine.yaml"
+    content = yaml.safe_load((run / "tiny.yaml").read_text())
+    content["sample"] |= {"weights": str(tmp_path / "out" / "discriminator.safetensors"), "steps": 2}
+    recipe.write_text(yaml.safe_dump({**content, "eval": {"protocol": "clips", "n": 2}}))
+    for seed in (3, 4):
+        assert app.run(["eval", "--recipe", str(recipe), "--set", f"eval.seed={seed}"]) == 0
+        assert f"figures added to {card}" in capsys.readouterr().err
+        shutil.rmtree("runs")
+        text = card.read_text()
+        assert text.count("## Evaluation") == 1
+        assert re.search(rf"by the protocol `clips`, n = \d, seed {seed}; all of it is in `metrics.json`", text)
+        reached = json.loads((card.parent / "metrics.json").read_text())
+        assert reached["protocol"]["seed"] == seed
+        assert "av_align" in reached["metrics"]
+        assert re.search(r"```\n.*independent +guided", text[text.index("## Evaluation") :])
+        assert str(tmp_path).encode() not in (card.parent / "metrics.json").read_bytes()
+    start, end = text.index("<!-- evaluation"), text.index("## Base models")
+    assert text[:start] + text[end:] == before
+    assert app.run(["eval", "--recipe", str(recipe), "--metrics", "parameters"]) == 0
+    assert card.read_text() == text  # a part of the figures is no report
+    assert app.run(["train", "--recipe", str(recipe), "--out", "out", "--set", "train.steps=3"]) == 0
+    assert "## Evaluation" not in card.read_text()
+    assert not (card.parent / "metrics.json").exists()
+
+
 def weights(run):
     return ["--set", f"sample.weights={json.dumps(str(run / 'out' / 'discriminator.safetensors'))}"]
 

@@ -13,6 +13,7 @@ from mmdisco_cli.run.files import SHORT, sha256_of, write_text
 from mmdisco_cli.training.directory import RELEASE
 from mmdisco_cli.training.release.bases import BaseModel, base_models
 from mmdisco_cli.training.release.card import CARD, model_card
+from mmdisco_cli.training.release.figures import FIGURES
 from mmdisco_cli.training.release.portable import portable
 from mmdisco_cli.weights_file import save_weights
 
@@ -28,6 +29,7 @@ def write_release(folder: Path, weights: Path, recipe: Recipe) -> Path:
     """
     release, (tensors, about) = folder / RELEASE, to_publish(weights)
     (release / CARD).unlink(missing_ok=True)  # written last: a folder that has one is whole
+    (release / FIGURES).unlink(missing_ok=True)  # of other weights
     bases = base_models(recipe, about.get("backbones", {}))
     own = {base.label: _copied(base, release) for base in bases if base.ours is not None}
     plain = _plain(recipe, weights.name, own)

@@ -1,4 +1,4 @@
-"""Write one clip as an .mp4, H.264 with AAC of equal length or silent, or audio as a .wav; whole or not at all."""
+"""Write one clip as .mp4 or .webm, its streams equally long, or audio as .wav; whole or not at all."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from fractions import Fraction
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import av
 import numpy as np
@@ -21,10 +21,10 @@ from torch import Tensor
 from torch.nn.functional import avg_pool2d, pad
 
 from mmdisco_cli.data.resampling import resample
+from mmdisco_cli.data.writing.codecs import CODECS, Codecs, lacking
 from mmdisco_cli.errors import DataError
 from mmdisco_cli.run.files import replacing
 
-AAC_RATES = (8000, 11025, 12000, 16000, 22050, 24000, 32000, 44100, 48000, 64000, 88200, 96000)
 BT709 = 1  # the same number for primaries, transfer and matrix (ITU-T H.273)
 LIMITED_RANGE = 1
 LAYOUTS = {1: "mono", 2: "stereo"}
@@ -39,6 +39,26 @@ def as_fps(fps: float | Fraction) -> Fraction:
     return ratio
 
 
+def write_clip(
+    path: str | os.PathLike[str],
+    video: Tensor,
+    audio: Tensor | None,
+    fps: float | Fraction,
+    sample_rate: int,
+    metadata: Mapping[str, str] | None = None,
+    *,
+    scale: int = 1,
+) -> Path:
+    """Write a clip as the ending of its name says: .webm as VP9 and Opus, any other as `write_mp4` does.
+
+    Raises:
+        DataError: as for `write_mp4`, or this PyAV lacks an encoder.
+    """
+    target = Path(path)
+    form = "webm" if target.suffix.lower() == ".webm" else "mp4"
+    return _write(target, form, video, audio, as_fps(fps), sample_rate, metadata or {}, scale)
+
+
 def write_mp4(
     path: str | os.PathLike[str],
     video: Tensor,
@@ -48,7 +68,6 @@ def write_mp4(
     metadata: Mapping[str, str] | None = None,
     *,
     scale: int = 1,
-    crf: int = 12,
 ) -> Path:
     """Write video (3, T, H, W) and audio (1 or 2, S), both in [-1, 1], as H.264 and AAC of equal length.
 
@@ -61,17 +80,26 @@ def write_mp4(
     Raises:
         DataError: the shapes do not fit, or the file cannot be written; then nothing is left behind.
     """
-    target, rate = Path(path), as_fps(fps)
-    frames = _rgb_frames(video, scale)
-    sound = None if audio is None else _waveform(audio, sample_rate, Fraction(frames.shape[0]) / rate)
-    with _muxing(target, "mp4", {"movflags": "+faststart"}, metadata or {}) as container:
-        shown = container.add_stream("libx264", rate=rate)
-        played = container.add_stream("aac", rate=sound[1]) if sound else None
-        _set_up_video(shown, frames, crf)
+    return _write(Path(path), "mp4", video, audio, as_fps(fps), sample_rate, metadata or {}, scale)
+
+
+def _write(
+    target: Path, form: str, video: Tensor, audio: Tensor | None, rate: Fraction, sample_rate: int,
+    metadata: Mapping[str, str], scale: int,
+) -> Path:  # fmt: skip
+    codecs, frames = CODECS[form], _rgb_frames(video, scale)
+    seconds = Fraction(frames.shape[0]) / rate
+    sound = None if audio is None else _waveform(audio, sample_rate, seconds, codecs.rates)
+    if clause := lacking(form):
+        raise DataError(f"{target}: cannot write ({clause})")
+    with _muxing(target, form, codecs.muxing, metadata) as container:
+        shown = cast(VideoStream, container.add_stream(codecs.video, rate=rate))
+        played = cast(AudioStream, container.add_stream(codecs.audio, rate=sound[1])) if sound else None
+        _set_up_video(shown, frames, codecs)
         packets: list[Packet[Any]] = []
         if sound and played:
-            _set_up_audio(played, *sound)
-            packets += _encode_audio(played, *sound)
+            _set_up_audio(played, *sound, codecs)
+            packets += _encode_audio(played, *sound, codecs.depth)
         packets = [*_encode_video(shown, frames, rate), *packets]
         for packet in sorted(packets, key=_decoding_time):
             container.mux(packet)
@@ -155,34 +183,31 @@ def _to_yuv420(rgb: Tensor) -> Tensor:
     return torch.cat([luma.mul(219).add(16), small]).round().clamp(0, 255).to(torch.uint8)
 
 
-def _waveform(audio: Tensor, sample_rate: int, seconds: Fraction) -> tuple[np.ndarray, int]:
-    """Turn (C, S) into float32 (C, S') of exactly `seconds`, at a rate that AAC knows."""
+def _waveform(audio: Tensor, sample_rate: int, seconds: Fraction, rates: tuple[int, ...]) -> tuple[np.ndarray, int]:
+    """Turn (C, S) into float32 (C, S') of exactly `seconds`, at its own rate if it is among `rates`, else 48 kHz."""
     if audio.ndim != 2 or audio.shape[0] not in (1, 2) or sample_rate <= 0:
         raise DataError(f"audio to write must be (1 or 2, S), not {tuple(audio.shape)} at {sample_rate} Hz")
     _require_finite(audio, "audio")
     if abs(Fraction(audio.shape[1], sample_rate) - seconds) > Fraction(1, 10):
         raise DataError(f"audio of {audio.shape[1] / sample_rate:.3f} s does not fit a video of {float(seconds):.3f} s")
-    hertz = sample_rate if sample_rate in AAC_RATES else 48000
+    hertz = sample_rate if sample_rate in rates else 48000
     wave = resample(audio.detach().cpu().float(), sample_rate, hertz).clamp(-1, 1)
     samples = round(seconds * hertz)
     return pad(wave[:, :samples], (0, max(0, samples - wave.shape[1]))).numpy(), hertz
 
 
-def _set_up_video(stream: VideoStream, frames: Tensor, crf: int) -> None:
+def _set_up_video(stream: VideoStream, frames: Tensor, codecs: Codecs) -> None:
     stream.height, stream.width = frames.shape[2:]
     stream.pix_fmt = "yuv420p"
-    # One thread: the bytes must not depend on the number of cores. Nor on uninitialised memory, which x264's macroblock
-    # tree reads at some small sizes (observed at 32, 64, 96 and 160 pixels).
-    stream.options = {"crf": str(crf), "preset": "medium", "threads": "1", "x264-params": "mbtree=0"}
+    stream.options = dict(codecs.quality)
     context = stream.codec_context
     context.color_primaries = context.color_trc = context.colorspace = BT709
     context.color_range = LIMITED_RANGE
 
 
-def _set_up_audio(stream: AudioStream, wave: np.ndarray, hertz: int) -> None:
+def _set_up_audio(stream: AudioStream, wave: np.ndarray, hertz: int, codecs: Codecs) -> None:
     stream.layout = _layout(wave)
-    # 6 bits a sample is the most that AAC allows; above 192 kbit/s there is no audible gain.
-    stream.bit_rate = min(6 * hertz, 192_000) * wave.shape[0]
+    stream.bit_rate = min(6 * hertz, codecs.most) * wave.shape[0]
 
 
 def _layout(wave: np.ndarray) -> str:
@@ -198,8 +223,9 @@ def _encode_video(stream: VideoStream, frames: Tensor, rate: Fraction) -> Iterat
     yield from stream.encode(None)
 
 
-def _encode_audio(stream: AudioStream, wave: np.ndarray, hertz: int) -> Iterator[Packet[Any]]:
-    frame = av.AudioFrame.from_ndarray(np.ascontiguousarray(wave), format="fltp", layout=_layout(wave))
+def _encode_audio(stream: AudioStream, wave: np.ndarray, hertz: int, depth: str) -> Iterator[Packet[Any]]:
+    laid = wave if depth == "fltp" else wave.T.reshape(1, -1)  # planes, or interleaved
+    frame = av.AudioFrame.from_ndarray(np.ascontiguousarray(laid), format=depth, layout=_layout(wave))
     frame.sample_rate, frame.pts, frame.time_base = hertz, 0, Fraction(1, hertz)
     yield from stream.encode(frame)
     yield from stream.encode(None)
