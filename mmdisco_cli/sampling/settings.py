@@ -16,7 +16,7 @@ Settings = dict[str, Any]
 MOST_SHOWN = 4
 """Elements of a list that a message shows."""
 # Settings that only guided samples depend on; independent samples of the same noise share all others.
-GUIDANCE = ("sample.weights", "sample.guidance", "sample.window", "sample.guidance_form")
+GUIDANCE = ("sample.weights", "sample.guidance", "sample.window", "sample.guidance_form", "sample.gibbs_guidance")
 
 
 def settings_of(
@@ -52,6 +52,8 @@ def settings_of(
         settings |= {f"sample.{key}": sample[key] for key in ("guidance", "window")}
         if recipe.sample.guidance_form != "logit":
             settings["sample.guidance_form"] = recipe.sample.guidance_form
+        if recipe.sample.gibbs and recipe.sample.gibbs_guidance:
+            settings["sample.gibbs_guidance"] = sample["gibbs_guidance"]
     return settings | {"fingerprint": _fingerprint(settings)}
 
 

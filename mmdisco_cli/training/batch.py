@@ -11,6 +11,7 @@ from mmdisco_cli.diffusion.backbone import Base, Condition, State
 from mmdisco_cli.diffusion.coupling import Coupling, coupled_levels, given_levels
 from mmdisco_cli.diffusion.prediction import per_sample
 from mmdisco_cli.diffusion.schedules import Levels, log_snr
+from mmdisco_cli.errors import UsageError
 from mmdisco_cli.recipes.schema import LevelDistributionConfig
 from mmdisco_cli.training.pairing import Captions, Partners
 
@@ -156,6 +157,8 @@ class LevelSampler:
     coupling: Coupling
     distribution: LevelDistributionConfig
     given_fraction: float = 0.0
+    given_shares: Sequence[float] = ()
+    """How often each base model's modalities are the clean ones, relative to the others; empty for equally often."""
 
     @cached_property
     def _clean(self) -> dict[str, Levels]:
@@ -176,13 +179,35 @@ class LevelSampler:
         if not self.given_fraction or len(self.bases) == 1:
             return levels
         held = torch.rand(batch, generator=generator) < self.given_fraction
-        which = torch.randint(len(self.bases), (batch,), generator=generator)
+        which = self._clean_ones(batch, generator)
         clean = self._clean
         return {
             m: Levels(*(torch.where(held & (which == k), c, x) for c, x in zip(clean[m], levels[m], strict=True)))
             for k, base in enumerate(self.bases)
             for m in base.modalities
         }
+
+    def _clean_ones(self, batch: int, generator: torch.Generator) -> Tensor:
+        """Return for each row (B,) the number of the base model that is clean where one is."""
+        if not self.given_shares:
+            return torch.randint(len(self.bases), (batch,), generator=generator)
+        return torch.multinomial(torch.tensor(self.given_shares), batch, replacement=True, generator=generator)
+
+
+def shares_of(bases: Sequence[Base], named: Mapping[str, float]) -> list[float]:
+    """Return how often each base model is the clean one, from shares by modality; empty for equally often.
+
+    A model's modalities go together, so the first of them that has a share decides; the share of a model without is 1.
+
+    Raises:
+        UsageError: all are 0.
+    """
+    if not named:
+        return []
+    shares = [next((named[m] for m in base.modalities if m in named), 1.0) for base in bases]
+    if not any(shares):
+        raise UsageError("train.given_shares: all are 0, so that none can be clean: set train.given_fraction to 0")
+    return shares
 
 
 def repeated(levels: Mapping[str, Levels], times: int) -> dict[str, Levels]:

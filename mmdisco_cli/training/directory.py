@@ -132,8 +132,9 @@ def training_sections(recipe: Recipe) -> tuple[str, ...]:
     joint = _JOINT if config.target == "discriminator" else ()
     solver = tuple(f"sample.{key}" for key in recipe.sample.solver_keys)
     generated = solver if joint and config.fakes != "shuffled" else ()
-    started = ("init",) if config.init is not None else ()  # a key of later: without it, no training is another
-    own = (f"train.{key}" for key in (*_EVERY, *_OWN[config.target], *started))
+    # Keys of later: without them, no training is another.
+    later = tuple(key for key in ("init", "given_shares") if getattr(config, key))
+    own = (f"train.{key}" for key in (*_EVERY, *_OWN[config.target], *later))
     return ("data", "request", "backbones", *joint, *generated, *own)
 
 
