@@ -76,6 +76,9 @@ class TrainConfig:
         by_modality=True,
         identity="used",
     )
+    given_shift: float = option(
+        0.0, "added to the log-SNR of time_law in rows with one modality almost clean", identity="used"
+    )
     text_dropout: float = option(0.1, "share of captioned rows that see the empty text", minimum=0, maximum=1)
     fake_cfg: float = option(1.0, "CFG scale of captioned fakes; at 1 they are of what guidance corrects", minimum=0)
     bank: int = option(0, "clips encoded once and reused; 0 encodes every batch", minimum=0)

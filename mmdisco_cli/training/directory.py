@@ -133,7 +133,7 @@ def training_sections(recipe: Recipe) -> tuple[str, ...]:
     solver = tuple(f"sample.{key}" for key in recipe.sample.solver_keys)
     generated = solver if joint and config.fakes != "shuffled" else ()
     # Keys of later: without them, no training is another.
-    later = tuple(key for key in ("init", "given_shares") if getattr(config, key))
+    later = tuple(key for key in ("init", "given_shares", "given_shift") if getattr(config, key))
     own = (f"train.{key}" for key in (*_EVERY, *_OWN[config.target], *later))
     return ("data", "request", "backbones", *joint, *generated, *own)
 

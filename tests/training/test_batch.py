@@ -79,8 +79,8 @@ def bases():
     return [Base(joint, joint.plan(Request())) for joint in joints]
 
 
-def log_snrs(bases, coupling, given_fraction, batch, seed=0, shares=()):
-    sampler = LevelSampler(bases, coupling, NORMAL, given_fraction, shares)
+def log_snrs(bases, coupling, given_fraction, batch, seed=0, shares=(), shift=0.0):
+    sampler = LevelSampler(bases, coupling, NORMAL, given_fraction, shares, shift)
     levels = sampler.draw(batch, torch.Generator().manual_seed(seed))
     return {m: log_snr(level.alpha, level.sigma) for m, level in levels.items()}
 
@@ -132,6 +132,17 @@ def test_the_first_modality_with_a_share_decides_for_its_model():
 def test_shares_of_nothing_are_refused():
     with pytest.raises(UsageError, match=r"train\.given_shares: all are 0"):
         shares_of(bases(), {"x": 0.0, "y": 0.0})
+
+
+def test_beside_a_clean_modality_levels_are_shifted():
+    plain, lower = (log_snrs(bases(), "logsnr", 0.5, 4000, seed=3, shift=shift) for shift in (0.0, -1.5))
+    held = {m: (level - 3.0).abs() < 1e-3 for m, level in plain.items()}
+    joint = ~(held["x"] | held["y"])
+    for m, level in plain.items():
+        other = held["y" if m == "x" else "x"]
+        torch.testing.assert_close(lower[m][joint], level[joint])
+        torch.testing.assert_close(lower[m][other], level[other] - 1.5, atol=5e-3, rtol=0)
+        assert torch.equal(lower[m][held[m]], level[held[m]])
 
 
 def test_without_shares_levels_are_drawn_as_before_there_were_any():
