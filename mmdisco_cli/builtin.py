@@ -10,6 +10,7 @@ from mmdisco_cli.discriminators.options import (
     AdditiveOptions,
     AlignedOptions,
     EnergyOptions,
+    FactorsOptions,
     MLPOptions,
     PatchesOptions,
 )
@@ -66,6 +67,9 @@ def mmdisco_discriminators() -> Iterable[DiscriminatorSpec]:
         ),
         DiscriminatorSpec(
             "patches", "energy over patches of any shapes", PatchesOptions, lazy(f"{home}.patches:build"), 1
+        ),
+        DiscriminatorSpec(
+            "factors", "log ratio of a hidden factor that is shared", FactorsOptions, lazy(f"{home}.factors:build"), 1
         ),
         DiscriminatorSpec("aligned", "time-aligned features, mixed", AlignedOptions, lazy(f"{home}.aligned:build"), 1),
         DiscriminatorSpec("additive", "pooled features, added", AdditiveOptions, lazy(f"{home}.additive:build"), 1),
@@ -152,6 +156,7 @@ def mmdisco_protocols() -> Iterable[ProtocolSpec]:
         ("digits", "which digit each modality shows", f"{toys}.digits.protocol"),
         ("gaussians", "gradient and samples against a known distribution", f"{toys}.gaussians.protocol"),
         ("gaussians-ablation", "the losses of a discriminator, alone and together", f"{toys}.gaussians.ablation"),
+        ("study", "a recipe trained and measured under several settings", "mmdisco_cli.studies.protocol"),
     )
     return [ProtocolSpec(name, summary, lazy(f"{module}:build"), 1) for name, summary, module in known]
 

@@ -16,6 +16,7 @@ NAMES = {
     "clips", "clips-audio", "clips-video",
     "gaussians", "gaussians3", "gaussians-ablation",
     "digits", "digits3", "digits-vae", "digits-gan", "text-image", "text-audio",
+    "digits-domain", "digits-quality", "digits-scale", "digits-losses",
     "digits-audio", "digits-image", "digits-image-vae", "digits-image-gan",
     "landscape", "aist",
     "audioldm-animatediff", "audioldm2-cogvideox", "auffusion-videocrafter2", "stableaudio-wan",

@@ -13,7 +13,7 @@ PACKAGE = Path(mmdisco_cli.__file__).parent
 FLOORS = (
     ("app", "__main__", "builtin"),
     ("commands", "api"),
-    ("toys",),
+    ("toys", "studies"),
     ("evaluation", "training", "sampling", "conversion", "testing"),
     ("page",),
     ("extractors",),

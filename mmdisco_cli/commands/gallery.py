@@ -1,31 +1,62 @@
-"""The gallery of a run: its samples, each beside the independent one from the same noise where there is one."""
+"""The gallery of a run: its samples, each beside that of the same noise in the run that guidance alone tells apart."""
 
 import os
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 from mmdisco_cli.data.manifest import MANIFEST, Row, complete_rows, read_settings
 from mmdisco_cli.diffusion.backbone import VECTOR
+from mmdisco_cli.errors import DataError, PluginError, UsageError
+from mmdisco_cli.evaluation.run import open_protocol
 from mmdisco_cli.page.gallery import write_gallery
+from mmdisco_cli.page.marking import MARKING, Marking
+from mmdisco_cli.recipes.schema import Recipe
 from mmdisco_cli.sampling.job import SampleJob
 from mmdisco_cli.sampling.settings import is_control
+
+PAGE = "index.html"
 
 
 def write_page(job: SampleJob, *, force: bool = True) -> Path | None:
     """Write index.html with all samples of a job's directory, of every shard and seed; None where they are all vectors.
 
-    `force=False` keeps a page that is newer than its samples. After making a sample it must be forced: while another
-    shard was writing the page, that sample may have been missing.
+    What is there already of the other kind, guided or independent, is shown beside, and gets a page that shows these:
+    whichever was made first. `force=False` keeps a page that is newer than its samples. After making a sample it must
+    be forced: while another shard was writing the page, that sample may have been missing.
     """
-    page = job.directory / "index.html"
-    if not force and _is_fresh(page, [job.directory / MANIFEST, _control(job) / MANIFEST]):
+    page, partner = job.directory / PAGE, partner_of(job.directory, job.settings)
+    sources = [directory / MANIFEST for directory in (job.directory, partner) if directory]
+    if not force and _is_fresh(page, sources):
         return page
-    rows = [row for row in complete_rows(job.directory) if _can_be_shown(row)]
+    written = _write(job.directory, partner, job.recipe)
+    if partner and not _is_fresh(partner / PAGE, sources):
+        _write(partner, job.directory, job.recipe)
+    return written
+
+
+def partner_of(directory: Path, settings: Mapping[str, Any]) -> Path | None:
+    """Return the directory beside this one whose settings differ by guidance only, that of the default name first."""
+    return next((found for found in _beside(directory) if _are_partners(settings, _settings(found))), None)
+
+
+def marking_of(recipe: Recipe) -> Marking:
+    """Return what the recipe's protocol marks of clips, or else motion and onsets."""
+    try:
+        protocol = open_protocol(recipe.eval.protocol)
+        return protocol.marking(recipe) if protocol.marking else MARKING
+    except (DataError, PluginError, UsageError):  # samples can be seen though nothing measures them
+        return MARKING
+
+
+def _write(directory: Path, partner: Path | None, recipe: Recipe) -> Path | None:
+    rows = [row for row in complete_rows(directory) if _can_be_shown(row)]
     if not rows:
         return None
-    controls = _controls(job)
-    shown = [row | controls.get(row["path"], {}) for row in rows]
-    return write_gallery(job.directory, shown, title=f"{job.recipe.name}: {job.directory.name}", recipe=job.recipe.name)
+    beside = {row["path"]: _as_beside(row, partner, directory) for row in complete_rows(partner)} if partner else {}
+    shown = [row | beside.get(row["path"], {}) for row in rows]
+    title = f"{recipe.name}: {directory.name}"
+    return write_gallery(directory, shown, title=title, recipe=recipe.name, marking=marking_of(recipe))
 
 
 def _can_be_shown(row: Row) -> bool:
@@ -34,24 +65,41 @@ def _can_be_shown(row: Row) -> bool:
     return set(kinds.values()) != {VECTOR} if kinds else str(row["path"]).endswith(".mp4")
 
 
-def _controls(job: SampleJob) -> dict[str, Row]:
-    """Return, by name, the files of the independent directory whose settings differ by guidance only."""
-    beside = _control(job)
-    settings = read_settings(beside)
-    if job.options.independent or settings is None or not is_control(settings, job.settings):
-        return {}
-    return {row["path"]: _beside(row, beside, job.directory) for row in complete_rows(beside)}
+def _as_beside(row: Row, partner: Path, directory: Path) -> Row:
+    """Return what a line of the page says of its partner."""
+    key = "beside_guided" if row.get("guided") else "independent"
+    files = {m: os.path.relpath(partner / name, directory) for m, name in (row.get("files") or {}).items()}
+    return {key: os.path.relpath(partner / row["path"], directory), f"{key}_files": files}
 
 
-def _beside(row: Row, beside: Path, directory: Path) -> Row:
-    files = {m: os.path.relpath(beside / name, directory) for m, name in (row.get("files") or {}).items()}
-    return {"independent": os.path.relpath(beside / row["path"], directory), "independent_files": files}
+def _settings(directory: Path) -> Mapping[str, Any] | None:
+    try:
+        return read_settings(directory)
+    except DataError:  # whatever that is, these samples are not beside it
+        return None
 
 
-def _control(job: SampleJob) -> Path:
-    """Return the default directory of a job's independent samples."""
-    name = job.directory.name
-    return job.directory.parent / ("independent" if name == "samples" else f"independent-{name}")
+def _are_partners(one: Mapping[str, Any], other: Mapping[str, Any] | None) -> bool:
+    if other is None or bool(one.get("independent")) == bool(other.get("independent")):
+        return False
+    return is_control(one, other) if one.get("independent") else is_control(other, one)
+
+
+def _beside(directory: Path) -> Iterator[Path]:
+    """Yield directories of samples beside this one: those of the names that `mmdisco sample` gives, then any."""
+    name, parent = directory.name, directory.parent
+    yield from (parent / found for found in _usual(name))
+    try:
+        others = sorted(path for path in parent.iterdir() if path.is_dir() and path != directory)
+    except OSError:
+        return
+    yield from others
+
+
+def _usual(name: str) -> Sequence[str]:
+    """Return the names of the directories of the other kind."""
+    guided = "samples" if name == "independent" else name.removeprefix("independent-")
+    return [guided] if guided != name else ["independent" if name == "samples" else f"independent-{name}"]
 
 
 def _is_fresh(page: Path, sources: Sequence[Path]) -> bool:

@@ -40,6 +40,22 @@ class Discriminator(Protocol):
         """Return the logit (B,), floats of any kind: the log ratio of real tuples to those whose parts were mixed."""
 
 
+@runtime_checkable
+class Separable(Protocol):
+    """A discriminator that reads each modality alone and compares what it read; its call is `compare(read(...))`.
+
+    Training reads a batch once and compares it in many re-pairings.
+    """
+
+    def read(
+        self, x: Mapping[str, Tensor], log_snr: Mapping[str, Tensor], pooled: Mapping[str, Tensor] | None = None, /
+    ) -> State:
+        """Return what is read (B, ...) of each modality's state, under the conditions of all."""
+
+    def compare(self, read: Mapping[str, Tensor], /) -> Tensor:
+        """Return the logit (B,) of tuples of what was read; (A, B) of what has two batch axes (A, B, ...)."""
+
+
 class BuildDiscriminator(Protocol):
     """What the factory of a `DiscriminatorSpec` returns."""
 

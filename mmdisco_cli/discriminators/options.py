@@ -32,6 +32,17 @@ class PatchesOptions:
 
 
 @dataclass(frozen=True)
+class FactorsOptions:
+    """The log ratio of modalities that share a hidden factor; each is read alone, which makes re-pairing cheap."""
+
+    factors: int = option(32, "values of the hidden factor, at least as many as what is shared has", minimum=2)
+    width: int = option(96, "features of a token", minimum=1)
+    depth: int = option(3, "number of blocks", minimum=1)
+    heads: int = option(4, "attention heads", minimum=1)
+    tokens: int = option(32, "most patches of a modality", minimum=1)
+
+
+@dataclass(frozen=True)
 class AlignedOptions:
     """Features on one time axis, mixed before the pooled head."""
 

@@ -35,7 +35,7 @@ class PatchEnergy(nn.Module):
         self.reads_x0 = options.reads_x0
         self.shapes = {m: shape if len(shape) > 1 else (*shape, 1) for m, shape in shapes.items()}
         self.patches = {m: patch_of(shape[1:], options.tokens) for m, shape in self.shapes.items()}
-        self.counts = {m: _tokens(shape[1:], self.patches[m]) for m, shape in self.shapes.items()}
+        self.counts = {m: token_count(shape[1:], self.patches[m]) for m, shape in self.shapes.items()}
         values = {m: shape[0] * math.prod(self.patches[m]) for m, shape in self.shapes.items()}
         views = 2 if self.reads_x0 else 1
         self.embed = nn.ModuleDict({m: nn.Linear(views * size, width) for m, size in values.items()})
@@ -105,13 +105,14 @@ class PatchEnergy(nn.Module):
 def patch_of(sizes: tuple[int, ...], most: int) -> tuple[int, ...]:
     """Return the smallest patch, grown along the axis of most patches, that cuts `sizes` into at most `most`."""
     patch = [1] * len(sizes)
-    while _tokens(sizes, tuple(patch)) > most:
+    while token_count(sizes, tuple(patch)) > most:
         axis = max(range(len(sizes)), key=lambda k: sizes[k] // patch[k])
         patch[axis] = next(p for p in range(patch[axis] + 1, sizes[axis] + 1) if sizes[axis] % p == 0)
     return tuple(patch)
 
 
-def _tokens(sizes: tuple[int, ...], patch: tuple[int, ...]) -> int:
+def token_count(sizes: tuple[int, ...], patch: tuple[int, ...]) -> int:
+    """Return how many patches cut `sizes`."""
     return math.prod(size // p for size, p in zip(sizes, patch, strict=True))
 
 

@@ -21,8 +21,10 @@ from mmdisco_cli.evaluation.protocol import Protocol, Report
 from mmdisco_cli.evaluation.real_clips import RealSet, halves, open_reference, scanning, shape_of, write_real
 from mmdisco_cli.evaluation.samples import how_sampled, require_clips, sampled_rows
 from mmdisco_cli.evaluation.tables import tabulate, write_rows
+from mmdisco_cli.evaluation.verdict.conclusion import with_differences
 from mmdisco_cli.extractors.compat import rounding_lines
 from mmdisco_cli.extractors.networks import measure_networks, open_extractors, with_networks
+from mmdisco_cli.measures.bootstrap import INTERVAL
 from mmdisco_cli.measures.cache import Cache
 from mmdisco_cli.measures.clip import ClipShape
 from mmdisco_cli.measures.clip_sets import MAY_FAIL, ClipSet, Measuring, list_clips, measure_clips
@@ -85,7 +87,7 @@ def evaluate(recipe: Recipe, options: EvalOptions, ranks: Ranks) -> Report | Non
     scores = score_sets(rows.shown, rows.against, rows.reference.clips, options, chosen)
     scores = with_networks(scores, networks)
     own, lines = measure_discriminator(recipe, chosen, [*paths["real"], *reference])
-    metrics = {**scores.metrics, **own}
+    metrics = with_differences({**scores.metrics, **own}, scores.clips, options.seed)
     plots = [plot_clips(folder / "clips.png", metrics)]
     how = how_sampled(recipe, options) | ({"captions": shared.line} if shared else {})
     report = _report(n, metrics, scores, rows, options, lines, plots, how)
@@ -136,7 +138,8 @@ def compare_folders(options: EvalOptions, ranks: Ranks) -> Report | None:
     scores = with_networks(scores, networks)
     n = len(rows.shown[main].clips)
     folders = {row: str(folder) for row, folder in named.items() if folder}
-    report = _report(n, scores.metrics, scores, rows, options, [], [], {"folders": folders})
+    metrics = with_differences(scores.metrics, scores.clips, options.seed)
+    report = _report(n, metrics, scores, rows, options, [], [], {"folders": folders})
     return replace(
         report, prompts={path: text for folder in named.values() if folder for path, text in texts_in(folder)}
     )
@@ -223,7 +226,7 @@ def _report(
         "seed": options.seed,
         "films": {row: len(found.clips) for row, found in sets.items()},
         "unusable": unusable(rows.shown if rows.reference in rows.shown.values() else sets),
-        "interval": "95 %, bootstrap by clip",
+        "interval": INTERVAL,
         "kernel": "(x.y/D + 1)^3, unbiased, error by jackknife, pairs counted once; features scaled by the reference",
         **how(options),
         **sampler,

@@ -9,8 +9,9 @@ from typing import Any
 
 from mmdisco_cli.errors import DataError, UsageError
 from mmdisco_cli.evaluation.protocol import METRICS_FILE, Report
-from mmdisco_cli.evaluation.tables import align, cell, read_parquet
-from mmdisco_cli.measures.bootstrap import LEAST, estimate, mean_of
+from mmdisco_cli.evaluation.tables import NONE, align, cell, read_parquet
+from mmdisco_cli.measures.bootstrap import INTERVAL, LEAST, estimate, mean_of
+from mmdisco_cli.measures.names import direction
 from mmdisco_cli.run import console
 from mmdisco_cli.run.distribution import Ranks
 from mmdisco_cli.run.options import EvalOptions
@@ -54,16 +55,16 @@ def compare_runs(a: Path, b: Path, options: EvalOptions) -> Report:
         name: figures([(first[clip][name], second[clip][name]) for clip in pairs], options.seed) for name in names
     }
     metrics = {name: found for name, found in metrics.items() if found["n"]}
-    rows = [["", a.name or str(a), b.name or str(b), "difference", "clips"]]
+    rows = [["", a.name or str(a), b.name or str(b), "difference", "clips", "better"]]
     for name, found in metrics.items():
         figure = [cell(found[key]) for key in ("a", "b", "difference")]
-        rows.append([name.replace("_", " "), *figure, str(found["n"])])
+        rows.append([name.replace("_", " "), *figure, str(found["n"]), direction(name) or NONE])
     protocol = {
         "a": str(a),
         "b": str(b),
         "pairs": len(pairs),
         "unpaired": {"a": len(first) - len(pairs), "b": len(second) - len(pairs)},
-        "interval": "95 %, bootstrap by pair of clips",
+        "interval": f"{INTERVAL}; a pair of clips is drawn together",
         "seed": options.seed,
     }
     leading = next((name for name in LEADING if name in metrics), None)

@@ -120,7 +120,7 @@ def _level(level: LevelFigures, value: float) -> Mapping[str, Any]:
 
 def _table(found: Sequence[LevelFigures]) -> list[str]:
     names = list(found[0].log_snr)
-    rows = [["u", *(f"log-SNR {m}" for m in names), "interaction", "accuracy", "logit", "shuffled"]]
+    rows = [["u", *(f"log-SNR {m}" for m in names), "interaction \u2191", "accuracy \u2191", "logit", "shuffled"]]
     for level in found:
         snr = [number(level.log_snr[m], 2) for m in names]
         logits = [number(level.logit, 2), number(level.shuffled, 2)]

@@ -16,14 +16,15 @@ from mmdisco_cli.extractors.compat import compatible_name, numerics, rounding_li
 from mmdisco_cli.measures import kernel
 from mmdisco_cli.measures.bootstrap import finite
 from mmdisco_cli.measures.cache import UNREADABLE
-from mmdisco_cli.measures.distances import frechet_record, size_of, warn_of_few
+from mmdisco_cli.measures.density import MEASURES
+from mmdisco_cli.measures.distances import frechet_record, size_of, spread, warn_of_few
 from mmdisco_cli.measures.frechet import HALVES, SIZES, Gaussian, distance, fitted, from_moments, in_order
 from mmdisco_cli.measures.scales import as_they_are
 from mmdisco_cli.run.distribution import Ranks
 from mmdisco_cli.run.files import sha256_of
 from mmdisco_cli.run.options import EvalOptions
 
-METRICS = ("fd", "kd")
+METRICS = ("fd", "kd", *MEASURES)
 HUGE = 1e50
 """Above it the third powers of the kernel exceed float64."""
 MOMENTS = (("mu", "sigma"), ("mean", "cov"))
@@ -58,8 +59,9 @@ def compare_features(real: Path, fake: Path, options: EvalOptions) -> Report:
         metrics = _of_features(samples.features, reference.features, options)
     elif options.compat:
         raise UsageError(f"--compat {options.compat}: takes features, not their moments")
-    elif options.metrics and "kd" in options.metrics:
-        raise UsageError("--metrics kd: moments alone have no kernel distance")
+    elif lacking := [name for name in options.metrics if name != "fd"]:
+        what = "kernel distance" if lacking[0] == "kd" else lacking[0]
+        raise UsageError(f"--metrics {lacking[0]}: moments alone have no {what}")
     else:
         metrics = {"fd": {"samples": _of_moments(samples, reference)}}
     metrics = {name: found for name, found in metrics.items() if name in chosen or name not in METRICS}
@@ -142,7 +144,7 @@ def _of_features(samples: Tensor, reference: Tensor, options: EvalOptions) -> di
         raise DataError(f"features of {samples.shape[1]} and of {reference.shape[1]} dimensions do not compare")
     warn_of_few("fd", samples, reference)
     found = kernel.kernel_distance(samples, reference, as_they_are)
-    record: dict[str, Any] = found.as_json() | size_of(samples, reference)
+    record: dict[str, Any] = found.as_json(options.seed) | size_of(samples, reference)
     if min(len(samples), len(reference)) >= 4:
         parts = kernel.over_subsets(samples, reference, options.seed)
         size = min(kernel.SUBSET, min(len(samples), len(reference)) // 2)
@@ -150,6 +152,7 @@ def _of_features(samples: Tensor, reference: Tensor, options: EvalOptions) -> di
             "mean": finite(parts.value), "std": finite(parts.error), "count": kernel.SUBSETS, "size": size
         }  # fmt: skip
     metrics = {"fd": {"samples": frechet_record(samples, reference, options.seed)}, "kd": {"samples": record}}
+    metrics |= spread({name: name for name in MEASURES}, {"samples": samples}, reference, as_they_are, options.seed)
     if options.compat:
         theirs = numerics(options.compat)
         named = {"value": finite(theirs(samples, reference)), "error": None, **size_of(samples, reference)}

@@ -6,21 +6,24 @@ from html import escape
 from pathlib import Path
 from typing import Any
 
-from mmdisco_cli.evaluation.conclusion import LEADING, Conclusion, conclude
 from mmdisco_cli.evaluation.protocol import Report
 from mmdisco_cli.evaluation.report_cards import ROWS, cards_of
 from mmdisco_cli.evaluation.sample_cards import cards_of_samples, samples_html
+from mmdisco_cli.evaluation.verdict.conclusion import LEADING, Conclusion, conclude
+from mmdisco_cli.measures.density import DEFINITION
 from mmdisco_cli.measures.distances import source_of
 from mmdisco_cli.measures.health import FLAGS
 from mmdisco_cli.measures.names import better
 from mmdisco_cli.measures.scoring import ScoredClip
-from mmdisco_cli.page.cards import Card, card_html, sorting_html
-from mmdisco_cli.page.charts import NONE, curve_panel, dots_panel, figure_html, interval_panel, short
+from mmdisco_cli.page.cards import CHANCE, Card, card_html, key_html, sorting_html
+from mmdisco_cli.page.charts import NONE, curve_panel, dots_panel, figure_html, interval_panel, short, way_html
 from mmdisco_cli.page.naming import heading, spelt
 from mmdisco_cli.page.shell import document
 from mmdisco_cli.run.files import write_text
 
 REPORT_FILE = "report.html"
+FEW = dict.fromkeys(("unusable", *FLAGS, "largest_gap"), "lower")
+"""Columns of the table of health, of which none are wanted."""
 DIGITS = 16
 """Of a hash; the whole of it stands in metrics.json."""
 NOTES = {
@@ -30,8 +33,8 @@ NOTES = {
     "av_align": "onsets that meet motion peaks, over all of both; the stroke: mismatched pairs",
     "av_align_gain": "AV-Align less its value for mismatched pairs",
     "av_lag": "seconds by which audio is late",
-    "fd_logmel": "Frechet distance of log-mel statistics to real clips; ± over halves",
-    "kd_logmel": "kernel distance of log-mel statistics to real clips; ± two standard errors",
+    "fd_logmel": "Frechet distance of log-mel statistics to real clips",
+    "kd_logmel": "kernel distance of log-mel statistics to real clips",
     "kd_frames": "kernel distance of colours to real clips",
     "kd_motion": "kernel distance of movement to real clips",
     "fad_audioclip_x1e4": "the distance above in the unit of MM-Diffusion's tables",
@@ -40,18 +43,19 @@ NOTES = {
     "imagebind": "cosine of video and audio, as it is; higher is nearer",
     "desync": "seconds by which Synchformer finds audio and video apart",
 }
-CHANCE = {"av_align": "av_align_chance"}
+BARS = "Bars are 95 % intervals, bootstrap by clip. Scales begin at 0; where they cannot, a thin upright line is 0."
 
 
 def write_report(path: Path, content: Mapping[str, Any], report: Report) -> Path:
     """Write the page of a report; raise DataError where it cannot be written."""
     metrics, clips = content["metrics"], report.clips
-    conclusion = conclude(metrics, clips, content["protocol"]["seed"])
+    conclusion = conclude(metrics)
     cards, samples = cards_of(report, conclusion), cards_of_samples(report.samples)
     title = f"{content['recipe'] or 'clips'}: evaluation"
     sections = (
         _head(title, content, report),
         conclusion_html(conclusion, metrics) if conclusion.metric or clips else "",
+        warnings_html(content.get("warnings", ())),
         plots_html(metrics, clips, conclusion),
         table_html(metrics),
         health_html(metrics, content["protocol"]),
@@ -73,41 +77,53 @@ def conclusion_html(conclusion: Conclusion, metrics: Mapping[str, Any]) -> str:
         for row in ("guided", "samples", "independent", "real")
         if rows.get(row)
     )
+    because = "".join(f'<p class="because">{escape(text)}</p>' for text in conclusion.lines[1:])
     return (
         f'<section class="verdict {mood}"><p class="says">{escape(conclusion.says)}</p>'
-        f'<p class="because">{escape(conclusion.because)}</p><div class="tiles">{tiles}</div></section>\n'
+        f"{because}"
+        f'{_tiles_name(conclusion.metric)}<div class="tiles">{tiles}</div></section>\n'
     )
+
+
+def warnings_html(lines: Sequence[str]) -> str:
+    """Return the signs of failure that the figures show, each with what to try; empty where there are none."""
+    shown = "".join(f"<li>{escape(line)}</li>" for line in lines)
+    return f'<section class="warnings"><h2>Warnings</h2><ul>{shown}</ul></section>\n' if lines else ""
 
 
 def plots_html(metrics: Mapping[str, Any], clips: Sequence[ScoredClip], conclusion: Conclusion) -> str:
     """Return a plot a metric, the clips one by one, and the discriminator over noise levels."""
     panels = [
-        interval_panel(heading(name), NOTES.get(name, ""), _rows(figures), _rows(metrics.get(CHANCE.get(name, ""), {})))
+        interval_panel(
+            heading(name), _note(name), _rows(figures), _rows(metrics.get(CHANCE.get(name, ""), {})), better(name)
+        )
         for name, figures in metrics.items()
         if name not in CHANCE.values() and isinstance(figures, Mapping) and _rows(figures)
     ]
-    column = LEADING[conclusion.metric][1] if conclusion.metric else "av_align"
+    column = (LEADING[conclusion.metric].column if conclusion.metric else "") or "av_align"
     values = {row: [v for c in clips if c.row == row and (v := c.values.get(column)) is not None] for row in ROWS}
-    panels.append(dots_panel(f"{heading(column)}, every clip", values))
+    panels.append(dots_panel(f"{heading(column)}, every clip", values, better(column)))
     for name, half in (("accuracy", 0.5), ("interaction", None)):
         levels = (metrics.get(name) or {}).get("levels", [])
         points = [(next(iter(one["log_snr"].values())), one["value"]) for one in levels if one["value"] is not None]
-        panels.append(curve_panel(f"Discriminator: {name}", "over log-SNR, from noise to data", points, half))
-    return f'<h2>Figures</h2>\n<div class="panels">{"".join(panels)}</div>\n'
+        panels.append(
+            curve_panel(f"Discriminator: {name}", "over log-SNR, from noise to data", points, half, better(name))
+        )
+    return f'<h2>Figures</h2>\n<p class="note">{BARS}</p>\n<div class="panels">{"".join(panels)}</div>\n'
 
 
 def table_html(metrics: Mapping[str, Any]) -> str:
     """Return every figure in a table, with the sizes without which a distance says nothing."""
     named = {name: _rows(figures) for name, figures in metrics.items() if isinstance(figures, Mapping)}
     rows = [row for row in ROWS if any(row in figures for figures in named.values())]
-    head = "".join(f"<th>{row}</th>" for row in rows)
+    head = "".join(f'<th scope="col">{row}</th>' for row in rows)
     body = "".join(
-        f"<tr><td>{_title(name)}{_direction(name)}{_source(name, metrics[name])}</td>"
+        f'<tr><th scope="row">{_title(name)}{way_html(better(name))}{_source(name, metrics[name])}</th>'
         f"{''.join(f'<td>{_sized(figures.get(row))}</td>' for row in rows)}</tr>"
         for name, figures in named.items()
         if figures
     )
-    return f"<h2>All figures</h2>\n{_table(head, body)}\n"
+    return f"<h2>All figures</h2>\n{_table('Every figure by row of clips', head, body)}\n"
 
 
 def health_html(metrics: Mapping[str, Any], protocol: Mapping[str, Any]) -> str:
@@ -116,14 +132,14 @@ def health_html(metrics: Mapping[str, Any], protocol: Mapping[str, Any]) -> str:
     if not rows:
         return ""
     columns = ("n", "unusable", *FLAGS, "largest_gap")
-    head = "".join(f"<th>{_title(name)}</th>" for name in columns)
+    head = "".join(f'<th scope="col">{_title(name)}{way_html(FEW.get(name, ""))}</th>' for name in columns)
     body = "".join(
-        f"<tr><td>{escape(row)}</td>{''.join(f'<td>{found[name]}</td>' for name in columns)}</tr>"
+        f'<tr><th scope="row">{escape(row)}</th>{"".join(f"<td>{found[name]}</td>" for name in columns)}</tr>'
         for row, found in rows.items()
     )
     bad = "".join(f"<li>{escape(one['path'])}: {escape(one['reason'])}</li>" for one in protocol.get("unusable", ()))
     listed = f"<details open><summary>Left out</summary><ul>{bad}</ul></details>" if bad else ""
-    return f"<h2>Health of the clips</h2>\n{_table(head, body)}{listed}\n"
+    return f"<h2>Health of the clips</h2>\n{_table('Clips with each flag by row', head, body)}{listed}\n"
 
 
 def clips_html(cards: Sequence[Card], clips: Sequence[ScoredClip]) -> str:
@@ -136,8 +152,8 @@ def clips_html(cards: Sequence[Card], clips: Sequence[ScoredClip]) -> str:
     motion, onsets = ("events seen", "events heard") if known else ("motion peaks", "onsets")
     shown = "".join(card_html(card, index) for index, card in enumerate(cards))
     return (
-        f'<h2>Clips</h2>\n<div class="bar-top"><p class="note key">{few}<i class="seen"></i>{motion}'
-        f'<i class="heard"></i>{onsets}</p><form autocomplete="off">{sorting_html(cards, {})}</form></div>\n'
+        f'<h2>Clips</h2>\n<div class="bar-top"><p class="note key">{few}{key_html(motion, onsets)}</p>'
+        f'<form autocomplete="off">{sorting_html(cards, {})}</form></div>\n'
         f'<main class="wide">\n{shown}</main>\n'
     )
 
@@ -156,8 +172,22 @@ def _rows(figures: Mapping[str, Any]) -> dict[str, Any]:
     return {row: found for row in ROWS if isinstance(found := figures.get(row), Mapping) and "value" in found}
 
 
-def _table(head: str, body: str) -> str:
-    return f'<div class="scroll"><table><thead><tr><th></th>{head}</tr></thead><tbody>{body}</tbody></table></div>'
+def _table(caption: str, head: str, body: str) -> str:
+    # Focusable, so that it scrolls by keys too.
+    frame = f'<div class="scroll" tabindex="0" role="region" aria-label="{escape(caption)}">'
+    return f"{frame}<table><thead><tr><td></td>{head}</tr></thead><tbody>{body}</tbody></table></div>"
+
+
+def _note(name: str) -> str:
+    """Return what a figure is, in words."""
+    measure, _, features = name.partition("_")
+    if measure in DEFINITION:
+        return f"{DEFINITION[measure]}; {spelt(features)}"
+    return NOTES.get(name, "")
+
+
+def _tiles_name(metric: str | None) -> str:
+    return f'<p class="note">{escape(heading(metric))}{way_html(better(metric))}</p>' if metric else ""
 
 
 def _sized(figure: Mapping[str, Any] | None) -> str:
@@ -171,10 +201,6 @@ def _source(name: str, figures: Mapping[str, Any]) -> str:
     """Return the network and the weights that a figure comes from."""
     source = source_of(name, figures, DIGITS)
     return f'<br><small class="source">{escape(source)}</small>' if source else ""
-
-
-def _direction(name: str) -> str:
-    return f"<br><small>{better(name)} is better</small>" if better(name) else ""
 
 
 def _value(figure: Mapping[str, Any]) -> str:

@@ -24,9 +24,9 @@ def plot_clips(path: Path, metrics: Mapping[str, Any]) -> Path:
     figure = Figure(figsize=(10, 3.6), dpi=120, layout="constrained")
     aligned, marginals, levels = figure.subplots(1, 3)
     bars(aligned, {name: figures_of(metrics, name) for name in ("av_align", "av_align_chance")})
-    aligned.set_title("onset and motion")
+    aligned.set_title("onset and motion (higher is better)")
     bars(marginals, {name: figures_of(metrics, name) for name in NAMES})
-    marginals.set_title("kernel distance to real")
+    marginals.set_title("kernel distance to real (lower is better)")
     accuracy_curve(levels, metrics.get("accuracy"))
     return save(figure, path)
 
@@ -58,7 +58,7 @@ def bars(panel: Axes, groups: Mapping[str, Mapping[str, Any]]) -> None:
 
 def accuracy_curve(panel: Axes, accuracy: Mapping[str, Any] | None) -> None:
     """Draw the accuracy of a discriminator over the log-SNR of its first modality."""
-    panel.set(title="discriminator", xlabel="log-SNR", ylabel="accuracy", ylim=(0.4, 1.02))
+    panel.set(title="discriminator (higher is better)", xlabel="log-SNR", ylabel="accuracy", ylim=(0, 1.02))
     panel.axhline(0.5, color="#999999", linewidth=0.8, linestyle="--")
     if accuracy:
         levels = accuracy["levels"]

@@ -25,6 +25,7 @@ from pathlib import Path
 from typing import Any
 
 from mmdisco_cli.measures.scoring import ScoredClip
+from mmdisco_cli.page.marking import Marking
 from mmdisco_cli.recipes.schema import Recipe
 from mmdisco_cli.run.distribution import Ranks
 from mmdisco_cli.run.options import EvalOptions
@@ -80,13 +81,14 @@ class Protocol:
 
     `measures_clips` says that samples are videos with audio, in rows that may be called real, independent and guided:
     the options of analysis, --extractor and --max-bad then apply. `takes_samples` says that --samples and --reference
-    do.
+    do. `marking` is what the gallery of a recipe's clips marks in place of motion and onsets.
     """
 
     metrics: tuple[str, ...]
     evaluate: Callable[[Recipe, EvalOptions, Ranks], Report | None]
     measures_clips: bool = False
     takes_samples: bool = True
+    marking: Callable[[Recipe], Marking] | None = None
 
 
 class BuildProtocol(typing.Protocol):

@@ -4,8 +4,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from mmdisco_cli.data.naming import UNUSABLE, file_errors
-from mmdisco_cli.evaluation.conclusion import LEADING, Conclusion
 from mmdisco_cli.evaluation.protocol import Report
+from mmdisco_cli.evaluation.verdict.conclusion import LEADING, Conclusion
 from mmdisco_cli.measures.scoring import ScoredClip, added
 from mmdisco_cli.page.cards import Card, Player
 from mmdisco_cli.page.embedding import embedded
@@ -22,7 +22,7 @@ def cards_of(report: Report, conclusion: Conclusion) -> list[Card]:
     leading = next((row for row in ("guided", "samples", "real") if rows[row]), None)
     if leading is None:
         return []
-    column = LEADING[conclusion.metric][1] if conclusion.metric else "av_align"
+    column = LEADING[conclusion.metric].column if conclusion.metric else "av_align"
     partner = _Partner(rows, leading, report.beside)
     cards = []
     for place in _chosen([clip.values.get(column) for clip in rows[leading]]):

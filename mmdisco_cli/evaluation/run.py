@@ -11,9 +11,10 @@ import torch
 from mmdisco_cli.data.manifest import read_settings
 from mmdisco_cli.errors import UsageError
 from mmdisco_cli.evaluation import clips, compare, features_files
-from mmdisco_cli.evaluation.conclusion import conclude
 from mmdisco_cli.evaluation.html_report import REPORT_FILE, write_report
 from mmdisco_cli.evaluation.protocol import METRICS_FILE, Protocol, Report
+from mmdisco_cli.evaluation.verdict.conclusion import conclude
+from mmdisco_cli.evaluation.verdict.failures import failures
 from mmdisco_cli.measures.names import require_known
 from mmdisco_cli.recipes.schema import Recipe
 from mmdisco_cli.registry.plugins import load_registry
@@ -134,6 +135,8 @@ def _written(directory: Path, content: Mapping[str, Any], report: Report) -> lis
 def _show(found: Measured, options: EvalOptions) -> None:
     for line in (*found.report.table, *conclusion_lines(found.content, found.report)):
         console.note(line)
+    for line in found.content["warnings"]:
+        console.warn(line)
     if options.json:
         console.record(found.content)
         return
@@ -142,11 +145,9 @@ def _show(found: Measured, options: EvalOptions) -> None:
 
 
 def conclusion_lines(content: Mapping[str, Any], report: Report) -> list[str]:
-    """Return the sentence that report.html opens with, and what it rests on."""
-    if not report.clips:
-        return []
-    found = conclude(content["metrics"], report.clips, content["protocol"]["seed"])
-    return ["", found.says, *([found.because] if found.because else [])]
+    """Return the sentence that report.html opens with, and what it rests on; none of what decides nothing."""
+    found = conclude(content["metrics"])
+    return ["", *found.lines] if found.metric or report.clips else []
 
 
 def as_json(recipe: Recipe | None, chosen: Evaluation, report: Report, only: tuple[str, ...] = ()) -> Mapping[str, Any]:
@@ -155,4 +156,5 @@ def as_json(recipe: Recipe | None, chosen: Evaluation, report: Report, only: tup
     # What only --extractor adds was chosen there.
     metrics = {key: value for key, value in report.metrics.items() if key in names or key not in chosen.metrics}
     protocol = {"name": chosen.name, **report.protocol}
-    return {"recipe": recipe.name if recipe else None, "n": report.n, "metrics": metrics, "protocol": protocol}
+    about = {"recipe": recipe.name if recipe else None, "n": report.n}
+    return {**about, "metrics": metrics, "protocol": protocol, "warnings": failures(metrics)}

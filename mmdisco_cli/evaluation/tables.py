@@ -16,7 +16,7 @@ from rich.table import Table
 from rich.text import Text
 
 from mmdisco_cli.errors import DataError, UsageError
-from mmdisco_cli.measures.names import better
+from mmdisco_cli.measures.names import direction
 from mmdisco_cli.run.files import ESCAPED, replacing, write_text
 
 NONE = "-"
@@ -36,7 +36,7 @@ def tabulate(
     for name in shown:
         found = [metrics[name].get(column) for column in columns]
         found += [next((metrics[name][key] for key in compared if key in metrics[name]), None)] if compared else []
-        rows.append([name.replace("_", " "), *map(cell, found), better(name) or NONE])
+        rows.append([name.replace("_", " "), *map(cell, found), direction(name) or NONE])
     return align(rows) if shown else []
 
 

@@ -50,7 +50,7 @@ def metrics_of(extractor: Extractor, compat: str = "") -> list[str]:
     """Return the names of what an extractor measures."""
     names = [score.key for score in extractor.scores]
     for one in extractor.features:
-        names += [name for name in (one.kernel, one.frechet, *one.multiples) if name]
+        names += [*one.names, *one.multiples]
         names += [compatible_name(one.frechet, compat)] if compat in one.compat else []
     return names
 
@@ -112,13 +112,13 @@ def _distances(
 ) -> dict[str, Any]:
     features = extractor.features
     vectors, real = {row: one.vectors for row, one in rows.items()}, found["reference"].vectors
-    chosen = {name for feature in features for name in (feature.kernel, feature.frechet) if name}
+    chosen = {name for feature in features for name in feature.names}
     table = distances(vectors, real, chosen, features, options.seed)
     if "real" not in vectors and len(found["reference"].clips) >= LEAST_HALVED:
         floor = _floor(found["reference"], chosen, features, options.seed)
-        table = {name: {**floor[name], **figures} for name, figures in table.items()}
+        table = {name: {**floor.get(name, {}), **figures} for name, figures in table.items()}
     for one in features:
-        for name in (name for name in (one.kernel, one.frechet) if name):
+        for name in (name for name in one.names if name in table):
             table[name]["protocol"] = dict(one.about)
         for name, factor in one.multiples.items():
             multiple = {
@@ -149,7 +149,7 @@ def _compatible(rows: Mapping[str, Mapping[str, Tensor]], real: Mapping[str, Ten
 
 
 def _times(figure: Mapping[str, Any], factor: float) -> dict[str, Any]:
-    scaled = {name: figure[name] and figure[name] * factor for name in ("value", "error", "infinite")}
+    scaled = {name: figure[name] and figure[name] * factor for name in ("value", "low", "high", "error", "infinite")}
     return {**figure, **scaled}
 
 

@@ -37,10 +37,11 @@ class Drawn:
     poster: str
 
 
-def video_html(path: Path, source: str, marks: Mapping[str, Sequence[float]] | None = None) -> str:
+def video_html(path: Path, source: str, marks: Mapping[str, Sequence[float]] | None = None, label: str = "") -> str:
     """Return a player of a file with video above its drawings, or above what is wrong with it.
 
-    `source` is the address that the player loads, escaped; `marks` are those of `draw_clip`.
+    `source` is the address that the player loads, escaped; `marks` are those of `draw_clip`, and `label` is what the
+    video is called where it cannot be seen, escaped.
     """
     try:
         with file_errors(path):
@@ -48,7 +49,8 @@ def video_html(path: Path, source: str, marks: Mapping[str, Sequence[float]] | N
         poster, below = f' poster="{drawn.poster}"', _time_html(drawn)
     except UNUSABLE as error:
         poster, below = "", _trouble_html(error)
-    player = f'<video src="{source}" controls loop playsinline preload="metadata"{poster}></video>'
+    named = f' aria-label="{label}"' if label else ""
+    player = f'<video src="{source}" controls loop playsinline preload="metadata"{poster}{named}></video>'
     return f'<div class="clip">{player}{below}</div>'
 
 
@@ -87,7 +89,10 @@ def draw_clip(path: Path, marks: Mapping[str, Sequence[float]] | None = None) ->
     info = probe(path)
     seconds = float(info.span(("video",) if info.audio is None else ("audio", "video")).stop)
     frames = read_pictures(info, [Fraction(seconds) * k / FRAMES for k in range(FRAMES)], *_size(info, POSTER))
-    parts = [f'<img class="strip" alt="frames" src="{_strip(frames, info)}">', _marks(marks or {}, seconds)]
+    parts = [
+        f'<img class="strip" alt="frames in order of time" src="{_strip(frames, info)}">',
+        _marks(marks or {}, seconds),
+    ]
     if info.audio is not None:
         wave = read_audio(path, 0, seconds, RATE, info=info, slack=info.audio.start + 1)[0]
         parts.append(_audio_drawings(wave))
@@ -95,17 +100,20 @@ def draw_clip(path: Path, marks: Mapping[str, Sequence[float]] | None = None) ->
 
 
 def _audio_drawings(wave: Tensor) -> str:
-    return f'{_waveform(wave)}<img class="spectrum" alt="spectrogram" src="{_spectrogram(wave)}">'
+    return f'{_waveform(wave)}<img class="spectrum" alt="spectrogram, 80 Hz to 8 kHz" src="{_spectrogram(wave)}">'
 
 
 def _marks(marks: Mapping[str, Sequence[float]], seconds: float) -> str:
+    shown = {kind: [time for time in times if 0 <= time <= seconds] for kind, times in marks.items()}
     points = "".join(
         f'<i class="{kind}" style="left:{100 * time / seconds:.2f}%" title="{kind} at {time:.3f} s"></i>'
-        for kind, times in marks.items()
+        for kind, times in shown.items()
         for time in times
-        if 0 <= time <= seconds
     )
-    return f'<div class="marks">{points}</div>' if points else ""
+    said = "; ".join(
+        f"{kind} at {', '.join(f'{time:.2f}' for time in times)} s" for kind, times in shown.items() if times
+    )
+    return f'<div class="marks" role="img" aria-label="{said}">{points}</div>' if points else ""
 
 
 def _size(info: MediaInfo, height: int) -> tuple[int, int]:

@@ -1,15 +1,17 @@
-"""Kernel and Frechet distances of every row of a report to one reference set of real clips."""
+"""How near every row of a report is to one reference set of real clips: distances, density, coverage, diversity."""
 
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+import torch
 from torch import Tensor
 
-from mmdisco_cli.measures.bootstrap import finite
+from mmdisco_cli.measures.bootstrap import FIRST, REFERENCE, UNPAIRED, Influenced, difference, finite
+from mmdisco_cli.measures.density import LEAST, MEASURES, balls_of, mean_distance, measured
 from mmdisco_cli.measures.features import DEFINITIONS, NAMES
 from mmdisco_cli.measures.frechet import frechet
-from mmdisco_cli.measures.kernel import Distance, distance_ratio, kernel_distance
+from mmdisco_cli.measures.kernel import Distance, distance_difference, distance_ratio, kernel_distance
 from mmdisco_cli.measures.scales import Scale, as_they_are, over_rms, standardised
 from mmdisco_cli.run import console
 
@@ -35,6 +37,17 @@ class Feature:
     multiples: Mapping[str, float] = field(default_factory=dict)
     compat: Mapping[str, float] = field(default_factory=dict)
 
+    @property
+    def spread(self) -> dict[str, str]:
+        """Return the names of density, coverage and diversity by these of these features, as in coverage_logmel."""
+        short = self.key.removeprefix("kd_").removeprefix("fad_")
+        return {measure: f"{measure}_{short}" for measure in MEASURES} if self.kernel else {}
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """Return the names of all that is measured of it but multiples."""
+        return tuple(name for name in (self.kernel, self.frechet, *self.spread.values()) if name)
+
 
 BUILT_IN = tuple(
     Feature(
@@ -45,7 +58,10 @@ BUILT_IN = tuple(
     )
     for name in NAMES
 )
-METRICS = tuple(name for feature in BUILT_IN for name in (feature.kernel, feature.frechet) if name)
+METRICS = (
+    *(name for feature in BUILT_IN for name in (feature.frechet, feature.kernel) if name),
+    *(feature.spread[measure] for measure in MEASURES for feature in BUILT_IN),
+)
 
 
 def distances(
@@ -55,19 +71,56 @@ def distances(
     features: Sequence[Feature] = BUILT_IN,
     seed: int = 0,
 ) -> dict[str, dict[str, Any]]:
-    """Return for each chosen metric the distance of each row from the reference, and `ratio`: guided over independent.
+    """Return for each chosen metric the figure of each row beside the reference.
 
-    `real` is a second set of real clips: the distance that means none. The ratio says nothing where the independent
-    samples are themselves as near as that; then it is None.
+    `real` is a second set of real clips: what it reaches is all that can be reached. `difference` is guided less
+    independent and `ratio` guided over independent, of kernel distances only. The ratio says nothing where the
+    independent samples are themselves as near as real ones; then it is None.
     """
     table: dict[str, dict[str, Any]] = {}
-    for feature in (one for one in features if not {one.kernel, one.frechet}.isdisjoint(chosen)):
-        sets = {row: found[feature.key] for row, found in rows.items()}
+    for feature in (one for one in features if not set(one.names).isdisjoint(chosen)):
+        sets, real = {row: found[feature.key] for row, found in rows.items()}, reference[feature.key]
         if feature.kernel in chosen:
-            table[feature.kernel] = _kernel(sets, reference[feature.key], SCALES[feature.scale])
+            table[feature.kernel] = _kernel(sets, real, SCALES[feature.scale], seed)
         if feature.frechet and feature.frechet in chosen:
-            table[feature.frechet] = _frechet(feature.frechet, sets, reference[feature.key], seed)
+            table[feature.frechet] = _frechet(feature.frechet, sets, real, seed)
+        wanted = {measure: name for measure, name in feature.spread.items() if name in chosen}
+        if wanted:
+            table |= spread(wanted, sets, real, SCALES[feature.scale], seed)
     return table
+
+
+def spread(
+    names: Mapping[str, str], sets: Mapping[str, Tensor], reference: Tensor, scale: Scale, seed: int = 0
+) -> dict[str, dict[str, Any]]:
+    """Return density, coverage and diversity of each row under the names that they have; None below 7 real clips.
+
+    All sets are scaled by the reference, as for the kernel distance.
+    """
+    if len(reference) < LEAST:
+        unknown = dict.fromkeys(("value", "low", "high"))
+        return {name: {row: unknown | size_of(x, reference) for row, x in sets.items()} for name in names.values()}
+    scaled = {row: scale(x, reference, torch.ones(len(reference), dtype=torch.float64)) for row, x in sets.items()}
+    real = next(iter(scaled.values()))[1]
+    balls, apart = balls_of(real), mean_distance(real, REFERENCE)
+    paired = len(sets.get("independent", ())) == len(sets.get("guided", ()))
+    found = {
+        row: measured(x, balls, apart, UNPAIRED if row == "independent" and not paired else FIRST)
+        for row, (x, _) in scaled.items()
+    }
+    return {
+        name: {row: one[measure].estimate(seed).as_json() | size_of(sets[row], reference)
+               for row, one in found.items() if measure in one}
+        | _difference({row: one[measure] for row, one in found.items() if measure in one}, seed)
+        for measure, name in names.items()
+    }  # fmt: skip
+
+
+def _difference(found: Mapping[str, Influenced], seed: int) -> dict[str, Any]:
+    """Return how far guided samples are above independent ones, where there are both."""
+    if not {"guided", "independent"} <= found.keys():
+        return {}
+    return {"difference": difference(found["guided"], found["independent"]).estimate(seed).as_json()}
 
 
 def size_of(x: Tensor, reference: Tensor) -> dict[str, int]:
@@ -85,10 +138,11 @@ def warn_of_few(name: str, x: Tensor, reference: Tensor) -> None:
 def frechet_record(x: Tensor, reference: Tensor, seed: int = 0) -> dict[str, Any]:
     """Return a Frechet distance with its spread, its limit and its sizes, as JSON can hold them."""
     if min(len(x), len(reference)) < 2:
-        return {"value": None, "error": None, "infinite": None, **size_of(x, reference)}
+        unknown = dict.fromkeys(("value", "low", "high", "error", "infinite"))
+        return {**unknown, **size_of(x, reference)}
     found = frechet(x, reference, seed)
-    spread = {"value": finite(found.value), "error": finite(found.spread), "infinite": finite(found.infinite)}
-    return spread | size_of(x, reference)
+    further = {"error": finite(found.spread), "infinite": finite(found.infinite)}
+    return {**found.interval.as_json(), **further, **size_of(x, reference)}
 
 
 def sources(metrics: Mapping[str, Any]) -> list[str]:
@@ -117,7 +171,7 @@ def _sizes(figures: Mapping[str, Any]) -> str:
 
 def source_of(name: str, figures: Mapping[str, Any], digits: int = 64) -> str:
     """Return the network of a metric with its preset and the hash of its weights, empty where there is none."""
-    about = figures.get("protocol") or next((f.about for f in BUILT_IN if name in (f.kernel, f.frechet)), {})
+    about = figures.get("protocol") or next((f.about for f in BUILT_IN if name in f.names), {})
     parts = [about.get("extractor"), about.get("preset"), _weights(about.get("weights"), digits)]
     return ", ".join(str(part) for part in parts if part)
 
@@ -129,12 +183,13 @@ def _weights(said: Any, digits: int) -> Any:
     return said
 
 
-def _kernel(sets: Mapping[str, Tensor], reference: Tensor, scale: Scale) -> dict[str, Any]:
+def _kernel(sets: Mapping[str, Tensor], reference: Tensor, scale: Scale, seed: int) -> dict[str, Any]:
     found = {row: kernel_distance(x, reference, scale) for row, x in sets.items()}
-    table: dict[str, Any] = {row: one.as_json() | size_of(sets[row], reference) for row, one in found.items()}
+    table: dict[str, Any] = {row: one.as_json(seed) | size_of(sets[row], reference) for row, one in found.items()}
     if {"guided", "independent"} <= sets.keys():
-        ratio = distance_ratio(sets["guided"], sets["independent"], reference, scale)
-        table["ratio"] = ratio.as_json() if _apart(found["independent"]) else None
+        pair = sets["guided"], sets["independent"]
+        table["ratio"] = distance_ratio(*pair, reference, scale).as_json(seed) if _apart(found["independent"]) else None
+        table["difference"] = distance_difference(*pair, reference, scale).as_json(seed)
     return table
 
 

@@ -5,13 +5,13 @@ is mostly bias, and around 0, at times below, for two sets of one distribution.
 """
 
 import math
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 
 import torch
 from torch import Tensor
 
-from mmdisco_cli.measures.bootstrap import finite
+from mmdisco_cli.measures.bootstrap import FIRST, REFERENCE, UNPAIRED, Estimate, Influenced, finite, from_left_out
 from mmdisco_cli.measures.scales import Scale, standardised
 
 SUBSETS, SUBSET = 100, 1000
@@ -20,14 +20,22 @@ BLOCK = 128
 
 @dataclass(frozen=True)
 class Distance:
-    """A kernel distance, or a ratio of two, and its standard error; NaN where there are too few clips."""
+    """A kernel distance, or what compares two, and its standard error; NaN where there are too few clips.
+
+    `influence` is that of each clip by the stream of its draws: together they amount to the error.
+    """
 
     value: float
     error: float
+    influence: Mapping[int, Tensor] = field(default_factory=dict, compare=False, repr=False)
 
-    def as_json(self) -> dict[str, float | None]:
-        """Return both as JSON can hold them, None for NaN."""
-        return {"value": finite(self.value), "error": finite(self.error)}
+    def estimate(self, seed: int) -> Estimate:
+        """Return the figure with its interval."""
+        return Influenced(torch.tensor(self.value, dtype=torch.float64), self.influence).estimate(seed)
+
+    def as_json(self, seed: int) -> dict[str, float | None]:
+        """Return value, interval and error as JSON can hold them, None for NaN."""
+        return {**self.estimate(seed).as_json(), "error": finite(self.error)}
 
 
 @dataclass(frozen=True)
@@ -63,7 +71,7 @@ class LeftOut:
 def kernel_distance(x: Tensor, reference: Tensor, scale: Scale | None = None) -> Distance:
     """Return the distance of features (N, D) from those of a reference set (M, D), which also sets their scale."""
     out = _scaled(x, reference, scale or standardised)[0]
-    return Distance(float(out.value), _error(_spread(out.first) + _spread(out.second), out.pairs, len(x), out))
+    return _distance(out.value, {FIRST: out.first, REFERENCE: out.second}, out.pairs, len(x))
 
 
 def distance_ratio(x: Tensor, y: Tensor, reference: Tensor, scale: Scale | None = None) -> Distance:
@@ -71,15 +79,35 @@ def distance_ratio(x: Tensor, y: Tensor, reference: Tensor, scale: Scale | None 
     (a, at_x), (b, at_y) = (_scaled(features, reference, scale or standardised) for features in (x, y))
     ratio = a.value / b.value
     if len(a.first) == len(b.first):
-        spread = _spread(a.first / b.first)
+        left = {FIRST: a.first / b.first}
         pairs = _left_out([(1.0, at_x[0]), (-float(ratio), at_y[0])], at_x[1]).pairs
     else:
-        spread = _spread(a.first / b.value) + _spread(a.value / b.first)
+        left = {FIRST: a.first / b.value, UNPAIRED: a.value / b.first}
         own, cross = a.pairs.own + ratio**2 * b.pairs.own, a.pairs.cross + ratio**2 * b.pairs.cross
         pairs = Pairs(own, cross, (1 - ratio) ** 2 * a.pairs.reference)
-    whole = spread + _spread(a.second / b.second)
     shares = Pairs(*(part / b.value**2 for part in (pairs.own, pairs.cross, pairs.reference)))
-    return Distance(float(ratio), _error(whole, shares, min(len(x), len(y)), a))
+    return _distance(ratio, {**left, REFERENCE: a.second / b.second}, shares, min(len(x), len(y)))
+
+
+def distance_difference(x: Tensor, y: Tensor, reference: Tensor, scale: Scale | None = None) -> Distance:
+    """Return the distance of x less that of y; clips go together as for the ratio."""
+    (a, at_x), (b, at_y) = (_scaled(features, reference, scale or standardised) for features in (x, y))
+    if len(a.first) == len(b.first):
+        left = {FIRST: a.first - b.first}
+        pairs = _left_out([(1.0, at_x[0]), (-1.0, at_y[0])], at_x[1]).pairs
+    else:
+        left = {FIRST: a.first - b.value, UNPAIRED: a.value - b.first}
+        pairs = Pairs(a.pairs.own + b.pairs.own, a.pairs.cross + b.pairs.cross, torch.zeros_like(a.pairs.reference))
+    return _distance(a.value - b.value, {**left, REFERENCE: a.second - b.second}, pairs, min(len(x), len(y)))
+
+
+def _distance(value: Tensor, left: Mapping[int, Tensor], pairs: Pairs, n: int) -> Distance:
+    """Return a figure from what it becomes without each clip (N,), by the stream of its set; `n` clips have pairs."""
+    parts = {stream: from_left_out(values) for stream, values in left.items()}
+    jackknife = float(sum(part.square().sum() for part in parts.values()))
+    error = _error(jackknife, pairs, n, len(left[REFERENCE]))
+    share = error / jackknife**0.5 if jackknife > 0 else 1.0
+    return Distance(float(value), error, {stream: part * share for stream, part in parts.items()})
 
 
 def left_out(x: Tensor, y: Tensor) -> LeftOut:
@@ -200,17 +228,11 @@ def _mean_pair(total: Tensor, n: int) -> Tensor:
     return total / (n * (n - 1)) if n > 1 else torch.full_like(total, torch.nan)
 
 
-def _error(jackknife: float, pairs: Pairs, n: int, out: LeftOut) -> float:
+def _error(jackknife: float, pairs: Pairs, n: int, m: int) -> float:
     """Return the standard error: the jackknife's, less what it counts twice.
 
     The difference is right in the mean and may be below zero for one draw. Held at the whole variance of pairs, errors
     would be a tenth too wide for sets of one distribution; held at half of it they are right within some 5 %.
     """
-    surplus, least = float(pairs.surplus(n, len(out.second))), float(pairs.total()) / 2
+    surplus, least = float(pairs.surplus(n, m)), float(pairs.total()) / 2
     return jackknife if math.isnan(jackknife) else max(jackknife - surplus, least, 0.0) ** 0.5
-
-
-def _spread(values: Tensor) -> float:
-    """Return the jackknife variance of a statistic from its values with one clip left out."""
-    n = len(values)
-    return float((values - values.mean()).square().sum() * (n - 1) / n)

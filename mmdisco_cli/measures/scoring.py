@@ -23,13 +23,15 @@ from mmdisco_cli.measures.alignment import (
 from mmdisco_cli.measures.analysis import Analysis
 from mmdisco_cli.measures.clip import MeasuredClip
 from mmdisco_cli.measures.clip_sets import ClipSet
+from mmdisco_cli.measures.density import DEFINITION
 from mmdisco_cli.measures.distances import BUILT_IN, distances
+from mmdisco_cli.measures.distances import METRICS as OF_FEATURES
 from mmdisco_cli.measures.features import stacked
 from mmdisco_cli.measures.frechet import HALVES, SIZES
 from mmdisco_cli.measures.health import flags_of, gap_of, health_of
 from mmdisco_cli.run.options import EvalOptions
 
-DISTANCES = tuple(name for feature in BUILT_IN for name in (feature.frechet, feature.kernel) if name)
+DISTANCES = OF_FEATURES
 METRICS = (*alignment.METRICS, *DISTANCES, "health")
 PAIRED = ("guided", "independent")
 LAST = "flags"
@@ -96,7 +98,7 @@ def score_sets(
             # Nothing but the reference is real: what its halves are apart is the distance that means none.
             one, other = (stacked([clip.features for clip in reference[side::2]]) for side in (0, 1))
             floor = distances({"real": one}, other, chosen, seed=options.seed)
-            table = {name: {**floor[name], **found} for name, found in table.items()}
+            table = {name: {**floor.get(name, {}), **found} for name, found in table.items()}
         metrics |= table
     if "health" in chosen:
         metrics["health"] = {row: health_of(found.clips, len(found.bad)) for row, found in sets.items()}
@@ -144,6 +146,7 @@ def how(options: EvalOptions) -> dict[str, Any]:
         "frechet": (
             f"float64, covariance of N - 1; error: {HALVES} halves of both sets; infinite: {SIZES} subsets of both"
         ),
+        "neighbours": DEFINITION,
         "features": {one.key: dict(one.about) for one in BUILT_IN},
         "versions": {
             "mmdisco": __version__,

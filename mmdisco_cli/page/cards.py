@@ -12,7 +12,12 @@ from pathlib import Path
 from mmdisco_cli.errors import DataError, DeviceError, PluginError
 from mmdisco_cli.kinds.drawing import video_html
 from mmdisco_cli.kinds.known import OpenKind
+from mmdisco_cli.measures.names import better
+from mmdisco_cli.page.charts import way_html
 from mmdisco_cli.page.naming import spelt
+
+CHANCE = {"av_align": "av_align_chance"}
+"""Figures that say nothing without their level for mismatched pairs, which is written beside them."""
 
 
 @dataclass(frozen=True)
@@ -68,12 +73,14 @@ def card_html(card: Card, index: int) -> str:
 def player_html(player: Player) -> str:
     """Return one sample; a file of it that cannot be read is shown without drawings."""
     values = "".join(
-        f"<div><dt>{escape(spelt(name))}</dt><dd>{_number(value)}</dd></div>"
+        f"<div><dt>{escape(spelt(name))}{way_html(better(name))}</dt><dd>{_number(value)}"
+        f"{_chance_html(name, player.values)}</dd></div>"
         for name, value in player.values.items()
-        if value is not None
+        if value is not None and name not in CHANCE.values()
     )
     marks = {"seen": player.motion, "heard": player.onsets}
-    clip = video_html(player.path, escape(player.source), marks) if player.path else ""
+    clip = video_html(player.path, escape(player.source), marks, escape(player.caption)) if player.path else ""
+    clip += _link_html(player.path, player.source) if player.path else ""
     files = "".join(_file_html(one, named=len(player.files) > 1 or bool(clip)) for one in player.files)
     beside = f'<div class="files">{files}</div>' if files else ""
     return (
@@ -88,7 +95,29 @@ def _file_html(one: Shown, *, named: bool) -> str:
     except (DataError, DeviceError, PluginError) as error:
         shown = f'<p class="prompt">{escape(str(error))}</p>'
     label = f'<span class="label">{escape(one.label)}</span>' if named else ""
-    return f'<div class="file kind-{escape(one.kind.name)}">{label}{shown}</div>'
+    return f'<div class="file kind-{escape(one.kind.name)}">{label}{shown}{_link_html(one.path, one.source)}</div>'
+
+
+def key_html(seen: str, heard: str) -> str:
+    """Return what the two marks on a time axis stand for."""
+    return (
+        f'<i class="seen" aria-hidden="true"></i>{escape(seen)}<i class="heard" aria-hidden="true"></i>{escape(heard)}'
+    )
+
+
+def _link_html(path: Path, source: str) -> str:
+    """Return the name of a file as a link to it; none where the page itself holds what it shows."""
+    if source.startswith("data:"):
+        return ""
+    return f'<p class="name"><a href="{escape(source)}">{escape(path.name)}</a></p>'
+
+
+def _chance_html(name: str, values: Mapping[str, float | None]) -> str:
+    """Return beside a figure what mismatched pairs reach, or that a clip alone cannot tell."""
+    if name not in CHANCE:
+        return ""
+    chance = values.get(CHANCE[name])
+    return " <small>chance unknown</small>" if chance is None else f" <small>chance {_number(chance)}</small>"
 
 
 def sorting_html(cards: Sequence[Card], names: Mapping[str, str]) -> str:

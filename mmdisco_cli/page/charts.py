@@ -2,7 +2,10 @@
 
 from collections.abc import Mapping, Sequence
 from html import escape
+from statistics import median
 from typing import Any
+
+from mmdisco_cli.measures.names import ARROWS
 
 WIDTH, HEIGHT = 560, 190
 MARGIN = 34
@@ -12,10 +15,13 @@ MOST_DOTS = 400
 NONE = "-"
 
 
-def interval_panel(title: str, note: str, figures: Mapping[str, Mapping[str, Any]], chance: Mapping[str, Any]) -> str:
-    """Return a line a row with its value and its interval, or two standard errors, on one scale.
+def interval_panel(
+    title: str, note: str, figures: Mapping[str, Mapping[str, Any]], chance: Mapping[str, Any], way: str = ""
+) -> str:
+    """Return a line a row with its value and its interval, or two standard errors, on one scale that includes 0.
 
-    `chance` is, by row, what mismatched pairs reach, drawn as a stroke. Empty without any value.
+    `chance` is, by row, what mismatched pairs reach, drawn as a stroke and written beside; `way` is which way is good,
+    such as "higher". Empty without any value.
     """
     known = {row: figure for row, figure in figures.items() if figure and figure.get("value") is not None}
     if not known:
@@ -30,32 +36,51 @@ def interval_panel(title: str, note: str, figures: Mapping[str, Mapping[str, Any
         return f"{100 * (value - low) / span:.2f}%"
 
     lines = []
+    zero = f'<i class="zero" style="left:{place(0.0)}"></i>' if low < 0 else ""
     for row, figure in known.items():
         below, above = reach[row]
         stroke = (chance.get(row) or {}).get("value")
         marks = f'<i class="chance" style="left:{place(stroke)}"></i>' if stroke is not None else ""
         width = f"{100 * (above - below) / span:.2f}%"
         lines.append(
-            f'<div class="line row-{escape(row)}"><span class="who">{escape(row)}</span><span class="track">'
-            f'<i class="reach" style="left:{place(below)};width:{width}"></i>{marks}'
+            f'<div class="line row-{escape(row)}"><span class="who">{escape(row)}</span>'
+            f'<span class="track" aria-hidden="true">'
+            f'{zero}<i class="reach" style="left:{place(below)};width:{width}"></i>{marks}'
             f'<i class="dot" style="left:{place(figure["value"])}"></i></span>'
-            f'<span class="figure">{figure_html(figure)}</span></div>'
+            f'<span class="figure">{figure_html(figure)}{_chance_html(stroke)}</span></div>'
         )
-    scale = f'<div class="scale"><span><b>{short(low)}</b><b>{short(high)}</b></span></div>'
+    scale = f'<div class="scale" aria-hidden="true"><span><b>{short(low)}</b><b>{short(high)}</b></span></div>'
     described = f"<p>{escape(note)}</p>" if note else ""
-    return f'<section class="panel"><h3>{escape(title)}</h3>{described}{"".join(lines)}{scale}</section>'
+    head = f"<h3>{escape(title)}{way_html(way)}</h3>"
+    return f'<section class="panel">{head}{described}{"".join(lines)}{scale}</section>'
 
 
-def dots_panel(title: str, values: Mapping[str, Sequence[float]]) -> str:
-    """Return every clip's value as a dot, a band a row; of more than 400 an even choice."""
+def way_html(way: str) -> str:
+    """Return which way of a figure is good, as an arrow to see and in words to hear; empty where none is."""
+    if not way:
+        return ""
+    arrow = ARROWS[way]
+    return (
+        f' <span class="way"><span aria-hidden="true">{arrow}</span><span class="said">, {way} is better</span></span>'
+    )
+
+
+def _chance_html(value: float | None) -> str:
+    return "" if value is None else f'<small class="chance-level">chance {short(value)}</small>'
+
+
+def dots_panel(title: str, values: Mapping[str, Sequence[float]], way: str = "") -> str:
+    """Return every clip's value as a dot, a band a row, on a scale that includes 0; of more than 400 an even choice."""
     known = {row: found for row, found in values.items() if found}
     if not known:
         return ""
     everything = [value for found in known.values() for value in found]
-    low, high = min(everything), max(everything)
+    low, high = min(0.0, *everything), max(0.0, *everything)
     span, band, left, right = (high - low) or 1.0, 40, GUTTER, WIDTH - 12
     bottom = 8 + band * len(known)
+    origin = f"{left - (right - left) * low / span:.1f}"
     parts = [f'<line class="axis" x1="{left}" x2="{right}" y1="{bottom}" y2="{bottom}"/>']
+    parts += [f'<line class="axis" x1="{origin}" x2="{origin}" y1="4" y2="{bottom}"/>'] if low < 0 else []
     for place, (row, found) in enumerate(known.items()):
         step = max(1, -(-len(found) // MOST_DOTS))
         middle = 4 + band * (place + 0.5)
@@ -70,17 +95,21 @@ def dots_panel(title: str, values: Mapping[str, Sequence[float]]) -> str:
         parts.append(f"{dots}</g>")
     parts.append(f'<text x="{left}" y="{bottom + 16}">{short(low)}</text>')
     parts.append(f'<text x="{right}" y="{bottom + 16}" text-anchor="end">{short(high)}</text>')
-    drawn = f'<svg viewBox="0 0 {WIDTH} {bottom + 20}" role="img" aria-label="{escape(title)}">{"".join(parts)}</svg>'
-    return f'<section class="panel"><h3>{escape(title)}</h3>{drawn}</section>'
+    said = "; ".join(f"{row}: {len(found)}, median {short(median(found))}" for row, found in known.items())
+    label = f'role="img" aria-label="{escape(f"{title}. {said}")}"'
+    drawn = f'<svg viewBox="0 0 {WIDTH} {bottom + 20}" {label}>{"".join(parts)}</svg>'
+    return f'<section class="panel"><h3>{escape(title)}{way_html(way)}</h3>{drawn}</section>'
 
 
-def curve_panel(title: str, note: str, points: Sequence[tuple[float, float]], half: float | None = None) -> str:
-    """Return a curve through (x, y), with a dashed line at `half`; empty for fewer than two points."""
+def curve_panel(
+    title: str, note: str, points: Sequence[tuple[float, float]], half: float | None = None, way: str = ""
+) -> str:
+    """Return a curve through (x, y), whose scale includes 0, with a dashed line at `half`; empty below two points."""
     if len(points) < 2:
         return ""
     points = sorted(points)
     xs, ys = [x for x, _ in points], [y for _, y in points]
-    low, high = min([*ys, half or 0.0]), max([*ys, 1.0])
+    low, high = min([*ys, 0.0]), max([*ys, 1.0])
     right, bottom = WIDTH - 10, HEIGHT - 24
 
     def at(x: float, y: float) -> tuple[float, float]:
@@ -101,9 +130,11 @@ def curve_panel(title: str, note: str, points: Sequence[tuple[float, float]], ha
             (right, HEIGHT - 8, "end", short(xs[-1])),
         )
     )
-    drawn = f'<svg viewBox="0 0 {WIDTH} {HEIGHT}" role="img" aria-label="{escape(title)}">{dashed}'
+    said = escape(f"{title}: from {short(ys[0])} at {short(xs[0])} to {short(ys[-1])} at {short(xs[-1])}")
+    drawn = f'<svg viewBox="0 0 {WIDTH} {HEIGHT}" role="img" aria-label="{said}">{dashed}'
     drawn += f'<path class="curve" d="M{path}"/>{labels}</svg>'
-    return f'<section class="panel"><h3>{escape(title)}</h3><p>{escape(note)}</p>{drawn}</section>'
+    head = f"<h3>{escape(title)}{way_html(way)}</h3><p>{escape(note)}</p>"
+    return f'<section class="panel">{head}{drawn}</section>'
 
 
 def figure_html(figure: Mapping[str, Any] | None) -> str:

@@ -8,10 +8,14 @@ ALONE = (
 )
 
 
-def document(title: str, body: str, *, alone: bool) -> str:
-    """Return a page; `alone` forbids it to load anything that it does not hold."""
-    home = files("mmdisco_cli.page")
-    style, script = ((home / name).read_text(encoding="utf-8") for name in ("page.css", "page.js"))
+def asset(name: str) -> str:
+    """Return a file of this folder that pages hold: a style or a script."""
+    return (files("mmdisco_cli.page") / name).read_text(encoding="utf-8")
+
+
+def document(title: str, body: str, *, alone: bool, more: str = "") -> str:
+    """Return a page; `alone` forbids it to load anything that it does not hold, `more` are further style rules."""
+    style, script = asset("page.css") + more, asset("page.js")
     policy = f'<meta http-equiv="Content-Security-Policy" content="{ALONE}">\n' if alone else ""
     return f"""<!doctype html>
 <html lang="en">

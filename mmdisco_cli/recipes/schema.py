@@ -45,6 +45,9 @@ class LevelDistributionConfig:
     std: float = option(1.0, "standard deviation of the log-SNR", minimum=1e-6)
 
 
+TRACKERS = ("jsonl", "tensorboard", "wandb")
+
+
 @dataclass(frozen=True)
 class TrainConfig:
     """How a discriminator or a built-in backbone is trained."""
@@ -65,6 +68,11 @@ class TrainConfig:
     lambda_disc: float = option(1.0, "weight of the classification loss, Eq. (4)", minimum=0)
     lambda_denoise: float = option(1.0, "weight of the denoising loss, Eq. (5)", minimum=0)
     fakes: str = option("shuffled", "where fake tuples come from", choices=("shuffled", "generated", "mixed"))
+    tuples_per_level: int = option(
+        0,
+        "shuffled: tuples of a step at the same noise levels, re-paired among themselves; 0: one a modality",
+        minimum=0,
+    )
     denoise_space: str = option(
         "epsilon", "the quantity whose error Eq. (5) is; v weights noisy levels more", choices=("epsilon", "v")
     )
@@ -86,11 +94,22 @@ class TrainConfig:
     time_law: LevelDistributionConfig = field(default_factory=LevelDistributionConfig)
     log_every: int = option(50, "steps between two lines of metrics.jsonl", minimum=1)
     checkpoint_every: int = option(500, "steps between two checkpoints", minimum=1)
+    validate_every: int = option(500, "steps between two measurements on held-out clips; 0 never", minimum=0)
+    preview_every: int = option(0, "steps between two previews, guided samples of fixed noise; 0 none", minimum=0)
+    previews: int = option(4, "samples of each preview", minimum=1)
+    on_failure: str = option("warn", "what a sign of failing does: a line, or an end", choices=("warn", "stop"))
+    log: tuple[str, ...] = field(
+        default=("jsonl",),
+        metadata={"bounds": Bounds(choices=TRACKERS, doc="where figures go; metrics.jsonl is always written")},
+    )
 
     def __post_init__(self) -> None:
         """Refuse a discriminator that would learn nothing, and a batch that cannot be cut into equal parts."""
         if self.batch_size % self.accumulate:
             raise KeyProblem("accumulate", f"{self.accumulate} does not divide train.batch_size={self.batch_size}")
+        if self.tuples_per_level and self.batch_size % self.tuples_per_level:
+            text = f"{self.tuples_per_level} does not divide train.batch_size={self.batch_size}"
+            raise KeyProblem("tuples_per_level", text)
         if self.target == "discriminator" and self.lambda_disc == self.lambda_denoise == 0:
             raise KeyProblem("lambda_disc", "0, as is train.lambda_denoise, leaves no loss: give one of them above 0")
         if self.target == "backbone" and self.init is not None:
@@ -185,6 +204,20 @@ class EvalConfig:
 
 
 @dataclass(frozen=True)
+class StudyConfig:
+    """The rows of a study, which `eval.protocol: study` trains and measures one after another."""
+
+    rows: Mapping[str, tuple[str, ...]] = option(
+        {}, "by name, settings KEY=VALUE of this recipe, or LABEL:KEY=VALUE of a base model's, which is trained first"
+    )
+    bases: Mapping[str, str] = option({}, "recipes that rows train base models by, by backbone")
+    protocol: str = field(
+        default="bounce", metadata={"registry": "protocol", "bounds": Bounds(doc="what measures each row")}
+    )
+    metrics: tuple[str, ...] = option((), "columns of the table, dotted: agreement.guided")
+
+
+@dataclass(frozen=True)
 class Recipe:
     """A resolved recipe: everything that determines a run. `extends` is resolved while reading."""
 
@@ -208,6 +241,7 @@ class Recipe:
     train: TrainConfig = field(default_factory=TrainConfig)
     sample: SampleConfig = field(default_factory=SampleConfig)
     eval: EvalConfig = field(default_factory=EvalConfig)
+    study: StudyConfig = field(default_factory=StudyConfig)
 
     @property
     def modalities(self) -> tuple[str, ...]:

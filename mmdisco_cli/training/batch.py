@@ -12,7 +12,7 @@ from mmdisco_cli.diffusion.coupling import Coupling, coupled_levels, given_level
 from mmdisco_cli.diffusion.prediction import per_sample
 from mmdisco_cli.diffusion.schedules import Levels, log_snr
 from mmdisco_cli.errors import UsageError
-from mmdisco_cli.recipes.schema import LevelDistributionConfig
+from mmdisco_cli.recipes.schema import LevelDistributionConfig, TrainConfig
 from mmdisco_cli.training.pairing import Captions, Partners
 
 LevelsAt = Callable[[Tensor], Levels]
@@ -113,12 +113,12 @@ def noised(batch: Batch, levels: Mapping[str, Levels], generator: torch.Generato
     return NoisyBatch(states, noise, levels, comparable=batch.comparable)
 
 
-def mismatched(states: Mapping[str, Tensor]) -> State:
-    """Give every state (B, ...) other partners of its own noise level, in a batch whose levels repeat once a modality.
+def mismatched(states: Mapping[str, Tensor], groups: int | None = None) -> State:
+    """Give every state (B, ...) other partners of its own noise level, in a batch whose levels repeat `groups` times.
 
-    The k-th of M modalities moves on by k * B / M rows, so that no two stay together.
+    The k-th of M modalities moves on by k * B / groups rows, so that no two stay together; by default M groups.
     """
-    step = len(next(iter(states.values()))) // len(states)
+    step = len(next(iter(states.values()))) // (groups or len(states))
     return {m: x.roll(k * step, 0) for k, (m, x) in enumerate(states.items())}
 
 
@@ -230,3 +230,12 @@ def shares_of(bases: Sequence[Base], named: Mapping[str, float]) -> list[float]:
 def repeated(levels: Mapping[str, Levels], times: int) -> dict[str, Levels]:
     """Return levels (B,) as (times * B,), the whole batch again and again."""
     return {m: Levels(*(part.repeat(times) for part in level)) for m, level in levels.items()}
+
+
+def groups_of(real: object, config: TrainConfig, modalities: int, batch: int) -> int:
+    """Return how many of `batch` tuples share each draw of noise levels, among which they are re-paired.
+
+    Where tuples have texts, their source decides what may be re-paired.
+    """
+    sets = getattr(real, "sets", None)
+    return sets if isinstance(sets, int) else max(min(config.tuples_per_level, batch), modalities)

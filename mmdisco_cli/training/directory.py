@@ -12,7 +12,7 @@ from typing import Any
 import yaml
 
 from mmdisco_cli.errors import DataError
-from mmdisco_cli.recipes.schema import Recipe, differences
+from mmdisco_cli.recipes.schema import Recipe, TrainConfig, differences
 from mmdisco_cli.registry.plugins import load_registry
 from mmdisco_cli.run.environment import environment
 from mmdisco_cli.run.files import write_json, write_text
@@ -27,6 +27,9 @@ ENDING = tuple(name for name in STATES if not name.startswith("codec/"))
 WEIGHTS = ("backbone.safetensors", "discriminator.safetensors")
 RELEASE = "release"
 """The folder that can be published."""
+BEST, PROGRESS, PREVIEWS, TENSORBOARD, WANDB = (
+    "best.safetensors", "progress.html", "previews", "tensorboard", "wandb-run.txt",
+)  # fmt: skip
 
 _EVERY = (
     "target", "steps", "batch_size", "learning_rate", "warmup", "weight_decay", "clip", "ema", "seed", "dtype", "bank",
@@ -50,6 +53,11 @@ class RunDirectory:
     def weights(self) -> Path:
         """Return the file that training ends with."""
         return self.path / f"{self.recipe.train.target}.safetensors"
+
+    @property
+    def best(self) -> Path:
+        """Return the file of the weights that were best on held-out clips."""
+        return self.path / BEST
 
     @property
     def metrics(self) -> Path:
@@ -121,9 +129,10 @@ class RunDirectory:
 
     def clear(self) -> None:
         """Delete what a run has written, and nothing else."""
-        for name in (*STATES, *WEIGHTS, RECIPE, INPUTS, ENVIRONMENT, METRICS, PLOT):
+        for name in (*STATES, *WEIGHTS, RECIPE, INPUTS, ENVIRONMENT, METRICS, PLOT, BEST, PROGRESS, WANDB):
             (self.path / name).unlink(missing_ok=True)
-        shutil.rmtree(self.path / RELEASE, ignore_errors=True)
+        for folder in (RELEASE, PREVIEWS, TENSORBOARD):
+            shutil.rmtree(self.path / folder, ignore_errors=True)
 
 
 def training_sections(recipe: Recipe) -> tuple[str, ...]:
@@ -132,10 +141,13 @@ def training_sections(recipe: Recipe) -> tuple[str, ...]:
     joint = _JOINT if config.target == "discriminator" else ()
     solver = tuple(f"sample.{key}" for key in recipe.sample.solver_keys)
     generated = solver if joint and config.fakes != "shuffled" else ()
-    # Keys of later: without them, no training is another.
-    later = tuple(key for key in ("init", "given_shares", "given_shift") if getattr(config, key))
-    own = (f"train.{key}" for key in (*_EVERY, *_OWN[config.target], *later))
+    own = (f"train.{key}" for key in (*_EVERY, *_OWN[config.target], *(_later(config) if joint else ())))
     return ("data", "request", "backbones", *joint, *generated, *own)
+
+
+def _later(config: TrainConfig) -> tuple[str, ...]:
+    """Return the keys of later that are used: without them, no training is another."""
+    return tuple(key for key in ("init", "given_shares", "given_shift", "tuples_per_level") if getattr(config, key))
 
 
 def training_fingerprint(recipe: Recipe) -> str:

@@ -1,8 +1,9 @@
 """`train.target: discriminator`: what joins base models, which only predict and are not trained."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
-from functools import cached_property
+from functools import cached_property, partial
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -29,7 +30,15 @@ from mmdisco_cli.run.files import SHORT, sha256_of
 from mmdisco_cli.run.ranks import ranks_of
 from mmdisco_cli.sampling.draw import require_steps
 from mmdisco_cli.tensors.compiling import Compiling
-from mmdisco_cli.training.batch import Batch, LevelSampler, NoisyBatch, noised, repeated, shares_of
+from mmdisco_cli.training.batch import (
+    Batch,
+    LevelSampler,
+    NoisyBatch,
+    groups_of,
+    noised,
+    repeated,
+    shares_of,
+)
 from mmdisco_cli.training.caching import check_data, open_data, release_encoders
 from mmdisco_cli.training.caption_rules import (
     caption_inputs,
@@ -50,8 +59,11 @@ from mmdisco_cli.training.data import (
 )
 from mmdisco_cli.training.foretelling import unevaluated
 from mmdisco_cli.training.initial import start_from
-from mmdisco_cli.training.loop import Context, Loss, fit
+from mmdisco_cli.training.loop import Context, Loss, Observer, fit
 from mmdisco_cli.training.losses import joint_losses
+from mmdisco_cli.training.monitoring.monitor import Monitor, Probe
+from mmdisco_cli.training.monitoring.previews import previews_of
+from mmdisco_cli.training.monitoring.probes import discriminator_probe
 from mmdisco_cli.training.pairing import Captions
 from mmdisco_cli.training.report import (
     CLIPS,
@@ -64,6 +76,8 @@ from mmdisco_cli.training.report import (
     step_memory,
 )
 from mmdisco_cli.weights_file import find_weights
+
+STAGE = "discriminator"
 
 
 @dataclass(frozen=True)
@@ -135,20 +149,19 @@ class DiscriminatorJob:
         fake = fake_tuples(self.assembly, real, context)
         # Before training, while whatever encodes clips and texts is there.
         self.measured.extend(self._heldout_tuples(context))
-        if self._reads_stored_rows:
-            known = [encoded_of(source) for source in (real, *(tuples.real for tuples in self.measured))]
-            release_encoders(self.assembly, *known)
+        known = [encoded_of(source) for source in (real, *(tuples.real for tuples in self.measured))]
+        release = partial(release_encoders, self.assembly, *known) if self._reads_stored_rows else _keep
+        observer = Monitor(context, STAGE, self.recipe.train.steps, self._probe(context, release))
+        release()
         with worker_errors():
-            train_discriminator(self.module.to(context.device), self.assembly, real, fake, context)
+            train_discriminator(self.module.to(context.device), self.assembly, real, fake, context, observer)
 
     def export(self, context: Context, figures: Mapping[str, Any]) -> dict[str, Any]:
         """Measure the trained weights, write them to the run's directory, and return the results."""
         round_to_file(self.module)
         results: dict[str, Any] = {"training": dict(figures)}
         for tuples in self.measured:
-            # No more at once than in training: what fitted into memory there must fit here.
-            config = replace(self.recipe.train, batch_size=self.batch, accumulate=1)
-            loss = self._loss(tuples.real, tuples.fake, config.batch_size)
+            loss, config = self._loss_of(tuples), self._at_once.train
             measured = discriminator_results(self.module, loss, tuples.real, self.assembly, config)
             results["heldout"] = measured
             if measured["interaction"] < ADDITIVE:
@@ -156,9 +169,27 @@ class DiscriminatorJob:
                     f"warning: interaction {measured['interaction']:.2g}: what this discriminator says of one modality "
                     "does not depend on the other, so it cannot align them"
                 )
-        captioned, path = self.captions is not None, context.directory.weights
-        export_discriminator(self.module, self.assembly, self.recipe, path, results, captioned=captioned)
+        self._export(context.directory.weights, results)
         return results
+
+    def _export(self, path: Path, results: Mapping[str, Any]) -> None:
+        captioned = self.captions is not None
+        export_discriminator(self.module, self.assembly, self.recipe, path, results, captioned=captioned)
+
+    def _loss_of(self, tuples: Tuples) -> Loss:
+        return self._loss(tuples.real, tuples.fake, self.batch)
+
+    def _probe(self, context: Context, done: Callable[[], None]) -> Probe:
+        """Return what is done with the discriminator while it is trained; `done` follows each preview."""
+        heldout = self.dataset.split("heldout") if self.measured else None
+        preview = previews_of(self.module, self.assembly, heldout, context, done)
+        losses = [(tuples.real, self._loss_of(tuples)) for tuples in self.measured]
+        return discriminator_probe(self.module, self.assembly, self._at_once, losses, self._export, preview)
+
+    @property
+    def _at_once(self) -> Recipe:
+        """Return the recipe with no more tuples at once than in training: what fitted into memory there fits again."""
+        return replace(self.recipe, train=replace(self.recipe.train, batch_size=self.batch, accumulate=1))
 
     @property
     def _reads_stored_rows(self) -> bool:
@@ -228,11 +259,16 @@ def discriminator_job(context: Context) -> DiscriminatorJob:
 
 
 def train_discriminator(
-    module: nn.Module, assembly: Assembly, real: BatchSource, fake: FakeSource | None, context: Context
+    module: nn.Module,
+    assembly: Assembly,
+    real: BatchSource,
+    fake: FakeSource | None,
+    context: Context,
+    observer: Observer | None = None,
 ) -> None:
     """Train a discriminator in place; it ends holding its averaged weights."""
     loss = discriminator_loss(module, assembly, context.recipe, real, fake, context.batch)
-    fit(module, loss, context, "discriminator", context.recipe.train.steps)
+    fit(module, loss, context, STAGE, context.recipe.train.steps, observer)
 
 
 def discriminator_loss(
@@ -242,7 +278,7 @@ def discriminator_loss(
     config, bases, device = recipe.train, assembly.bases, assembly.device
     shares = shares_of(bases, config.given_shares)
     sampler = LevelSampler(bases, assembly.coupling, config.time_law, config.given_fraction, shares, config.given_shift)
-    groups = 1 if fake else len(assembly.modalities)
+    groups = 1 if fake else groups_of(real, config, len(assembly.modalities), batch)
     each, dtype = max(batch // groups, 1), DTYPES[config.dtype]
     conditions = Conditions(assembly, encoded_of(real))
 
@@ -263,9 +299,13 @@ def discriminator_loss(
         noisy = seen(clean, levels, generator)
         noisy_wrong = seen(wrong, levels, generator) if wrong else None
         with torch.autocast(device.type, dtype, enabled=dtype != torch.float32):
-            return joint_losses(module, predict, noisy, noisy_wrong, recipe.sample.window, config)
+            return joint_losses(module, predict, noisy, noisy_wrong, recipe.sample.window, config, groups)
 
     return loss
+
+
+def _keep() -> None:
+    """Free nothing: clips are encoded at every step."""
 
 
 def _say_once(text: str) -> None:

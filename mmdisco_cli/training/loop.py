@@ -6,9 +6,10 @@ ends in the same weights, bit for bit on one CPU with one number of threads, wit
 
 import hashlib
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any, Protocol
 
 import torch
 from torch import Tensor, nn
@@ -20,18 +21,34 @@ from mmdisco_cli.run.distribution import Ranks, any_rank, average_gradients, gat
 from mmdisco_cli.run.signals import SignalFlag
 from mmdisco_cli.training.checkpoint import STATE, TrainState, load_state, save_state
 from mmdisco_cli.training.directory import RunDirectory
-from mmdisco_cli.training.metrics import MetricsLog, ProgressCallback, StepCallback, hide, not_finite
+from mmdisco_cli.training.metrics import MetricsLog, ProgressCallback, StepCallback, Tracker, hide, not_finite
 
 Loss = Callable[[torch.Generator], tuple[Tensor, Mapping[str, float]]]
 """Draws its own batch from the generator; returns the scalar to minimise and the figures to log."""
+
+
+class Observer(Protocol):
+    """What looks at a stage while it is trained, on all ranks, and changes nothing of it."""
+
+    def begin(self, state: TrainState, log: MetricsLog) -> None:
+        """Look at the state that training begins with, or goes on from."""
+
+    def after(self, state: TrainState, row: Mapping[str, Any] | None) -> str:
+        """Look at the state after a step and at the line of figures that it has completed, before it is saved.
+
+        Return why training must stop, the same on all ranks; empty where it need not.
+        """
+
+    def end(self) -> None:
+        """Look at what is there when all steps are taken."""
 
 
 @dataclass(frozen=True)
 class Context:
     """What one process of a training works in: its directory and recipe, its device, and the other processes.
 
-    `progress` returns, for the title of a stage, what that stage reports its steps to. Checkpoints carry the
-    `fingerprint` and are read only by a run of the same one.
+    `progress` returns, for the title of a stage, what that stage reports its steps to; lines of figures go to the
+    `trackers` too. Checkpoints carry the `fingerprint` and are read only by a run of the same one.
     """
 
     directory: RunDirectory
@@ -40,6 +57,7 @@ class Context:
     stop: SignalFlag = field(default_factory=SignalFlag)
     progress: Callable[[str], StepCallback] = hide
     fingerprint: str = ""
+    trackers: Sequence[Tracker] = ()
 
     @property
     def recipe(self) -> Recipe:
@@ -54,7 +72,7 @@ class Context:
     def log(self, stage: str) -> MetricsLog:
         """Return where a stage's figures go."""
         every, first = self.recipe.train.log_every, self.ranks.first
-        return MetricsLog(self.directory.metrics, stage, every, self.progress(stage), enabled=first)
+        return MetricsLog(self.directory.metrics, stage, every, self.progress(stage), first, self.trackers)
 
     def counter(self, title: str) -> ProgressCallback:
         """Return what a stage without figures reports its count to."""
@@ -87,15 +105,18 @@ def learning_rate(step: int, config: TrainConfig, steps: int) -> float:
     return config.learning_rate * warm * 0.5 * (1 + math.cos(math.pi * step / steps))
 
 
-def fit(module: nn.Module, loss: Loss, context: Context, stage: str, steps: int) -> None:
+def fit(
+    module: nn.Module, loss: Loss, context: Context, stage: str, steps: int, observer: Observer | None = None
+) -> None:
     """Minimise `loss` over `module`, which ends holding the averaged (EMA) weights.
 
     The folder `stage` of the run receives `state.pt` every `checkpoint_every` steps; a run found there is continued.
     Its learning rate depends on the step and on `steps` alone: where `steps` has grown since, it goes on on the longer
-    schedule.
+    schedule. The `observer` looks at every step before its state is saved.
 
     Raises:
-        DataError: the saved state is another run's, or the loss is no longer finite (the last good checkpoint stays).
+        DataError: the saved state is another run's, the loss is no longer finite (the last good checkpoint stays), or
+            the observer has stopped it (the state is saved).
         Stopped: a signal came; the state is saved.
     """
     config, path, log = context.recipe.train, context.directory.path / stage / STATE, context.log(stage)
@@ -103,21 +124,29 @@ def fit(module: nn.Module, loss: Loss, context: Context, stage: str, steps: int)
     load_state(path, state, context.fingerprint, first=context.ranks.first)
     _require_one_step(state, context, path)
     log.rewind(state.step, state.unlogged)
+    if observer:
+        observer.begin(state, log)
     module.train()
     while state.step < steps:
         figures = _step(state, loss, config, context.ranks, steps)
         _refuse(not_finite(figures), state.step + 1, path)
         state.step += 1
-        log.write(state.step, steps, figures)
+        row = log.write(state.step, steps, figures)
+        failing = observer.after(state, row) if observer else ""
         stopping = context.must_stop()
-        if stopping or state.step % config.checkpoint_every == 0 or state.step == steps:
+        if stopping or failing or state.step % config.checkpoint_every == 0 or state.step == steps:
             state.unlogged = log.unlogged
             _save(state, path, context)
+        if failing:
+            context.wait()
+            raise DataError(f"{failing}; state saved at step {state.step} of {steps}, train.on_failure=warn goes on")
         if stopping and state.step < steps:
             context.wait()  # launchers kill the rank that still writes soon after the first one has left
             context.stop.leave(f"at step {state.step} of {steps}")
     state.install_average()
     module.eval()
+    if observer:
+        observer.end()
 
 
 def _require_one_step(state: TrainState, context: Context, path: Path) -> None:

@@ -5,6 +5,7 @@ The base models only predict; the second derivatives that Eq. (5) needs pass thr
 
 from collections.abc import Callable, Mapping
 from dataclasses import replace
+from typing import TypeGuard
 
 import torch
 import torch.nn.functional as F
@@ -12,8 +13,18 @@ from torch import Tensor, nn
 
 from mmdisco_cli.diffusion.backbone import State
 from mmdisco_cli.diffusion.denoise import Prediction
-from mmdisco_cli.diffusion.guidance import LogSNRWindow, guided_epsilon, logit, logit_and_gradient, reads_x0
+from mmdisco_cli.diffusion.guidance import (
+    Discriminator,
+    LogSNRWindow,
+    Separable,
+    guided_epsilon,
+    logit,
+    logit_and_gradient,
+    reads_x0,
+)
+from mmdisco_cli.diffusion.prediction import at_least_float32
 from mmdisco_cli.diffusion.schedules import Levels, log_snr
+from mmdisco_cli.discriminators.repairing import ReadOnce
 from mmdisco_cli.recipes.schema import TrainConfig
 from mmdisco_cli.training.batch import NoisyBatch, mismatched
 
@@ -69,21 +80,28 @@ def joint_losses(
     fake: NoisyBatch | None,
     window: LogSNRWindow,
     config: TrainConfig,
+    groups: int | None = None,
 ) -> tuple[Tensor, dict[str, float]]:
     """Return the weighted sum of both losses of real and fake tuples of the same levels (B,), and figures to log.
 
-    Without fakes the real tuples are re-paired (`mismatched`), for which the levels repeat once a modality; this needs
-    no further prediction of the base models, unless the discriminator reads theirs and rows that are re-paired differ
-    in text. Real and fake rows have the same conditions. `gain` is the share of the
-    base models' denoising error that guidance removes: the one figure that says it is learning.
+    Without fakes the real tuples are re-paired (`mismatched`), for which the levels repeat `groups` times (by default
+    once a modality); this
+    needs no further prediction of the base models, unless the discriminator reads theirs and rows that are re-paired
+    differ in text. One that reads each modality alone sees all re-pairings, for one reading. Real and fake rows have
+    the same conditions. `gain` is the share of the base models' denoising error that guidance removes: the one figure
+    that says it is learning.
     """
+    once = ReadOnce(discriminator) if _all_repaired(discriminator, real, fake) else None
     # Without (5) nothing needs the bases, unless the discriminator reads them, nor a gradient with a graph of its own.
     alone = predict(real) if config.lambda_denoise or reads_x0(discriminator) else Prediction({}, {})
-    real_logit, gradient = _real_logit(discriminator, real, alone.x0, with_gradient=config.lambda_denoise > 0)
+    real_logit, gradient = _real_logit(once or discriminator, real, alone.x0, with_gradient=config.lambda_denoise > 0)
     value = torch.zeros((), device=real_logit.device)
     figures: dict[str, float] = {}
     if config.lambda_disc:
-        fake_logit = _fake_logit(discriminator, predict, real, fake, alone.x0)
+        if once:
+            fake_logit = at_least_float32(once.repaired(groups or len(real.states)))
+        else:
+            fake_logit = _fake_logit(discriminator, predict, real, fake, alone.x0, groups)
         comparable = real.comparable if fake is None else fake.comparable
         classification, figures = _classification(real_logit, fake_logit, comparable)
         value = value + config.lambda_disc * classification
@@ -106,28 +124,40 @@ def _classification(real: Tensor, fake: Tensor, comparable: Tensor | None) -> tu
     return value, {"disc": float(disc_loss(real, fake).detach()), "accuracy": float(right)}
 
 
-def _real_logit(discriminator: nn.Module, real: NoisyBatch, x0: State, *, with_gradient: bool) -> tuple[Tensor, State]:
+def _all_repaired(discriminator: nn.Module, real: NoisyBatch, fake: NoisyBatch | None) -> TypeGuard[Separable]:
+    """Return whether all re-pairings of a batch are fakes: with texts only some are right."""
+    return fake is None and not real.conditions and isinstance(discriminator, Separable)
+
+
+def _real_logit(
+    discriminator: Discriminator, real: NoisyBatch, x0: State, *, with_gradient: bool
+) -> tuple[Tensor, State]:
     if with_gradient:
         return logit_and_gradient(discriminator, real.states, real.levels, real.pooled, create_graph=True, x0=x0)
     return logit(discriminator, real.states, real.levels, real.pooled, x0=x0), {}
 
 
 def _fake_logit(
-    discriminator: nn.Module, predict: BasePrediction, real: NoisyBatch, fake: NoisyBatch | None, x0: State
+    discriminator: nn.Module,
+    predict: BasePrediction,
+    real: NoisyBatch,
+    fake: NoisyBatch | None,
+    x0: State,
+    groups: int | None,
 ) -> Tensor:
     """Return the logit of the fakes; without any, of the real states re-paired, and with them what was predicted."""
     if fake is None:
-        wrong = replace(real, states=mismatched(real.states))
+        wrong = replace(real, states=mismatched(real.states, groups))
         if x0:  # what was predicted moves with the states, unless they were under other texts
-            x0 = mismatched(x0) if _share_conditions(real) else predict(wrong).x0
+            x0 = mismatched(x0, groups) if _share_conditions(real, groups) else predict(wrong).x0
         return logit(discriminator, wrong.states, wrong.levels, wrong.pooled, x0=x0)
     x0 = predict(fake).x0 if reads_x0(discriminator) else {}
     return logit(discriminator, fake.states, fake.levels, fake.pooled, x0=x0)
 
 
-def _share_conditions(batch: NoisyBatch) -> bool:
+def _share_conditions(batch: NoisyBatch, groups: int | None) -> bool:
     """Return whether each state would be predicted under the same condition beside its partners as beside its own."""
-    step = len(next(iter(batch.states.values()))) // len(batch.states)
+    step = len(next(iter(batch.states.values()))) // (groups or len(batch.states))
     for k, m in enumerate(batch.states):
         payload = batch.conditions[m].positive if m in batch.conditions else None
         parts = list(payload.values()) if isinstance(payload, Mapping) else [payload]

@@ -13,6 +13,8 @@ from mmdisco_cli.run.progress import Advance, progress
 
 StepCallback = Callable[[int, int, Mapping[str, float]], None]
 """Called with (step, steps, figures) at every step; decides for itself what to show."""
+Tracker = Callable[[str, int, Mapping[str, Any]], None]
+"""Called with the stage, the step and the figures of every line of metrics.jsonl."""
 ProgressCallback = Callable[[int, int], None]
 """Called with (done, total) now and then; it may raise to stop the work."""
 
@@ -20,6 +22,8 @@ OPTIMISER = ("grad_norm", "learning_rate")
 """Figures that are in the file, and neither in the display nor in the plot."""
 SHARES = ("accuracy", "gain")
 """Figures between 0 and 1, drawn on an axis of their own."""
+HELDOUT = "-heldout"
+"""What the stage of a line is followed by whose figures are of held-out clips."""
 
 
 def read_rows(path: Path) -> list[dict[str, Any]]:
@@ -28,11 +32,17 @@ def read_rows(path: Path) -> list[dict[str, Any]]:
 
 
 def rows_by_stage(path: Path) -> dict[str, list[dict[str, Any]]]:
-    """Return the lines of metrics.jsonl by stage, in order."""
+    """Return the lines of metrics.jsonl by stage, in order; those of held-out clips are none of a stage's own."""
     stages: dict[str, list[dict[str, Any]]] = {}
     for row in read_rows(path):
-        stages.setdefault(row["stage"], []).append(row)
+        if not row["stage"].endswith(HELDOUT):
+            stages.setdefault(row["stage"], []).append(row)
     return stages
+
+
+def heldout_rows(path: Path, stage: str) -> list[dict[str, Any]]:
+    """Return the lines of metrics.jsonl with a stage's figures of held-out clips, in order."""
+    return [row for row in read_rows(path) if row["stage"] == stage + HELDOUT]
 
 
 def last_figures(path: Path) -> dict[str, dict[str, float]]:
@@ -57,12 +67,22 @@ def _is_row(row: Any) -> bool:
 
 
 class MetricsLog:
-    """Averages the figures of `every` steps into one line; one file a run, `stage` naming the part of the run."""
+    """Averages the figures of `every` steps into one line; one file a run, `stage` naming the part of the run.
+
+    Every line goes to the `trackers` too.
+    """
 
     def __init__(
-        self, path: Path, stage: str, every: int, report: StepCallback | None = None, enabled: bool = True
+        self,
+        path: Path,
+        stage: str,
+        every: int,
+        report: StepCallback | None = None,
+        enabled: bool = True,
+        trackers: Sequence[Tracker] = (),
     ) -> None:
         self._path, self._stage, self._every, self._report, self._enabled = path, stage, every, report, enabled
+        self._trackers = trackers
         self._sums: dict[str, float] = {}
         self._count = 0
 
@@ -77,26 +97,37 @@ class MetricsLog:
         self._count = int(unlogged.get("", 0))
         if not self._enabled or not self._path.exists():
             return
-        kept = [row for row in read_rows(self._path) if row["stage"] != self._stage or row["step"] <= step]
+        own = (self._stage, self._stage + HELDOUT)
+        kept = [row for row in read_rows(self._path) if row["stage"] not in own or row["step"] <= step]
         write_text(self._path, "".join(json.dumps(row) + "\n" for row in kept))
 
-    def write(self, step: int, steps: int, figures: Mapping[str, float]) -> None:
-        """Take the figures of one step."""
+    def write(self, step: int, steps: int, figures: Mapping[str, float]) -> dict[str, Any] | None:
+        """Take the figures of one step; return the line that they complete, if they do."""
         for name, value in figures.items():
             self._sums[name] = self._sums.get(name, 0.0) + value
         self._count += 1
         if self._report:
             self._report(step, steps, figures)
-        if step % self._every == 0 or step == steps:
-            self._flush(step)
+        return self._flush(step) if step % self._every == 0 or step == steps else None
 
-    def _flush(self, step: int) -> None:
+    def write_heldout(self, step: int, figures: Mapping[str, Any]) -> dict[str, Any]:
+        """Write a line of figures of held-out clips and return it."""
+        return self._append(self._stage + HELDOUT, step, figures)
+
+    def _flush(self, step: int) -> dict[str, Any]:
         means = {name: round(total / self._count, 6) for name, total in self._sums.items()}
         self._sums, self._count = {}, 0
+        return self._append(self._stage, step, means)
+
+    def _append(self, stage: str, step: int, figures: Mapping[str, Any]) -> dict[str, Any]:
+        row = {"stage": stage, "step": step, **figures}
         if self._enabled:
             self._path.parent.mkdir(parents=True, exist_ok=True)
             with self._path.open("a") as file:
-                file.write(json.dumps({"stage": self._stage, "step": step, **means}) + "\n")
+                file.write(json.dumps(row) + "\n")
+            for track in self._trackers:
+                track(stage, step, figures)
+        return row
 
 
 class Stages:

@@ -82,17 +82,25 @@ def backbone_results(
     backbone: TokenBackbone, dataset: Dataset, config: TrainConfig, device: torch.device
 ) -> dict[str, Any]:
     """Return the error of x_0 by log-SNR, in units of the latents' unit variance, and that of the codec."""
+    plan, name = backbone.plan(backbone.request), backbone.modality
+    latents, texts = heldout_latents(backbone, dataset, device)
+    media = dataset.media(range(min(RECONSTRUCTED, len(latents))), (name,))[name]
+    decoded = backbone.decode(latents[: len(media)], plan).cpu()
+    return {
+        "clips": len(latents),
+        "x0_error_by_log_snr": denoising_errors(backbone, latents, config, texts),
+        "reconstruction": reconstruction_error(backbone, media, decoded),
+    }
+
+
+@torch.no_grad()
+def heldout_latents(backbone: TokenBackbone, dataset: Dataset, device: torch.device) -> tuple[Tensor, Tensor | None]:
+    """Return the latents (N, ...) of held-out clips, and their captions as the model reads them (N, D), if it does."""
     count = CLIPS if dataset.length is None else min(CLIPS, dataset.length)
     plan, name = backbone.plan(backbone.request), backbone.modality
     chunks = [range(i, min(i + 32, count)) for i in range(0, count, 32)]
     latents = torch.cat([backbone.encode(dataset.media(c, (name,))[name].to(device), plan) for c in chunks])
-    media = dataset.media(range(min(RECONSTRUCTED, count)), (name,))[name]
-    decoded = backbone.decode(latents[: len(media)], plan).cpu()
-    return {
-        "clips": count,
-        "x0_error_by_log_snr": denoising_errors(backbone, latents, config, _texts_of(backbone, dataset, count)),
-        "reconstruction": reconstruction_error(backbone, media, decoded),
-    }
+    return latents, _texts_of(backbone, dataset, count)
 
 
 @torch.no_grad()
@@ -134,16 +142,23 @@ def reconstruction_error(backbone: TokenBackbone, media: Tensor, decoded: Tensor
 
 
 def discriminator_results(
-    discriminator: nn.Module, loss: Loss, real: BatchSource, assembly: Assembly, config: TrainConfig
+    discriminator: nn.Module,
+    loss: Loss,
+    real: BatchSource,
+    assembly: Assembly,
+    config: TrainConfig,
+    batches: tuple[int, int] = (BATCHES, BATCHES),
 ) -> dict[str, Any]:
-    """Return the figures of `loss` on held-out tuples, averaged over some batches, and the interaction."""
-    figures = [loss(step_generator(config.seed, MEASURE, k))[1] for k in range(BATCHES)]
+    """Return the figures of `loss` on held-out tuples, and the interaction, averaged over so many `batches` of each."""
+    figures = [loss(step_generator(config.seed, MEASURE, k))[1] for k in range(batches[0])]
     means = {name: round(sum(row[name] for row in figures) / len(figures), 5) for name in figures[0]}
-    return {**means, "interaction": round(measured_interaction(discriminator, real, assembly, config), 6)}
+    return {**means, "interaction": round(measured_interaction(discriminator, real, assembly, config, batches[1]), 6)}
 
 
 @torch.no_grad()
-def measured_interaction(discriminator: nn.Module, real: BatchSource, assembly: Assembly, config: TrainConfig) -> float:
+def measured_interaction(
+    discriminator: nn.Module, real: BatchSource, assembly: Assembly, config: TrainConfig, batches: int = BATCHES
+) -> float:
     """Return the interaction over noise levels as training draws them."""
     sampler = LevelSampler(assembly.bases, assembly.coupling, config.time_law)
     known = Conditions(assembly, encoded_of(real))
@@ -158,7 +173,7 @@ def measured_interaction(discriminator: nn.Module, real: BatchSource, assembly: 
         pooled = {m: c.pooled for m, c in conditions.items() if c.pooled is not None} or None
         return interaction(lambda x: logit_of(discriminator, bases, x, levels, pooled), *states)
 
-    return sum(once(k) for k in range(BATCHES)) / BATCHES
+    return sum(once(k) for k in range(batches)) / batches
 
 
 @torch.no_grad()

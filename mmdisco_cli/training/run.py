@@ -30,6 +30,7 @@ from mmdisco_cli.training.directory import PLOT, RunDirectory, is_raised, traini
 from mmdisco_cli.training.discriminator import discriminator_job
 from mmdisco_cli.training.loop import Context
 from mmdisco_cli.training.metrics import Stages, StepCallback, last_figures, plot_losses
+from mmdisco_cli.training.monitoring.trackers import open_trackers, require_trackers
 from mmdisco_cli.training.release import is_released, write_release
 from mmdisco_cli.weights_file import read_about
 
@@ -93,6 +94,7 @@ def train_recipe(recipe: Recipe, options: TrainOptions, callback: TrainCallback 
         context = Context(directory, device, ranks, stop, _watched(stages.of, callback))
         if not options.dry_run:
             require_shared(directory.path, ranks, device)
+        require_trackers(recipe.train.log)
         if not options.fresh:
             directory.require_same_recipe()
         job = _open(context)
@@ -125,7 +127,7 @@ def _open(context: Context) -> TrainJob:
 
 
 def _run(context: Context, job: TrainJob, options: TrainOptions) -> Trained | None:
-    directory, begun, inputs = context.directory, time.monotonic(), job.inputs
+    directory, begun, inputs, recipe = context.directory, time.monotonic(), job.inputs, context.recipe
     _say_what_is_left_over(context)
     if not options.fresh:
         directory.require_same_inputs(inputs)
@@ -134,8 +136,10 @@ def _run(context: Context, job: TrainJob, options: TrainOptions) -> Trained | No
                 _release(context)
             return Trained(directory.weights, known, already_complete=True) if context.ranks.first else None
     _claim(context, inputs, options)
+    names = recipe.train.log if context.ranks.first else ()
     try:
-        job.fit(replace(context, fingerprint=directory.fingerprint(inputs)))
+        with open_trackers(names, directory) as trackers:
+            job.fit(replace(context, fingerprint=directory.fingerprint(inputs), trackers=trackers))
     finally:
         if context.ranks.first:
             with contextlib.suppress(DataError):  # what went wrong before matters more than its plot

@@ -57,8 +57,8 @@ def test_bounce_end_to_end(small, capsys):
     assert (found["recipe"], found["n"], found["protocol"]["name"]) == ("small", 6, "bounce")
     metrics = found["metrics"]
     assert metrics.keys() == set(bounce.METRICS)
-    assert metrics["event_iou"].keys() == ROWS | {"gap_closed"}
-    assert metrics["kd_motion"].keys() == ROWS | {"ratio"}
+    assert metrics["event_iou"].keys() == ROWS | {"gap_closed", "difference"}
+    assert metrics["kd_motion"].keys() == ROWS | {"ratio", "difference"}
     assert metrics["event_iou"]["real"]["value"] > 0.9
     assert metrics["event_iou"]["real"]["low"] <= metrics["event_iou"]["real"]["value"]
     assert metrics["kd_logmel"]["independent"]["value"] > metrics["kd_logmel"]["real"]["value"]

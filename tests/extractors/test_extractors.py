@@ -221,7 +221,7 @@ def test_a_plugins_extractor_is_measured_and_kept(make_plugin, in_empty_folder, 
     printed = capsys.readouterr()
     found = json.loads(printed.out)["metrics"]
     assert "kd_loud, fd_loud: D 2, N 5 samples against 5; loudness" in printed.err
-    assert found.keys() == {"av_align", "fd_loud", "kd_loud"}
+    assert found.keys() == {"av_align", "fd_loud", "kd_loud", "density_loud", "coverage_loud", "diversity_loud"}
     assert found["fd_loud"]["samples"].items() >= {"value": 0.0, "n": 5, "dimension": 2}.items()
     assert found["fd_loud"]["protocol"] == {"extractor": "loudness"}
     assert len(list(Path("runs/cache").rglob("*loud-1.npz"))) == 5
@@ -261,10 +261,10 @@ def test_a_recipes_films_are_embedded_row_by_row(make_plugin, models, in_empty_f
     assert mmdisco(arguments) == ExitCode.OK
     printed = capsys.readouterr()
     found = json.loads(printed.out)["metrics"]
-    assert found.keys() == {"av_align", "fd_loud", "kd_loud"}
+    assert found.keys() == {"av_align", "fd_loud", "kd_loud", "density_loud", "coverage_loud", "diversity_loud"}
     rows = {"real", "independent", "guided"}
     assert found["fd_loud"].keys() == rows | {"protocol"}
-    assert found["kd_loud"].keys() == rows | {"ratio", "protocol"}
+    assert found["kd_loud"].keys() == rows | {"ratio", "difference", "protocol"}
     for row in rows:
         assert found["fd_loud"][row].items() >= {"n": 6, "n_reference": 6, "dimension": 2}.items()
     # Strikes of balls against the noise of untrained models.

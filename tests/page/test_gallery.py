@@ -10,7 +10,11 @@ import torch
 
 from mmdisco_cli.data.media import write_mp4
 from mmdisco_cli.errors import DataError
+from mmdisco_cli.measures.alignment import DEFAULT_RULE, RULES, Peaks, av_align, peaks_of
+from mmdisco_cli.measures.analysis import Analysis
+from mmdisco_cli.measures.clip import measure_clip
 from mmdisco_cli.page.gallery import write_gallery
+from mmdisco_cli.page.marking import Marking, Marks
 
 
 def film(path: Path) -> Path:
@@ -145,3 +149,71 @@ def test_a_file_that_is_gone_is_said_in_its_place(tmp_path: Path, many: dict[str
     assert "a.wav: " in page
     assert "a.txt: " in page
     assert page.count('class="image"') == 2
+
+
+def test_what_a_protocol_detects_is_marked_in_place_of_motion_and_onsets(tmp_path: Path) -> None:
+    film(tmp_path / "0.mp4")
+    marking = Marking("impacts seen", "strikes heard", lambda clip: Marks((0.4,), (0.8, 1.2), {"event_iou": 0.25}))
+    page = write_gallery(tmp_path, [{"path": "0.mp4", "index": 0}], title="t", marking=marking).read_text()
+    card = page.split("<main")[1]
+    assert re.findall(r'<i class="(seen|heard)" style="left:([\d.]+)%"', card) == [
+        ("seen", "25.00"), ("heard", "50.00"), ("heard", "75.00"),
+    ]  # fmt: skip
+    assert 'role="img" aria-label="seen at 0.40 s; heard at 0.80, 1.20 s"' in card
+    assert ">impacts seen<" in page
+    assert ">strikes heard<" in page
+    assert "motion peaks" not in page
+    assert "&quot;samples.event_iou&quot;: 0.25" in card
+
+
+@pytest.mark.parametrize("clips", [1, 3])
+def test_chance_stands_beside_every_av_align(tmp_path: Path, clips: int) -> None:
+    for index in range(clips):
+        sound = torch.zeros(1, 25600)
+        sound[0, 4000 + 6000 * index :] = torch.sin(torch.arange(21600 - 6000 * index) / 10)
+        video = torch.sin(torch.arange(3 * 16 * 32 * 32) / (300 + 50 * index)).reshape(3, 16, 32, 32)
+        write_mp4(tmp_path / f"{index}.mp4", video, sound, 10, 16000)
+    page = write_gallery(tmp_path, [{"path": f"{k}.mp4", "index": k} for k in range(clips)], title="t").read_text()
+    beside = re.findall(r"<dt>AV-Align.*?</dt><dd>([\d.]+) <small>chance (\w[\w.]*)</small></dd>", page)
+    assert len(beside) == clips
+    assert all((chance == "unknown") == (clips == 1) for _, chance in beside)
+    chances = [float(text) for text in re.findall(r"av_align_chance&quot;: ([\d.]+)", page)]
+    if clips > 1:
+        scored = list_of(tmp_path, clips)
+        assert sorted(chances) == pytest.approx(sorted(scored))
+
+
+def list_of(folder: Path, clips: int) -> list[float]:
+    """Return what each clip's video scores with the audio of the others, one pair at a time."""
+    peaks = [peaks_of(measure_clip(folder / f"{k}.mp4", Analysis()), DEFAULT_RULE) for k in range(clips)]
+    crossed = [[Peaks(b.onsets, a.motion, a.frame) for j, b in enumerate(peaks) if j != i] for i, a in enumerate(peaks)]
+    return [sum(av_align(one, RULES[DEFAULT_RULE]) or 0.0 for one in row) / len(row) for row in crossed]
+
+
+def test_files_have_names_links_and_labels(tmp_path: Path, many: dict[str, Any]) -> None:
+    page = write_gallery(tmp_path, [many], title="t").read_text()
+    links = re.findall(r'<p class="name"><a href="(.*?)">(.*?)</a></p>', page)
+    assert links == [(name, name) for name in ("a.mp4", "a-left.png", "a-right.png", "a.wav", "a.txt", "a.safetensors")]
+    assert re.findall(r'<video [^>]*aria-label="(.*?)"', page) == ["guided"]
+    assert all(re.findall(r"<img [^>]*alt=\"([^\"]+)\"", tag) for tag in re.findall(r"<img [^>]*>", page))
+    assert 'aria-label="seen at ' in page or 'aria-label="heard at ' in page
+
+
+def test_a_guided_sample_stands_beside_an_independent_one_too(tmp_path: Path) -> None:
+    film(tmp_path / "0.mp4")
+    film(tmp_path / "guided" / "0.mp4")
+    row = {"path": "0.mp4", "index": 0, "guided": False, "beside_guided": "guided/0.mp4"}
+    page = write_gallery(tmp_path, [row], title="t").read_text()
+    assert re.findall(r'<figure class="row-(\w+)"><figcaption>(.*?)</figcaption>', page) == [
+        ("independent", "independent"), ("guided", "guided, same noise"),
+    ]  # fmt: skip
+    assert "beside guided</label>" in page
+
+
+def test_arrows_say_which_way_is_good_in_words_too(tmp_path: Path) -> None:
+    film(tmp_path / "0.mp4")
+    page = write_gallery(tmp_path, [{"path": "0.mp4", "index": 0}], title="t").read_text()
+    (head,) = re.findall(r"<dt>AV-Align (.*?)</dt>", page)
+    assert head == (
+        '<span class="way"><span aria-hidden="true">\u2191</span><span class="said">, higher is better</span></span>'
+    )

@@ -13,6 +13,7 @@ from contextlib import AbstractContextManager
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 import av
 import pytest
@@ -254,7 +255,37 @@ def test_names_that_are_no_utf_8_are_like_any_other(tiny: Path) -> None:
     assert rows[0]["given"] == {"video": str(given["video"])}
 
 
-def test_independent_has_a_folder_of_its_own_and_the_gallery_shows_both(tiny: Path) -> None:
+def test_a_gallery_of_independent_samples_alone_says_nothing_of_guided_ones(tiny: Path) -> None:
+    assert mmdisco(["sample", "--recipe", str(tiny), "--n", "1", "--independent"]) == ExitCode.OK
+    control = Path("runs/tiny/independent/index.html").read_text()
+    assert "../" not in control
+    body = re.sub(r"<(style|script)>.*?</\1>", "", control, flags=re.DOTALL)
+    assert "row-independent" in body
+    assert "guided" not in body
+    assert 'id="compare"' not in body
+
+
+@pytest.mark.parametrize(
+    "folders", [("runs/tiny/samples", "runs/tiny/independent"), ("mine", "its control"), ("a", "b")]
+)
+@pytest.mark.parametrize("guided_first", [True, False])
+def test_guided_and_independent_stand_beside_each_other_whichever_was_made_first(
+    tiny: Path, folders: tuple[str, str], guided_first: bool
+) -> None:
+    arguments = ["sample", "--recipe", str(tiny), "--n", "2"]
+    runs = [[*arguments, "--out", folders[0]], [*arguments, "--independent", "--out", folders[1]]]
+    for run_arguments in runs if guided_first else reversed(runs):
+        assert mmdisco(run_arguments) == ExitCode.OK
+    for folder, other in (folders, reversed(folders)):
+        page = Path(folder, "index.html").read_text()
+        assert page.count(f'src="../{quote(Path(other).name)}/0000') == 2
+        assert page.count("same noise") >= 2
+        assert 'id="compare"' in page
+    rows = [re.findall(r'<figure class="row-(\w+)">', Path(f, "index.html").read_text()) for f in folders]
+    assert rows == [["guided", "independent"] * 2, ["independent", "guided"] * 2]
+
+
+def test_independent_has_a_folder_of_its_own(tiny: Path) -> None:
     arguments = ["sample", "--recipe", str(tiny), "--n", "2"]
     assert mmdisco([*arguments, "--independent"]) == ExitCode.OK
     assert mmdisco(arguments) == ExitCode.OK
@@ -262,12 +293,6 @@ def test_independent_has_a_folder_of_its_own_and_the_gallery_shows_both(tiny: Pa
     assert [row["guided"] for row in guided] == [True, True]
     assert [row["guided"] for row in independent] == [False, False]
     assert all(isinstance(row["logit"], float) for row in guided + independent)
-    page = Path("runs/tiny/samples/index.html").read_text()
-    assert page.count('src="../independent/0000') == 2
-    control = Path("runs/tiny/independent/index.html").read_text()
-    assert "../" not in control
-    assert "row-independent" in control.split("<main")[1]
-    assert "guided" not in re.sub(r"<style>.*?</style>", "", control, flags=re.DOTALL)
 
 
 def test_the_gallery_is_written_again_only_for_something_new(tiny: Path) -> None:
@@ -321,6 +346,16 @@ def test_independent_samples_of_another_recipe_are_not_shown_beside(tiny: Path) 
     assert mmdisco([*arguments, "--independent", "--set", "sample.steps=3"]) == ExitCode.OK
     assert mmdisco(arguments) == ExitCode.OK
     assert "../independent" not in Path("runs/tiny/samples/index.html").read_text()
+    assert "../samples" not in Path("runs/tiny/independent/index.html").read_text()
+
+
+def test_what_lies_beside_and_is_no_run_is_left_alone(tiny: Path) -> None:
+    for name, text in (("damaged", "{"), ("other", '{"independent": true}'), ("list", "[]")):
+        Path(name).mkdir()
+        Path(name, "settings.json").write_text(text)
+    make(tiny, "out", n=1)
+    assert "<article" in Path("out", "index.html").read_text()
+    assert sorted(path.name for path in Path("damaged").iterdir()) == ["settings.json"]
 
 
 def test_independent_needs_no_discriminator_and_says_that_logits_are_missing(

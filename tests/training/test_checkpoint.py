@@ -120,7 +120,7 @@ def test_a_finished_training_takes_more_steps(
     run(longer, tmp_path / "one")
     said = capsys.readouterr().err
     assert "train.steps raised from 30 to 60: from step 30 on the learning rate follows the schedule of 60" in said
-    weights = next((tmp_path / "one").glob("*.safetensors"))
+    weights = tmp_path / "one" / f"{longer.train.target}.safetensors"
     assert read_about(weights, longer.train.target)["steps"] == 60
     rows = [row for row in read_rows(tmp_path / "one/metrics.jsonl") if row["stage"] == STAGE[name]]
     assert [row["step"] for row in rows] == list(range(5, 61, 5))
@@ -129,7 +129,7 @@ def test_a_finished_training_takes_more_steps(
         rates = [learning_rate(step, longer.train, steps) for step in range(row["step"] - 5, row["step"])]
         assert row["learning_rate"] == pytest.approx(sum(rates) / 5, abs=1e-6)
     killed(longer, tmp_path / "two", 45, monkeypatch)
-    old = load_file(next((tmp_path / "two").glob("*.safetensors")))
+    old = load_file(tmp_path / "two" / weights.name)
     assert any(not torch.equal(x, old[key]) for key, x in load_file(weights).items())
     run(longer, tmp_path / "two")
     assert_same_run(tmp_path / "two", tmp_path / "one", name)

@@ -51,8 +51,10 @@ def kill_at(stage: str, step: int, monkeypatch: pytest.MonkeyPatch) -> None:
 
 def assert_same_run(ours: Path, theirs: Path, name: str) -> None:
     torch.testing.assert_close(weights(ours, name), weights(theirs, name), rtol=0, atol=0)
-    files = [next(folder.glob("*.safetensors")) for folder in (ours, theirs)]
-    torch.testing.assert_close(load_file(files[0]), load_file(files[1]), rtol=0, atol=0)
+    names = sorted(path.name for path in theirs.glob("*.safetensors"))
+    assert "best.safetensors" in names
+    for file in names:
+        torch.testing.assert_close(load_file(ours / file), load_file(theirs / file), rtol=0, atol=0)
 
 
 def assert_same_log(ours: Path, theirs: Path) -> None:

@@ -60,10 +60,11 @@ def test_the_run_directory_says_everything(tmp_path: Path) -> None:
     names = {p.name for p in (tmp_path / "out").iterdir()}
     assert names == {
         "recipe.yaml", "inputs.json", "environment.json", "metrics.jsonl", "loss.png", "codec", "denoiser", "bank",
-        "backbone.safetensors", "release",
+        "backbone.safetensors", "best.safetensors", "progress.html", "release",
     }  # fmt: skip
     rows = read_rows(tmp_path / "out" / "metrics.jsonl")
-    assert [(row["stage"], row["step"]) for row in rows] == [("codec", 4), *(("denoiser", k) for k in range(5, 31, 5))]
+    steps = [("codec", 4), *(("denoiser", k) for k in range(5, 31, 5)), ("denoiser-heldout", 30)]
+    assert [(row["stage"], row["step"]) for row in rows] == steps
     assert (tmp_path / "out" / "loss.png").read_bytes().startswith(b"\x89PNG")
 
 

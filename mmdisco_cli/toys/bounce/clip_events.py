@@ -1,5 +1,6 @@
 """What both detectors find in a clip of bouncing balls, as arrays that are kept of it, and what is measured of them."""
 
+from collections import Counter
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
@@ -18,7 +19,7 @@ from mmdisco_cli.measures.features import NAMES, features_of
 from mmdisco_cli.toys.bounce.audio_events import impacts_in_audio
 from mmdisco_cli.toys.bounce.events import Impact, Match, match_events
 from mmdisco_cli.toys.bounce.render import FPS, FRAMES
-from mmdisco_cli.toys.bounce.scene import SIZE
+from mmdisco_cli.toys.bounce.scene import MATERIALS, SIZE
 from mmdisco_cli.toys.bounce.video_events import impacts_in_video
 
 VERSION = 1
@@ -95,6 +96,17 @@ def event_measures(matches: Sequence[Match]) -> dict[str, Measure]:
         "events_seen": mean_of([float(len(match.video)) for match in matches]),
         "events_heard": mean_of([float(len(match.audio)) for match in matches]),
     }
+
+
+def material_shares(rows: Mapping[str, Sequence[ClipEvents]]) -> dict[str, Any]:
+    """Return the share of each material among the events seen and heard in each row, with `n` clips that have any."""
+    found: dict[str, Any] = {}
+    for row, clips in rows.items():
+        for sense, events in (("seen", [c.match.video for c in clips]), ("heard", [c.match.audio for c in clips])):
+            counts = Counter(event.material for one in events for event in one)
+            shares = {name: counts[k] / max(1, counts.total()) for k, name in enumerate(MATERIALS)}
+            found.setdefault(sense, {})[row] = {**shares, "n": sum(map(bool, events))}
+    return found
 
 
 def row_of(row: str, clip: ClipEvents) -> dict[str, Any]:

@@ -20,16 +20,20 @@ def plot_bounce(path: Path, matches: Mapping[str, Sequence[Match]], metrics: Map
     figure = Figure(figsize=(13, 3.6), dpi=120, layout="constrained")
     events, marginals, kinds, levels = figure.subplots(1, 4)
     bars(events, {name: figures_of(metrics, name) for name in ("event_iou", "kind_correlation", "material_agreement")})
-    events.set_title("events")
+    events.set_title("events (higher is better)")
     bars(marginals, {name: figures_of(metrics, name) for name in NAMES})
-    marginals.set_title("kernel distance to real")
+    marginals.set_title("kernel distance to real (lower is better)")
     _kinds(kinds, matches)
     accuracy_curve(levels, metrics.get("accuracy"))
     return save(figure, path)
 
 
 def _kinds(panel: Axes, matches: Mapping[str, Sequence[Match]]) -> None:
-    panel.set(title="matched events", xlabel="radius in video, log2 pixels", ylabel="pitch in audio, log2 Hz")
+    panel.set(
+        title="matched events (axes do not begin at 0)",
+        xlabel="radius in video, log2 pixels",
+        ylabel="pitch in audio, log2 Hz",
+    )
     for row in (row for row in ("independent", "guided") if row in matches):
         pairs = [(video.size, audio.size) for match in matches[row] for video, audio in match.pairs][:SHOWN]
         x, y = zip(*pairs, strict=True) if pairs else ((), ())

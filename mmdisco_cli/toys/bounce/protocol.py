@@ -16,8 +16,10 @@ from mmdisco_cli.evaluation.protocol import Protocol, Report
 from mmdisco_cli.evaluation.real_clips import RealSet, halves, open_reference, write_real
 from mmdisco_cli.evaluation.samples import draw_given, how_sampled, require_clips, sampled_rows
 from mmdisco_cli.evaluation.tables import tabulate, write_lines, write_rows
+from mmdisco_cli.evaluation.verdict.conclusion import with_differences
 from mmdisco_cli.extractors.compat import rounding_lines
 from mmdisco_cli.extractors.networks import Networks, measure_networks, open_extractors, with_networks
+from mmdisco_cli.measures.bootstrap import INTERVAL
 from mmdisco_cli.measures.cache import Cache
 from mmdisco_cli.measures.clip_sets import MAY_FAIL, ClipSet, Measuring, list_clips, measure_clips
 from mmdisco_cli.measures.distances import distances, sources
@@ -29,14 +31,24 @@ from mmdisco_cli.run import console
 from mmdisco_cli.run.distribution import Ranks
 from mmdisco_cli.run.options import EvalOptions
 from mmdisco_cli.toys.bounce.clip_events import METRICS as OF_EVENTS
-from mmdisco_cli.toys.bounce.clip_events import SHAPE, ClipEvents, event_analysis, event_metrics, events_of, row_of
+from mmdisco_cli.toys.bounce.clip_events import (
+    SHAPE,
+    ClipEvents,
+    event_analysis,
+    event_metrics,
+    events_of,
+    material_shares,
+    row_of,
+)
 from mmdisco_cli.toys.bounce.dataset import build as build_dataset
 from mmdisco_cli.toys.bounce.events import TOLERANCE, Match
+from mmdisco_cli.toys.bounce.marking import marking_of
 from mmdisco_cli.toys.bounce.options import BounceOptions
 from mmdisco_cli.toys.bounce.plot import plot_bounce
 
 GIVEN = {"given_video": "video", "given_audio": "audio"}
-METRICS = (*OF_EVENTS, *OF_CLIPS, *GIVEN, *OF_DISCRIMINATOR)
+CLASSES = "material_share"
+METRICS = (*OF_EVENTS, CLASSES, *OF_CLIPS, *GIVEN, *OF_DISCRIMINATOR)
 REAL = ("real", "reference")
 COMPARED_ROWS = ("real", "independent", "guided")
 REFERENCE_FROM = 1 << 20
@@ -59,7 +71,7 @@ class Rows:
 
 def build() -> Protocol:
     """Return the protocol."""
-    return Protocol(METRICS, evaluate, measures_clips=True)
+    return Protocol(METRICS, evaluate, measures_clips=True, marking=marking_of)
 
 
 def evaluate(recipe: Recipe, options: EvalOptions, ranks: Ranks) -> Report | None:
@@ -79,7 +91,7 @@ def evaluate(recipe: Recipe, options: EvalOptions, ranks: Ranks) -> Report | Non
     n = len(found) if found else recipe.eval.n
     compared = bool(extractors) or not chosen.isdisjoint(DISTANCES)
     paths, reference = _real_paths(recipe, options, n, compared, ranks)
-    if extractors or not chosen.isdisjoint((*OF_EVENTS, *OF_CLIPS)):
+    if extractors or not chosen.isdisjoint((*OF_EVENTS, CLASSES, *OF_CLIPS)):
         paths |= sampled_rows(recipe, options, n, found, ranks)
     measuring = Measuring(analysis_of(options), Cache(options.cache), event_analysis(lanes))
     rows = _measured(recipe, options, chosen, paths, reference, measuring, ranks)
@@ -101,7 +113,7 @@ def chosen_metrics(recipe: Recipe, options: EvalOptions) -> frozenset[str]:
     """Return what to measure: what --metrics names, else all but what takes weights or samples that nothing names."""
     if options.metrics:
         return frozenset(options.metrics)
-    chosen = {*OF_EVENTS, *OF_CLIPS, *OF_DISCRIMINATOR} | ({*GIVEN} if recipe.eval.given else set())
+    chosen = {*OF_EVENTS, CLASSES, *OF_CLIPS, *OF_DISCRIMINATOR} | ({*GIVEN} if recipe.eval.given else set())
     if options.samples and recipe.sample.weights is None:
         console.note("the recipe names no trained discriminator: only clips are measured")
         chosen -= {*OF_DISCRIMINATOR, *GIVEN}
@@ -178,6 +190,8 @@ def _report(
 ) -> Report:
     folder, seed = options.out or Path(), recipe.eval.seed
     metrics = event_metrics(rows.events, GIVEN, seed, chosen)
+    if CLASSES in chosen:
+        metrics[CLASSES] = material_shares({row: rows.events[row] for row in COMPARED_ROWS})
     scores = score_sets(rows.sets, {}, (), options, chosen)
     metrics |= scores.metrics
     metrics |= _distances(rows, chosen, options.seed)
@@ -186,6 +200,7 @@ def _report(
     table, about = tables(metrics, networks.metrics), [*sources(metrics), *rounding_lines(metrics), ""]
     metrics |= own
     clips = with_events(with_networks(scores, networks).clips, rows.events)
+    metrics = with_differences(metrics, clips, seed)
     per_clip = [row_of(row, one) for row, found in rows.events.items() for one in found]
     matches = {row: [one.match for one in found] for row, found in rows.events.items()}
     files = [
@@ -233,7 +248,7 @@ def protocol(recipe: Recipe, options: EvalOptions, rows: Rows) -> dict[str, Any]
         "films": {row: len(found) for row, found in rows.events.items()},
         "without_events": {row: sum(one.match.iou is None for one in found) for row, found in rows.events.items()},
         "tolerance_seconds": TOLERANCE,
-        "interval": "95 %, bootstrap by clip",
+        "interval": INTERVAL,
         "kernel": "(x.y/D + 1)^3, unbiased, error by jackknife, pairs counted once; features scaled by the reference",
         **how(options),
         "features": DEFINITIONS,

@@ -15,7 +15,8 @@ from mmdisco_cli.evaluation.protocol import Protocol, Report
 from mmdisco_cli.evaluation.real_clips import RealSet, write_real
 from mmdisco_cli.evaluation.samples import draw_clips, how_sampled, in_order, require_clips
 from mmdisco_cli.evaluation.tables import tabulate, write_lines
-from mmdisco_cli.measures.bootstrap import Measure, estimate, gap_closed
+from mmdisco_cli.evaluation.verdict.conclusion import difference_of
+from mmdisco_cli.measures.bootstrap import INTERVAL, Measure, estimate, gap_closed
 from mmdisco_cli.measures.cache import Cache
 from mmdisco_cli.measures.clip_sets import MAY_FAIL, Measuring, measure_clips
 from mmdisco_cli.measures.scoring import analysis_of
@@ -31,6 +32,7 @@ from mmdisco_cli.toys.bounce.clip_events import METRICS as OF_EVENTS
 from mmdisco_cli.toys.bounce.dataset import Bounce
 from mmdisco_cli.toys.bounce.dataset import build as build_dataset
 from mmdisco_cli.toys.bounce.events import TOLERANCE
+from mmdisco_cli.toys.bounce.marking import marking_of
 from mmdisco_cli.toys.bounce.options import BounceOptions
 from mmdisco_cli.toys.bounce.told import TOLD, FoundBalls, Kinds, balls_of, told_analysis, told_measures
 
@@ -53,7 +55,7 @@ class TextRows:
 
 def build() -> Protocol:
     """Return the protocol."""
-    return Protocol(METRICS, evaluate, takes_samples=False)
+    return Protocol(METRICS, evaluate, takes_samples=False, marking=marking_of)
 
 
 def evaluate(recipe: Recipe, options: EvalOptions, ranks: Ranks) -> Report | None:
@@ -122,7 +124,7 @@ def _report(recipe: Recipe, options: EvalOptions, rows: TextRows) -> Report:
     protocol = {
         "seed": recipe.eval.seed,
         "tolerance_seconds": TOLERANCE,
-        "interval": "95 %, bootstrap by clip",
+        "interval": INTERVAL,
         "captions": "of held-out clips, in held-out wordings; rows without text are held to them too, as chance",
         **how_sampled(recipe, options),
     }
@@ -139,6 +141,8 @@ def text_metrics(rows: TextRows, seed: int) -> dict[str, Any]:
     for name in COMPARED:
         real, independent, guided = (found[row][name] for row in ("real", "independent", "guided"))
         metrics[name]["gap_closed"] = gap_closed(real, independent, guided, seed).as_json()
+    iou = zip(*([one.match.iou for one in rows.clips[row]] for row in ("independent", "guided")), strict=True)
+    metrics["event_iou"]["difference"] = difference_of(list(iou), seed)
     return metrics
 
 

@@ -1,6 +1,6 @@
 """Figures of judged samples: how often modalities agree, how often each digit occurs, how far from real they are."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from itertools import combinations
 from typing import Any
 
@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from mmdisco_cli.measures.bootstrap import Measure, estimate, gap_closed, mean_of
-from mmdisco_cli.measures.kernel import distance_ratio, kernel_distance
+from mmdisco_cli.measures.distances import Feature, distances
 from mmdisco_cli.toys.digits.reading import Judged
 
 ALL = "agreement"
@@ -55,24 +55,30 @@ def shares(rows: Mapping[str, Judged]) -> dict[str, Any]:
         for m, verdicts in judged.verdicts.items():
             counts = torch.bincount(verdicts.digits[verdicts.digits >= 0], minlength=DIGITS).double() / len(judged)
             by_digit = {str(digit): round(float(share), 4) for digit, share in enumerate(counts)}
-            found.setdefault(m, {})[row] = {"min": min(by_digit.values()), "max": max(by_digit.values()), **by_digit}
+            found.setdefault(m, {})[row] = {**_reach(by_digit), **by_digit, "n": len(judged)}
     return found
 
 
-def kernel_distances(rows: Mapping[str, Judged], reference: Mapping[str, Tensor]) -> dict[str, Any]:
-    """Return, by modality with features (M, D) of real items, the distance of each row, and guided over independent."""
-    return {f"kd_{m}": _distances(rows, m, features) for m, features in reference.items()}
+def _reach(shares: Mapping[str, float]) -> dict[str, float]:
+    return {"min": min(shares.values()), "max": max(shares.values())}
 
 
-def _distances(rows: Mapping[str, Judged], modality: str, reference: Tensor) -> dict[str, Any]:
-    real = reference.double()
-    features = {
-        row: found.double() for row, judged in rows.items() if (found := judged.verdicts[modality].features) is not None
+def feature_of(modality: str) -> Feature:
+    """Return what is measured of a judge's features of a modality."""
+    return Feature(f"kd_{modality}", f"kd_{modality}", about={"extractor": "judge"})
+
+
+def quality(
+    rows: Mapping[str, Judged], reference: Mapping[str, Tensor], chosen: Collection[str], seed: int
+) -> dict[str, Any]:
+    """Return how near each row is to real items (M, D), by modality with features of these: see `distances`."""
+    features = [feature_of(m) for m in reference]
+    found = {
+        row: {f"kd_{m}": known for m in reference if (known := judged.verdicts[m].features) is not None}
+        for row, judged in rows.items()
     }
-    figures: dict[str, Any] = {row: kernel_distance(x, real).as_json() for row, x in features.items()}
-    if {"independent", "guided"} <= features.keys():
-        figures["ratio"] = distance_ratio(features["guided"], features["independent"], real).as_json()
-    return figures
+    real = {f"kd_{m}": one.double() for m, one in reference.items()}
+    return distances(found, real, chosen, features, seed)
 
 
 def confusion(judged: Judged, first: str, second: str) -> Tensor:

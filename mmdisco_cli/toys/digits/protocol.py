@@ -15,7 +15,9 @@ from mmdisco_cli.evaluation.discriminator import measure_discriminator
 from mmdisco_cli.evaluation.protocol import Protocol, Report, Sample
 from mmdisco_cli.evaluation.samples import draw_clips, draw_given, how_sampled
 from mmdisco_cli.evaluation.tables import align, tabulate, write_lines
+from mmdisco_cli.evaluation.verdict.conclusion import difference_of
 from mmdisco_cli.kinds.known import OpenKind, open_kinds
+from mmdisco_cli.measures.bootstrap import INTERVAL
 from mmdisco_cli.recipes.schema import Recipe
 from mmdisco_cli.run.distribution import Ranks
 from mmdisco_cli.run.options import EvalOptions
@@ -25,9 +27,10 @@ from mmdisco_cli.toys.digits.agreement import (
     DIGITS,
     agreeing,
     agreement,
+    feature_of,
     given_agreement,
-    kernel_distances,
     names_of,
+    quality,
     shares,
 )
 from mmdisco_cli.toys.digits.judges import Judges, load_judges
@@ -37,7 +40,7 @@ from mmdisco_cli.toys.digits.real import RealDigits, open_real, true_digits, wri
 
 PAIRS = (ALL, "agreement_audio_image", "agreement_audio_word", "agreement_image_word", "agreement_image_audio",
          "agreement_word_audio", "agreement_word_image")  # fmt: skip
-DISTANCES = ("kd_audio", "kd_image")
+DISTANCES = (*feature_of("audio").names, *feature_of("image").names)
 GIVEN = ("given_audio", "given_image", "given_word")
 OF_DISCRIMINATOR = ("parameters", "sampling_cost")
 METRICS = (*PAIRS, "digit_share", *DISTANCES, *GIVEN, *OF_DISCRIMINATOR)
@@ -122,10 +125,13 @@ def _metrics(
 ) -> dict[str, Any]:
     figures = agreement(rows, recipe.modalities, recipe.eval.seed)
     figures = {name: found for name, found in figures.items() if name in chosen}
+    if ALL in figures:
+        pair = (agreeing(rows[row], recipe.modalities).double().tolist() for row in ("independent", "guided"))
+        figures[ALL]["difference"] = difference_of(list(zip(*pair, strict=True)), recipe.eval.seed)
     if "digit_share" in chosen:
         figures["digit_share"] = shares(rows)
     if not chosen.isdisjoint(DISTANCES):
-        figures |= {k: v for k, v in kernel_distances(rows, real.features(judges)).items() if k in chosen}
+        figures |= quality(rows, real.features(judges), chosen, recipe.eval.seed)
     return figures
 
 
@@ -164,7 +170,7 @@ def how(recipe: Recipe, options: EvalOptions, accuracy: Mapping[str, Any]) -> di
     return {
         "seed": recipe.eval.seed,
         "judges": dict(accuracy),
-        "interval": "95 %, bootstrap by sample",
+        "interval": INTERVAL,
         "kernel": "(x.y/D + 1)^3 of the judges' features, unbiased, error by jackknife; scaled by the reference",
         **how_sampled(recipe, options),
     }

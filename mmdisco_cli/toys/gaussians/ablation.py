@@ -12,15 +12,17 @@ from mmdisco_cli.assembly import Assembly, LoadedDiscriminator, assemble, build_
 from mmdisco_cli.devices import choose_device
 from mmdisco_cli.errors import UsageError
 from mmdisco_cli.evaluation.protocol import Protocol, Report
-from mmdisco_cli.evaluation.tables import align, number
+from mmdisco_cli.evaluation.tables import align, cell
+from mmdisco_cli.measures.names import direction
 from mmdisco_cli.recipes.schema import Recipe
 from mmdisco_cli.run.distribution import Ranks
 from mmdisco_cli.run.files import write_json
 from mmdisco_cli.run.options import EvalOptions
 from mmdisco_cli.run.progress import progress
 from mmdisco_cli.run.signals import SignalFlag
+from mmdisco_cli.toys.gaussians.closeness import CLOSENESS, sample_metrics
 from mmdisco_cli.toys.gaussians.data import Gaussians
-from mmdisco_cli.toys.gaussians.protocol import drawn, points_of, sample_metrics
+from mmdisco_cli.toys.gaussians.protocol import drawn, points_of
 from mmdisco_cli.toys.gaussians.score import score_errors, split
 from mmdisco_cli.training.batch import Batch
 from mmdisco_cli.training.directory import RunDirectory, training_fingerprint
@@ -111,11 +113,12 @@ def trained(
     return module.requires_grad_(False)
 
 
-def measure(module: nn.Module, recipe: Recipe, alone: Assembly, points: Gaussians) -> dict[str, float]:
+def measure(module: nn.Module, recipe: Recipe, alone: Assembly, points: Gaussians) -> dict[str, Any]:
     """Return the errors of a discriminator's score and how good the samples are that it guides."""
     assembly = replace(alone, discriminator=LoadedDiscriminator(module, {}, Path(), ""))
     errors = score_errors(assembly, points.mixture, recipe.sample, recipe.eval.seed).metrics()
-    found = sample_metrics({"guided": drawn(assembly, recipe.sample, recipe.eval)}, points)
+    rows = {"guided": drawn(assembly, recipe.sample, recipe.eval)}
+    found = sample_metrics(rows, points, recipe.eval.seed, CLOSENESS)
     return {
         "residual_error": errors["residual_error"],
         "joint_error": errors["joint_error"]["guided"],
@@ -123,7 +126,8 @@ def measure(module: nn.Module, recipe: Recipe, alone: Assembly, points: Gaussian
     }
 
 
-def table(found: Mapping[str, Mapping[str, float]]) -> list[str]:
+def table(found: Mapping[str, Mapping[str, Any]]) -> list[str]:
     """Return a line for each variant."""
-    heads = ("residual error", "joint error", "mass on modes", "sliced Wasserstein")
-    return align([["trained by", *heads], *([name, *map(number, row.values())] for name, row in found.items())])
+    names = list(next(iter(found.values())))
+    heads = [f"{name.replace('_', ' ')} {direction(name).split()[0]}" for name in names]
+    return align([["trained by", *heads], *([name, *(cell(row[key]) for key in names)] for name, row in found.items())])

@@ -39,7 +39,12 @@ class Mixture:
 
     def on_modes(self, x: Tensor, radius: float = 3.5) -> float:
         """Return the share of points (N, M) within `radius` standard deviations of some mode."""
-        return float((torch.cdist(x, self.means.to(x)).amin(1) <= radius * self.std).float().mean())
+        return float((self.modes_of(x, radius) >= 0).float().mean())
+
+    def modes_of(self, x: Tensor, radius: float = 3.5) -> Tensor:
+        """Return the nearest mode (N,) of each point (N, M), -1 where it is more than `radius` deviations away."""
+        distance, nearest = torch.cdist(x, self.means.to(x)).min(1)
+        return torch.where(distance <= radius * self.std, nearest, -1)
 
 
 def grid_levels(levels: int, std: float) -> Tensor:

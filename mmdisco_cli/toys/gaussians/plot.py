@@ -45,5 +45,11 @@ def _curves(panel: Axes, log_snr: Tensor, by_level: Mapping[str, Sequence[float]
     panel.plot(log_snr, residual, color=RED, label="residual score")
     panel.plot(log_snr, by_level["joint_error"], color=BLUE, label="joint score")
     panel.plot(log_snr, by_level["residual_share"], color="#888888", linestyle=":", label="share of the residual")
-    panel.set(title="relative error", xlabel="log-SNR", yscale="log", ylim=(1e-3, 3))
+    panel.set(
+        title="relative error (lower is better)",
+        xlabel="log-SNR",
+        ylabel="log scale, from 0.001",
+        yscale="log",
+        ylim=(1e-3, 3),
+    )
     panel.legend(frameon=False, fontsize="small")

@@ -21,21 +21,24 @@ from mmdisco_cli.discriminators.interaction import ADDITIVE
 from mmdisco_cli.errors import DataError, UsageError
 from mmdisco_cli.evaluation.discriminator_levels import measure_levels, summary
 from mmdisco_cli.evaluation.protocol import Protocol, Report
-from mmdisco_cli.evaluation.tables import align, number
+from mmdisco_cli.evaluation.tables import number, tabulate
+from mmdisco_cli.measures.bootstrap import INTERVAL
+from mmdisco_cli.measures.density import DEFINITION
 from mmdisco_cli.recipes.schema import EvalConfig, Recipe, SampleConfig
 from mmdisco_cli.run import console
 from mmdisco_cli.run.distribution import Ranks
 from mmdisco_cli.run.options import EvalOptions
 from mmdisco_cli.run.progress import progress
 from mmdisco_cli.sampling.draw import draw, require_steps
+from mmdisco_cli.toys.gaussians.closeness import METRICS as OF_SAMPLES
+from mmdisco_cli.toys.gaussians.closeness import sample_metrics
 from mmdisco_cli.toys.gaussians.data import Gaussians
 from mmdisco_cli.toys.gaussians.mixture import Mixture
 from mmdisco_cli.toys.gaussians.plot import plot
 from mmdisco_cli.toys.gaussians.score import LevelErrors, columns, join, level_table, score_errors, split
 
-SCORES, OF_SAMPLES = ("residual_error", "joint_error", "by_level"), ("mass_on_modes", "sliced_wasserstein")
+SCORES = ("residual_error", "joint_error", "by_level")
 METRICS = (*SCORES, *OF_SAMPLES, "interaction", "accuracy")
-DIRECTIONS = 128
 MEASURED = 1024
 """Points on which interaction and accuracy are measured."""
 ProgressCallback = Callable[[int, Mapping[str, float]], None]
@@ -64,11 +67,14 @@ def evaluate(recipe: Recipe, options: EvalOptions, ranks: Ranks) -> Report | Non
     rows = sample_rows(assembly, points.mixture, config, recipe.eval)
     if options.samples is not None:
         rows["samples"] = read_samples(options.samples, points.modalities)
-    metrics = {**errors.metrics(), **sample_metrics(rows, points), **discriminator_metrics(assembly, points, recipe)}
+    metrics = errors.metrics() | sample_metrics(rows, points, recipe.eval.seed)
+    metrics |= discriminator_metrics(assembly, points, recipe)
     chart = plot((options.out or Path()) / "scatter.png", rows, points.modalities, errors.log_snr, errors.metrics())
     loaded = assembly.discriminator
     protocol = {
         "seed": recipe.eval.seed,
+        "interval": INTERVAL,
+        "neighbours": DEFINITION,
         **config.solver(),
         "window": list(config.window),
         "guidance": dict(config.guidance),
@@ -142,18 +148,6 @@ def read_samples(folder: Path, modalities: Sequence[str]) -> Tensor:
     return torch.stack([torch.cat([tensor[m] for m in modalities]) for tensor in tensors])
 
 
-def sample_metrics(rows: Mapping[str, Tensor], points: Gaussians) -> dict[str, dict[str, float]]:
-    """Return, for each row of samples and for fresh real ones, mass on the modes and distance to held-out real ones."""
-    count = max(map(len, rows.values()))
-    held_out = points.split("heldout").media(range(2 * count), points.modalities)
-    first, second = join(held_out, points.modalities).split(count)
-    rows = {**rows, "real": second}
-    return {
-        "mass_on_modes": {name: points.mixture.on_modes(x) for name, x in rows.items()},
-        "sliced_wasserstein": {name: sliced_wasserstein(x, first[: len(x)]) for name, x in rows.items()},
-    }
-
-
 def discriminator_metrics(assembly: Assembly, points: Gaussians, recipe: Recipe) -> dict[str, float | None]:
     """Return the discriminator's interaction and accuracy inside the window, None where its logit never changes."""
     clean = points.split("heldout").media(range(MEASURED), points.modalities)
@@ -164,14 +158,6 @@ def discriminator_metrics(assembly: Assembly, points: Gaussians, recipe: Recipe)
     return {"interaction": interaction, "accuracy": accuracy}
 
 
-def sliced_wasserstein(a: Tensor, b: Tensor, directions: int = DIRECTIONS, seed: int = 0) -> float:
-    """Return the sliced 2-Wasserstein distance of two samples (n, M): the root mean square over random directions."""
-    across = torch.randn(a.shape[1], directions, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
-    across = across / across.norm(dim=0)
-    gaps = (a.double() @ across).sort(0).values - (b.double() @ across).sort(0).values
-    return float(gaps.square().mean().sqrt())
-
-
 def _table(errors: LevelErrors, metrics: Mapping[str, Any]) -> list[str]:
     shown = ", ".join(f"{name} {number(metrics[name] or 0)}" for name in ("interaction", "accuracy"))
     return [*level_table(errors), "", *sample_table(metrics), "", f"discriminator: {shown}"]
@@ -179,9 +165,8 @@ def _table(errors: LevelErrors, metrics: Mapping[str, Any]) -> list[str]:
 
 def sample_table(metrics: Mapping[str, Any]) -> list[str]:
     """Return how close each row of samples comes to the true distribution."""
-    rows = [["samples", "mass on modes", "sliced Wasserstein"]]
-    mass, distance = metrics["mass_on_modes"], metrics["sliced_wasserstein"]
-    return align([*rows, *([name, number(mass[name]), number(distance[name])] for name in mass)])
+    rows = [row for row in metrics["mass_on_modes"] if row != "difference"]
+    return tabulate(metrics, [name for name in OF_SAMPLES if name != "mode_share"], rows)
 
 
 def _in_batches(one: Callable[[Sequence[int]], Tensor], n: int, size: int, show: ProgressCallback | None) -> Tensor:

@@ -101,7 +101,7 @@ def _squares(
 
 def level_table(errors: LevelErrors) -> list[str]:
     """Return the errors in bands of log-SNR; a band with hardly any of the residual matters as little."""
-    rows = [["log-SNR", "residual error", "joint error", "share of residual"]]
+    rows = [["log-SNR", "residual error \u2193", "joint error \u2193", "share of residual"]]
     for low, high in BANDS:
         inside = (errors.log_snr >= low) & (errors.log_snr < high)
         cells = (errors.relative(errors.residual, inside), errors.relative(errors.joint, inside))

@@ -6,6 +6,7 @@ A generator of a standard normal latent is trained in `generator` instead.
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -32,18 +33,24 @@ from mmdisco_cli.training.caching import PART, make_cache
 from mmdisco_cli.training.caption_rules import caption_inputs
 from mmdisco_cli.training.data import Bank
 from mmdisco_cli.training.loop import Context, Loss, fit
+from mmdisco_cli.training.monitoring.averaged import unchanged
+from mmdisco_cli.training.monitoring.monitor import Monitor, Probe
+from mmdisco_cli.training.monitoring.signs import X0_ERROR
 from mmdisco_cli.training.pairing import Captions, captions_of
 from mmdisco_cli.training.report import (
     COPIES,
     backbone_results,
     clips_of,
+    denoising_errors,
     export_backbone,
+    heldout_latents,
     heldout_of,
     round_to_file,
     step_memory,
 )
 from mmdisco_cli.weights_file import find_weights
 
+CODEC, DENOISER = "codec", "denoiser"
 LEAST_SIGMA = 0.2
 """The v loss weighs the error of x_0 by 1 / sigma^2; below this the weight stops growing."""
 CODEC_CLIPS = 2048
@@ -120,7 +127,29 @@ class BackboneJob:
         rows = encoded_rows(backbone, train, context)
         bank, texts = rows.latents[backbone.modality], self._texts(rows.clips)
         loss = denoising_loss(backbone.denoiser, bank, config, context.batch, context.device, texts)
-        fit(backbone.denoiser, loss, context, "denoiser", config.steps)
+        monitor = Monitor(context, DENOISER, config.steps, self._probe(context))
+        fit(backbone.denoiser, loss, context, DENOISER, config.steps, monitor)
+
+    def _probe(self, context: Context) -> Probe:
+        """Return what is done with the denoiser while it is trained."""
+        heldout = heldout_of(self.dataset, context) if self.recipe.train.validate_every else None
+        if heldout is None or not context.ranks.first:
+            return Probe(best=X0_ERROR)
+        latents, texts = heldout_latents(self.backbone, heldout, context.device)
+
+        def measure() -> dict[str, Any]:
+            errors = denoising_errors(self.backbone, latents, self.recipe.train, texts)
+            return {X0_ERROR.name: sum(errors.values()) / len(errors), "x0_error_by_log_snr": errors}
+
+        def export(path: Path, results: Mapping[str, Any]) -> None:
+            with unchanged(self.backbone.module):  # the codec too, which is not what is trained
+                self._export(path, results)
+
+        return Probe(measure, X0_ERROR, export)
+
+    def _export(self, path: Path, results: Mapping[str, Any]) -> None:
+        round_to_file(self.backbone.module)  # before the codec's fingerprint is taken
+        export_backbone(self.backbone, codec_fingerprint(self.backbone), self.recipe, path, results)
 
     def export(self, context: Context, figures: Mapping[str, Any]) -> dict[str, Any]:
         """Measure the trained weights, write them to the run's directory, and return the results."""
@@ -129,8 +158,7 @@ class BackboneJob:
         heldout = heldout_of(self.dataset, context)
         measured = backbone_results(self.backbone, heldout, self.recipe.train, context.device) if heldout else {}
         results = {"training": dict(figures), **({"heldout": measured} if measured else {})}
-        codec = codec_fingerprint(self.backbone)
-        export_backbone(self.backbone, codec, self.recipe, context.directory.weights, results)
+        self._export(context.directory.weights, results)
         return results
 
 
@@ -211,7 +239,8 @@ def fit_codec(backbone: TokenBackbone, dataset: Dataset, context: Context) -> No
     context.say(f"reading {count} clips for the codec ({backbone.modality})")
     items = codec_items(codec, dataset, backbone.modality, count)
     if _is_learnt(codec):
-        fit(codec, codec_loss(codec, items, config, device), context, "codec", config.codec_steps)
+        monitor = Monitor(context, CODEC, config.codec_steps)
+        fit(codec, codec_loss(codec, items, config, device), context, CODEC, config.codec_steps, monitor)
     codec.measure(codec.expand(items[:MEASURED_ITEMS]).to(device))
     same_weights(codec, context.ranks)
 

@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -15,6 +16,8 @@ from mmdisco_cli.run.distribution import same_weights
 from mmdisco_cli.training.caching import PART, make_cache
 from mmdisco_cli.training.data import Bank
 from mmdisco_cli.training.loop import Context, Loss, fit, step_generator
+from mmdisco_cli.training.monitoring.monitor import Monitor, Probe
+from mmdisco_cli.training.monitoring.signs import LOSS
 from mmdisco_cli.training.report import (
     BATCHES,
     CLIPS,
@@ -27,7 +30,7 @@ from mmdisco_cli.training.report import (
     step_memory,
 )
 
-STAGE = "generator"
+STAGE, VAE = "generator", "vae"
 
 
 @dataclass(frozen=True)
@@ -68,7 +71,18 @@ class GeneratorJob:
         """Train the generator, going on where a former run stopped."""
         same_weights(self.backbone.module.to(context.device), context.ranks)
         loss = self._loss(self._media(context), context.batch, context.device)
-        fit(self.backbone.module, loss, context, STAGE, self.recipe.train.steps)
+        monitor = Monitor(context, STAGE, self.recipe.train.steps, self._probe(context))
+        fit(self.backbone.module, loss, context, STAGE, self.recipe.train.steps, monitor)
+
+    def _probe(self, context: Context) -> Probe:
+        """Return what is done with the generator while it is trained; only a VAE's loss says which one is best."""
+        heldout = heldout_of(self.dataset, context) if self.recipe.train.validate_every else None
+        if heldout is None or not context.ranks.first:
+            return Probe()
+        media = self._heldout_media(heldout, context)
+        if getattr(self.backbone.options, "generator", "") != VAE:
+            return Probe(lambda: self._measured(media, context))
+        return Probe(lambda: self._measured(media, context), LOSS, self._export)
 
     def _media(self, context: Context) -> Bank:
         """Return the media (N, *media_shape) of the clips to train on, kept as a cache keeps latents."""
@@ -83,16 +97,23 @@ class GeneratorJob:
         round_to_file(self.backbone.module)
         self.backbone.module.eval()
         heldout = heldout_of(self.dataset, context)
-        results = {"training": dict(figures), **({"heldout": self._measured(heldout, context)} if heldout else {})}
-        export_backbone(self.backbone, self.backbone.codec, self.recipe, context.directory.weights, results)
+        measured = self._measured(self._heldout_media(heldout, context), context) if heldout else {}
+        results = {"training": dict(figures), **({"heldout": measured} if measured else {})}
+        self._export(context.directory.weights, results)
         return results
 
+    def _export(self, path: Path, results: Mapping[str, Any]) -> None:
+        round_to_file(self.backbone.module)  # before its fingerprint is taken
+        export_backbone(self.backbone, self.backbone.codec, self.recipe, path, results)
+
+    def _heldout_media(self, heldout: SplitDataset, context: Context) -> Tensor:
+        count, name = CLIPS if heldout.length is None else min(CLIPS, heldout.length), self.backbone.modality
+        return heldout.media(range(count), (name,))[name].to(context.device)
+
     @torch.no_grad()
-    def _measured(self, heldout: SplitDataset, context: Context) -> dict[str, Any]:
+    def _measured(self, media: Tensor, context: Context) -> dict[str, Any]:
         """Return the loss on held-out media, and the moments of their latents, 0 and 1 where z is standard normal."""
-        backbone, name = self.backbone, self.backbone.modality
-        count = CLIPS if heldout.length is None else min(CLIPS, heldout.length)
-        media = heldout.media(range(count), (name,))[name].to(context.device)
+        backbone, count = self.backbone, len(media)
         loss = self._loss(media, min(self.recipe.train.batch_size, count), context.device)
         values = [float(loss(step_generator(self.recipe.train.seed, MEASURE, k))[0]) for k in range(BATCHES)]
         z = backbone.encode(media, backbone.plan(backbone.request)).flatten(1)

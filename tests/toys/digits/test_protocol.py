@@ -92,7 +92,7 @@ def test_shares_of_digits_are_of_all_samples(report):
 
 def test_distances_compare_with_the_other_half(report):
     for name in ("kd_audio", "kd_image"):
-        assert set(report["metrics"][name]) == {"real", "independent", "guided", "ratio"}
+        assert set(report["metrics"][name]) == {"real", "independent", "guided", "ratio", "difference"}
 
 
 def test_a_given_modality_is_judged_by_what_was_given(report):

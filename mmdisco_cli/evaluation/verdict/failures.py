@@ -1,0 +1,86 @@
+"""Signs in a report that guidance went wrong, each with what to try: modes were dropped, samples collapsed."""
+
+from collections.abc import Iterator, Mapping
+from statistics import NormalDist
+from typing import Any
+
+from mmdisco_cli.evaluation.tables import cell
+from mmdisco_cli.page.naming import spelt
+
+LOST = 0.1
+"""Share of the real clips' neighbourhoods that guidance must certainly have lost to be warned of."""
+COLLAPSED = 0.6
+"""Diversity that guided samples must certainly be below: real clips have 1."""
+CLASSES = ("digit_share", "material_share", "mode_share")
+"""Metrics that hold, by modality and row, the share of each class among `n` samples."""
+RARE = 0.5
+"""Share of what it is among independent samples below which a class counts as dropped, if that is certain."""
+FALSE_ALARM = 0.05
+"""How often a class at least would seem dropped by chance, over all classes of a report."""
+TRY_MODES = "try a lower sample.guidance, a narrower sample.window, or weights of an earlier step of the training"
+TRY_COLLAPSE = "try a lower sample.guidance, a sample.window that ends at a lower log-SNR, or a longer training"
+ABOUT = ("n", "min", "max")
+
+
+def failures(metrics: Mapping[str, Any]) -> list[str]:
+    """Return a line for each sign of failure that the figures of a report show with certainty."""
+    return [*_dropped_regions(metrics), *_dropped_classes(metrics), *_collapsed(metrics)]
+
+
+def _dropped_regions(metrics: Mapping[str, Any]) -> Iterator[str]:
+    lost = [
+        f"{_feature(name)} {cell(rows['guided'])} of the real ones, independent {cell(rows['independent'])}"
+        for name, rows in _named(metrics, "coverage")
+        if (found := rows.get("difference")) and found["high"] is not None and found["high"] < -LOST
+    ]
+    if lost:
+        yield f"mode dropping: guided samples cover by {'; by '.join(lost)}: {TRY_MODES}"
+
+
+def _dropped_classes(metrics: Mapping[str, Any]) -> Iterator[str]:
+    found = [
+        (modality, label, rows)
+        for name in CLASSES
+        for modality, rows in metrics.get(name, {}).items()
+        if {"guided", "independent"} <= rows.keys()
+        for label in rows["independent"]
+        if label not in ABOUT
+    ]
+    for modality, label, rows in found:
+        few, usual = rows["guided"][label], rows["independent"][label]
+        if _is_dropped(few, rows["guided"]["n"], usual, rows["independent"]["n"], len(found)):
+            yield (
+                f"mode dropping: {label} is {few:.3f} of the guided samples ({modality}), {usual:.3f} of the "
+                f"independent ones: {TRY_MODES}"
+            )
+
+
+def _is_dropped(few: float, n: int, usual: float, m: int, tests: int) -> bool:
+    """Return whether a share is below half another, and by more than chance explains in any of as many tests."""
+    if not n or not m or few >= RARE * usual:
+        return False
+    pooled = (few * n + usual * m) / (n + m)
+    error = (pooled * (1 - pooled) * (1 / n + 1 / m)) ** 0.5
+    return bool(usual - few > NormalDist().inv_cdf(1 - FALSE_ALARM / tests) * error)
+
+
+def _collapsed(metrics: Mapping[str, Any]) -> Iterator[str]:
+    near: dict[str, list[str]] = {}
+    for name, rows in _named(metrics, "diversity"):
+        for row in ("guided", "samples"):
+            high = (rows.get(row) or {}).get("high")
+            if high is not None and high < COLLAPSED:
+                beside = f", independent {cell(rows['independent'])}" if rows.get("independent") else ""
+                near.setdefault(row, []).append(f"{_feature(name)} {cell(rows[row])} as far apart as real ones{beside}")
+    for row, lines in near.items():
+        called = "guided samples" if row == "guided" else "samples"
+        yield f"collapse: {called} are by {'; by '.join(lines)}: {TRY_COLLAPSE}"
+
+
+def _named(metrics: Mapping[str, Any], measure: str) -> Iterator[tuple[str, Mapping[str, Any]]]:
+    named = ((name, rows) for name, rows in metrics.items() if name.split("_")[0] == measure)
+    return ((name, rows) for name, rows in named if isinstance(rows, Mapping))
+
+
+def _feature(name: str) -> str:
+    return spelt(name.partition("_")[2]) or "features"

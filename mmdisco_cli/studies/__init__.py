@@ -1,0 +1,1 @@
+"""Studies: one recipe trained and measured under several settings."""

@@ -1,0 +1,202 @@
+"""Signs that a training fails, found in its curves: pure functions of rows of metrics.jsonl.
+
+A row of training is a mean over `train.log_every` steps, a row of held-out clips one measurement.
+"""
+
+import math
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from statistics import fmean, median
+from typing import Any
+
+Row = Mapping[str, Any]
+Rows = Sequence[Row]
+
+CHANCE = 2 * math.log(2)
+"""The disc loss where real and fake cannot be told apart."""
+LEAST_ROWS = 5
+"""Rows that a sign which lasts must be seen in, at least."""
+SHARE = 4
+"""A sign which lasts must last for one part in so many of all steps."""
+NEAR_CHANCE, UNLEARNT = 0.015, (0.992 * CHANCE, 1.5 * CHANCE)
+"""Distance of the accuracy from one half, and the disc loss, of one that has learnt nothing; above, it is unstable."""
+USEFUL = 0.01
+"""The gain from which on guidance is of use, whatever the classification says."""
+SURE, SATURATED, VANISHED = 0.995, 0.02, 0.05
+"""The accuracy, the disc loss and the share left of the gradient's norm where the logit is saturated."""
+RUNNING = 20
+"""Rows before one, of which the running median is taken."""
+JUMPS = {"loss": 10.0, "grad_norm": 30.0}
+"""How many times the running median a row must be to be a jump; healthy ones stay below 3."""
+FLOOR = 0.05
+"""The smallest running median that jumps are measured by: below it, orders of magnitude mean nothing."""
+HARM, LASTING_HARM = -1.0, -0.01
+"""The gain at which guidance doubles the error of the base models, and one that is too low where it lasts."""
+BY_LEVEL = "gain_by_log_snr"
+"""The gain of held-out clips at each log-SNR of the first modality, in a row of theirs."""
+LATER = 2
+"""Measurements, the last ones, that must all be worse than the best one."""
+
+
+@dataclass(frozen=True)
+class Sign:
+    """A sign that a training fails: its name, what is seen, since which step, and which keys to try."""
+
+    name: str
+    seen: str
+    since: int
+    keys: str
+
+    def __str__(self) -> str:
+        """Return it in one line."""
+        return f"{self.name} since step {self.since}: {self.seen}; try {self.keys}"
+
+
+@dataclass(frozen=True)
+class Measure:
+    """The figure of held-out clips that the best weights are chosen by, and by how much it must worsen to count."""
+
+    name: str
+    rising: bool
+    relative: float
+    absolute: float = 0.0
+
+    def better(self, value: float, than: float) -> bool:
+        """Return whether a value is better than another one."""
+        return value > than if self.rising else value < than
+
+    def best_of(self, rows: Rows) -> Row | None:
+        """Return the row of the best value, the first of equal ones; None where no row has any."""
+        best: Row | None = None
+        for row in rows:
+            if isinstance(row.get(self.name), float) and (best is None or self.better(row[self.name], best[self.name])):
+                best = row
+        return best
+
+    def worse(self, value: float, best: float) -> bool:
+        """Return whether a value is clearly worse than the best one."""
+        margin = max(self.relative * abs(best), self.absolute)
+        return (best - value if self.rising else value - best) > margin
+
+
+GAIN = Measure("gain", True, 0.1, 0.005)
+DISC = Measure("disc", False, 0.03)
+X0_ERROR = Measure("x0_error", False, 0.03)
+LOSS = Measure("loss", False, 0.03)
+NOTHING = Measure("", False, 0.0)
+
+
+def signs(rows: Rows, heldout: Rows, measure: Measure, steps: int, warmup: int) -> list[Sign]:
+    """Return every sign in the curves of a stage of `steps` steps."""
+    found = [collapse(rows, steps, warmup), instability(rows, steps, warmup), overfitting(rows, heldout, measure)]
+    return [sign for sign in found if sign is not None]
+
+
+def collapse(rows: Rows, steps: int, warmup: int) -> Sign | None:
+    """Return the sign that the discriminator is stuck at chance, or sure of everything with a vanishing gradient.
+
+    Either lasts for a quarter of all steps after the warm-up, and guidance does not lower the base models' error.
+    """
+    late = [row for row in rows if row["step"] > warmup and "accuracy" in row]
+    window = _last(late, steps)
+    if not window or fmean(row.get("gain", 0.0) for row in window) >= USEFUL:
+        return None
+    accuracy, disc = (fmean(row[name] for row in window) for name in ("accuracy", "disc"))
+    if abs(accuracy - 0.5) <= NEAR_CHANCE and UNLEARNT[0] <= disc <= UNLEARNT[1]:
+        return Sign(
+            "discriminator collapse",
+            f"accuracy {accuracy:.3f} is chance, disc {disc:.3f} of {CHANCE:.3f}",
+            _since(late, lambda row: abs(row["accuracy"] - 0.5) <= 3 * NEAR_CHANCE),
+            "train.learning_rate, train.time_law.mean, a larger discriminator; or the modalities are independent",
+        )
+    before = [row["grad_norm"] for row in rows if row["step"] < window[0]["step"]]
+    left = fmean(row["grad_norm"] for row in window) / max(median(before), 1e-12) if before else 1.0
+    if accuracy >= SURE and disc <= SATURATED and left <= VANISHED:
+        return Sign(
+            "discriminator collapse",
+            f"accuracy {accuracy:.3f} with {left:.2g} of the former gradient: its logit is saturated",
+            _since(late, lambda row: row["accuracy"] >= SURE),
+            "train.fakes, train.time_law.mean lower, train.lambda_denoise higher",
+        )
+    return None
+
+
+def instability(rows: Rows, steps: int, warmup: int) -> Sign | None:
+    """Return the sign that loss or gradient have jumped by orders of magnitude, or that guidance does harm for long."""
+    keys = "train.learning_rate lower, train.warmup longer, train.clip lower"
+    for number, row in enumerate(rows):
+        if seen := _jump(row, rows[max(0, number - RUNNING) : number]) or _harm(row):
+            return Sign("unstable gradient", seen, row["step"], keys)
+    late = [row for row in rows if row["step"] > warmup and "gain" in row]
+    window = _last(late, steps)
+    if window and max(fmean(row["gain"] for row in window), window[-1]["gain"]) < LASTING_HARM:
+        since = _since(late, lambda row: row["gain"] < 0)
+        seen = f"guidance raises the base models' error, gain {window[-1]['gain']:.3g}"
+        return Sign("unstable gradient", seen, since, keys)
+    return None
+
+
+def overfitting(rows: Rows, heldout: Rows, measure: Measure) -> Sign | None:
+    """Return the sign that a figure of held-out clips worsens while that of training gets better."""
+    name = measure.name
+    best = measure.best_of(heldout)
+    if best is None:
+        return None
+    later = [row for row in heldout if row["step"] > best["step"] and name in row]
+    if len(later) < LATER or not all(measure.worse(row[name], best[name]) for row in later[-LATER:]):
+        return None
+    then, now = (_trained(rows, name, row["step"]) for row in (best, later[-1]))
+    if then is None or now is None or not measure.better(now, then):
+        return None
+    return Sign(
+        "overfitting",
+        f"held-out {name} went from {best[name]:.4g} to {later[-1][name]:.4g}, in training from {then:.4g} to "
+        f"{now:.4g}",
+        best["step"],
+        f"more clips (train.bank), train.weight_decay, fewer train.steps; best.safetensors holds step {best['step']}",
+    )
+
+
+def _last(late: Rows, steps: int) -> Rows:
+    """Return the rows of the last quarter of all steps, none where there are not enough of them yet."""
+    if not late:
+        return []
+    begin = late[-1]["step"] - steps / SHARE
+    window = [row for row in late if row["step"] > begin]
+    return window if len(window) >= LEAST_ROWS and len(window) < len(late) else []
+
+
+def _since(late: Rows, holds: Callable[[Row], bool]) -> int:
+    """Return the step of the first of the last rows for which something holds without a break."""
+    since: int = late[-1]["step"]
+    for row in reversed(late):
+        if not holds(row):
+            break
+        since = row["step"]
+    return since
+
+
+def _jump(row: Row, before: Rows) -> str:
+    """Say what has jumped over its running median, if anything has."""
+    if len(before) < 3:
+        return ""
+    for name, times in JUMPS.items():
+        usual = max(median(abs(other[name]) for other in before), FLOOR)
+        if abs(row[name]) > times * usual:
+            return f"{name} {row[name]:.3g} is {abs(row[name]) / usual:.2g} times its running median"
+    return ""
+
+
+def _harm(row: Row) -> str:
+    """Say what is beyond all measure by itself: a run that never was stable has no median to compare with."""
+    if row.get("disc", 0.0) > 10 * CHANCE:
+        return f"disc {row['disc']:.3g} is {row['disc'] / CHANCE:.2g} times that of chance"
+    if row.get("gain", 0.0) < HARM:
+        return f"guidance multiplies the base models' error by {1 - row['gain']:.3g}"
+    return ""
+
+
+def _trained(rows: Rows, name: str, step: int) -> float | None:
+    """Return a figure of training around a step: the mean of the three rows up to it."""
+    known = [row[name] for row in rows if row["step"] <= step and name in row][-3:]
+    return fmean(known) if known else None

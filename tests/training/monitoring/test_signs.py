@@ -1,0 +1,192 @@
+"""Signs of failing in curves: each in one made to show it, and none in recorded ones of trainings that went well."""
+
+import json
+import math
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from mmdisco_cli.training.monitoring.signs import (
+    CHANCE,
+    DISC,
+    GAIN,
+    X0_ERROR,
+    Measure,
+    Rows,
+    collapse,
+    instability,
+    overfitting,
+    signs,
+)
+
+HEALTHY: dict[str, Any] = json.loads((Path(__file__).parent / "healthy.json").read_text())
+STEPS, WARMUP, EVERY = 2000, 100, 50
+
+
+def rows_of(columns: dict[str, list[float]]) -> list[dict[str, float]]:
+    return [dict(zip(columns, row, strict=True)) for row in zip(*columns.values(), strict=True)]
+
+
+def curve(**columns: Any) -> list[dict[str, float]]:
+    """Return rows of training up to the end; what is not given is that of a training that goes well."""
+    plain = {"loss": 2.0, "disc": 1.2, "accuracy": 0.65, "denoise": 0.7, "gain": 0.2, "grad_norm": 1.0}
+    found = []
+    for step in range(EVERY, STEPS + 1, EVERY):
+        given = {name: value(step) if callable(value) else value for name, value in columns.items()}
+        found.append({"step": step, **plain, **given})
+    return found
+
+
+def measured(name: str, *values: float) -> list[dict[str, float]]:
+    return [{"step": 500 * (k + 1), name: value} for k, value in enumerate(values)]
+
+
+@pytest.mark.parametrize("name", HEALTHY)
+def test_trainings_that_went_well_show_no_sign_at_any_step(name: str) -> None:
+    one = HEALTHY[name]
+    rows, heldout = rows_of(one["training"]), rows_of(one["heldout"])
+    measure = X0_ERROR if "x0_error" in one["training"] else GAIN
+    assert len(rows) >= 30
+    for row in rows:
+        until = [r for r in rows if r["step"] <= row["step"]]
+        known = [r for r in heldout if r["step"] <= row["step"]]
+        assert signs(until, known, measure, one["steps"], one["warmup"]) == []
+
+
+def test_the_recorded_curves_are_of_three_kinds_of_data() -> None:
+    assert {"gaussians", "digits", "bounce-text"} <= HEALTHY.keys()
+    assert HEALTHY["gaussians"]["heldout"]["gain"]
+
+
+def test_an_accuracy_stuck_at_chance_is_collapse() -> None:
+    rows = curve(accuracy=lambda step: 0.5 + 0.004 * math.sin(step), disc=CHANCE, gain=0.0)
+    found = collapse(rows, STEPS, WARMUP)
+    assert found is not None
+    assert found.since == WARMUP + EVERY
+    assert "accuracy 0.500 is chance" in str(found)
+    assert "\n" not in str(found)
+    assert "train.learning_rate" in found.keys
+
+
+def test_chance_is_collapse_from_the_step_where_it_begins() -> None:
+    rows = curve(accuracy=lambda step: 0.7 if step <= 1000 else 0.5, disc=lambda s: 1.1 if s <= 1000 else 1.386, gain=0)
+    found = collapse(rows, STEPS, WARMUP)
+    assert found is not None
+    assert found.since == 1050
+
+
+@pytest.mark.parametrize(
+    "columns",
+    [
+        {"accuracy": 0.5, "disc": CHANCE, "gain": 0.05},  # guidance is of use, whatever the classification says
+        {"accuracy": lambda step: 0.5 + 0.1 * step / STEPS, "disc": lambda step: 1.386 - 0.2 * step / STEPS, "gain": 0},
+        {"accuracy": 0.54, "disc": 1.37, "gain": 0},  # little, but something
+        {"accuracy": 0.999, "disc": 0.005, "gain": 0.0},  # sure, and still learning
+    ],
+)
+def test_what_learns_is_no_collapse(columns: dict[str, Any]) -> None:
+    assert collapse(curve(**columns), STEPS, WARMUP) is None
+
+
+def test_chance_is_no_collapse_in_the_warm_up_nor_right_after_it() -> None:
+    rows = curve(accuracy=0.5, disc=CHANCE, gain=0.0)
+    assert collapse(rows, STEPS, STEPS) is None
+    early = [row for row in rows if row["step"] <= WARMUP + STEPS / 4]
+    assert collapse(early, STEPS, WARMUP) is None
+
+
+def test_certainty_with_a_vanishing_gradient_is_collapse() -> None:
+    late = 800
+    rows = curve(
+        accuracy=lambda step: 0.8 if step < late else 1.0,
+        disc=lambda step: 0.9 if step < late else 1e-4,
+        grad_norm=lambda step: 2.0 if step < late else 1e-3,
+        gain=0.0,
+    )
+    found = collapse(rows, STEPS, WARMUP)
+    assert found is not None
+    assert found.since == late
+    assert "saturated" in found.seen
+
+
+@pytest.mark.parametrize(
+    ("column", "value", "seen"),
+    [
+        ("loss", 1e14, "loss 1e+14 is 5e+13 times its running median"),
+        ("loss", -1e3, "loss -1e+03 is 5e+02 times"),
+        ("grad_norm", 40.0, "grad_norm 40 is 40 times"),
+        ("disc", 30.0, "disc 30 is 22 times that of chance"),
+        ("gain", -2.5, "multiplies the base models' error by 3.5"),
+    ],
+)
+def test_a_jump_is_unstable_since_its_step(column: str, value: float, seen: str) -> None:
+    usual = curve()[0][column]
+    found = instability(curve(**{column: lambda step: value if step == 1200 else usual}), STEPS, WARMUP)
+    assert found is not None
+    assert found.since == 1200
+    assert seen in found.seen
+
+
+def test_what_was_never_stable_needs_no_median() -> None:
+    found = instability([{"step": 50, "loss": 1e14, "disc": 1e14, "grad_norm": 1e9}], STEPS, WARMUP)
+    assert found is not None
+    assert found.since == 50
+
+
+def test_a_gain_below_zero_for_long_is_unstable_and_a_moment_is_not() -> None:
+    long = instability(curve(gain=lambda step: 0.1 if step < 1000 else -0.05), STEPS, WARMUP)
+    assert long is not None
+    assert long.since == 1000
+    assert instability(curve(gain=lambda step: -0.05 if 900 < step < 1100 else 0.1), STEPS, WARMUP) is None
+    assert instability(curve(gain=lambda step: -1e-4), STEPS, WARMUP) is None
+
+
+@pytest.mark.parametrize(
+    "columns",
+    [
+        {"loss": lambda step: 2e4 / step, "grad_norm": lambda step: 100 / step},  # falls by orders of magnitude
+        {"loss": lambda step: 1e-6 if step % 100 else 1e-3},  # tiny ones differ by as many
+        {"grad_norm": lambda step: 1.0 if step % 200 else 9.0},
+    ],
+)
+def test_what_falls_or_varies_is_stable(columns: dict[str, Any]) -> None:
+    assert instability(curve(**columns), STEPS, WARMUP) is None
+
+
+@pytest.mark.parametrize(
+    ("measure", "trained", "values"),
+    [
+        (GAIN, lambda step: step / STEPS, (0.1, 0.3, 0.25, 0.2)),
+        (DISC, lambda step: 1.3 - step / STEPS, (1.3, 1.2, 1.25, 1.3)),
+        (X0_ERROR, lambda step: 1 - step / STEPS / 2, (0.6, 0.5, 0.52, 0.55)),
+    ],
+)
+def test_held_out_clips_that_get_worse_while_training_gets_better_are_overfitting(
+    measure: Measure, trained: Any, values: tuple[float, ...]
+) -> None:
+    rows = curve(**{measure.name: trained})
+    found = overfitting(rows, measured(measure.name, *values), measure)
+    assert found is not None
+    assert found.since == 1000
+    assert "best.safetensors holds step 1000" in found.keys
+
+
+@pytest.mark.parametrize(
+    ("values", "trained"),
+    [
+        ((0.1, 0.2, 0.3, 0.31), lambda step: step / STEPS),
+        ((0.1, 0.3, 0.29, 0.295), lambda step: step / STEPS),  # within the noise
+        ((0.1, 0.3, 0.2, 0.29), lambda step: step / STEPS),  # once, then back
+        ((0.1, 0.3, 0.25, 0.2), lambda step: 1 - step / STEPS),  # training gets worse too: something else
+        ((0.3, 0.2), lambda step: step / STEPS),  # too few to say
+        ((), lambda step: step / STEPS),
+    ],
+)
+def test_held_out_clips_that_keep_up_are_no_overfitting(values: tuple[float, ...], trained: Any) -> None:
+    assert overfitting(curve(gain=trained), measured("gain", *values), GAIN) is None
+
+
+def test_curves_of_other_kinds_and_none_at_all_are_looked_at_too() -> None:
+    plain: Rows = [{"step": 50 * k, "loss": 0.5, "grad_norm": 1.0} for k in range(1, 30)]
+    assert signs(plain, [], GAIN, 2000, 100) == signs([], [], GAIN, 2000, 100) == []
