@@ -63,6 +63,7 @@ def how_sampled(recipe: Recipe, options: EvalOptions) -> dict[str, Any]:
         "reference": str(options.reference) if options.reference else "held-out",
         **config.solver(),
         "guidance": dict(config.guidance),
+        **({"gibbs_guidance": dict(config.gibbs_guidance)} if config.gibbs and config.gibbs_guidance else {}),
         "window": list(config.window),
         "weights": config.weights,
     }

@@ -77,6 +77,16 @@ class TrainConfig:
         "epsilon", "the quantity whose error Eq. (5) is; v weights noisy levels more", choices=("epsilon", "v")
     )
     given_fraction: float = option(0.25, "share of rows with one modality almost clean", minimum=0, maximum=1)
+    given_shares: Mapping[str, float] = option(
+        {},
+        "how often each is the clean one, relative to the others; 1 where not given",
+        minimum=0,
+        by_modality=True,
+        identity="used",
+    )
+    given_shift: float = option(
+        0.0, "added to the log-SNR of time_law in rows with one modality almost clean", identity="used"
+    )
     text_dropout: float = option(0.1, "share of captioned rows that see the empty text", minimum=0, maximum=1)
     fake_cfg: float = option(1.0, "CFG scale of captioned fakes; at 1 they are of what guidance corrects", minimum=0)
     bank: int = option(0, "clips encoded once and reused; 0 encodes every batch", minimum=0)
@@ -136,6 +146,9 @@ class SampleConfig:
     joint_window: tuple[float, float] = option((-20.0, 20.0), "log-SNR between which steps are repeated")
     gibbs: tuple[str, ...] = option((), "modalities resampled afterwards, each given all others", by_modality=True)
     gibbs_steps: int = option(20, "solver steps of each", minimum=1)
+    gibbs_guidance: Mapping[str, float] = option(
+        {}, "weights in place of those of sample.guidance while they are resampled", by_modality=True
+    )
     given: GivenConfig = field(default_factory=GivenConfig)
     threshold: float = option(0.0, "quantile of x_0 at which it is clipped and rescaled; 0 never", minimum=0, maximum=1)
 
@@ -156,6 +169,10 @@ class SampleConfig:
         """Return the settings where a modality is given: those of `given` in place of the others."""
         guidance, joint_steps = {**self.guidance, **self.given.guidance}, self.given.joint_steps or self.joint_steps
         return replace(self, guidance=guidance, joint_steps=joint_steps, given=GivenConfig())
+
+    def while_resampled(self) -> "SampleConfig":
+        """Return the settings of `gibbs` runs: the weights of `gibbs_guidance` in place of the others."""
+        return replace(self, guidance={**self.guidance, **self.gibbs_guidance})
 
     @property
     def solver_keys(self) -> tuple[str, ...]:

@@ -1,7 +1,7 @@
 """Joint sampling of one batch, from noise to latents, without any file."""
 
 from collections.abc import Callable, Collection, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import cast
 
 import torch
@@ -66,6 +66,8 @@ def draw(
         return Drawn(*run_whole(assembly.models, run))
     solver = _Solver(assembly.conditioned(texts, config.negative_prompt), config, guidance, seed, indices, watch)
     drawn = solver.solve(config.steps, given or {}, on_step=on_step)
+    again = config.while_resampled()
+    solver = replace(solver, config=again, guidance=_guidance(assembly, again, independent))
     for number, modality in enumerate(resampled_modalities(config, assembly.shapes, given or {})):
         rest = {m: x for m, x in drawn.latents.items() if m != modality}
         done = config.steps + number * config.gibbs_steps

@@ -18,7 +18,7 @@ MOST_SHOWN = 4
 FORMAT, MP4 = "format", "mp4"
 """The key of how video is written, and what it is where settings do not say it."""
 # Settings that only guided samples depend on; independent samples of the same noise share all others.
-GUIDANCE = ("sample.weights", "sample.guidance", "sample.window", "sample.guidance_form")
+GUIDANCE = ("sample.weights", "sample.guidance", "sample.window", "sample.guidance_form", "sample.gibbs_guidance")
 
 
 def settings_of(
@@ -56,6 +56,8 @@ def settings_of(
         settings |= {f"sample.{key}": sample[key] for key in ("guidance", "window")}
         if recipe.sample.guidance_form != "logit":
             settings["sample.guidance_form"] = recipe.sample.guidance_form
+        if recipe.sample.gibbs and recipe.sample.gibbs_guidance:
+            settings["sample.gibbs_guidance"] = sample["gibbs_guidance"]
     return settings | {"fingerprint": _fingerprint(settings)}
 
 

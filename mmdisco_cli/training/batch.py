@@ -11,6 +11,7 @@ from mmdisco_cli.diffusion.backbone import Base, Condition, State
 from mmdisco_cli.diffusion.coupling import Coupling, coupled_levels, given_levels
 from mmdisco_cli.diffusion.prediction import per_sample
 from mmdisco_cli.diffusion.schedules import Levels, log_snr
+from mmdisco_cli.errors import UsageError
 from mmdisco_cli.recipes.schema import LevelDistributionConfig, TrainConfig
 from mmdisco_cli.training.pairing import Captions, Partners
 
@@ -126,16 +127,27 @@ def draw_progress(
 ) -> Tensor:
     """Return progress u (B,) in [0, 1], stratified over the batch so that a step sees every part of the schedule.
 
-    Under the `logsnr-normal` distribution the log-SNR of `levels_at` is normal; it is inverted on a fine grid of u.
+    Under the `logsnr-normal` distribution the log-SNR of `levels_at` is normal.
     """
     strata = (torch.arange(batch) + torch.rand(batch, generator=generator)) / batch
     strata = strata[torch.randperm(batch, generator=generator)]
     if distribution.name == "uniform":
         return strata
     drawn = distribution.mean + distribution.std * torch.special.ndtri(strata.double().clamp(1e-6, 1 - 1e-6))
+    return _progress_at(drawn, levels_at)
+
+
+def shifted(u: Tensor, levels_at: LevelsAt, shift: float) -> Tensor:
+    """Return the progress (B,) at which the log-SNR is that of u (B,) plus `shift`, within the schedule."""
+    levels = levels_at(u)
+    return _progress_at(log_snr(levels.alpha, levels.sigma).double() + shift, levels_at)
+
+
+def _progress_at(lam: Tensor, levels_at: LevelsAt) -> Tensor:
+    """Return the progress (B,) at a log-SNR (B,), inverted on a fine grid."""
     u = torch.linspace(0, 1, 4097, dtype=torch.float64)
     levels = levels_at(u)
-    return _interpolate(drawn, log_snr(levels.alpha, levels.sigma).double().flip(0), u.flip(0)).float()
+    return _interpolate(lam, log_snr(levels.alpha, levels.sigma).double().flip(0), u.flip(0)).float()
 
 
 def _interpolate(x: Tensor, xs: Tensor, ys: Tensor) -> Tensor:
@@ -156,6 +168,10 @@ class LevelSampler:
     coupling: Coupling
     distribution: LevelDistributionConfig
     given_fraction: float = 0.0
+    given_shares: Sequence[float] = ()
+    """How often each base model's modalities are the clean ones, relative to the others; empty for equally often."""
+    given_shift: float = 0.0
+    """Added to the log-SNR of what is not clean, in rows where another is."""
 
     @cached_property
     def _clean(self) -> dict[str, Levels]:
@@ -169,20 +185,46 @@ class LevelSampler:
         `--given` samples with. A model of several modalities was never trained with a gap between them, so they go
         together.
         """
-        first = self.bases[0]
-        name = next(iter(first.modalities))
-        u = draw_progress(self.distribution, lambda v: first.backbone.levels_at(v, first.plan)[name], batch, generator)
-        levels = coupled_levels(self.bases, u, self.coupling)
+        u = draw_progress(self.distribution, self._levels_of_first, batch, generator)
         if not self.given_fraction or len(self.bases) == 1:
-            return levels
+            return coupled_levels(self.bases, u, self.coupling)
         held = torch.rand(batch, generator=generator) < self.given_fraction
-        which = torch.randint(len(self.bases), (batch,), generator=generator)
-        clean = self._clean
+        which = self._clean_ones(batch, generator)
+        if self.given_shift:
+            u = torch.where(held, shifted(u, self._levels_of_first, self.given_shift), u)
+        levels, clean = coupled_levels(self.bases, u, self.coupling), self._clean
         return {
             m: Levels(*(torch.where(held & (which == k), c, x) for c, x in zip(clean[m], levels[m], strict=True)))
             for k, base in enumerate(self.bases)
             for m in base.modalities
         }
+
+    def _levels_of_first(self, u: Tensor) -> Levels:
+        """Return the levels (B,) of the first modality of the first model at its progress u (B,)."""
+        first = self.bases[0]
+        return first.backbone.levels_at(u, first.plan)[next(iter(first.modalities))]
+
+    def _clean_ones(self, batch: int, generator: torch.Generator) -> Tensor:
+        """Return for each row (B,) the number of the base model that is clean where one is."""
+        if not self.given_shares:
+            return torch.randint(len(self.bases), (batch,), generator=generator)
+        return torch.multinomial(torch.tensor(self.given_shares), batch, replacement=True, generator=generator)
+
+
+def shares_of(bases: Sequence[Base], named: Mapping[str, float]) -> list[float]:
+    """Return how often each base model is the clean one, from shares by modality; empty for equally often.
+
+    A model's modalities go together, so the first of them that has a share decides; the share of a model without is 1.
+
+    Raises:
+        UsageError: all are 0.
+    """
+    if not named:
+        return []
+    shares = [next((named[m] for m in base.modalities if m in named), 1.0) for base in bases]
+    if not any(shares):
+        raise UsageError("train.given_shares: all are 0, so that none can be clean: set train.given_fraction to 0")
+    return shares
 
 
 def repeated(levels: Mapping[str, Levels], times: int) -> dict[str, Levels]:

@@ -12,7 +12,7 @@ from typing import Any
 import yaml
 
 from mmdisco_cli.errors import DataError
-from mmdisco_cli.recipes.schema import Recipe, differences
+from mmdisco_cli.recipes.schema import Recipe, TrainConfig, differences
 from mmdisco_cli.registry.plugins import load_registry
 from mmdisco_cli.run.environment import environment
 from mmdisco_cli.run.files import write_json, write_text
@@ -141,10 +141,13 @@ def training_sections(recipe: Recipe) -> tuple[str, ...]:
     joint = _JOINT if config.target == "discriminator" else ()
     solver = tuple(f"sample.{key}" for key in recipe.sample.solver_keys)
     generated = solver if joint and config.fakes != "shuffled" else ()
-    started = ("init",) if config.init is not None else ()  # a key of later: without it, no training is another
-    repaired = ("tuples_per_level",) if joint and config.tuples_per_level else ()
-    own = (f"train.{key}" for key in (*_EVERY, *_OWN[config.target], *started, *repaired))
+    own = (f"train.{key}" for key in (*_EVERY, *_OWN[config.target], *(_later(config) if joint else ())))
     return ("data", "request", "backbones", *joint, *generated, *own)
+
+
+def _later(config: TrainConfig) -> tuple[str, ...]:
+    """Return the keys of later that are used: without them, no training is another."""
+    return tuple(key for key in ("init", "given_shares", "given_shift", "tuples_per_level") if getattr(config, key))
 
 
 def training_fingerprint(recipe: Recipe) -> str:

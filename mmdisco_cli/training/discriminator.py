@@ -30,7 +30,15 @@ from mmdisco_cli.run.files import SHORT, sha256_of
 from mmdisco_cli.run.ranks import ranks_of
 from mmdisco_cli.sampling.draw import require_steps
 from mmdisco_cli.tensors.compiling import Compiling
-from mmdisco_cli.training.batch import Batch, LevelSampler, NoisyBatch, groups_of, noised, repeated
+from mmdisco_cli.training.batch import (
+    Batch,
+    LevelSampler,
+    NoisyBatch,
+    groups_of,
+    noised,
+    repeated,
+    shares_of,
+)
 from mmdisco_cli.training.caching import check_data, open_data, release_encoders
 from mmdisco_cli.training.caption_rules import (
     caption_inputs,
@@ -268,7 +276,8 @@ def discriminator_loss(
 ) -> Loss:
     """Return the loss of one step of `batch` tuples; without a source of fakes, real tuples are re-paired."""
     config, bases, device = recipe.train, assembly.bases, assembly.device
-    sampler = LevelSampler(bases, assembly.coupling, config.time_law, config.given_fraction)
+    shares = shares_of(bases, config.given_shares)
+    sampler = LevelSampler(bases, assembly.coupling, config.time_law, config.given_fraction, shares, config.given_shift)
     groups = 1 if fake else groups_of(real, config, len(assembly.modalities), batch)
     each, dtype = max(batch // groups, 1), DTYPES[config.dtype]
     conditions = Conditions(assembly, encoded_of(real))

@@ -262,3 +262,23 @@ def test_one_anew_under_the_exact_logit_has_the_joint_law(given_fraction: float,
     assert (mixture.on_modes(points) > 0.98) == lands
     on_each = [float((points[:, 1] - mean[1]).abs().lt(3.5 * mixture.std).float().mean()) for mean in mixture.means]
     assert on_each == pytest.approx([0.25] * 4, abs=0.06)
+
+
+def test_what_is_resampled_has_weights_of_its_own() -> None:
+    """Of weight 0 it is what the base model makes alone, of the same noise; the joint run before it stays as it is."""
+    recipe = recipes.load("gaussians")
+    bases = assemble(recipe, CPU, with_discriminator=False)
+    assert recipe.data is not None
+    logit = ExactLogit(Gaussians(recipe.data.options).mixture)
+    loaded = LoadedDiscriminator(logit, {"given_fraction": 0.25}, Path("exact"), "exact")
+    guided = replace(bases, discriminator=loaded)
+    chosen = SampleConfig(steps=8, guidance={"x": 1.0, "y": 2.0}, gibbs=("y",), gibbs_steps=8)
+    usual = draw(guided, chosen, 0, range(16)).latents
+    alone = draw(guided, chosen, 0, range(16), independent=True).latents
+    without = draw(guided, replace(chosen, gibbs_guidance={"y": 0.0}), 0, range(16)).latents
+    assert torch.equal(without["x"], usual["x"])
+    assert not torch.equal(without["x"], alone["x"])
+    assert torch.equal(without["y"], alone["y"])
+    assert not torch.equal(without["y"], usual["y"])
+    same = draw(guided, replace(chosen, gibbs_guidance={"y": 2.0}), 0, range(16)).latents
+    assert all(torch.equal(same[m], usual[m]) for m in usual)

@@ -7,10 +7,11 @@ import torch
 
 from mmdisco_cli.diffusion.backbone import Base, Request, as_joint
 from mmdisco_cli.diffusion.schedules import Levels, log_snr, make_schedule
+from mmdisco_cli.errors import UsageError
 from mmdisco_cli.recipes.schema import LevelDistributionConfig
 from mmdisco_cli.toys.gaussians.backbone import build
 from mmdisco_cli.toys.gaussians.options import GaussianMixtureOptions
-from mmdisco_cli.training.batch import Batch, LevelSampler, draw_progress, mismatched, noised
+from mmdisco_cli.training.batch import Batch, LevelSampler, draw_progress, mismatched, noised, shares_of
 
 ALPHA = 0.8
 UNIFORM, NORMAL = LevelDistributionConfig(), LevelDistributionConfig("logsnr-normal", -0.5, 1.0)
@@ -78,8 +79,8 @@ def bases():
     return [Base(joint, joint.plan(Request())) for joint in joints]
 
 
-def log_snrs(bases, coupling, given_fraction, batch, seed=0):
-    sampler = LevelSampler(bases, coupling, NORMAL, given_fraction)
+def log_snrs(bases, coupling, given_fraction, batch, seed=0, shares=(), shift=0.0):
+    sampler = LevelSampler(bases, coupling, NORMAL, given_fraction, shares, shift)
     levels = sampler.draw(batch, torch.Generator().manual_seed(seed))
     return {m: log_snr(level.alpha, level.sigma) for m, level in levels.items()}
 
@@ -112,6 +113,46 @@ def test_a_share_of_the_rows_holds_one_modality_almost_clean(fraction):
     held = {m: apart & ((level - 3.0).abs() < 1e-3) for m, level in lam.items()}
     assert torch.equal(held["x"] ^ held["y"], apart)
     assert abs(int(held["x"].sum()) - int(held["y"].sum())) < 5 * math.sqrt(fraction * count)
+
+
+@pytest.mark.parametrize(("named", "share"), [({"x": 3.0}, 0.75), ({"x": 0.5, "y": 1.5}, 0.25), ({"x": 0.0}, 0.0)])
+def test_the_clean_modality_is_drawn_by_its_share(named, share):
+    models, count = bases(), 4000
+    lam = log_snrs(models, "logsnr", 0.6, count, shares=shares_of(models, named))
+    apart = (lam["x"] - lam["y"]).abs() > 1e-2
+    held = float(((lam["x"] - 3.0).abs() < 1e-3)[apart].float().mean())
+    assert abs(held - share) <= 4 * math.sqrt(share * (1 - share) / (0.5 * count))
+
+
+def test_the_first_modality_with_a_share_decides_for_its_model():
+    assert shares_of(bases(), {}) == []
+    assert shares_of(bases(), {"y": 5}) == [1.0, 5]
+
+
+def test_shares_of_nothing_are_refused():
+    with pytest.raises(UsageError, match=r"train\.given_shares: all are 0"):
+        shares_of(bases(), {"x": 0.0, "y": 0.0})
+
+
+def test_beside_a_clean_modality_levels_are_shifted():
+    plain, lower = (log_snrs(bases(), "logsnr", 0.5, 4000, seed=3, shift=shift) for shift in (0.0, -1.5))
+    held = {m: (level - 3.0).abs() < 1e-3 for m, level in plain.items()}
+    joint = ~(held["x"] | held["y"])
+    for m, level in plain.items():
+        other = held["y" if m == "x" else "x"]
+        torch.testing.assert_close(lower[m][joint], level[joint])
+        torch.testing.assert_close(lower[m][other], level[other] - 1.5, atol=5e-3, rtol=0)
+        assert torch.equal(lower[m][held[m]], level[held[m]])
+
+
+def test_without_shares_levels_are_drawn_as_before_there_were_any():
+    lam = log_snrs(bases(), "logsnr", 0.5, 64, seed=3)
+    generator = torch.Generator().manual_seed(3)
+    draw_progress(NORMAL, make_schedule("cosine").levels_at, 64, generator)
+    held = torch.rand(64, generator=generator) < 0.5
+    which = torch.randint(2, (64,), generator=generator)
+    assert torch.equal((lam["x"] - 3.0).abs() < 1e-3, held & (which == 0))
+    assert torch.equal((lam["y"] - 3.0).abs() < 1e-3, held & (which == 1))
 
 
 def test_a_lone_model_is_never_held():
