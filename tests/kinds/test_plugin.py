@@ -80,7 +80,7 @@ def test_its_samples_are_written_shown_and_given_again(recipe, capsys) -> None:
     assert all(60 <= pitch < 68 and 0 <= time < 2 for pitch, time in first)
     page = Path("out/index.html").read_text()
     assert page.count('<svg class="roll"') == 2
-    assert page.count('<a href="00001-seed0.notes.json">') == 1
+    assert page.count('<a href="00001-seed0.notes.json">') == 2  # the name above, and the link that the kind draws
     assert page.count('class="file kind-piano-roll"') == 2
     assert sample(recipe, "--given", "melody=out", "--seed", "9", out="again") == ExitCode.OK
     for i, row in enumerate(complete_rows(Path("again"))):
