@@ -220,7 +220,8 @@ def test_a_plugins_extractor_is_measured_and_kept(make_plugin, in_empty_folder, 
     assert mmdisco([*arguments, "--metrics", "av_align"]) == ExitCode.OK
     printed = capsys.readouterr()
     found = json.loads(printed.out)["metrics"]
-    assert "kd_loud, fd_loud, density_loud, coverage_loud, diversity_loud: D 2, N 5 samples against 5; loudness" in printed.err
+    names = "kd_loud, fd_loud, density_loud, coverage_loud, diversity_loud"
+    assert f"{names}: D 2, N 5 samples against 5; loudness" in printed.err
     assert found.keys() == {"av_align", "fd_loud", "kd_loud", "density_loud", "coverage_loud", "diversity_loud"}
     assert found["fd_loud"]["samples"].items() >= {"value": 0.0, "n": 5, "dimension": 2}.items()
     assert found["fd_loud"]["protocol"] == {"extractor": "loudness"}

@@ -39,7 +39,7 @@ def test_impacts_and_strikes_are_marked_where_the_protocol_finds_them(clip: Path
 
 
 def test_other_recipes_mark_motion_and_onsets() -> None:
-    assert marking_of(load("landscape")) is MARKING
+    assert marking_of(load("clips")) is MARKING
     # A protocol that does not fit the data does not hide the samples.
     assert marking_of(load("gaussians", ["eval.protocol=bounce"])) is MARKING
 
