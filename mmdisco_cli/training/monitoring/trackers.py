@@ -26,7 +26,7 @@ def require_trackers(names: Sequence[str]) -> None:
     missing = {name: why for name, module in wanted.items() if (why := _trouble(name, module))}
     if missing:
         said = " and ".join(f"{name} {why}" for name, why in missing.items())
-        raise UsageError(f"train.log: {said}: pip install 'mmdisco-cli[{','.join(missing)}]'")
+        raise UsageError(f"train.log: {said}: pip install {' '.join(missing)}")
 
 
 def _trouble(name: str, module: str) -> str:

@@ -72,7 +72,7 @@ def test_a_missing_package_is_one_line_with_the_command_before_anything_begins(
     for more in ([], ["--dry-run"]):
         assert mmdisco([*command, *more]) == ExitCode.USAGE
         said = capsys.readouterr().err.splitlines()
-        assert said == [f"error: train.log: {name} is not installed: pip install 'mmdisco-cli[{name}]'"]
+        assert said == [f"error: train.log: {name} is not installed: pip install {name}"]
     assert not (tmp_path / "out").exists()
 
 
