@@ -78,7 +78,7 @@ def test_a_missing_package_is_one_line_with_the_command_before_anything_begins(
 
 def test_both_missing_take_one_command(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(trackers, "find_spec", lambda asked: None)
-    with pytest.raises(Exception, match=r"tensorboard is not .* and wandb is not .*mmdisco-cli\[tensorboard,wandb\]"):
+    with pytest.raises(Exception, match=r"tensorboard is not .* and wandb is not .*pip install tensorboard wandb$"):
         trackers.require_trackers(("jsonl", "wandb", "tensorboard", "wandb")[::-1])
     trackers.require_trackers(("jsonl",))
 
