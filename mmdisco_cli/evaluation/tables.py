@@ -96,7 +96,7 @@ def _has_figure(figure: Any) -> bool:
 
 def cell(figure: Any) -> str:
     """Return a figure with its interval in brackets, or with its standard error."""
-    if figure is None:
+    if not _has_figure(figure):
         return NONE
     if not isinstance(figure, Mapping):
         return f"{figure:.3g}"

@@ -16,7 +16,7 @@ from typing import Any
 from mmdisco_cli.errors import UsageError, did_you_mean
 from mmdisco_cli.evaluation.protocol import Protocol, Report
 from mmdisco_cli.evaluation.run import measure, open_protocol
-from mmdisco_cli.evaluation.tables import NONE, align, cell
+from mmdisco_cli.evaluation.tables import align, cell
 from mmdisco_cli.recipes.schema import Recipe
 from mmdisco_cli.run import console
 from mmdisco_cli.run.distribution import Ranks
@@ -58,8 +58,9 @@ def evaluate(recipe: Recipe, options: EvalOptions, ranks: Ranks) -> Report | Non
         found[row.name] = _measured(recipe, row, out, ranks)
     if not ranks.first:
         return None
-    cells = [[row, *(_shown(figures.get(name)) for name in (*names, MINUTES))] for row, figures in found.items()]
-    table = [["", *(name.replace("_", " ").replace(".", ", ") for name in (*names, MINUTES))], *cells]
+    columns = (*names, MINUTES)
+    cells = [[row, *(cell(figures.get(name)) for name in columns)] for row, figures in found.items()]
+    table = [["", *(name.replace("_", " ").replace(".", ", ") for name in columns)], *cells]
     files = [write_json(out / "study.json", found), _write_markdown(out / "study.md", table)]
     protocol = {"seed": recipe.eval.seed, "measured_by": recipe.study.protocol}
     return Report(recipe.eval.n, {"rows": found}, protocol, align(table), files)
@@ -108,10 +109,6 @@ def _lookup(metrics: Mapping[str, Any], dotted: str) -> Any:
     for key in dotted.split("."):
         value = value.get(key) if isinstance(value, Mapping) else None
     return value
-
-
-def _shown(figure: Any) -> str:
-    return NONE if isinstance(figure, Mapping) and "value" not in figure else cell(figure)
 
 
 def _write_markdown(path: Path, table: Sequence[Sequence[str]]) -> Path:

@@ -246,7 +246,7 @@ def discriminator_job(context: Context) -> DiscriminatorJob:
     if recipe.train.fakes != "shuffled":
         require_steps(assembly, recipe.sample)
     require_fakes_fit(recipe, assembly, context.batch)
-    module = _untrained(recipe, assembly, context.say)
+    module = _untrained(recipe, assembly)
     dataset = open_data(recipe, request_of(recipe), assembly, context, checked)
     job = DiscriminatorJob(recipe, assembly, module, dataset, context.batch)
     require_captions(assembly, job.captions)
@@ -313,14 +313,14 @@ def _say_once(text: str) -> None:
         console.note(text)
 
 
-def _untrained(recipe: Recipe, assembly: Assembly, say: Callable[[str], None] = _say_once) -> nn.Module:
+def _untrained(recipe: Recipe, assembly: Assembly) -> nn.Module:
     component = recipe.discriminator
     assert component is not None  # the first thing that was looked at
     # Seeded here and nowhere else: initialisation is the only use of the global generator.
     torch.manual_seed(recipe.train.seed)
     module = build_discriminator(component, assembly.shapes, assembly.pooled).to(assembly.device)
     if recipe.train.init is not None:
-        say(start_from(recipe.train.init, component.spec.name, module))
+        _say_once(start_from(recipe.train.init, component.spec.name, module))
     twice = recipe.train.lambda_denoise > 0
     try_discriminator(component.spec, module, assembly.shapes, assembly.pooled, twice=twice)
     return module
