@@ -189,7 +189,7 @@ def test_healthy_samples_are_not_warned_of(seed, n):
 
 def shares(independent, guided, n):
     def row(share):
-        return {"three": share, "seven": 1 - share, "min": 0, "max": 1, "n": n}
+        return {"three": {"value": share}, "seven": {"value": 1 - share}, "min": 0, "max": 1, "n": n}
 
     return {"digit_share": {"image": {"independent": row(independent), "guided": row(guided)}}}
 
@@ -216,7 +216,7 @@ def test_classes_made_equally_often_are_silent(seed):
     rows = {
         row: {
             **{
-                str(k): float(c) / 96
+                str(k): {"value": float(c) / 96}
                 for k, c in enumerate(torch.randint(10, (96,), generator=generator).bincount(minlength=10))
             },
             "n": 96,

@@ -191,7 +191,7 @@ def _report(
     folder, seed = options.out or Path(), recipe.eval.seed
     metrics = event_metrics(rows.events, GIVEN, seed, chosen)
     if CLASSES in chosen:
-        metrics[CLASSES] = material_shares({row: rows.events[row] for row in COMPARED_ROWS})
+        metrics[CLASSES] = material_shares({row: rows.events[row] for row in COMPARED_ROWS}, seed)
     scores = score_sets(rows.sets, {}, (), options, chosen)
     metrics |= scores.metrics
     metrics |= _distances(rows, chosen, options.seed)
