@@ -109,7 +109,8 @@ def _single_html(metrics: Figures) -> str:
         f'<tr><th scope="row">{escape(title)}{way_html(way)}</th><td>{figure_html(figure)}</td></tr>'
         for title, way, figure in found
     )
-    return _table("Figures that stand by themselves", '<th scope="col">figure</th>', body) + "\n" if found else ""
+    table = _table("Figures that stand by themselves", '<th scope="col">figure</th>', body)
+    return f"<h3>Figures that stand by themselves</h3>\n{table}\n" if found else ""
 
 
 def _singles(name: str, figures: Any) -> Iterator[tuple[str, str, Figures | None]]:

@@ -168,7 +168,9 @@ def figure_html(figure: Mapping[str, Any] | None) -> str:
 
 
 def short(value: float) -> str:
-    """Return a number of a plot."""
+    """Return a number of a plot; a count has all its digits."""
+    if isinstance(value, int):
+        return f"{value:,}"
     return f"{value:.3g}" if abs(value) >= 100 else f"{value:.3f}".rstrip("0").rstrip(".") if value else "0"
 
 

@@ -52,3 +52,4 @@ def test_many_clips_are_thinned_evenly():
 
 def test_numbers_are_short():
     assert [short(x) for x in (0.0, 1.0, 0.12345, -0.5, 1234.5)] == ["0", "1", "0.123", "-0.5", "1.23e+03"]
+    assert short(1234567) == "1,234,567"
