@@ -147,7 +147,10 @@ def test_previews_have_the_captions_of_the_first_held_out_clips_at_every_step(tm
     # Batches of training have eight clips and those that are measured more: only previews have two, with and without
     # their words at once.
     words = torch.tensor([captioned_toys.WORDS[text.split(" ")[0]] for text in captions])
-    assert sum(len(one) == 4 and torch.equal(one[-2:], words) for one in seen) == 2 * len(recipe.backbones) * recipe.sample.steps
+    assert (
+        sum(len(one) == 4 and torch.equal(one[-2:], words) for one in seen)
+        == 2 * len(recipe.backbones) * recipe.sample.steps
+    )
     page = (tmp_path / "out/progress.html").read_text()
     found = re.findall(r'<h3>Noise (\d)</h3><p class="prompt">(.*?)</p>', page)
     assert found == [("0", captions[0]), ("1", captions[1])]
