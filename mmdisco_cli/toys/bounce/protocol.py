@@ -245,7 +245,7 @@ def protocol(recipe: Recipe, options: EvalOptions, rows: Rows) -> dict[str, Any]
     """Return how everything was measured."""
     return {
         "seed": recipe.eval.seed,
-        "films": {row: len(found) for row, found in rows.events.items()},
+        "clips": {row: len(found) for row, found in rows.events.items()},
         "without_events": {row: sum(one.match.iou is None for one in found) for row, found in rows.events.items()},
         "tolerance_seconds": TOLERANCE,
         "interval": INTERVAL,

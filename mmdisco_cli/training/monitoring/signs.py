@@ -228,7 +228,7 @@ def _jump(row: Row, before: Rows) -> str:
 
 
 def _harm(row: Row) -> str:
-    """Say what is beyond all measure by itself: a run that never was stable has no median to compare with."""
+    """Say what is a failure by itself: a run that never was stable has no median to compare with."""
     if row.get("disc", 0.0) > 10 * CHANCE:
         return f"disc {row['disc']:.3g} is {row['disc'] / CHANCE:.2g} times that of chance"
     if row.get("gain", 0.0) < HARM:
