@@ -112,6 +112,16 @@ def test_coverage_that_is_lost_is_a_cost_and_coverage_won_is_none():
     assert "what it cost in quality is not certain (coverage log-mel)" in unclear.says
 
 
+def test_measures_that_are_not_certain_are_named_where_they_are_few_and_counted_where_they_are_many():
+    def verdict(count):
+        return conclude({"event_iou": aligned(0.1, 0.2), **{f"kd_{k}": kernel(*UNCLEAR) for k in range(count)}})
+
+    assert verdict(2).says.endswith("what it cost in quality is not certain (KD 0, KD 1).")
+    assert verdict(3).says.endswith("what it cost in quality is not certain (3 of 3 measures).")
+    assert "distances to real clips: lower is better; coverage: higher is better" in verdict(3).quality
+    assert all(f"KD {k} 0." in verdict(3).quality for k in range(3))
+
+
 def test_a_certain_cost_that_is_negligible_is_none():
     found = conclude({"event_iou": aligned(0.4, 0.6), "kd_logmel": kernel(0.5, 0.01, 0.04)})
     assert found.says.endswith("and cost nothing in quality.")
