@@ -48,6 +48,8 @@ class RunDirectory:
 
     path: Path
     recipe: Recipe
+    bank: Path | None = None
+    """A folder of encoded clips that other runs use too."""
 
     @property
     def weights(self) -> Path:
@@ -67,7 +69,7 @@ class RunDirectory:
     @property
     def banks(self) -> Path:
         """Return the folder of encoded clips and generated fakes."""
-        return self.path / "bank"
+        return self.bank or self.path / "bank"
 
     def begun(self) -> bool:
         """Return whether there is anything here that another recipe would spoil."""
