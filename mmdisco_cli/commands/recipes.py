@@ -51,15 +51,17 @@ def copy(
     ] = None,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace an existing file.")] = False,
 ) -> None:
-    """Copy a recipe to edit it, and print where it went."""
+    """Copy a recipe to edit it, and print where it went; under another name, its runs are of that name."""
+    from mmdisco_cli.recipes.copies import renamed
     from mmdisco_cli.recipes.recipe import find
+    from mmdisco_cli.recipes.yaml_nodes import read_text
 
     source = find(name)
     target = path_at_home(destination or Path())
     target = target / source.name if target.is_dir() else target
     if target.exists() and not overwrite:
         raise UsageError(f"{target}: exists (--overwrite replaces it)")
-    target.write_bytes(source.read_bytes())
+    target.write_text(renamed(read_text(source), source.stem, target), encoding="utf-8")
     result(str(target))
 
 
