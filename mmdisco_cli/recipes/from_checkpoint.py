@@ -1,4 +1,4 @@
-"""From weights to the recipe that samples with them: `mmdisco sample --checkpoint` of a file, folder or hf:OWNER/NAME."""
+"""From weights to the recipe that samples with them: `mmdisco sample --checkpoint` of a file, folder or repository."""
 
 import json
 import re
