@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from mmdisco_cli.commands.parameters import JsonOption
+from mmdisco_cli.commands.parameters import JsonOption, complete_recipes, complete_sections
 from mmdisco_cli.commands.reference import key_lines
 from mmdisco_cli.errors import UsageError, did_you_mean
 from mmdisco_cli.run.console import record, result
@@ -14,7 +14,9 @@ from mmdisco_cli.run.options import path_at_home
 
 app = typer.Typer(rich_markup_mode=None, help="List, show and copy the packaged recipes.")
 
-NameArgument = Annotated[str, typer.Argument(metavar="NAME", help="A packaged recipe, or a file.")]
+NameArgument = Annotated[
+    str, typer.Argument(metavar="NAME", help="A packaged recipe, or a file.", autocompletion=complete_recipes)
+]
 
 
 @app.command("ls")
@@ -69,7 +71,11 @@ def copy(
 def keys(
     section: Annotated[
         str | None,
-        typer.Argument(metavar="[SECTION]", help="Only keys at or below this one, as train or sample.given."),
+        typer.Argument(
+            metavar="[SECTION]",
+            help="Only keys at or below this one, as train or sample.given.",
+            autocompletion=complete_sections,
+        ),
     ] = None,
     json: JsonOption = False,
 ) -> None:
