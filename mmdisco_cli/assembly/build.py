@@ -14,7 +14,7 @@ from mmdisco_cli.assembly.models import Assembly, LoadedDiscriminator
 from mmdisco_cli.assembly.planning import plan_together
 from mmdisco_cli.assembly.trial import BACKBONE, require_members
 from mmdisco_cli.diffusion.backbone import UNTRAINED, Base, JointBackbone, Request, as_joint, move
-from mmdisco_cli.diffusion.coupling import Coupling
+from mmdisco_cli.diffusion.coupling import Coupling, CouplingName
 from mmdisco_cli.errors import PluginError, UsageError
 from mmdisco_cli.hookspecs import BackboneSpec, Factory
 from mmdisco_cli.recipes.hints import command_line, present_command, train_command
@@ -50,7 +50,7 @@ def assemble(
     backbones = {label: build(label, part, request, device) for label, part in recipe.backbones.items()}
     plans = plan_together(backbones, request)
     models = {label: Base(backbone, plans[label]) for label, backbone in backbones.items()}
-    alone = Assembly(models, cast(Coupling, recipe.coupling), device, dtype)
+    alone = Assembly(models, Coupling(cast(CouplingName, recipe.coupling), recipe.coupling_shift), device, dtype)
     if outlined:
         return _with_outlined_discriminator(recipe, alone) if with_discriminator else alone
     _require_trained(recipe, alone)

@@ -75,7 +75,7 @@ def _check(path: Path, about: Mapping[str, Any], beside: Assembly) -> None:
 
 
 def _comparisons(about: Mapping[str, Any], beside: Assembly) -> Iterator[tuple[str, Any, Any]]:
-    yield "coupling", about["coupling"], beside.coupling
+    yield "coupling", about["coupling"], str(beside.coupling)
     yield "modalities", sorted(about["shapes"]), sorted(beside.shapes)
     if "released" in about:
         # Its authors give neither the sizes nor the exact files of the base models: only the channels must match.

@@ -1,5 +1,6 @@
 """`mmdisco train`."""
 
+from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -21,6 +22,10 @@ def command(
     recipe: RecipeOption,
     out: OutOption = None,
     settings: SetOption = None,
+    bank: Annotated[
+        Path | None,
+        typer.Option(help="Folder of encoded clips and fakes, which runs on the same data can share.", metavar="DIR"),
+    ] = None,
     fresh: Annotated[bool, typer.Option("--fresh", help="Begin again where a run could be resumed.")] = False,
     download: DownloadOption = False,
     dry_run: DryRunOption = False,
@@ -39,4 +44,4 @@ def command(
         fetch_missing(loaded, discriminator=False)
     from mmdisco_cli.training.run import train
 
-    train(loaded, TrainOptions(out=out, fresh=fresh, dry_run=dry_run, json=json))
+    train(loaded, TrainOptions(out=out, bank=bank, fresh=fresh, dry_run=dry_run, json=json))

@@ -1,11 +1,14 @@
 """Which noise levels of the modalities are paired, in training and in sampling.
 
 `index` pairs levels of equal progress u, each model on its own native grid. `logsnr` pairs levels of equal log-SNR:
-every model takes that of the first modality of the first model, its native time found by bisection. A discriminator
-must be sampled with the coupling that it was trained with.
+every model takes that of the first modality of the first model, its native time found by bisection. A shift moves a
+modality away from there, so that it is decided later (or earlier) than its partner. A discriminator must be sampled
+with the coupling that it was trained with.
 """
 
-from collections.abc import Callable, Sequence
+import math
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Literal, get_args
 
 import torch
@@ -14,29 +17,77 @@ from torch import Tensor
 from mmdisco_cli.diffusion.backbone import Base
 from mmdisco_cli.diffusion.schedules import Levels, log_snr
 
-Coupling = Literal["index", "logsnr"]
+CouplingName = Literal["index", "logsnr"]
 GIVEN_LOG_SNR = 3.0
 _HALVINGS = 48
 
 
-def coupled_grid(bases: Sequence[Base], steps: int, coupling: Coupling = "index") -> dict[str, Levels]:
+@dataclass(frozen=True)
+class Coupling:
+    """How levels are paired, and what is then added to the log-SNR of each modality: below 0 it lags behind.
+
+    The modalities of one model move together, by the shift of the first of them that has one.
+    """
+
+    name: CouplingName = "index"
+    shift: Mapping[str, float] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        """Raise ValueError for a name that there is not."""
+        if self.name not in get_args(CouplingName):
+            raise ValueError(f"unknown coupling {self.name!r} (one of {', '.join(get_args(CouplingName))})")
+
+    def __str__(self) -> str:
+        """Return what files of discriminators say."""
+        return ", ".join([self.name, *(f"{m} {shift:+g}" for m, shift in sorted(self.shift.items()) if shift)])
+
+    def of(self, base: Base) -> float:
+        """Return the shift of a model's log-SNR."""
+        return next((self.shift[m] for m in base.modalities if m in self.shift), 0.0)
+
+
+INDEX = Coupling()
+
+
+def coupled_grid(bases: Sequence[Base], steps: int, coupling: Coupling = INDEX) -> dict[str, Levels]:
     """Return each modality's levels (steps + 1,) on the CPU, from noise to data."""
     own = [base.backbone.grid(steps, base.plan) for base in bases]
-    if _is_index(coupling):
-        return {m: level for grid in own for m, level in grid.items()}
-    target = _first_log_snr(own[0])
-    # Each keeps its own last level: where a grid ends at sigma = 0 there is no log-SNR to match.
-    matched = [own[0], *(_with_end(_match(base, target), grid) for base, grid in zip(bases[1:], own[1:], strict=True))]
+    matched = [
+        _moved(base, grid, grid if coupling.name == "index" else own[0], coupling.of(base))
+        for base, grid in zip(bases, own, strict=True)
+    ]
     return {m: level for grid in matched for m, level in grid.items()}
 
 
-def coupled_levels(bases: Sequence[Base], u: Tensor, coupling: Coupling = "index") -> dict[str, Levels]:
-    """Return each modality's levels (B,) for training at progress u (B,) of the first model."""
-    if _is_index(coupling):
-        return uncoupled_levels(bases, [u] * len(bases))
-    reference = bases[0].backbone.levels_at(u, bases[0].plan)
-    rest = [_match(base, _first_log_snr(reference)) for base in bases[1:]]
-    return {m: level for levels in (reference, *rest) for m, level in levels.items()}
+def _moved(base: Base, own: dict[str, Levels], reference: dict[str, Levels], shift: float) -> dict[str, Levels]:
+    """Return a model's grid at the log-SNR of a reference, shifted; its own one where that is the same."""
+    if reference is own and not shift:
+        return own
+    u = _progress_of(base, _first_log_snr(reference))
+    moved = shifted(u, shift)
+    moved[0] = torch.maximum(moved[0], u[0])  # what is sampled begins as noise
+    # Each keeps its own last level: where a grid ends at sigma = 0 there is no log-SNR to match.
+    return _with_end(base.backbone.levels_at(moved, base.plan), own)
+
+
+def coupled_levels(bases: Sequence[Base], u: Tensor, coupling: Coupling = INDEX) -> dict[str, Levels]:
+    """Return each modality's levels (B,) for training at progress u (B,) of the first model, before it is shifted."""
+    progress = [u] * len(bases)
+    if coupling.name == "logsnr":
+        target = _first_log_snr(bases[0].backbone.levels_at(u, bases[0].plan))
+        progress = [u, *(_progress_of(base, target) for base in bases[1:])]
+    return uncoupled_levels(bases, [shifted(u, coupling.of(base)) for base, u in zip(bases, progress, strict=True)])
+
+
+def shifted(u: Tensor, shift: float) -> Tensor:
+    """Return the progress (B,) whose log-SNR is by `shift` that of u (B,), on a cosine schedule exactly.
+
+    There log(alpha / sigma) is -log tan(pi u / 2) (Hoogeboom et al. 2023, arXiv 2301.11093); on all schedules 0 and 1
+    stay, so that every model still goes from noise to data.
+    """
+    if not shift:
+        return u
+    return torch.atan(math.exp(-shift) * torch.tan(u.double() * (math.pi / 2))).mul(2 / math.pi).to(u.dtype)
 
 
 def uncoupled_levels(bases: Sequence[Base], progress: Sequence[Tensor]) -> dict[str, Levels]:
@@ -74,12 +125,6 @@ def progress_at(levels_at: Callable[[Tensor], Levels], target: Tensor) -> Tensor
     return torch.where(noise_end, 1.0, torch.where(data_end, 0.0, (low + high) / 2))
 
 
-def _is_index(coupling: Coupling) -> bool:
-    if coupling not in get_args(Coupling):
-        raise ValueError(f"unknown coupling {coupling!r} (one of {', '.join(get_args(Coupling))})")
-    return coupling == "index"
-
-
 def _first_log_snr(levels: dict[str, Levels]) -> Tensor:
     level = next(iter(levels.values()))
     return log_snr(level.alpha, level.sigma)
@@ -87,9 +132,13 @@ def _first_log_snr(levels: dict[str, Levels]) -> Tensor:
 
 def _match(base: Base, target: Tensor) -> dict[str, Levels]:
     """Return a model's levels where its first modality has the log-SNR target; its other modalities follow."""
+    return base.backbone.levels_at(_progress_of(base, target), base.plan)
+
+
+def _progress_of(base: Base, target: Tensor) -> Tensor:
+    """Return the progress at which a model's first modality has the log-SNR target."""
     first = next(iter(base.modalities))
-    u = progress_at(lambda u: base.backbone.levels_at(u, base.plan)[first], target)
-    return base.backbone.levels_at(u, base.plan)
+    return progress_at(lambda u: base.backbone.levels_at(u, base.plan)[first], target)
 
 
 def _with_end(levels: dict[str, Levels], own: dict[str, Levels]) -> dict[str, Levels]:

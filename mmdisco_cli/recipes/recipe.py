@@ -96,19 +96,22 @@ def load_plain(
     return read_recipe(_overridden(tree, overrides), registry or load_registry())
 
 
-def _with_base(tree: MappingNode, path: Path) -> MappingNode:
+def _with_base(tree: MappingNode, path: Path, above: tuple[Path, ...] = ()) -> MappingNode:
+    """Return a recipe's tree merged into that which it extends, and so on; `above` are the files that led to it."""
     node = lookup(tree, "extends")
     if node is None:
         return tree
     if not isinstance(node, ScalarNode) or not node.value:
         raise UsageError(f"{place(node)}: extends: expected the name or path of one recipe")
     beside = path.parent / node.value
+    chain = (*above, path.resolve())
     try:
-        base = read_tree(beside if _is_file(beside) else find(node.value))
+        found = beside if _is_file(beside) else find(node.value)
+        if found.resolve() in chain:
+            raise UsageError(f"{node.value} extends this one, so that none would be the first")
+        base = _with_base(read_tree(found), found, chain)
     except UsageError as error:
         raise UsageError(f"{place(node)}: extends: {error}") from error
-    if (deeper := lookup(base, "extends")) is not None:
-        raise UsageError(f"{place(node)}: extends: only one level, but it extends again at {place(deeper)}")
     return merge(without(base, "name", "summary"), without(tree, "extends"))
 
 

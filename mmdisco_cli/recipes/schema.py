@@ -234,6 +234,9 @@ class Recipe:
         metadata={"registry": "backbone", "bounds": Bounds(doc="base models by modality: `name` and their options")},
     )
     coupling: str = option("index", "how noise levels of the modalities are paired", choices=("index", "logsnr"))
+    coupling_shift: Mapping[str, float] = option(
+        {}, "added to the log-SNR of each; one below 0 is decided later than its partner", by_modality=True
+    )
     discriminator: Component | None = field(
         default=None,
         metadata={"registry": "discriminator", "bounds": Bounds(doc="the architecture: `name` and its options")},

@@ -62,6 +62,7 @@ class TrainOptions:
     """The options of `mmdisco train`."""
 
     out: Path | None = None
+    bank: Path | None = None  # None: below `out`
     fresh: bool = False
     dry_run: bool = False
     json: bool = False

@@ -39,7 +39,7 @@ def require_shared(folder: Path, ranks: Ranks, device: torch.device) -> None:
         who = "rank" if len(blind) == 1 else "ranks"
         raise DataError(
             f"{folder.absolute()}: {who} {', '.join(map(str, blind))} of {ranks.world} cannot see what rank 0 writes "
-            "there; give --out a folder, by its whole path, on a file system that all nodes share"
+            "there; give --out and --bank a folder, by its whole path, on a file system that all nodes share"
         )
 
 

@@ -40,7 +40,7 @@ def settings_of(
         **{f"backbones.{label}": name for label, name in assembly.fingerprints.items()},
         **{f"variants.{label}": variant for label, variant in assembly.variants.items()},
         **{f"request.{key}": value for key, value in to_plain(recipe.request).items()},
-        "coupling": recipe.coupling,
+        "coupling": str(assembly.coupling),
         **{f"sample.{key}": value for key, value in recipe.sample.solver().items()},
         "sample.scale": recipe.sample.scale,
         "sample.dtype": str(assembly.dtype).removeprefix("torch."),

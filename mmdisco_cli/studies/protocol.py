@@ -68,9 +68,10 @@ def evaluate(recipe: Recipe, options: EvalOptions, ranks: Ranks) -> Report | Non
 
 def _measured(study: Recipe, row: Row, out: Path, ranks: Ranks) -> dict[str, Any]:
     """Return the figures of a row by their dotted names, and what its trainings took."""
-    bases = {label: _trained(base, out / "bases" / base.name) for label, base in row.bases.items()}
+    bank = out / "bank"  # most rows train on the same clips
+    bases = {label: _trained(base, out / "bases" / base.name, bank) for label, base in row.bases.items()}
     joint = row.recipe(study, {label: str(path) for label, path in bases.items()})
-    weights = _trained(joint, out / row.folder / "train")
+    weights = _trained(joint, out / row.folder / "train", bank)
     sampled = replace(joint, sample=replace(joint.sample, weights=str(weights)))
     wanted = tuple(dict.fromkeys(name.split(".")[0] for name in study.study.metrics))
     measured = measure(sampled, EvalOptions(out=out / row.folder / "eval", metrics=wanted))
@@ -81,10 +82,10 @@ def _measured(study: Recipe, row: Row, out: Path, ranks: Ranks) -> dict[str, Any
     return {**figures, MINUTES: round(minutes, 1)}
 
 
-def _trained(recipe: Recipe, folder: Path) -> Path:
+def _trained(recipe: Recipe, folder: Path, bank: Path) -> Path:
     """Train a recipe into a folder, where that is not done, and return its weights."""
     with _counted(folder):
-        train_recipe(recipe, TrainOptions(out=folder))
+        train_recipe(recipe, TrainOptions(out=folder, bank=bank))
     return RunDirectory(folder, recipe).weights
 
 

@@ -77,7 +77,7 @@ def _key(assembly: Assembly, recipe: Recipe, captions: Captions | None, first: i
     content = {
         "backbones": assembly.fingerprints,
         "shapes": {m: list(shape) for m, shape in assembly.shapes.items()},
-        "coupling": assembly.coupling,
+        "coupling": str(assembly.coupling),
         "dtype": str(assembly.dtype),
         "seed": recipe.train.seed,
         **{key: sample[key] for key in recipe.sample.solver_keys},

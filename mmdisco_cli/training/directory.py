@@ -48,6 +48,8 @@ class RunDirectory:
 
     path: Path
     recipe: Recipe
+    bank: Path | None = None
+    """A folder of encoded clips that other runs use too."""
 
     @property
     def weights(self) -> Path:
@@ -67,7 +69,7 @@ class RunDirectory:
     @property
     def banks(self) -> Path:
         """Return the folder of encoded clips and generated fakes."""
-        return self.path / "bank"
+        return self.bank or self.path / "bank"
 
     def begun(self) -> bool:
         """Return whether there is anything here that another recipe would spoil."""
@@ -138,10 +140,11 @@ class RunDirectory:
 def training_sections(recipe: Recipe) -> tuple[str, ...]:
     """Return the dotted sections of the recipe that training depends on."""
     config = recipe.train
-    joint = _JOINT if config.target == "discriminator" else ()
+    joint: tuple[str, ...] = _JOINT if config.target == "discriminator" else ()
     solver = tuple(f"sample.{key}" for key in recipe.sample.solver_keys)
     generated = solver if joint and config.fakes != "shuffled" else ()
     own = (f"train.{key}" for key in (*_EVERY, *_OWN[config.target], *(_later(config) if joint else ())))
+    joint += ("coupling_shift",) if joint and recipe.coupling_shift else ()
     return ("data", "request", "backbones", *joint, *generated, *own)
 
 

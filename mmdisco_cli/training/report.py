@@ -232,7 +232,7 @@ def export_discriminator(
         "name": recipe.discriminator.spec.name,
         "options": to_plain(recipe.discriminator.options),
         "shapes": {m: list(shape) for m, shape in assembly.shapes.items()},
-        "coupling": assembly.coupling,
+        "coupling": str(assembly.coupling),
         "backbones": assembly.fingerprints,
         "given_fraction": recipe.train.given_fraction if len(assembly.models) > 1 else 0.0,
         **(_of_texts(assembly, recipe) if captioned else {}),

@@ -89,11 +89,12 @@ def train_recipe(recipe: Recipe, options: TrainOptions, callback: TrainCallback 
     `callback` is called at every step of every stage. Errors as for `train`.
     """
     device, stop = choose_device(), SignalFlag()
-    directory = RunDirectory(options.out or Path("runs") / recipe.name / "train", recipe)
+    directory = RunDirectory(options.out or Path("runs") / recipe.name / "train", recipe, options.bank)
     with joined_ranks(device) as ranks, Stages(ranks.first) as stages, stop.listening():
         context = Context(directory, device, ranks, stop, _watched(stages.of, callback))
         if not options.dry_run:
-            require_shared(directory.path, ranks, device)
+            for folder in dict.fromkeys((directory.path, directory.bank or directory.path)):
+                require_shared(folder, ranks, device)
         require_trackers(recipe.train.log)
         if not options.fresh:
             directory.require_same_recipe()

@@ -139,7 +139,7 @@ def _save_discriminator(recipe: Recipe, path: Path) -> None:
         "name": "mlp",
         "options": to_plain(recipe.discriminator.options),
         "shapes": {m: list(shape) for m, shape in alone.shapes.items()},
-        "coupling": alone.coupling,
+        "coupling": str(alone.coupling),
         "backbones": alone.fingerprints,
         "captions": True,
         "text_dropout": 0.1,

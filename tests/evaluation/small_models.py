@@ -50,7 +50,7 @@ def _save_joint(folder, name):
         "name": options.pop("name"),
         "options": options,
         "shapes": alone.shapes,
-        "coupling": loaded.coupling,
+        "coupling": str(loaded.coupling),
         "backbones": alone.fingerprints,
     }
     save_weights(folder / f"{name}.safetensors", shaken(module.state_dict()), about)

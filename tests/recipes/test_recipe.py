@@ -1,4 +1,4 @@
-"""Recipes: every mistake at once and with its place, overrides that create nothing, one level of extends."""
+"""Recipes: every mistake at once and with its place, overrides that create nothing, extends."""
 
 import json
 from dataclasses import dataclass, field
@@ -294,14 +294,26 @@ def test_text_that_is_no_recipe(write, text, message):
     assert line.startswith(message)
 
 
-def test_extends_one_level(write):
+def test_extends_recipes_that_extend_others(write):
     write(MINIMAL, "base.yaml")
-    recipe = load(write("extends: base.yaml\ntrain: {steps: 7}\n"))
-    assert (recipe.name, recipe.summary, recipe.train.steps, recipe.train.learning_rate) == ("r", "", 7, 1e-4)
-    assert messages(write("extends: r.yaml\n", "deep.yaml")) == [
-        "deep.yaml:1:10: extends: only one level, but it extends again at r.yaml:1:10"
-    ]
+    recipe = load(write("extends: base.yaml\nsummary: mine\ntrain: {steps: 7, warmup: 3}\n"))
+    assert (recipe.name, recipe.summary, recipe.train.steps, recipe.train.learning_rate) == ("r", "mine", 7, 1e-4)
+    deep = load(write("extends: r.yaml\ntrain: {steps: 8}\n", "deep.yaml"))
+    assert (deep.name, deep.summary, deep.train.steps, deep.train.warmup) == ("deep", "", 8, 3)
+    assert deep.backbones == recipe.backbones
     assert "deeper.yaml:1:10: extends: no recipe 'gone'" in messages(write("extends: gone", "deeper.yaml"))[0]
+    write("extends: deeper.yaml", "deepest.yaml")
+    (line,) = messages("deepest.yaml")
+    assert line.startswith("deepest.yaml:1:10: extends: deeper.yaml:1:10: extends: no recipe 'gone'")
+
+
+@pytest.mark.parametrize("names", [("r",), ("r", "s"), ("r", "s", "t")])
+def test_recipes_that_extend_one_another_in_a_circle(write, names):
+    for name, following in zip(names, (*names[1:], names[0]), strict=True):
+        write(f"extends: {following}.yaml\n", f"{name}.yaml")
+    (line,) = messages("r.yaml")
+    assert line.endswith("extends: r.yaml extends this one, so that none would be the first")
+    assert load(write("extends: bounce\n", "bounce.yaml")).train.steps > 0  # the packaged one, of the same name
 
 
 def test_a_value_that_holds_itself_on_both_sides(write):

@@ -370,14 +370,19 @@ def test_independent_needs_no_discriminator_and_says_that_logits_are_missing(
     assert "note: no logits: no weights 'absent.safetensors'" in captured.err
 
 
-def test_independent_needs_no_discriminator_that_fits(tiny: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    arguments = ["sample", "--recipe", str(tiny), "--n", "1", "--set", "coupling=logsnr"]
+@pytest.mark.parametrize(
+    ("setting", "named"), [("coupling=logsnr", "logsnr"), ("coupling_shift={audio: -1}", "index, audio -1")]
+)
+def test_independent_needs_no_discriminator_that_fits(
+    setting: str, named: str, tiny: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    arguments = ["sample", "--recipe", str(tiny), "--n", "1", "--set", setting]
     assert mmdisco(arguments) == ExitCode.DATA
     capsys.readouterr()
     assert mmdisco([*arguments, "--independent", "--json"]) == ExitCode.OK
     captured = capsys.readouterr()
     assert json.loads(captured.out)["logit"] is None
-    assert "trained with coupling index, but the recipe has logsnr" in captured.err
+    assert f"trained with coupling index, but the recipe has {named}" in captured.err
 
 
 def test_a_dry_run_downloads_nothing(tiny: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -6,6 +6,7 @@ import pytest
 import torch
 
 from mmdisco_cli.diffusion.backbone import Base, Request, as_joint
+from mmdisco_cli.diffusion.coupling import Coupling
 from mmdisco_cli.diffusion.schedules import Levels, log_snr, make_schedule
 from mmdisco_cli.errors import UsageError
 from mmdisco_cli.recipes.schema import LevelDistributionConfig
@@ -80,7 +81,7 @@ def bases():
 
 
 def log_snrs(bases, coupling, given_fraction, batch, seed=0, shares=(), shift=0.0):
-    sampler = LevelSampler(bases, coupling, NORMAL, given_fraction, shares, shift)
+    sampler = LevelSampler(bases, Coupling(coupling), NORMAL, given_fraction, shares, shift)
     levels = sampler.draw(batch, torch.Generator().manual_seed(seed))
     return {m: log_snr(level.alpha, level.sigma) for m, level in levels.items()}
 

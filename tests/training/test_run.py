@@ -163,6 +163,19 @@ def test_what_cannot_be_trained_is_refused_by_key(
     assert not (tmp_path / "out").exists()
 
 
+def test_runs_on_the_same_clips_can_share_what_is_encoded(tmp_path: Path) -> None:
+    bank = tmp_path / "shared"
+    recipe = load(tmp_path, "frames")
+    train(recipe, TrainOptions(out=tmp_path / "one", bank=bank))
+    (shard,) = bank.rglob("*.safetensors")
+    os.utime(shard, ns=(0, 0))
+    train(load(tmp_path, "frames", steps=20), TrainOptions(out=tmp_path / "two", bank=bank))
+    assert shard.stat().st_mtime_ns == 0
+    train(load(tmp_path, "frames", steps=20, bank=7), TrainOptions(out=tmp_path / "three", bank=bank))
+    assert len(list(bank.rglob("*.safetensors"))) == 2  # other clips are another cache
+    assert not any((tmp_path / name / "bank").exists() for name in ("one", "two", "three"))
+
+
 @pytest.mark.parametrize("fakes", ["generated", "mixed"])
 def test_generated_fakes_are_made_once(fakes: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("mmdisco_cli.training.data.DEFAULT_COUNT", 16)

@@ -6,7 +6,7 @@ import torch
 from tiny import BUILDERS, wan, wan_transformer
 
 from mmdisco_cli.diffusion.backbone import Base, Request, as_joint
-from mmdisco_cli.diffusion.coupling import coupled_grid
+from mmdisco_cli.diffusion.coupling import Coupling, coupled_grid
 from mmdisco_cli.diffusion.schedules import log_snr
 from mmdisco_cli.errors import UsageError
 from mmdisco_cli.testing import check_backbone
@@ -267,7 +267,7 @@ def test_what_is_not_known_is_refused(tmp_path):
 def test_models_of_unlike_schedules_walk_together(backbone):
     bases = [Base(as_joint(m), as_joint(m).plan(Request())) for m in (backbone("audioldm"), backbone("wan"))]
     grid = coupled_grid(bases, 10)
-    matched = coupled_grid(bases, 10, "logsnr")
+    matched = coupled_grid(bases, 10, Coupling("logsnr"))
     sound, film = (log_snr(matched[m].alpha, matched[m].sigma)[:-1] for m in ("audio", "video"))
     torch.testing.assert_close(sound, film, rtol=1e-3, atol=1e-3)
     assert grid["audio"].t[0] > 900
