@@ -140,3 +140,24 @@ def test_the_path_of_a_published_file_is_quoted():
     recipe = load("bounce", ["discriminator={name: paper-waveform}", "sample.weights=my weights/a.safetensors"])
     (entry,) = missing.missing_files(recipe)
     assert "then: mmdisco convert mmdiffusion_landscape.pt 'my weights/a.safetensors' --format " in str(entry)
+
+
+def small_training(*more):
+    settings = ["train.steps=2", "train.batch_size=4", "discriminator.width=8", "train.validate_every=0"]
+    return ["train", *more, *(word for text in settings for word in ("--set", text))]
+
+
+def test_whoever_trains_hears_of_other_weights_that_the_recipe_samples_with(capsys, tmp_path):
+    (tmp_path / "mine.yaml").write_text("extends: gaussians\n")
+    assert app.run(small_training("--recipe", "mine.yaml")) == 0
+    trained = "runs/mine/train/discriminator.safetensors"
+    note = f"to sample and evaluate with the new weights, add --set sample.weights={trained}"
+    assert f"note: sample.weights is runs/gaussians/train/discriminator.safetensors: {note}" in capsys.readouterr().err
+    (line,) = said(capsys, "sample", "--recipe", "mine.yaml")
+    assert f"; or use what was trained: --set sample.weights={trained}; or add --independent" in line
+    assert app.run(["sample", "--recipe", "mine.yaml", "--n", "1", "--set", f"sample.weights={trained}"]) == 0
+
+
+def test_nothing_is_said_where_the_recipe_samples_with_what_was_trained(capsys):
+    assert app.run(small_training("--recipe", "gaussians")) == 0
+    assert "sample.weights" not in capsys.readouterr().err

@@ -98,7 +98,9 @@ def test_every_page_and_hook_is_named() -> None:
 
 
 def test_every_recipe_stands_in_the_table() -> None:
-    assert all(f"| `{path.stem}` |" in README for path in (ROOT / "recipes").glob("*.yaml"))
+    cells = [line.split("|")[1] for line in README.splitlines() if line.startswith("| `")]
+    named = {name for cell in cells for name in re.findall(r"`([\w-]+)`", cell)}
+    assert {path.stem for path in (ROOT / "recipes").glob("*.yaml")} <= named
 
 
 @pytest.mark.parametrize("file", [ROOT / "README.md", *sorted(DOCS.glob("*.md"))], ids=lambda path: path.name)

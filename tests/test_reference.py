@@ -108,6 +108,9 @@ def test_an_unknown_entry_says_what_is_meant(capsys) -> None:
     assert "no plugin provides 'tokn' (did you mean token" in capsys.readouterr().err
 
 
+SAMPLE_GIVEN = ["sample.given", *(key.key for key in recipe_keys("sample.given"))]
+
+
 @pytest.mark.parametrize(
     ("words", "found"),
     [
@@ -116,6 +119,11 @@ def test_an_unknown_entry_says_what_is_meant(capsys) -> None:
         (["mmdisco", "eval", "--set", "train.ca"], []),
         (["mmdisco", "eval", "--set", "train.lambda_"], ["train.lambda_disc=", "train.lambda_denoise="]),
         (["mmdisco", "train", "--set", "train.fakes=m"], ["train.fakes=mixed"]),
+        (["mmdisco", "recipes", "cat", "bounce-v"], ["bounce-video"]),
+        (["mmdisco", "recipes", "copy", "bounce-v"], ["bounce-video"]),
+        (["mmdisco", "recipes", "keys", "sample.giv"], SAMPLE_GIVEN),
+        (["mmdisco", "plugins", "gaussian-m"], ["gaussian-mixture"]),
+        (["mmdisco", "info", "--docs", "spe"], ["speed"]),
     ],
 )
 def test_a_shell_completes_names_of_recipes_keys_and_choices(words, found) -> None:

@@ -21,6 +21,7 @@ from mmdisco_cli.diffusion.backbone import State
 from mmdisco_cli.diffusion.whole import runs_whole
 from mmdisco_cli.errors import UsageError
 from mmdisco_cli.evaluation.run import measure
+from mmdisco_cli.recipes.from_checkpoint import checkpoint_file, is_checkpoint, recipe_of
 from mmdisco_cli.recipes.recipe import load as load_recipe
 from mmdisco_cli.recipes.schema import Recipe
 from mmdisco_cli.run.options import EvalOptions, SampleOptions, TrainOptions
@@ -155,6 +156,7 @@ def load(
 ) -> JointModel:
     """Return the models of a recipe, by name or path; nothing large is loaded until they are used.
 
+    What `mmdisco sample --checkpoint` takes stands for the recipe too: a file of weights, its folder, or hf:OWNER/NAME.
     `overrides` are values by dotted key, such as {"sample.steps": 20}. `backbones` replaces base models, by their names
     in the recipe, by objects: a `Backbone`, or a pipeline of the kind that the recipe names there. `discriminator` is a
     trained one in memory, in place of `sample.weights`.
@@ -164,7 +166,9 @@ def load(
         DeviceError: there is no such device.
     """
     settings = [f"{key}={json.dumps(value, default=str)}" for key, value in (overrides or {}).items()]
-    found = with_backbones(load_recipe(str(recipe), settings), backbones or {})
+    name = str(recipe)
+    chosen = recipe_of(checkpoint_file(name), settings)[0] if is_checkpoint(name) else load_recipe(name, settings)
+    found = with_backbones(chosen, backbones or {})
     return JointModel(found, choose_device(str(device) if device is not None else None), discriminator)
 
 

@@ -10,9 +10,20 @@ from mmdisco_cli.errors import UsageError, did_you_mean
 from mmdisco_cli.run.console import record, result
 
 
+def complete_pages(incomplete: str) -> list[str]:
+    """Return the pages that a shell may complete a name to."""
+    return [name for name in ("list", *_pages()) if name.startswith(incomplete)]
+
+
 def command(
     docs: Annotated[
-        str | None, typer.Option("--docs", metavar="NAME", help="Print a page of the documentation; list: their names.")
+        str | None,
+        typer.Option(
+            "--docs",
+            metavar="NAME",
+            help="Print a page of the documentation; list: their names.",
+            autocompletion=complete_pages,
+        ),
     ] = None,
     json: JsonOption = False,
 ) -> None:
@@ -38,8 +49,12 @@ def command(
             result(f"{section}: {', '.join(content) if isinstance(content, list) else content}")
 
 
+def _pages() -> dict[str, Path]:
+    return {path.stem: path for path in sorted((Path(__file__).parent.parent / "docs").glob("*.md"))}
+
+
 def _print_page(name: str) -> None:
-    pages = {path.stem: path for path in sorted((Path(__file__).parent.parent / "docs").glob("*.md"))}
+    pages = _pages()
     if name == "list":
         width = max(map(len, pages)) + 2
         for page, path in pages.items():

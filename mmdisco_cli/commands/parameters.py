@@ -38,6 +38,15 @@ def complete_settings(incomplete: str) -> list[str]:
     return [f"{name}={choice}" for choice in choices if choice.startswith(value)]
 
 
+def complete_sections(incomplete: str) -> list[str]:
+    """Return the sections and keys of recipes that a shell may complete a word to."""
+    from mmdisco_cli.recipes.reference import recipe_keys
+
+    keys = [key.key.split(".") for key in recipe_keys()]
+    names = [".".join(parts[:depth]) for parts in keys for depth in range(1, 1 + len(parts))]
+    return [name for name in dict.fromkeys(names) if name.startswith(incomplete)]
+
+
 def load_recipe(command: str, name: str, settings: Sequence[str] | None) -> "Recipe":
     """Load a command's recipe, and remember the command line for the hints in error messages."""
     from mmdisco_cli.recipes.hints import Present, remember

@@ -16,9 +16,23 @@ if TYPE_CHECKING:
     from mmdisco_cli.registry.plugins import Plugin, Registry
 
 
+def complete_entries(incomplete: str) -> list[str]:
+    """Return the names of distributions and entries that a shell may complete a word to."""
+    from mmdisco_cli.registry.plugins import load_registry
+
+    plugins = load_registry().plugins
+    names = [name for one in plugins for name in (one.distribution, *(spec.name for _, spec in one.entries))]
+    return [name for name in dict.fromkeys(names) if name.startswith(incomplete)]
+
+
 def command(
     name: Annotated[
-        str | None, typer.Argument(metavar="[NAME]", help="An entry, to print its options; or a distribution.")
+        str | None,
+        typer.Argument(
+            metavar="[NAME]",
+            help="An entry, to print its options; or a distribution.",
+            autocompletion=complete_entries,
+        ),
     ] = None,
     json: JsonOption = False,
 ) -> None:

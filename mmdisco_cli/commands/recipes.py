@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from mmdisco_cli.commands.parameters import JsonOption
+from mmdisco_cli.commands.parameters import JsonOption, complete_recipes, complete_sections
 from mmdisco_cli.commands.reference import key_lines
 from mmdisco_cli.errors import UsageError, did_you_mean
 from mmdisco_cli.run.console import record, result
@@ -14,7 +14,9 @@ from mmdisco_cli.run.options import path_at_home
 
 app = typer.Typer(rich_markup_mode=None, help="List, show and copy the packaged recipes.")
 
-NameArgument = Annotated[str, typer.Argument(metavar="NAME", help="A packaged recipe, or a file.")]
+NameArgument = Annotated[
+    str, typer.Argument(metavar="NAME", help="A packaged recipe, or a file.", autocompletion=complete_recipes)
+]
 
 
 @app.command("ls")
@@ -51,15 +53,17 @@ def copy(
     ] = None,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace an existing file.")] = False,
 ) -> None:
-    """Copy a recipe to edit it, and print where it went."""
+    """Copy a recipe to edit it, and print where it went; under another name, its runs are of that name."""
+    from mmdisco_cli.recipes.copies import renamed
     from mmdisco_cli.recipes.recipe import find
+    from mmdisco_cli.recipes.yaml_nodes import read_text
 
     source = find(name)
     target = path_at_home(destination or Path())
     target = target / source.name if target.is_dir() else target
     if target.exists() and not overwrite:
         raise UsageError(f"{target}: exists (--overwrite replaces it)")
-    target.write_bytes(source.read_bytes())
+    target.write_text(renamed(read_text(source), source.stem, target), encoding="utf-8")
     result(str(target))
 
 
@@ -67,7 +71,11 @@ def copy(
 def keys(
     section: Annotated[
         str | None,
-        typer.Argument(metavar="[SECTION]", help="Only keys at or below this one, as train or sample.given."),
+        typer.Argument(
+            metavar="[SECTION]",
+            help="Only keys at or below this one, as train or sample.given.",
+            autocompletion=complete_sections,
+        ),
     ] = None,
     json: JsonOption = False,
 ) -> None:

@@ -45,8 +45,8 @@ def command(
         str | None,
         typer.Option(
             "--checkpoint",
-            metavar="FILE|hf:OWNER/NAME",
-            help="Self-describing weights in place of a recipe: a file, or hf:OWNER/NAME[@REVISION] of the hub.",
+            metavar="FILE|DIR|hf:OWNER/NAME",
+            help="Self-describing weights in place of a recipe: a file, its folder, or hf:OWNER/NAME[@REVISION].",
         ),
     ] = None,
     n: Annotated[int, typer.Option("--n", "-n", metavar="N", min=1, max=WIDEST[1], help="How many samples.")] = 16,

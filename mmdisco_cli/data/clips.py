@@ -86,7 +86,7 @@ class ClipsDataset:
             raise DataError(f"a data set is split into train and heldout, not {name!r}")
         chosen = tuple(window for window in self.windows if window.heldout == (name == "heldout"))
         if not chosen:
-            raise DataError(f"no file is left for the {name} split: add files or change the held-out fraction")
+            raise DataError(f"no file is left for the {name} split: add files, of which about one in ten is held out")
         return ClipsDataset(Scan(chosen, self._scan.skipped, self._scan.notes), self._store)
 
 

@@ -118,7 +118,10 @@ def halves(dataset: ClipsDataset, most: int, chosen: Sequence[int] | None = None
     """
     windows = {i: dataset.windows[i] for i in (range(len(dataset.windows)) if chosen is None else chosen)}
     if len(windows) < 2:
-        raise DataError("a single held-out window: real clips cannot be compared with real clips")
+        raise DataError(
+            "a single held-out window: real clips cannot be compared with real clips; add clips, of which about one "
+            "in ten is held out, or compare with a folder of others: --samples DIR --reference DIR"
+        )
     sides: tuple[list[int], list[int]] = ([], [])
     names = {name: place for place, name in enumerate(dict.fromkeys(window.name for window in windows.values()))}
     for place, (index, window) in enumerate(windows.items()):

@@ -106,13 +106,17 @@ def hub_errors(repository: str) -> Iterator[None]:
     except errors.RepositoryNotFoundError as error:
         raise DataError(f"{repository} is not on the hub, or private: then log in with `hf auth login`") from error
     except errors.LocalEntryNotFoundError as error:
-        raise DataError(
-            f"{repository} could not be reached: no connection to the hub, or HF_HUB_OFFLINE is set"
-        ) from error
+        raise DataError(_unreachable(repository)) from error
     except OSError as error:
         raise DataError(f"{repository} could not be fetched ({_of_system(error)})") from error
     except Exception as error:  # whatever else the network, the hub or its library come up with
+        if "client has been closed" in str(error):  # huggingface_hub 1 tries again with what it has closed
+            raise DataError(_unreachable(repository)) from error
         raise DataError(f"{repository} could not be fetched ({one_line(error)})") from error
+
+
+def _unreachable(repository: str) -> str:
+    return f"{repository} could not be reached: no connection to the hub, or HF_HUB_OFFLINE is set"
 
 
 def _of_system(error: OSError) -> str:

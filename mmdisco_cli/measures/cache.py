@@ -49,7 +49,8 @@ class Cache:
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
             with replacing(path) as part, part.open("wb") as stream:
-                np.savez(stream, allow_pickle=False, **arrays)
+                kept: dict[str, Any] = dict(arrays)
+                np.savez(stream, **kept)  # NumPy before 2.1 would keep an `allow_pickle` as one more array
         except OSError as error:
             raise DataError(f"--cache {self.folder}: cannot write ({error.strerror})") from error
         except DataError as error:

@@ -1,4 +1,4 @@
-"""From one weights file to the recipe that samples with it: `mmdisco sample --checkpoint FILE`, or hf:OWNER/NAME."""
+"""From weights to the recipe that samples with them: `mmdisco sample --checkpoint` of a file, folder or repository."""
 
 import json
 import re
@@ -19,25 +19,33 @@ from mmdisco_cli.weights_file import any_about
 HUB = "hf:"
 PUBLISHED = ("*.safetensors", "recipe.yaml", "README.md")
 """What is fetched of a repository: no pickles and no code, whatever lies in it."""
+FILES = ("discriminator.safetensors", "backbone.safetensors")
 _REPOSITORY = re.compile(r"[\w.-]+/[\w.-]+", re.ASCII)
 
 
 def checkpoint_file(name: str, download: bool = False) -> Path:
-    """Return the weights that `--checkpoint` names: a file, or those of a repository of the Hugging Face Hub.
+    """Return the weights that `--checkpoint` names: a file, or those of a folder or repository of the Hugging Face Hub.
 
     Of hf:OWNER/NAME or hf:OWNER/NAME@REVISION only weights, recipe and model card are read, from the local cache; with
     `download` they are fetched.
 
     Raises:
         UsageError: no name of a repository.
-        DataError: it is not in the cache, cannot be fetched, or holds no weights of ours.
+        DataError: it is not in the cache, cannot be fetched, or holds no weights of ours, as a folder may.
     """
     if not name.startswith(HUB):
-        return path_at_home(Path(name))
+        path = path_at_home(Path(name))
+        return _weights_in(path, name) if path.is_dir() else path
     repository, _, revision = name.removeprefix(HUB).partition("@")
     if not _REPOSITORY.fullmatch(repository) or name.endswith("@"):
         raise UsageError(f"--checkpoint {name}: expected {HUB}OWNER/NAME or {HUB}OWNER/NAME@REVISION")
     return _weights_in(_folder(name, repository, revision or "main", download), name)
+
+
+def is_checkpoint(name: str) -> bool:
+    """Return whether a name is for `checkpoint_file` rather than of a recipe."""
+    holds = any((path_at_home(Path(name)) / file).is_file() for file in FILES)
+    return name.startswith(HUB) or name.endswith(".safetensors") or holds
 
 
 def _folder(name: str, repository: str, revision: str, download: bool) -> Path:
@@ -52,7 +60,7 @@ def _folder(name: str, repository: str, revision: str, download: bool) -> Path:
 
 
 def _weights_in(folder: Path, name: str) -> Path:
-    found = [file for kind in ("discriminator", "backbone") if (file := folder / f"{kind}.safetensors").is_file()]
+    found = [path for file in FILES if (path := folder / file).is_file()]
     if not found:
         raise DataError(f"{name}: has no discriminator.safetensors, which `mmdisco train` leaves in its folder release")
     return found[0]

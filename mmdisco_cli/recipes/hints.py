@@ -1,5 +1,6 @@
 """Commands that a message advises to run: with what the present run was given, so that a copy of them works."""
 
+import contextlib
 import shlex
 from collections.abc import Sequence
 from contextvars import ContextVar
@@ -73,6 +74,21 @@ def train_command(recipe: "Recipe", data: str | None = None, more: Sequence[str]
     chosen = [word for text in kept for word in ("--set", text)]
     named = present.recipe if present and own else recipe.name
     return command_line("mmdisco", "train", "--recipe", named, *chosen, *more)
+
+
+def other_weights(recipe: "Recipe", trained: Path) -> str | None:
+    """Say that a recipe samples with other weights than its training has just written; None where it does not.
+
+    Recipes with ready-made weights do, and those that were derived from others or trained into a folder of choice.
+    """
+    from mmdisco_cli.weights_file import find_weights
+
+    named = recipe.sample.weights
+    with contextlib.suppress(MMDiscoError, OSError):
+        if named is not None and find_weights(named).samefile(trained):
+            return None
+    how = command_line("--set", f"sample.weights={trained}")
+    return f"note: sample.weights is {named or 'not set'}: to sample and evaluate with the new weights, add {how}"
 
 
 def data_path(recipe: "Recipe | None") -> str | None:

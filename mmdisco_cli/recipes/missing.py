@@ -105,10 +105,16 @@ def _how_base_model(recipe: Recipe, weights: str) -> str:
     return f"no {weights}: this base model must be trained first: `{command}`" if command else _not_found(weights)
 
 
+def _trained(recipe: Recipe) -> str:
+    """Name the weights that this recipe's own training left, where it names those of another one."""
+    file = f"runs/{recipe.name}/train/discriminator.safetensors"
+    return "" if _not_found(file) else f"; or use what was trained: --set {command_line(f'sample.weights={file}')}"
+
+
 def _how_discriminator(recipe: Recipe, weights: str) -> str | Wanted:
     if command := how_trained(weights, recipe):
         alone = ALONE if present_command() == "sample" else ""
-        return f"no {weights}: the discriminator must be trained first: `{command}`{alone}"
+        return f"no {weights}: the discriminator must be trained first: `{command}`{_trained(recipe)}{alone}"
     spec = recipe.discriminator.spec if recipe.discriminator else None
     lacks = spec.lacks if isinstance(spec, DiscriminatorSpec) else None
     return (lacks()(recipe.name, weights) if lacks else "") or _not_found(weights)

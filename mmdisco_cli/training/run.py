@@ -16,9 +16,9 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from mmdisco_cli.data.contract import SplitDataset
-from mmdisco_cli.devices import choose_device
+from mmdisco_cli.devices import choose_device, process_mb
 from mmdisco_cli.errors import DataError
-from mmdisco_cli.recipes.hints import command_line
+from mmdisco_cli.recipes.hints import command_line, other_weights
 from mmdisco_cli.recipes.schema import Recipe
 from mmdisco_cli.run import console
 from mmdisco_cli.run.distribution import joined_ranks
@@ -158,6 +158,9 @@ def _release(context: Context) -> None:
         directory = context.directory
         folder = write_release(directory.path, directory.weights, context.recipe)
         context.say(f"to publish it: hf upload OWNER/NAME {command_line(str(folder))}")
+        joins = context.recipe.train.target == "discriminator"
+        if joins and (text := other_weights(context.recipe, directory.weights)):
+            context.say(text)
 
 
 def _say_what_is_left_over(context: Context) -> None:
@@ -225,6 +228,7 @@ def _print_plan(context: Context, job: TrainJob, options: TrainOptions) -> None:
         "batch_size": config.batch_size,
         **({"accumulate": config.accumulate} if config.accumulate > 1 else {}),
         **job.overview,
+        **process_mb(context.device),
     }
     if options.json:
         console.record(plan)

@@ -15,6 +15,8 @@ from released_weights import weights
 from mmdisco_cli import app
 from mmdisco_cli.conversion import published
 from mmdisco_cli.conversion.discriminators import discriminator_shapes
+from mmdisco_cli.errors import DataError
+from mmdisco_cli.fetching.hub import hub_errors
 from mmdisco_cli.paper.configs import RELEASED
 
 NAME = "mmdiffusion_landscape"
@@ -256,6 +258,15 @@ def test_no_network(both, place, monkeypatch, capsys):
     )
     assert left_over(place) == []
     assert not (place / "weights").exists()
+
+
+def test_a_hub_that_is_not_reached_is_named_alike_by_every_version_of_its_library():
+    """Version 1 raises this after its first attempt, later ones an error of their own."""
+    said = r"^me/tiny could not be reached: no connection to the hub"
+    with pytest.raises(DataError, match=said), hub_errors("me/tiny"):
+        raise RuntimeError("Cannot send a request, as the client has been closed.")
+    with pytest.raises(DataError, match=r"^me/tiny could not be fetched"), hub_errors("me/tiny"):
+        raise RuntimeError("something else")
 
 
 def test_a_connection_that_breaks_is_taken_up_again(both, place, capsys):

@@ -10,6 +10,7 @@ import pytest
 import yaml
 from tiny_models import make_tiny
 
+import mmdisco_cli as mmdisco
 from mmdisco_cli import app
 from mmdisco_cli.run.files import SHORT, sha256_of
 from mmdisco_cli.tensors.files import read_safetensors
@@ -116,6 +117,13 @@ def test_a_released_folder_is_sampled_from_by_its_name(run, published, capsys):
     assert ours.keys() == theirs.keys()
     assert all(ours[name].equal(theirs[name]) for name in ours)
     assert not any("evil.py" in path or "state.pt" in path for path in published.asked)
+    folder = str(run / "out" / "release")
+    assert app.run(["sample", "--checkpoint", folder, *SAMPLE, "--out", "folder"]) == 0
+    assert latents(Path("folder")).keys() == ours.keys()
+    assert all(ours[name].equal(sampled) for name, sampled in latents(Path("folder")).items())
+    first, second = (mmdisco.load(name, {"sample.steps": 2}).sample(1, seed=2)[0] for name in ("hf:me/tiny", folder))
+    assert first.logit is not None
+    assert all(first.media[name].equal(media) for name, media in second.media.items())
 
 
 def test_the_card_gets_what_an_evaluation_reached_and_loses_it_with_the_weights(run, tmp_path, monkeypatch, capsys):

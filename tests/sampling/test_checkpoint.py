@@ -102,9 +102,10 @@ def test_base_weights_are_sampled_by_the_recipe_that_they_are_named_after(source
     assert json.loads(capsys.readouterr().out)["recipe"] == recipe
 
 
-def test_a_folder_is_no_checkpoint(plugin, capsys):
+def test_a_folder_without_weights_is_no_checkpoint(plugin, capsys):
     assert app.run(["sample", "--checkpoint", str(plugin)]) == 4
-    assert capsys.readouterr().err == f"error: {plugin}: a folder, not a file of weights\n"
+    lacks = "has no discriminator.safetensors, which `mmdisco train` leaves in its folder release"
+    assert capsys.readouterr().err == f"error: {plugin}: {lacks}\n"
 
 
 def test_every_missing_file_has_a_line_of_its_own(plugin, capsys):

@@ -25,7 +25,7 @@ VERSION = 1
 """To be raised with every change of what the detectors find: it names what is cached."""
 SHAPE = ClipShape(FRAMES, Fraction(FPS), SIZE, SIZE)
 METRICS = ("event_iou", "kind_correlation", "material_agreement", "events_seen", "events_heard")
-COMPARED = ("event_iou", "kind_correlation")
+COMPARED = ("event_iou", "kind_correlation", "material_agreement")
 """Of these the gap between real and independent clips is what guidance may close."""
 
 
