@@ -22,6 +22,8 @@ from mmdisco_cli.training.monitoring.signs import (
 )
 
 HEALTHY: dict[str, Any] = json.loads((Path(__file__).parent / "healthy.json").read_text())
+OVERFITTED: dict[str, Any] = json.loads((Path(__file__).parent / "overfitted.json").read_text())
+"""The training of gaussians on 24 points, 900 steps of as many."""
 STEPS, WARMUP, EVERY = 2000, 100, 50
 
 
@@ -56,8 +58,18 @@ def test_trainings_that_went_well_show_no_sign_at_any_step(name: str) -> None:
 
 
 def test_the_recorded_curves_are_of_three_kinds_of_data() -> None:
-    assert {"gaussians", "digits", "bounce-text"} <= HEALTHY.keys()
-    assert HEALTHY["gaussians"]["heldout"]["gain"]
+    assert {"gaussians", "digits", "digits-pairs", "bounce", "bounce-text"} <= HEALTHY.keys()
+    assert all(HEALTHY[name]["heldout"]["gain"] for name in ("gaussians", "bounce"))
+    assert HEALTHY["digits-pairs"]["heldout"]["disc"]
+
+
+def test_a_training_on_a_few_clips_is_said_to_overfit() -> None:
+    rows, heldout = rows_of(OVERFITTED["training"]), rows_of(OVERFITTED["heldout"])
+    (found,) = signs(rows, heldout, GAIN, OVERFITTED["steps"], OVERFITTED["warmup"])
+    assert (found.name, found.since) == ("overfitting", 150)
+    # Had it been measured only after that, there would have been nothing better to compare with.
+    late = [row for row in heldout if row["step"] > 500]
+    assert overfitting(rows, late, GAIN) is not None
 
 
 def test_an_accuracy_stuck_at_chance_is_collapse() -> None:
