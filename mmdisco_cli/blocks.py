@@ -32,6 +32,20 @@ def convolve_as_batch(convolve: nn.Module, x: Tensor) -> Tensor:
     return mapped
 
 
+def convolve_tokens(convolve: nn.Module, tokens: Tensor) -> Tensor:
+    """Convolve tokens (B, N, C) along N by a depthwise layer of odd width, which keeps N; in the tokens' own dtype.
+
+    oneDNN's depthwise kernels are several times faster, backward most of all, on channels that lie side by side, as
+    tokens' do; it finds them only in two dimensions, and not in bfloat16.
+    """
+    weight, bias = (p.to(tokens.dtype) for p in convolve.parameters())
+    padding = (0, weight.shape[-1] // 2)
+    with torch.autocast(tokens.device.type, enabled=False):
+        rows = tokens.transpose(1, 2).unsqueeze(2)
+        mapped: Tensor = F.conv2d(rows, weight.unsqueeze(2), bias, padding=padding, groups=len(weight))
+    return mapped.squeeze(2).transpose(1, 2)
+
+
 class LevelEmbedding(nn.Module):
     """Embed log-SNR (B,) as (B, width): Fourier features, then a two-layer network."""
 

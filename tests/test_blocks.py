@@ -10,6 +10,7 @@ from mmdisco_cli.blocks import (
     LevelEmbedding,
     TransformerBlock,
     convolve_as_batch,
+    convolve_tokens,
     map_rows,
     modulated_norm,
     patchify,
@@ -125,3 +126,36 @@ def test_no_sample_is_convolved_on_its_own():
     for rows in range(1, 6):
         torch.testing.assert_close(convolve_as_batch(layer, x[:rows]), layer(x)[:rows], rtol=1e-5, atol=1e-5)
     assert passed[::2] == [2, 2, 3, 4, 5]
+
+
+@pytest.mark.parametrize(("width", "tokens", "batch"), [(5, 16, 3), (3, 1, 1), (5, 2, 2), (1, 7, 1)])
+def test_tokens_are_convolved_as_by_the_layer_itself(width, tokens, batch):
+    torch.manual_seed(0)
+    layer = torch.nn.Conv1d(6, 6, width, padding=width // 2, groups=6).double()
+    x = torch.randn(batch, tokens, 6, dtype=torch.float64, requires_grad=True)
+    torch.testing.assert_close(convolve_tokens(layer, x), layer(x.transpose(1, 2)).transpose(1, 2))
+
+    def mapped(x, weight, bias):
+        return torch.func.functional_call(Tokens(layer), {"layer.weight": weight, "layer.bias": bias}, x)
+
+    inputs = (x, *(p.detach().clone().requires_grad_() for p in (layer.weight, layer.bias)))
+    assert torch.autograd.gradcheck(mapped, inputs, fast_mode=True)
+    assert torch.autograd.gradgradcheck(mapped, inputs, fast_mode=True)
+
+
+class Tokens(torch.nn.Module):
+    def __init__(self, layer):
+        super().__init__()
+        self.layer = layer
+
+    def forward(self, x):
+        return convolve_tokens(self.layer, x)
+
+
+def test_tokens_keep_their_dtype_under_autocast():
+    torch.manual_seed(0)
+    layer, x = torch.nn.Conv1d(6, 6, 5, padding=2, groups=6), torch.randn(2, 16, 6)
+    with torch.autocast("cpu", torch.bfloat16):
+        assert torch.equal(convolve_tokens(layer, x), convolve_tokens(layer, x.clone()))
+        assert convolve_tokens(layer, x).dtype == torch.float32
+        assert convolve_tokens(layer, x.bfloat16()).dtype == torch.bfloat16

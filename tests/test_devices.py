@@ -8,7 +8,7 @@ import sys
 import pytest
 import torch
 
-from mmdisco_cli.devices import choose_device
+from mmdisco_cli.devices import choose_device, process_mb
 from mmdisco_cli.errors import DeviceError, UsageError
 
 
@@ -66,3 +66,13 @@ def test_large_blocks_are_paged_in_once_where_they_are_kept() -> None:
 
     pages = 40 * 2**20 // os.sysconf("SC_PAGE_SIZE")
     assert faults("keep_large_blocks()") < pages / 10 < faults("")
+
+
+def test_a_process_says_what_it_occupies() -> None:
+    assert process_mb(torch.device("cuda")) == {}
+    if platform.system() == "Linux":
+        before = process_mb(torch.device("cpu"))["process_mb"]
+        assert before % 10 == 0
+        block = torch.ones(200 * 10**6, dtype=torch.uint8)
+        assert process_mb(torch.device("cpu"))["process_mb"] >= before + 150
+        del block

@@ -106,13 +106,12 @@ class Mappings:
         self._maps: OrderedDict[Path, _Mapped] = OrderedDict()
         self._read, self._touched = 0, set[_Mapped]()
 
-    def row(self, shard: Shard, name: str, row: int) -> Bytes:
-        """Return the bytes of one row of a tensor, as they lie in the file."""
+    def rows(self, shard: Shard, name: str, first: int, count: int = 1) -> Bytes:
+        """Return the bytes (count, bytes of a row) of rows of a tensor, as they lie in the file."""
         place, mapped = shard.tensors[name], self._mapped(shard.path)
-        self._let_go(place.row_bytes + AROUND)
+        self._let_go(count * place.row_bytes + AROUND)
         self._touched.add(mapped)
-        found: Bytes = mapped.tensor(name, place)[row]
-        return found
+        return mapped.tensor(name, place)[first : first + count]
 
     def _let_go(self, more: int) -> None:
         """Let go of what was read lately: it stays in the system's page cache, but is no longer this process's."""
@@ -154,6 +153,17 @@ class MappedTensor:
         found = np.empty((len(wanted), self._bytes), np.uint8)
         if self._bytes:
             for into, (number, row) in enumerate(places):
-                found[into] = self._mappings.row(self._shards[number], self._name, row)
-        flat = torch.from_numpy(found).reshape(-1)
-        return (flat.view(self.dtype) if len(flat) else flat.to(self.dtype)).reshape(len(wanted), *self.row_shape)
+                found[into] = self._mappings.rows(self._shards[number], self._name, row)[0]
+        return _tensor(found, self.dtype, self.row_shape)
+
+
+def read_rows(shard: Shard, name: str, mappings: Mappings, first: int, count: int) -> Tensor:
+    """Return rows (count, ...) of one shard's tensor that lie one after another."""
+    place = shard.tensors[name]
+    found = mappings.rows(shard, name, first, count).copy() if count else np.empty((0, place.row_bytes), np.uint8)
+    return _tensor(found, place.dtype, place.shape[1:])
+
+
+def _tensor(rows: Bytes, dtype: torch.dtype, shape: tuple[int, ...]) -> Tensor:
+    flat = torch.from_numpy(rows).reshape(-1)
+    return (flat.view(dtype) if len(flat) else flat.to(dtype)).reshape(len(rows), *shape)

@@ -5,7 +5,8 @@ from collections.abc import Callable, Mapping, Sequence
 import torch
 from torch import Tensor
 
-from mmdisco_cli.cache.mapped import MappedTensor, Mappings, Shard
+from mmdisco_cli.cache.mapped import Mappings, Place, Shard, read_rows
+from mmdisco_cli.cache.packed import Packed, packed, parts_of, unpacked
 from mmdisco_cli.diffusion.backbone import Condition, Payload
 
 EncodeText = Callable[[str], Mapping[str, Mapping[str, Condition]]]
@@ -19,7 +20,10 @@ def without_negative(condition: Condition) -> Condition:
 
 
 def encoded(texts: Sequence[str], encode: EncodeText) -> dict[str, Tensor]:
-    """Return the tensors of a shard: LABEL/MODALITY/WHAT stacked (N, ...), or where their shapes differ one a text."""
+    """Return the tensors of a shard: LABEL/MODALITY/WHAT stacked (N, ...), or where their shapes differ one a text.
+
+    Sequences of one shape are packed where zeros pad them.
+    """
     slots: dict[str, list[Tensor]] = {}
     for text in texts:
         for label, conditions in encode(text).items():
@@ -29,10 +33,15 @@ def encoded(texts: Sequence[str], encode: EncodeText) -> dict[str, Tensor]:
     stacked: dict[str, Tensor] = {}
     for slot, values in slots.items():
         if len({value.shape for value in values}) == 1:
-            stacked[slot] = torch.cat(values)
+            stacked |= _together(slot, torch.cat(values))
         else:
             stacked |= {f"{slot}#{number}": value for number, value in enumerate(values)}
     return stacked
+
+
+def _together(slot: str, values: Tensor) -> dict[str, Tensor]:
+    found = packed(values)
+    return {slot: values} if found is None else dict(zip(parts_of(slot), found, strict=True))
 
 
 def _tensors(condition: Condition) -> list[tuple[str, Tensor]]:
@@ -63,24 +72,49 @@ class EncodedTexts:
         """Return whether all conditions have one shape: only a model knows how it pads others."""
         shapes: dict[str, set[tuple[int, ...]]] = {}
         for shard in self._shards:
-            for name, place in shard.tensors.items():
-                shapes.setdefault(name, set()).add(place.shape[1:])
-        return all(len(found) == 1 for found in shapes.values()) and not any("#" in name for name in shapes)
+            for slot in _slots(shard):
+                shapes.setdefault(slot.partition("#")[0], set()).add(_shape(shard.tensors, slot))
+        return all(len(found) == 1 for found in shapes.values())
 
     def of(self, label: str, text: str) -> dict[str, Condition]:
         """Return one model's conditions of a text of these, a batch of one, by modality."""
         number, row = self._places[text]
         parts: dict[str, dict[str, Tensor]] = {}
-        for name in self._shards[number].tensors:
+        for name in _slots(self._shards[number]):
             slot, _, own = name.partition("#")
             whose, m, what = _named(slot)
             if whose == label and (not own or int(own) == row):
-                parts.setdefault(m, {})[what] = self._read(number, name, 0 if own else row)
+                parts.setdefault(m, {})[what] = self._read(number, name, 0 if own else row).to(self._device)
         return {m: _condition(found) for m, found in parts.items()}
 
-    def _read(self, number: int, name: str, row: int) -> Tensor:
-        tensor = MappedTensor([self._shards[number]], name, self._mappings)
-        return tensor[torch.tensor([row])].to(self._device)
+    def _read(self, number: int, slot: str, row: int) -> Tensor:
+        if slot in self._shards[number].tensors:
+            return self._rows(number, slot, row)
+        rows, kept, first = parts_of(slot)
+        places = self._rows(number, kept, row)[0]
+        own = self._rows(number, rows, int(self._rows(number, first, row)), int(places.sum()))
+        return unpacked(own, places)
+
+    def _rows(self, number: int, name: str, first: int, count: int = 1) -> Tensor:
+        return read_rows(self._shards[number], name, self._mappings, first, count)
+
+
+def _slots(shard: Shard) -> list[str]:
+    """Return what a shard holds, what is packed by the name of the whole."""
+    return list(dict.fromkeys(_whole(name) for name in shard.tensors))
+
+
+def _whole(name: str) -> str:
+    slot, _, part = name.partition("#")
+    return slot if part in Packed._fields else name
+
+
+def _shape(tensors: Mapping[str, Place], slot: str) -> tuple[int, ...]:
+    """Return the shape of one text's, without batch."""
+    if slot in tensors:
+        return tensors[slot].shape[1:]
+    rows, kept, _ = parts_of(slot)
+    return (*tensors[kept].shape[1:], *tensors[rows].shape[1:])
 
 
 def _named(slot: str) -> tuple[str, str, str]:

@@ -19,14 +19,23 @@ from mmdisco_cli.errors import UsageError
 class Run:
     """One batch: a prompt for each sample, solver steps, CFG scales, guidance, and a callback with each step's number.
 
+    Prompts are by modality where they differ, which only models get that say so by a true `prompts_by_modality`.
     Steps are counted from 1. The callback may raise to stop.
     """
 
-    prompts: Sequence[str]
+    prompts: Sequence[str] | Mapping[str, Sequence[str]]
     steps: int
     cfg: Mapping[str, float]
     guidance: Guidance | None
     on_step: Callable[[int], None]
+
+    def __len__(self) -> int:
+        """Return the number of samples."""
+        return len(next(iter(self.prompts.values())) if isinstance(self.prompts, Mapping) else self.prompts)
+
+    def prompts_of(self, modality: str) -> Sequence[str]:
+        """Return the prompt of each sample for one modality."""
+        return self.prompts[modality] if isinstance(self.prompts, Mapping) else self.prompts
 
 
 @runtime_checkable
@@ -46,11 +55,19 @@ def runs_whole(models: Mapping[str, Base]) -> bool:
 
 
 def run_whole(models: Mapping[str, Base], run: Run) -> tuple[State, Tensor | None]:
-    """Return the media of models that can only be run; raise UsageError where another one is among them."""
+    """Return the media of models that can only be run.
+
+    Raises:
+        UsageError: another one is among them, or prompts differ by modality and one of them takes one for all.
+    """
     backbones = {label: unwrap(base.backbone) for label, base in models.items()}
     for label, backbone in backbones.items():
         if not isinstance(backbone, RunsWhole):
             raise UsageError(f"backbones.{label}: other models of this recipe can only be run whole, this one cannot")
+        if isinstance(run.prompts, Mapping) and not getattr(backbone, "prompts_by_modality", False):
+            raise UsageError(
+                f"--prompts: backbones.{label} takes one prompt for all modalities: put them into one column, caption"
+            )
     first: Any = next(iter(backbones.values()))
     plans = [base.plan for base in models.values()]
     media: tuple[State, Tensor | None] = first.run_whole(list(backbones.values()), plans, run)

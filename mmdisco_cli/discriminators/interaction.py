@@ -27,11 +27,29 @@ def interaction(
     `x` and `y` are noisy states (B, ...) of mismatched clips (see `mismatched_tuples`), row by row at the same noise
     levels; for two modalities this is E[(l(x, y) - l(x, y') - l(x', y) + l(x', y'))^2] / (4 Var l).
     """
+    return float(interaction_of(interaction_sums(logit, x, y).sum(0)))
+
+
+def interaction_sums(
+    logit: Callable[[Mapping[str, Tensor]], Tensor], x: Mapping[str, Tensor], y: Mapping[str, Tensor]
+) -> Tensor:
+    """Return (B, 5), what each row adds to `interaction_of`: 1, its square, and of its logits count, sum, squares."""
     own, other = logit(x).double(), logit(y).double()
     squares, logits = [], [own, other]
     for m in x:
         here, there = logit({**x, m: y[m]}).double(), logit({**y, m: x[m]}).double()
-        squares.append((own - here - there + other).square().mean())
+        squares.append((own - here - there + other).square())
         logits += [here, there]
-    variance = torch.cat(logits).var()
-    return float(torch.stack(squares).mean() / (4 * variance)) if variance > 0 else 0.0
+    every = torch.stack(logits, 1)
+    every = every - every.mean()  # of which sums of squares keep all digits
+    one = torch.ones_like(own)
+    square = torch.stack(squares).mean(0)
+    return torch.stack([one, square, every.shape[1] * one, every.sum(1), every.square().sum(1)], 1)
+
+
+def interaction_of(totals: Tensor) -> Tensor:
+    """Return the interaction (...) from totals (..., 5) of `interaction_sums`, 0 where the logit never changes."""
+    rows, square, n, total, squares = totals.unbind(-1)
+    variance = (squares - total.square() / n).clamp_min(0) / (n - 1)
+    known = variance > 0
+    return torch.where(known, square / rows / (4 * variance.where(known, torch.ones_like(variance))), 0.0)

@@ -5,7 +5,15 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor, nn
 
-from mmdisco_cli.blocks import LevelEmbedding, TransformerBlock, convolve_as_batch, map_rows, modulated_norm, zero
+from mmdisco_cli.blocks import (
+    LevelEmbedding,
+    TransformerBlock,
+    convolve_as_batch,
+    convolve_tokens,
+    map_rows,
+    modulated_norm,
+    zero,
+)
 from mmdisco_cli.discriminators.time_axis import common_steps, step_width, to_steps
 
 
@@ -51,7 +59,7 @@ class AlignedTrunk(nn.Module):
         tokens = torch.stack(views).sum(0) + self.position
         modulation = map_rows(self.modulate, level).unflatten(1, (6, -1))
         for nearby, block in zip(self.nearby, self.blocks, strict=True):
-            tokens = block(tokens + nearby(tokens.transpose(1, 2)).transpose(1, 2), modulation)
+            tokens = block(tokens + convolve_tokens(nearby, tokens), modulation)
         shift, scale = map_rows(self.modulate_out, level)[:, None].chunk(2, dim=-1)
         return modulated_norm(tokens, shift, scale), level
 

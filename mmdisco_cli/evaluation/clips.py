@@ -224,7 +224,7 @@ def _report(
     table = tabulate(metrics, names, columns, ("ratio",) if "guided" in columns else ())
     protocol = {
         "seed": options.seed,
-        "films": {row: len(found.clips) for row, found in sets.items()},
+        "clips": {row: len(found.clips) for row, found in sets.items()},
         "unusable": unusable(rows.shown if rows.reference in rows.shown.values() else sets),
         "interval": INTERVAL,
         "kernel": "(x.y/D + 1)^3, unbiased, error by jackknife, pairs counted once; features scaled by the reference",

@@ -12,12 +12,12 @@ from mmdisco_cli.assembly import Assembly, assemble
 from mmdisco_cli.data.naming import UNUSABLE
 from mmdisco_cli.devices import choose_device
 from mmdisco_cli.diffusion.backbone import ModalityPlan
+from mmdisco_cli.diffusion.guidance import LogSNRWindow
 from mmdisco_cli.discriminators.interaction import ADDITIVE
 from mmdisco_cli.evaluation.cost import parameters, sampling_cost
-from mmdisco_cli.evaluation.discriminator_levels import LEAST, LevelFigures, measure_levels, summary
-from mmdisco_cli.evaluation.tables import align, number
+from mmdisco_cli.evaluation.discriminator_levels import LEAST, LevelFigures, estimated, measure_levels, summary
+from mmdisco_cli.evaluation.tables import align, cell, number
 from mmdisco_cli.kinds.known import OpenKind, kinds_by_label
-from mmdisco_cli.measures.bootstrap import finite
 from mmdisco_cli.recipes.schema import Recipe
 from mmdisco_cli.run import console
 from mmdisco_cli.sampling.given import read_media
@@ -86,45 +86,40 @@ def _paired(recipe: Recipe, assembly: Assembly, clips: Sequence[Path]) -> tuple[
         console.warn(f"{count} real clips are too few for interaction and accuracy: it takes {LEAST}")
         return dict.fromkeys(PAIRED), []
     found = measure_levels(assembly, clean, recipe.eval.seed)
-    interaction, accuracy = summary(found, recipe.sample.window)
-    if not interaction > ADDITIVE:
+    metrics = figures_in(found, recipe.sample.window, recipe.eval.seed)
+    if not (metrics["interaction"]["value"] or 0.0) > ADDITIVE:
         console.warn(
             "the discriminator does not see the pair (no interaction): it can move each modality, but align nothing"
         )
-    metrics: dict[str, Any] = {
-        "interaction": {"value": finite(interaction), "levels": [_level(level, level.interaction) for level in found]},
-        "accuracy": {"value": finite(accuracy), "levels": [_level(level, level.accuracy) for level in found]},
-        "logit": {
-            **{row: finite(_mean(found, recipe, name)) for row, name in (("value", "logit"), ("shuffled", "shuffled"))},
-            "levels": [{**_level(level, level.logit), "shuffled": finite(level.shuffled)} for level in found],
-        },
-        "calibration": {
-            "value": finite(_mean(found, recipe, "calibration")),
-            "levels": [_level(level, level.calibration) for level in found],
-        },
-    }
-    shown = f"interaction {number(interaction)}, accuracy {number(accuracy)}"
+    shown = ", ".join(f"{name} {cell(metrics[name])}" for name in ("interaction", "accuracy"))
     head = f"discriminator on {count} real clips, where it guides: {shown}"
-    return metrics, [*_table(found), head]
+    return metrics, [*_table(metrics), head]
 
 
-def _mean(found: Sequence[LevelFigures], recipe: Recipe, name: str) -> float:
-    """Return the mean of one of a discriminator's figures over the levels at which it guides."""
-    chosen = [one for one in found if one.inside(recipe.sample.window)] or list(found)
-    return float(sum(getattr(one, name) for one in chosen) / len(chosen))
+def figures_in(found: Sequence[LevelFigures], window: LogSNRWindow, seed: int) -> dict[str, Any]:
+    """Return the figures of `PAIRED` by name, each with its interval: over the window, and at every level."""
+    metrics: dict[str, Any] = {
+        name: {**summary(found, name, window, seed).as_json(), "levels": [_level(one, name, seed) for one in found]}
+        for name in PAIRED
+    }
+    metrics["logit"]["shuffled"] = summary(found, "shuffled", window, seed).as_json()
+    for level, one in zip(metrics["logit"]["levels"], found, strict=True):
+        level["shuffled"] = estimated([one.figures["shuffled"]], seed).as_json()
+    return metrics
 
 
-def _level(level: LevelFigures, value: float) -> Mapping[str, Any]:
-    return {"u": level.u, "log_snr": dict(level.log_snr), "value": finite(value)}
+def _level(level: LevelFigures, name: str, seed: int) -> dict[str, Any]:
+    found = estimated([level.figures[name]], seed)
+    return {"u": level.u, "log_snr": dict(level.log_snr), **found.as_json()}
 
 
-def _table(found: Sequence[LevelFigures]) -> list[str]:
-    names = list(found[0].log_snr)
+def _table(metrics: Mapping[str, Any]) -> list[str]:
+    levels = {name: metrics[name]["levels"] for name in ("interaction", "accuracy", "logit")}
+    names = list(levels["logit"][0]["log_snr"])
     rows = [["u", *(f"log-SNR {m}" for m in names), "interaction \u2191", "accuracy \u2191", "logit", "shuffled"]]
-    for level in found:
-        snr = [number(level.log_snr[m], 2) for m in names]
-        logits = [number(level.logit, 2), number(level.shuffled, 2)]
-        rows.append([f"{level.u:.2f}", *snr, number(level.interaction), number(level.accuracy, 3), *logits])
+    for interaction, accuracy, logit in zip(*levels.values(), strict=True):
+        snr = [number(logit["log_snr"][m], 2) for m in names]
+        rows.append([f"{logit['u']:.2f}", *snr, *map(cell, (interaction, accuracy, logit, logit["shuffled"]))])
     return align(rows)
 
 

@@ -1,6 +1,5 @@
 """A discriminator's logit for real clips by noise level: dependence on the pair, and telling real from shuffled."""
 
-import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
@@ -15,7 +14,17 @@ from mmdisco_cli.diffusion.guidance import Discriminator, LogSNRWindow
 from mmdisco_cli.diffusion.noise import sample_noise
 from mmdisco_cli.diffusion.prediction import add_noise
 from mmdisco_cli.diffusion.schedules import Levels, log_snr
-from mmdisco_cli.discriminators.interaction import interaction, mismatched_tuples
+from mmdisco_cli.discriminators.interaction import interaction_of, interaction_sums, mismatched_tuples
+from mmdisco_cli.measures.bootstrap import (
+    FIRST,
+    Estimate,
+    Influenced,
+    Measure,
+    estimate,
+    mean_influenced,
+    mean_measure,
+    mean_of,
+)
 
 LEVELS = tuple(round(0.05 + 0.1 * k, 2) for k in range(10))
 """Progress u at which the discriminator is evaluated: 0 is data, 1 noise."""
@@ -27,19 +36,16 @@ BINS = 10
 
 @dataclass(frozen=True)
 class LevelFigures:
-    """A discriminator at one level: log-SNR by modality, interaction in [0, 1], accuracy where a half is chance.
+    """A discriminator at one level: log-SNR by modality, and what is measured, by name.
 
-    `logit` is its mean for real tuples, `shuffled` for shuffled ones, `calibration` the mean distance of what it takes
-    for the probability of real from their share.
+    `interaction` is in [0, 1], `accuracy` a half by chance, `logit` the mean for real tuples, `shuffled` for shuffled
+    ones, `calibration` the mean distance of what it takes for the probability of real from their share. A tuple of
+    several clips counts as one of that which its first modality is of.
     """
 
     u: float
     log_snr: Mapping[str, float]
-    interaction: float
-    accuracy: float
-    logit: float = math.nan
-    shuffled: float = math.nan
-    calibration: float = math.nan
+    figures: Mapping[str, Measure | Influenced]
 
     def inside(self, window: LogSNRWindow) -> bool:
         """Return whether every modality is guided at this level."""
@@ -61,7 +67,7 @@ def measure_levels(assembly: Assembly, clean: Mapping[str, Tensor], seed: int) -
         noisy = {m: add_noise(x, noise[m].to(x), at[m].alpha, at[m].sigma) for m, x in clean.items()}
         lam = {m: float(log_snr(level.alpha, level.sigma)) for m, level in at.items()}
         logit = in_chunks(module, bases, at, pooled)
-        found.append(LevelFigures(u, lam, *pairing(logit, noisy), *calibration(logit, noisy)))
+        found.append(LevelFigures(u, lam, figures_of(logit, noisy)))
     return found
 
 
@@ -97,32 +103,49 @@ def in_chunks(
     return logit
 
 
-def pairing(logit: Callable[[Mapping[str, Tensor]], Tensor], real: Mapping[str, Tensor]) -> tuple[float, float]:
-    """Return interaction and accuracy for noisy real tuples (N, ...)."""
-    shuffled = {m: x.roll(-k, 0) for k, (m, x) in enumerate(real.items())}
-    right = ((logit(real).sign() + 1) / 2).mean() + ((1 - logit(shuffled).sign()) / 2).mean()
-    return interaction(logit, *mismatched_tuples(real)), float(right / 2)
-
-
-def calibration(
+def figures_of(
     logit: Callable[[Mapping[str, Tensor]], Tensor], real: Mapping[str, Tensor]
-) -> tuple[float, float, float]:
-    """Return mean logits for real and for shuffled noisy tuples, and the expected calibration error over ten bins.
+) -> dict[str, Measure | Influenced]:
+    """Return the figures of a logit for noisy real tuples (N, ...) and for shuffled ones."""
+    yes = logit(real).double()
+    no = logit({m: x.roll(-k, 0) for k, (m, x) in enumerate(real.items())}).double()
+    right = (2 + yes.sign() - no.sign()) / 4
+    return {
+        "interaction": Measure(interaction_sums(logit, *mismatched_tuples(real)), interaction_of),
+        "accuracy": mean_of(right.tolist()),
+        "logit": mean_of(yes.tolist()),
+        "shuffled": mean_of(no.tolist()),
+        "calibration": calibration(yes, no),
+    }
+
+
+def calibration(yes: Tensor, no: Tensor) -> Influenced:
+    """Return the expected calibration error over ten bins of logits (N,) of real and of shuffled tuples.
 
     Guo et al. (2017): by probability of real in equal bins, weighted by how many tuples fall into each.
     """
-    shuffled = {m: x.roll(-k, 0) for k, (m, x) in enumerate(real.items())}
-    logits = torch.stack([logit(real).double(), logit(shuffled).double()])
-    probability = logits.sigmoid().flatten()
-    label = torch.cat([torch.ones(logits.shape[1]), torch.zeros(logits.shape[1])]).double()
+    logits = torch.stack([yes, no])
+    probability = logits.sigmoid()
+    off = probability - torch.tensor([[1.0], [0.0]]).to(probability)
     place = (probability * BINS).long().clamp_max(BINS - 1)
-    gaps = torch.zeros(BINS, dtype=torch.float64).scatter_add_(0, place, probability - label)
-    yes, no = logits.mean(1).tolist()
-    return yes, no, float(gaps.abs().sum() / len(label))
+    gaps = torch.zeros(BINS, dtype=off.dtype).scatter_add_(0, place.flatten(), off.flatten()) / off.numel()
+    by_clip = (off * gaps.sign()[place]).sum(0) / off.numel()
+    return Influenced(gaps.abs().sum(), {FIRST: by_clip - by_clip.mean()}, least=0.0, most=1.0)
 
 
-def summary(found: Sequence[LevelFigures], window: LogSNRWindow) -> tuple[float, float]:
-    """Return mean interaction and accuracy over the levels at which guidance acts; over all where it acts at none."""
-    chosen = [one for one in found if one.inside(window)] or list(found)
-    count = len(chosen)
-    return sum(one.interaction for one in chosen) / count, sum(one.accuracy for one in chosen) / count
+def inside_or_all(found: Sequence[LevelFigures], window: LogSNRWindow) -> Sequence[LevelFigures]:
+    """Return the levels at which guidance acts; all where it acts at none."""
+    return [one for one in found if one.inside(window)] or found
+
+
+def summary(found: Sequence[LevelFigures], name: str, window: LogSNRWindow, seed: int) -> Estimate:
+    """Return the mean of a figure over the levels at which guidance acts, of which a clip is drawn at all together."""
+    return estimated([one.figures[name] for one in inside_or_all(found, window)], seed)
+
+
+def estimated(figures: Sequence[Measure | Influenced], seed: int) -> Estimate:
+    """Return the mean of figures of one kind with its interval."""
+    influenced = [one for one in figures if isinstance(one, Influenced)]
+    if influenced:
+        return mean_influenced(influenced).estimate(seed)
+    return estimate(mean_measure([one for one in figures if isinstance(one, Measure)]), seed)

@@ -6,30 +6,28 @@ from html import escape
 from pathlib import Path
 from typing import Any
 
+from mmdisco_cli.evaluation.html_tables import health_html, rows_of, tables_html
 from mmdisco_cli.evaluation.protocol import Report
 from mmdisco_cli.evaluation.report_cards import ROWS, cards_of
 from mmdisco_cli.evaluation.sample_cards import cards_of_samples, samples_html
 from mmdisco_cli.evaluation.verdict.conclusion import LEADING, Conclusion, conclude
 from mmdisco_cli.measures.density import DEFINITION
-from mmdisco_cli.measures.distances import source_of
-from mmdisco_cli.measures.health import FLAGS
 from mmdisco_cli.measures.names import better
 from mmdisco_cli.measures.scoring import ScoredClip
 from mmdisco_cli.page.cards import CHANCE, Card, card_html, key_html, sorting_html
-from mmdisco_cli.page.charts import NONE, curve_panel, dots_panel, figure_html, interval_panel, short, way_html
+from mmdisco_cli.page.charts import NONE, Place, curve_panel, dots_panel, figure_html, interval_panel, short, way_html
+from mmdisco_cli.page.embedding import image_address
 from mmdisco_cli.page.naming import heading, spelt
 from mmdisco_cli.page.shell import document
 from mmdisco_cli.run.files import write_text
 
 REPORT_FILE = "report.html"
-FEW = dict.fromkeys(("unusable", *FLAGS, "largest_gap"), "lower")
-"""Columns of the table of health, of which none are wanted."""
-DIGITS = 16
-"""Of a hash; the whole of it stands in metrics.json."""
 NOTES = {
     "event_iou": "events in video and audio within 50 ms, over all events",
     "kind_correlation": "size in the video against lowness of pitch",
-    "material_agreement": "matched events that look and sound of one material; a third is chance",
+    "material_agreement": "matched events that look and sound of one material; the stroke: chance",
+    "events_seen": "impacts a clip, as detected in its video",
+    "events_heard": "impacts a clip, as detected in its audio",
     "av_align": "onsets that meet motion peaks, over all of both; the stroke: mismatched pairs",
     "av_align_gain": "AV-Align less its value for mismatched pairs",
     "av_lag": "seconds by which audio is late",
@@ -41,8 +39,28 @@ NOTES = {
     "fad_audioclip_mm_diffusion": "in float32 with its root of tiny values, times 1e4: not zero for a set and itself",
     "fvd_mm_diffusion": "in float32 with its root of tiny values",
     "imagebind": "cosine of video and audio, as it is; higher is nearer",
+    "agreement": "samples whose modalities are all judged to be one digit",
+    "kd_audio": "kernel distance of a judge's features of audio to real ones",
+    "kd_image": "kernel distance of a judge's features of images to real ones",
+    "mass_on_modes": "samples within 3.5 deviations of a mode of the true joint distribution",
+    "sliced_wasserstein": "sliced 2-Wasserstein distance to samples of the true joint distribution",
+    "joint_error": "relative error of the joint score at the levels of the sampler, of which 0 is the truth",
+    "text_seen": "clips whose video shows just the balls of the caption",
+    "text_heard": "clips whose audio has just the balls of the caption",
+    **{
+        f"{name}_{sense}": f"clips whose {part} has the {name} of the caption"
+        for name in ("number", "sizes", "materials")
+        for sense, part in (("seen", "video"), ("heard", "audio"))
+    },
     "desync": "seconds by which Synchformer finds audio and video apart",
 }
+OF_LEVELS = {
+    "accuracy": "share of real and of shuffled pairs that are told apart rightly, of which half is chance (dashed)",
+    "interaction": "share of the logit's variance that no modality explains by itself",
+}
+CHANCE_OF_LEVELS = {"accuracy": 0.5}
+FIXED_CHANCE = {"material_agreement": 1 / 3}
+"""What chance reaches in any set."""
 BARS = "Bars are 95 % intervals, bootstrap by clip. Scales begin at 0; where they cannot, a thin upright line is 0."
 
 
@@ -57,7 +75,8 @@ def write_report(path: Path, content: Mapping[str, Any], report: Report) -> Path
         conclusion_html(conclusion, metrics) if conclusion.metric or clips else "",
         warnings_html(content.get("warnings", ())),
         plots_html(metrics, clips, conclusion),
-        table_html(metrics),
+        images_html(report.files),
+        tables_html(metrics),
         health_html(metrics, content["protocol"]),
         clips_html(cards, clips) if cards or not samples else "",
         samples_html(samples, report.samples, sortable=not cards),
@@ -94,52 +113,48 @@ def warnings_html(lines: Sequence[str]) -> str:
 def plots_html(metrics: Mapping[str, Any], clips: Sequence[ScoredClip], conclusion: Conclusion) -> str:
     """Return a plot a metric, the clips one by one, and the discriminator over noise levels."""
     panels = [
-        interval_panel(
-            heading(name), _note(name), _rows(figures), _rows(metrics.get(CHANCE.get(name, ""), {})), better(name)
-        )
+        interval_panel(heading(name), _note(name), rows, _chance(name, rows, metrics), better(name))
         for name, figures in metrics.items()
-        if name not in CHANCE.values() and isinstance(figures, Mapping) and _rows(figures)
+        if name not in CHANCE.values() and (rows := rows_of(name, figures))
     ]
     column = (LEADING[conclusion.metric].column if conclusion.metric else "") or "av_align"
     values = {row: [v for c in clips if c.row == row and (v := c.values.get(column)) is not None] for row in ROWS}
     panels.append(dots_panel(f"{heading(column)}, every clip", values, better(column)))
-    for name, half in (("accuracy", 0.5), ("interaction", None)):
-        levels = (metrics.get(name) or {}).get("levels", [])
-        points = [(next(iter(one["log_snr"].values())), one["value"]) for one in levels if one["value"] is not None]
-        panels.append(
-            curve_panel(f"Discriminator: {name}", "over log-SNR, from noise to data", points, half, better(name))
-        )
+    panels += [_by_level_html(name, metrics.get(name)) for name in ("accuracy", "interaction")]
+    if not any(panels):
+        return ""
     return f'<h2>Figures</h2>\n<p class="note">{BARS}</p>\n<div class="panels">{"".join(panels)}</div>\n'
 
 
-def table_html(metrics: Mapping[str, Any]) -> str:
-    """Return every figure in a table, with the sizes without which a distance says nothing."""
-    named = {name: _rows(figures) for name, figures in metrics.items() if isinstance(figures, Mapping)}
-    rows = [row for row in ROWS if any(row in figures for figures in named.values())]
-    head = "".join(f'<th scope="col">{row}</th>' for row in rows)
-    body = "".join(
-        f'<tr><th scope="row">{_title(name)}{way_html(better(name))}{_source(name, metrics[name])}</th>'
-        f"{''.join(f'<td>{_sized(figures.get(row))}</td>' for row in rows)}</tr>"
-        for name, figures in named.items()
-        if figures
-    )
-    return f"<h2>All figures</h2>\n{_table('Every figure by row of clips', head, body)}\n"
-
-
-def health_html(metrics: Mapping[str, Any], protocol: Mapping[str, Any]) -> str:
-    """Return what is odd about the clips as files, and every one that could not be used, with its reason."""
-    rows = metrics.get("health") or {}
-    if not rows:
+def _by_level_html(name: str, figures: Any) -> str:
+    """Return a curve of a figure of the discriminator over noise levels, with its intervals."""
+    levels = [one for one in (figures or {}).get("levels", []) if one["value"] is not None]
+    if not levels:
         return ""
-    columns = ("n", "unusable", *FLAGS, "largest_gap")
-    head = "".join(f'<th scope="col">{_title(name)}{way_html(FEW.get(name, ""))}</th>' for name in columns)
-    body = "".join(
-        f'<tr><th scope="row">{escape(row)}</th>{"".join(f"<td>{found[name]}</td>" for name in columns)}</tr>'
-        for row, found in rows.items()
+    first = next(iter(levels[0]["log_snr"]))
+    places = [Place(one["log_snr"][first], one["value"], one["low"], one["high"]) for one in levels]
+    note = f"{figure_html(figures)} where it guides; {OF_LEVELS[name]}; with 95 % intervals, from noise to data"
+    half = CHANCE_OF_LEVELS.get(name)
+    return curve_panel(f"Discriminator: {name}", note, places, half, better(name), x=f"log-SNR of {first}")
+
+
+def images_html(files: Sequence[Path]) -> str:
+    """Return the plots that a protocol drew of its figures, each inside the page."""
+    shown = "".join(
+        f'<div class="scroll" tabindex="0" role="region" aria-label="{escape(path.stem)}"><img class="plot" '
+        f'src="{image_address(path)}" alt="{escape(heading(path.stem))}: plot; its figures stand in the tables below">'
+        f"</div>"
+        for path in files
+        if path.suffix == ".png"
     )
-    bad = "".join(f"<li>{escape(one['path'])}: {escape(one['reason'])}</li>" for one in protocol.get("unusable", ()))
-    listed = f"<details open><summary>Left out</summary><ul>{bad}</ul></details>" if bad else ""
-    return f"<h2>Health of the clips</h2>\n{_table('Clips with each flag by row', head, body)}{listed}\n"
+    return f"<h2>Plots</h2>\n{shown}\n" if shown else ""
+
+
+def _chance(name: str, rows: Mapping[str, Any], metrics: Mapping[str, Any]) -> Mapping[str, Any]:
+    """Return by row what chance reaches, where that is known."""
+    if name in FIXED_CHANCE:
+        return {row: {"value": FIXED_CHANCE[name]} for row in rows}
+    return rows_of(name, metrics.get(CHANCE.get(name, ""), {}))
 
 
 def clips_html(cards: Sequence[Card], clips: Sequence[ScoredClip]) -> str:
@@ -168,16 +183,6 @@ def _head(title: str, content: Mapping[str, Any], report: Report) -> str:
     return f"<header><div><h1>{escape(title)}</h1><p>{escape(' · '.join(about))}</p></div></header>\n"
 
 
-def _rows(figures: Mapping[str, Any]) -> dict[str, Any]:
-    return {row: found for row in ROWS if isinstance(found := figures.get(row), Mapping) and "value" in found}
-
-
-def _table(caption: str, head: str, body: str) -> str:
-    # Focusable, so that it scrolls by keys too.
-    frame = f'<div class="scroll" tabindex="0" role="region" aria-label="{escape(caption)}">'
-    return f"{frame}<table><thead><tr><td></td>{head}</tr></thead><tbody>{body}</tbody></table></div>"
-
-
 def _note(name: str) -> str:
     """Return what a figure is, in words."""
     measure, _, features = name.partition("_")
@@ -190,29 +195,12 @@ def _tiles_name(metric: str | None) -> str:
     return f'<p class="note">{escape(heading(metric))}{way_html(better(metric))}</p>' if metric else ""
 
 
-def _sized(figure: Mapping[str, Any] | None) -> str:
-    shown = figure_html(figure)
-    if not figure or "dimension" not in figure:
-        return shown
-    return f"{shown}<br><small>n {figure['n']}, reference {figure['n_reference']}, D {figure['dimension']}</small>"
-
-
-def _source(name: str, figures: Mapping[str, Any]) -> str:
-    """Return the network and the weights that a figure comes from."""
-    source = source_of(name, figures, DIGITS)
-    return f'<br><small class="source">{escape(source)}</small>' if source else ""
-
-
 def _value(figure: Mapping[str, Any]) -> str:
     return NONE if figure.get("value") is None else short(figure["value"])
 
 
 def _interval(figure: Mapping[str, Any]) -> str:
     return f"{short(figure['low'])} to {short(figure['high'])}" if figure.get("low") is not None else "no interval"
-
-
-def _title(name: str) -> str:
-    return escape(spelt(name))
 
 
 def _plain(value: Any) -> str:

@@ -53,7 +53,8 @@ def bars(panel: Axes, groups: Mapping[str, Mapping[str, Any]]) -> None:
     panel.set_xticks(range(len(groups)), [name.replace("_", "\n") for name in groups])
     panel.axhline(0, color="black", linewidth=0.6)
     if rows:
-        panel.legend(fontsize="x-small", frameon=False)
+        # Below the names of the metrics, where it covers no bar.
+        panel.legend(fontsize="x-small", frameon=False, loc="upper center", bbox_to_anchor=(0.5, -0.18), ncols=3)
 
 
 def accuracy_curve(panel: Axes, accuracy: Mapping[str, Any] | None) -> None:

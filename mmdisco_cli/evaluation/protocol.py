@@ -40,7 +40,7 @@ class Sample:
     """A sample of any modalities that report.html shows, beside those of the same name in other rows.
 
     `files` lie anywhere; `kinds` are their kinds, as in a line of the manifest. `values` are figures by name, by which
-    the page sorts.
+    the page sorts; `prompt` is the text that it was made of.
     """
 
     row: str
@@ -48,6 +48,7 @@ class Sample:
     files: Mapping[str, Path]
     kinds: Mapping[str, str]
     values: Mapping[str, float | None] = field(default_factory=dict)
+    prompt: str = ""
 
 
 @dataclass(frozen=True)

@@ -131,8 +131,7 @@ def _require_rows_as_called(by_recipe: bool, options: EvalOptions) -> None:
 
 def _written(directory: Path, content: Mapping[str, Any], report: Report) -> list[Path]:
     files = [write_json(directory / METRICS_FILE, content), *report.files]
-    shown = report.clips or report.samples
-    return [*files, write_report(directory / REPORT_FILE, content, report)] if shown else files
+    return [*files, write_report(directory / REPORT_FILE, content, report)]
 
 
 def _show(found: Measured, options: EvalOptions) -> None:

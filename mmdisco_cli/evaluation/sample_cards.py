@@ -19,7 +19,12 @@ def cards_of_samples(samples: Sequence[Sample]) -> list[Card]:
     kinds = open_kinds(kind for sample in samples for kind in sample.kinds.values())
     names = list(dict.fromkeys(sample.name for sample in samples))
     chosen = names[:: -(-len(names) // MOST)] if names else []
-    return [Card(name, [_player(one, kinds) for one in samples if one.name == name]) for name in chosen]
+    by_name = {name: [one for one in samples if one.name == name] for name in chosen}
+    return [Card(name, [_player(one, kinds) for one in own], prompt=_prompt(own)) for name, own in by_name.items()]
+
+
+def _prompt(samples: Sequence[Sample]) -> str:
+    return " / ".join(filter(None, dict.fromkeys(one.prompt for one in samples)))
 
 
 def samples_html(cards: Sequence[Card], samples: Sequence[Sample], *, sortable: bool) -> str:

@@ -126,6 +126,23 @@ def mean_of(values: Sequence[float | None]) -> Measure:
     return Measure(torch.tensor(rows, dtype=torch.float64).reshape(-1, 2), ratio)
 
 
+def shares(counts: Tensor, labels: Sequence[str], seed: int) -> dict[str, dict[str, float | None]]:
+    """Return the share of each class by its label, with intervals, of counts (N, K) of K classes in each clip."""
+    counts, total = counts.double(), counts.double().sum(1)
+    measures = (Measure(torch.stack([column, total], 1), ratio) for column in counts.unbind(1))
+    return {label: estimate(one, seed).as_json() for label, one in zip(labels, measures, strict=True)}
+
+
+def mean_measure(measures: Sequence[Measure]) -> Measure:
+    """Return the mean of figures of one kind of the same N clips, which are drawn together."""
+    of, width = measures[0].of, measures[0].sums.shape[1]
+
+    def mean(totals: Tensor) -> Tensor:
+        return torch.stack([of(part) for part in totals.split(width, -1)]).mean(0)
+
+    return Measure(torch.cat([one.sums for one in measures], 1), mean)
+
+
 def _alone(value: Tensor) -> Estimate:
     return Estimate(float(value), float("nan"), float("nan"))
 
@@ -176,6 +193,14 @@ class Influenced:
         if min(len(one) for one in self.influence.values()) < 2:
             return Estimate(float(self.value), float("nan"), float("nan"))
         return interval(self.value, self.drawn(seed))
+
+
+def mean_influenced(figures: Sequence[Influenced]) -> Influenced:
+    """Return the mean of figures of the same sets of clips, which are drawn together."""
+    streams = figures[0].influence
+    influence = {stream: torch.stack([one.influence[stream] for one in figures]).mean(0) for stream in streams}
+    first = figures[0]
+    return Influenced(torch.stack([one.value for one in figures]).mean(), influence, first.least, first.most)
 
 
 def from_left_out(values: Tensor) -> Tensor:

@@ -1,6 +1,7 @@
 """The plots of a page, in HTML and SVG that takes its colours from the page and so is at home in the dark."""
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from html import escape
 from statistics import median
 from typing import Any
@@ -13,6 +14,16 @@ GUTTER = 110
 """Left of the dots, for the names of their rows."""
 MOST_DOTS = 400
 NONE = "-"
+
+
+@dataclass(frozen=True)
+class Place:
+    """A point of a curve, with the interval of its height where there is one."""
+
+    x: float
+    y: float
+    low: float | None = None
+    high: float | None = None
 
 
 def interval_panel(
@@ -102,39 +113,48 @@ def dots_panel(title: str, values: Mapping[str, Sequence[float]], way: str = "")
 
 
 def curve_panel(
-    title: str, note: str, points: Sequence[tuple[float, float]], half: float | None = None, way: str = ""
+    title: str, note: str, points: Sequence[Place], half: float | None = None, way: str = "", *, x: str = ""
 ) -> str:
-    """Return a curve through (x, y), whose scale includes 0, with a dashed line at `half`; empty below two points."""
+    """Return a curve with a band of its intervals, whose scale includes 0 and 1, with a dashed line at `half`.
+
+    `note` is HTML, `x` names the horizontal axis. Empty below two points.
+    """
     if len(points) < 2:
         return ""
-    points = sorted(points)
-    xs, ys = [x for x, _ in points], [y for _, y in points]
-    low, high = min([*ys, 0.0]), max([*ys, 1.0])
-    right, bottom = WIDTH - 10, HEIGHT - 24
+    points = sorted(points, key=lambda one: one.x)
+    first, last = points[0], points[-1]
+    reach = [(one, one.low, one.high) for one in points if one.low is not None and one.high is not None]
+    low = min([0.0, *(one.y for one in points), *(below for _, below, _ in reach)])
+    high = max([1.0, *(one.y for one in points), *(above for _, _, above in reach)])
+    right, bottom = WIDTH - 10, HEIGHT - 34
 
     def at(x: float, y: float) -> tuple[float, float]:
-        across = MARGIN + (right - MARGIN) * (x - xs[0]) / ((xs[-1] - xs[0]) or 1.0)
+        across = MARGIN + (right - MARGIN) * (x - first.x) / ((last.x - first.x) or 1.0)
         return across, bottom - (bottom - 10) * (y - low) / ((high - low) or 1.0)
 
-    path = "L".join("{:.1f} {:.1f}".format(*at(x, y)) for x, y in points)
-    dashed = ""
+    def line(places: Sequence[tuple[float, float]]) -> str:
+        return "L".join("{:.1f} {:.1f}".format(*at(x, y)) for x, y in places)
+
+    around = [(one.x, above) for one, _, above in reach] + [(one.x, below) for one, below, _ in reversed(reach)]
+    drawn = f'<path class="reach" d="M{line(around)}Z"/>' if around else ""
+    drawn += f'<path class="axis" d="M{MARGIN} 10V{bottom}H{right}"/>'
     if half is not None:
-        level = at(xs[0], half)[1]
-        dashed = f'<line class="half" x1="{MARGIN}" x2="{right}" y1="{level:.1f}" y2="{level:.1f}"/>'
-    labels = "".join(
-        f'<text x="{x:.0f}" y="{y:.0f}" text-anchor="{anchor}">{text}</text>'
-        for x, y, anchor, text in (
+        level = at(first.x, half)[1]
+        drawn += f'<line class="half" x1="{MARGIN}" x2="{right}" y1="{level:.1f}" y2="{level:.1f}"/>'
+    drawn += f'<path class="curve" d="M{line([(one.x, one.y) for one in points])}"/>'
+    drawn += "".join(
+        f'<text x="{a:.0f}" y="{b:.0f}" text-anchor="{anchor}">{escape(text)}</text>'
+        for a, b, anchor, text in (
             (MARGIN - 6, bottom, "end", short(low)),
             (MARGIN - 6, 18, "end", short(high)),
-            (MARGIN, HEIGHT - 8, "start", short(xs[0])),
-            (right, HEIGHT - 8, "end", short(xs[-1])),
+            (MARGIN, HEIGHT - 12, "start", short(first.x)),
+            ((MARGIN + right) / 2, HEIGHT - 12, "middle", x),
+            (right, HEIGHT - 12, "end", short(last.x)),
         )
     )
-    said = escape(f"{title}: from {short(ys[0])} at {short(xs[0])} to {short(ys[-1])} at {short(xs[-1])}")
-    drawn = f'<svg viewBox="0 0 {WIDTH} {HEIGHT}" role="img" aria-label="{said}">{dashed}'
-    drawn += f'<path class="curve" d="M{path}"/>{labels}</svg>'
-    head = f"<h3>{escape(title)}{way_html(way)}</h3><p>{escape(note)}</p>"
-    return f'<section class="panel">{head}{drawn}</section>'
+    said = f"{title}: from {short(first.y)} at {short(first.x)} to {short(last.y)} at {short(last.x)}"
+    svg = f'<svg viewBox="0 0 {WIDTH} {HEIGHT}" role="img" aria-label="{escape(said)}">{drawn}</svg>'
+    return f'<section class="panel"><h3>{escape(title)}{way_html(way)}</h3><p>{note}</p>{svg}</section>'
 
 
 def figure_html(figure: Mapping[str, Any] | None) -> str:
@@ -148,7 +168,9 @@ def figure_html(figure: Mapping[str, Any] | None) -> str:
 
 
 def short(value: float) -> str:
-    """Return a number of a plot."""
+    """Return a number of a plot; a count has all its digits."""
+    if isinstance(value, int):
+        return f"{value:,}"
     return f"{value:.3g}" if abs(value) >= 100 else f"{value:.3f}".rstrip("0").rstrip(".") if value else "0"
 
 

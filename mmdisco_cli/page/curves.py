@@ -7,7 +7,7 @@ from html import escape
 from itertools import pairwise
 
 WIDTH, HEIGHT = 420, 190
-LEFT, RIGHT, TOP, BOTTOM = 46, 10, 10, 24
+LEFT, RIGHT, TOP, BOTTOM = 56, 10, 10, 24
 MOST_PARTS = 300
 DECADES = 1.5
 """Powers of ten between the smallest and the largest value from which on the axis is logarithmic."""

@@ -6,6 +6,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 
 from mmdisco_cli.data.media import probe, read_audio, read_video, write_mp4, write_wav
+from mmdisco_cli.data.naming import file_errors
 from mmdisco_cli.data.probing import audio_stream, opened, video_stream
 from mmdisco_cli.diffusion.backbone import AUDIO
 from mmdisco_cli.kinds.known import OpenKind
@@ -28,6 +29,16 @@ def embedded(path: Path) -> tuple[str, bool]:
     with TemporaryDirectory() as folder:
         copy = _copied(path, Path(folder) / "copy.mp4")
         return _address(copy.read_bytes(), "video/mp4"), True
+
+
+def image_address(path: Path) -> str:
+    """Return an image of which this program is the author, such as a plot, as a data: address.
+
+    Raises:
+        DataError: it cannot be read.
+    """
+    with file_errors(path):
+        return _address(path.read_bytes(), f"image/{path.suffix[1:]}")
 
 
 def _plays(path: Path) -> bool:

@@ -4,7 +4,7 @@ SPELT = {
     "av_align": "AV-Align", "av_lag": "AV lag", "av": "AV", "iou": "IoU", "rms_db": "RMS dB", "fd": "FD", "kd": "KD",
     "logmel": "log-mel", "fvd": "FVD", "kvd": "KVD", "fad": "FAD", "kad": "KAD", "vggish": "VGGish",
     "audioclip": "AudioCLIP", "effnet": "EfficientNet", "imagebind": "ImageBind", "desync": "DeSync",
-    "mm_diffusion": "by MM-Diffusion's numerics", "x1e4": "times 1e4",
+    "mm_diffusion": "by MM-Diffusion's numerics", "x1e4": "times 1e4", "wasserstein": "Wasserstein",
 }  # fmt: skip
 
 

@@ -49,7 +49,7 @@ def draw(
 ) -> Drawn:
     """Sample the latents of `indices`, each from its own noise, with `prompts` one for each sample, or none.
 
-    Prompts may differ by modality, except for models that can only be run whole (UsageError).
+    Prompts may differ by modality, except for models that can only be run whole and take one for all (UsageError).
 
     The same call gives the same bits on a CPU. In another batch a sample's noise is the same to the bit, and its
     float32 latents after a full run are within 1e-3, because sums are rounded differently.
@@ -62,7 +62,7 @@ def draw(
     guidance = _guidance(assembly, config, independent)
     texts = prompts or [""] * len(indices)
     if runs_whole(assembly.models):
-        run = Run(_one_prompt(texts), config.steps, config.cfg, guidance, on_step or (lambda step: None))
+        run = Run(_prompts(texts), config.steps, config.cfg, guidance, on_step or (lambda step: None))
         return Drawn(*run_whole(assembly.models, run))
     solver = _Solver(assembly.conditioned(texts, config.negative_prompt), config, guidance, seed, indices, watch)
     drawn = solver.solve(config.steps, given or {}, on_step=on_step)
@@ -75,14 +75,12 @@ def draw(
     return drawn
 
 
-def _one_prompt(texts: Prompts) -> Sequence[str]:
-    """Return the prompts of models that run together, which take one for all modalities."""
+def _prompts(texts: Prompts) -> Prompts:
+    """Return prompts by modality as one for all where they are the same, which any model takes."""
     if not isinstance(texts, Mapping):
         return texts
-    first, *others = texts.values()
-    if any(list(other) != list(first) for other in others):
-        raise UsageError("--prompts: the models of this recipe run together, with one prompt for all modalities")
-    return first
+    first, *others = (list(own) for own in texts.values())
+    return texts if any(other != first for other in others) else first
 
 
 def resampled_modalities(config: SampleConfig, modalities: Collection[str], given: Collection[str]) -> tuple[str, ...]:

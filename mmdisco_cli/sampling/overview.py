@@ -3,6 +3,7 @@
 from collections.abc import Iterator, Mapping
 from typing import Any
 
+from mmdisco_cli.devices import process_mb
 from mmdisco_cli.diffusion.backbone import TEXT, count_parameters, memory_lines
 from mmdisco_cli.recipes.missing import missing_files
 from mmdisco_cli.sampling.draw import resampled_modalities
@@ -62,6 +63,7 @@ def dry_run_record(job: SampleJob) -> dict[str, Any]:
         },
         # Without guidance there is no backward pass.
         "memory_mb": memory_mb(assembly, config.batch_size) | ({"guidance": 0} if options.independent else {}),
+        **process_mb(assembly.device),
         "operations": operations(assembly),
         "missing": [str(entry) for entry in missing_files(job.recipe, not options.independent)],
         "notes": list(job.notes),
@@ -95,6 +97,8 @@ def dry_run_lines(plan: Mapping[str, Any]) -> Iterator[str]:
         what = f"{memory['weights']} MB of {'further ' if reported else ''}weights"
         guided = f", {memory['guidance']} MB to guide a batch" if plan["guidance"] is not None else ""
         yield f"memory: about {what}{guided}, in float32"
+    if "process_mb" in plan:
+        yield f"process: about {plan['process_mb']} MB of Python and its libraries, beside that"
     if any(plan["operations"].values()):
         shown = ", ".join(f"{name} {_operations(number)}" for name, number in plan["operations"].items())
         yield f"operations of a sample and step: {shown}"

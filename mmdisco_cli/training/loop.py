@@ -14,6 +14,7 @@ from typing import Any, Protocol
 import torch
 from torch import Tensor, nn
 
+from mmdisco_cli.devices import keep_large_blocks
 from mmdisco_cli.errors import DataError
 from mmdisco_cli.recipes.schema import Recipe, TrainConfig
 from mmdisco_cli.run import console
@@ -126,6 +127,8 @@ def fit(
     log.rewind(state.step, state.unlogged)
     if observer:
         observer.begin(state, log)
+    if context.device.type == "cpu":  # after encoders have been freed, which this would keep from the system
+        keep_large_blocks()
     module.train()
     while state.step < steps:
         figures = _step(state, loss, config, context.ranks, steps)
@@ -162,7 +165,8 @@ def _optimizer(module: nn.Module, config: TrainConfig) -> torch.optim.Optimizer:
     matrices = [p for p in module.parameters() if p.requires_grad and p.ndim > 1]
     others = [p for p in module.parameters() if p.requires_grad and p.ndim <= 1]
     groups = [{"params": matrices, "weight_decay": config.weight_decay}, {"params": others, "weight_decay": 0.0}]
-    return torch.optim.AdamW(groups, lr=config.learning_rate, betas=(0.9, 0.99))
+    # Fused: on a CPU about a fifth of the time.
+    return torch.optim.AdamW(groups, lr=config.learning_rate, betas=(0.9, 0.99), fused=True)
 
 
 def _step(state: TrainState, loss: Loss, config: TrainConfig, ranks: Ranks, steps: int) -> dict[str, float]:

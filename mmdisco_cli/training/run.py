@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from mmdisco_cli.data.contract import SplitDataset
-from mmdisco_cli.devices import choose_device
+from mmdisco_cli.devices import choose_device, process_mb
 from mmdisco_cli.errors import DataError
 from mmdisco_cli.recipes.hints import command_line, other_weights
 from mmdisco_cli.recipes.schema import Recipe
@@ -228,6 +228,7 @@ def _print_plan(context: Context, job: TrainJob, options: TrainOptions) -> None:
         "batch_size": config.batch_size,
         **({"accumulate": config.accumulate} if config.accumulate > 1 else {}),
         **job.overview,
+        **process_mb(context.device),
     }
     if options.json:
         console.record(plan)

@@ -9,7 +9,7 @@ models, both losses and the update. The guided step is one sample's: both halves
 discriminator's gradient and the solver's step; neither encodes nor decodes media.
 The first step of each is measured, after the weights are on the device, whose loading has a peak of its own; --repeat
 takes the least of several. "Foretold" is `mmdisco train --dry-run`'s memory, with the activations of base models left
-out, and for the guided step the weights and what guidance keeps.
+out, and for the guided step the weights and what guidance keeps; on a CPU both with what the process itself occupies.
 """
 
 import argparse
@@ -115,6 +115,7 @@ def foretold(recipe: Any, device: Any) -> dict[str, Any]:
     """Return the memory in MB that dry runs foretell for training and sampling."""
     from mmdisco_cli.assembly import assemble
     from mmdisco_cli.assembly.models import LoadedDiscriminator
+    from mmdisco_cli.devices import process_mb
     from mmdisco_cli.sampling.memory import memory_mb
     from mmdisco_cli.training.discriminator import DiscriminatorJob, _untrained
 
@@ -125,7 +126,9 @@ def foretold(recipe: Any, device: Any) -> dict[str, Any]:
     guided = memory_mb(joined, 2)  # both halves of classifier-free guidance
     counts = {label: base.backbone.wrapped.stage.parts.count(names(base)) for label, base in assembly.models.items()}
     weights = sum(job._width(label) * count for label, count in counts.items()) / 1e6
-    return {"train": job.overview["memory_mb"], "sample": weights + sum(guided.values()), "device": str(device)}
+    train = job.overview["memory_mb"]
+    own = process_mb(device).get("process_mb", 0)
+    return {"train": train + own, "sample": weights + sum(guided.values()) + own, "device": str(device)}
 
 
 def names(base: Any) -> list[str]:

@@ -72,3 +72,35 @@ def test_what_asks_them_is_told_so():
     require_predictions(assembly(Asked("sound"), Asked("picture")).models, "trained beside")
     with pytest.raises(UsageError, match=r"picture: it can only be run from noise to media, not trained beside"):
         require_predictions(assembly(Asked("sound"), Run("picture")).models, "trained beside")
+
+
+class Own(Run):
+    """One that takes prompts of its own modality, and makes their lengths into media."""
+
+    prompts_by_modality = True
+
+    def keyed(self, keys):
+        return Own(self.modality, keys)
+
+    def run_whole(self, beside, plans, run):
+        assert len(run) == 2
+        media = {m.modality: torch.tensor([[float(len(p))] for p in run.prompts_of(m.modality)]) for m in beside}
+        return media, None
+
+
+OWN = {"sound": ["a", "bb"], "picture": ["ccc", "dddd"]}
+
+
+@pytest.mark.parametrize("prompts", [OWN, {"sound": OWN["sound"], "picture": OWN["sound"]}, OWN["sound"]])
+def test_each_gets_the_prompts_of_its_modality(prompts):
+    drawn = draw(assembly(Own("sound"), Own("picture")), SampleConfig(steps=3), 5, [0, 1], prompts=prompts)
+    for m, made in drawn.latents.items():
+        texts = prompts[m] if isinstance(prompts, dict) else prompts
+        assert made[:, 0].tolist() == [len(text) for text in texts]
+
+
+def test_one_prompt_for_all_is_what_others_take():
+    with pytest.raises(UsageError, match=r"backbones.picture takes one prompt for all modalities: .* column, caption$"):
+        draw(assembly(Own("sound"), Run("picture")), SampleConfig(steps=3), 5, [0, 1], prompts=OWN)
+    same = {m: ["a", "bb"] for m in OWN}
+    assert draw(assembly(Run("sound"), Run("picture")), SampleConfig(steps=3), 5, [0, 1], prompts=same).latents

@@ -61,7 +61,7 @@ def test_samples_are_of_the_captions_of_the_real_row(table, capsys):
     recipe = load(Path(), table)
     found, said = measured(recipe, capsys)
     assert found["n"] == 4
-    assert found["protocol"]["films"] == {"real": 4, "independent": 4, "guided": 4, "reference": 4}
+    assert found["protocol"]["clips"] == {"real": 4, "independent": 4, "guided": 4, "reference": 4}
     assert found["protocol"]["captions"] == "samples are of the captions of 4 held-out clips, which are the row real"
     assert found["protocol"]["captions"] in said
     assert "8 held-out clips with captions" in said

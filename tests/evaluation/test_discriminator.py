@@ -8,16 +8,18 @@ from small_models import write_recipe
 
 from mmdisco_cli.assembly import assemble
 from mmdisco_cli.diffusion.backbone import unwrap
+from mmdisco_cli.discriminators.interaction import interaction, mismatched_tuples
 from mmdisco_cli.evaluation.cost import parameters, sampling_cost
 from mmdisco_cli.evaluation.discriminator_levels import (
     LEVELS,
     LevelFigures,
-    calibration,
+    estimated,
+    figures_of,
     in_chunks,
     measure_levels,
-    pairing,
     summary,
 )
+from mmdisco_cli.measures.bootstrap import mean_of
 from mmdisco_cli.recipes import recipe as recipes
 
 CPU = torch.device("cpu")
@@ -26,6 +28,15 @@ CPU = torch.device("cpu")
 def latents(n, seed=0, **shapes):
     generator = torch.Generator().manual_seed(seed)
     return {m: torch.randn(n, *shape, generator=generator) for m, shape in shapes.items()}
+
+
+def value_of(level, name):
+    return float(level.figures[name].value)
+
+
+def pairing(logit, real):
+    found = figures_of(logit, real)
+    return float(found["interaction"].value), float(found["accuracy"].value)
 
 
 @pytest.fixture(params=["energy", "energy-x0", "aligned", "additive"])
@@ -40,10 +51,11 @@ def test_only_an_additive_discriminator_has_no_interaction(assembly):
     assert found[0].log_snr["audio"] > found[-1].log_snr["audio"]
     for one in found:
         if assembly.discriminator.about["name"] == "additive":
-            assert one.interaction < 1e-9
+            assert value_of(one, "interaction") < 1e-9
         else:
-            assert 1e-6 < one.interaction <= 1.2
-    assert measure_levels(assembly, latents(12, **assembly.shapes), seed=0) == found
+            assert 1e-6 < value_of(one, "interaction") <= 1.2
+    again = measure_levels(assembly, latents(12, **assembly.shapes), seed=0)
+    assert [value_of(one, "interaction") for one in again] == [value_of(one, "interaction") for one in found]
 
 
 def test_interaction_of_a_product_is_one_and_of_a_sum_zero():
@@ -85,9 +97,57 @@ def test_too_few_clips_are_refused(assembly):
 
 
 def test_summary_is_over_the_levels_at_which_guidance_acts():
-    found = [LevelFigures(0.1, {"a": 3.0, "v": 3.0}, 0.9, 1.0), LevelFigures(0.5, {"a": 0.0, "v": 0.0}, 0.2, 0.8)]
-    assert summary(found, (-1.0, 1.0)) == (0.2, 0.8)
-    assert summary(found, (-9.0, -8.0)) == pytest.approx((0.55, 0.9))
+    found = [
+        LevelFigures(0.1, {"a": 3.0, "v": 3.0}, {"accuracy": mean_of([1.0, 0.8])}),
+        LevelFigures(0.5, {"a": 0.0, "v": 0.0}, {"accuracy": mean_of([0.2, 0.4])}),
+    ]
+    assert summary(found, "accuracy", (-1.0, 1.0), 0).value == pytest.approx(0.3)
+    assert summary(found, "accuracy", (-9.0, -8.0), 0).value == pytest.approx(0.6)
+
+
+def test_figures_over_levels_are_of_the_same_clips_at_all_of_them():
+    values = torch.randn(40, generator=torch.Generator().manual_seed(0)).tolist()
+    opposite = [
+        LevelFigures(u, {"a": 0.0}, {"logit": mean_of([k * v for v in values])}) for u, k in ((0.1, 1), (0.2, -1))
+    ]
+    found = summary(opposite, "logit", (-1.0, 1.0), 0)
+    # What one level has more of a clip the other has less of, so that nothing varies, however clips are drawn.
+    assert found.low == pytest.approx(0, abs=1e-12) == found.high
+    one = summary(opposite[:1], "logit", (-1.0, 1.0), 0)
+    assert one.high - one.low > 0.3
+
+
+def test_intervals_are_as_wide_as_sets_of_other_clips_differ():
+    def logit(x):
+        a, v = x["audio"][:, 0].double(), x["video"][:, 0].double()
+        return 1 + a * v + 0.5 * a
+
+    def drawn(seed):
+        z = torch.randn(200, 1, generator=torch.Generator().manual_seed(1000 + seed))
+        return {m: (z + x) / 2**0.5 for m, x in latents(200, seed, audio=(1,), video=(1,)).items()}
+
+    sets = [figures_of(logit, drawn(seed)) for seed in range(200)]
+    for name in ("interaction", "accuracy", "logit", "shuffled", "calibration"):
+        found = [estimated([one[name]], 0) for one in sets[:40]]
+        spread = torch.tensor([float(one[name].value) for one in sets]).std()
+        width = sum(one.high - one.low for one in found) / len(found)
+        # Rows of mismatched tuples share clips with their neighbours, so those of interaction are a little narrow.
+        assert 0.7 < width / (2 * 1.96 * spread) < 1.3, name
+
+
+def test_sums_by_row_give_the_interaction_of_the_definition():
+    real = latents(50, audio=(1,), video=(1,), text=(1,))
+
+    def logit(x):
+        a, v, t = (x[m][:, 0].double() for m in ("audio", "video", "text"))
+        return 1e4 + a * v + t * a + v + 0.3 * t
+
+    x, y = mismatched_tuples(real)
+    swapped = [(logit({**x, m: y[m]}), logit({**y, m: x[m]})) for m in real]
+    squares = torch.stack([(logit(x) - here - there + logit(y)).square().mean() for here, there in swapped])
+    every = torch.cat([logit(x), logit(y), *(one for pair in swapped for one in pair)])
+    assert interaction(logit, x, y) == pytest.approx(float(squares.mean() / (4 * every.var())), rel=1e-9)
+    assert interaction(lambda x: torch.full((50,), 0.1), x, y) == 0
 
 
 def test_size_and_cost(models, tmp_path):
@@ -116,8 +176,8 @@ def test_certainty_that_is_right_is_calibrated():
         return -0.5 * math.log(det) - 0.5 * ((a * a + b * b - a * b) / det - a * a - b * b)
 
     real = {"audio": x, "video": y}
-    yes, no, error = calibration(ratio, real)
-    assert yes > 0 > no
-    assert error < 0.03
-    assert calibration(lambda pair: 8 * ratio(pair), real)[2] > 0.1
-    assert calibration(lambda pair: ratio(pair) + 2, real)[2] > 0.1
+    found = figures_of(ratio, real)
+    assert float(found["logit"].value) > 0 > float(found["shuffled"].value)
+    assert float(found["calibration"].value) < 0.03
+    assert float(figures_of(lambda pair: 8 * ratio(pair), real)["calibration"].value) > 0.1
+    assert float(figures_of(lambda pair: ratio(pair) + 2, real)["calibration"].value) > 0.1

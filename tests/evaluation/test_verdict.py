@@ -112,6 +112,16 @@ def test_coverage_that_is_lost_is_a_cost_and_coverage_won_is_none():
     assert "what it cost in quality is not certain (coverage log-mel)" in unclear.says
 
 
+def test_measures_that_are_not_certain_are_named_where_they_are_few_and_counted_where_they_are_many():
+    def verdict(count):
+        return conclude({"event_iou": aligned(0.1, 0.2), **{f"kd_{k}": kernel(*UNCLEAR) for k in range(count)}})
+
+    assert verdict(2).says.endswith("what it cost in quality is not certain (KD 0, KD 1).")
+    assert verdict(3).says.endswith("what it cost in quality is not certain (3 of 3 measures).")
+    assert "distances to real clips: lower is better; coverage: higher is better" in verdict(3).quality
+    assert all(f"KD {k} 0." in verdict(3).quality for k in range(3))
+
+
 def test_a_certain_cost_that_is_negligible_is_none():
     found = conclude({"event_iou": aligned(0.4, 0.6), "kd_logmel": kernel(0.5, 0.01, 0.04)})
     assert found.says.endswith("and cost nothing in quality.")
@@ -189,7 +199,7 @@ def test_healthy_samples_are_not_warned_of(seed, n):
 
 def shares(independent, guided, n):
     def row(share):
-        return {"three": share, "seven": 1 - share, "min": 0, "max": 1, "n": n}
+        return {"three": {"value": share}, "seven": {"value": 1 - share}, "min": 0, "max": 1, "n": n}
 
     return {"digit_share": {"image": {"independent": row(independent), "guided": row(guided)}}}
 
@@ -216,7 +226,7 @@ def test_classes_made_equally_often_are_silent(seed):
     rows = {
         row: {
             **{
-                str(k): float(c) / 96
+                str(k): {"value": float(c) / 96}
                 for k, c in enumerate(torch.randint(10, (96,), generator=generator).bincount(minlength=10))
             },
             "n": 96,

@@ -2,7 +2,7 @@
 
 import re
 
-from mmdisco_cli.page.charts import curve_panel, dots_panel, interval_panel, short
+from mmdisco_cli.page.charts import Place, curve_panel, dots_panel, interval_panel, short
 
 
 def places(html, kind):
@@ -26,17 +26,24 @@ def test_values_below_0_are_on_the_scale():
 def test_what_has_no_value_has_no_plot():
     assert interval_panel("t", "", {"real": {"value": None}, "guided": None}, {}) == ""
     assert dots_panel("t", {"real": []}) == ""
-    assert curve_panel("t", "", [(0.0, 1.0)]) == ""
+    assert curve_panel("t", "", [Place(0.0, 1.0)]) == ""
 
 
 def test_dots_and_curves_keep_their_order():
     dots = [float(x) for x in re.findall(r'cx="([\d.]+)"', dots_panel("t", {"real": [0.0, 0.5, 1.0]}))]
     assert dots == sorted(dots)
     assert dots[1] - dots[0] == dots[2] - dots[1]
-    path = re.search(r'd="M([^"]+)"', curve_panel("t", "", [(2.0, 1.0), (0.0, 0.5)], 0.5))[1]
+    html = curve_panel("t", "", [Place(2.0, 1.0, 0.9, 1.1), Place(0.0, 0.5, 0.4, 0.6)], 0.5, x="log-SNR <of> a")
+    assert "log-SNR &lt;of&gt; a" in html
+    path = re.search(r'class="curve" d="M([^"]+)"', html)[1]
     (x0, y0), (x1, y1) = (map(float, point.split()) for point in path.split("L"))
     assert x0 < x1
     assert y0 > y1
+    band = re.search(r'class="reach" d="M([^"]+)Z"', html)[1]
+    heights = [float(point.split()[1]) for point in band.split("L")]
+    # Above the curve from left to right, then below it and back.
+    assert heights[0] < y0 < heights[3]
+    assert heights[1] < y1 < heights[2]
 
 
 def test_many_clips_are_thinned_evenly():
@@ -45,3 +52,4 @@ def test_many_clips_are_thinned_evenly():
 
 def test_numbers_are_short():
     assert [short(x) for x in (0.0, 1.0, 0.12345, -0.5, 1234.5)] == ["0", "1", "0.123", "-0.5", "1.23e+03"]
+    assert short(1234567) == "1,234,567"

@@ -46,6 +46,20 @@ def test_every_colour_that_writes_or_marks_stands_out(scheme):
     assert {pair: round(value, 2) for pair, value in found.items() if value < LEAST} == {}
 
 
+def properties(name):
+    """Return (class, property) of the rules for a class alone, of which a later rule replaces an earlier one."""
+    style = (files("mmdisco_cli.page") / name).read_text(encoding="utf-8").partition("@media (max-width")[0]
+    rules = re.findall(r"(?:^|[}\n])\s*\.(\w+) \{([^{}]*)\}", style)
+    return {(of, part.partition(":")[0].strip()) for of, body in rules for part in body.split(";") if part.strip()}
+
+
+def test_no_class_of_the_page_of_a_training_means_another_thing_on_all_pages():
+    # The bar of the steps once cut the controls of clips, which are a bar too, down to six pixels.
+    assert {of for of, _ in properties("page.css")} >= {"bar", "panel", "prompt"}
+    assert {of for of, _ in properties("progress.css")} >= {"done", "legend", "prompt"}
+    assert properties("page.css") & properties("progress.css") == set()
+
+
 def test_text_has_no_colour_of_its_own():
     style = (files("mmdisco_cli.page") / "page.css").read_text(encoding="utf-8")
     used = re.findall(r"[{;]\s*(?:color|fill): ([^;}]+)", style)

@@ -2,6 +2,7 @@
 
 import json
 import os
+import sys
 from dataclasses import replace
 from pathlib import Path
 
@@ -140,6 +141,7 @@ def test_dry_run_says_what_it_would_do_and_writes_nothing(
     assert not (tmp_path / "out").exists()
     assert {"parameters", "steps", "latent_shapes", "memory_mb", "clips", "resumes"} <= set(plan)
     assert plan["resumes"] is False
+    assert ("process_mb" in plan) == (plan["device"] == "cpu" and sys.platform == "linux")
     train(recipe, TrainOptions(out=tmp_path / "out", dry_run=True))
     assert "latent_shapes: " in capsys.readouterr().out
 

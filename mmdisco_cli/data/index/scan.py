@@ -216,4 +216,5 @@ def _text_notes(rows: Sequence[Row], root: Path) -> Iterator[tuple[str, str]]:
         yield str(root), f"{len(without)} of {len(rows)} rows have no caption ({listed(without)})"
     places = Counter((row.video, row.audio, row.start) for row in rows)
     if several := sum(count > 1 for count in places.values()):
-        yield str(root), f"{several} clips have several captions: each is a row of its own"
+        clips = "clip has" if several == 1 else "clips have"
+        yield str(root), f"{several} {clips} several captions: each is a row of its own"

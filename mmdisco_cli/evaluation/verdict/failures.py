@@ -12,7 +12,7 @@ LOST = 0.1
 COLLAPSED = 0.6
 """Diversity that guided samples must certainly be below: real clips have 1."""
 CLASSES = ("digit_share", "material_share", "mode_share")
-"""Metrics that hold, by modality and row, the share of each class among `n` samples."""
+"""Metrics that hold, by modality and row, the share of each class among `n` samples as a figure with its interval."""
 RARE = 0.5
 """Share of what it is among independent samples below which a class counts as dropped, if that is certain."""
 FALSE_ALARM = 0.05
@@ -47,7 +47,7 @@ def _dropped_classes(metrics: Mapping[str, Any]) -> Iterator[str]:
         if label not in ABOUT
     ]
     for modality, label, rows in found:
-        few, usual = rows["guided"][label], rows["independent"][label]
+        few, usual = (rows[row][label]["value"] or 0.0 for row in ("guided", "independent"))
         if _is_dropped(few, rows["guided"]["n"], usual, rows["independent"]["n"], len(found)):
             yield (
                 f"mode dropping: {label} is {few:.3f} of the guided samples ({modality}), {usual:.3f} of the "

@@ -18,6 +18,13 @@ SHARE, LEAST_SHIFT, COVERED = 0.1, 0.03, 0.05
 """What is negligible: a tenth of the independent samples' distance, or what all features shifted by a tenth of their
 deviation would make of it (3 * 0.1^2, of standardised features), whichever is more; and a twentieth of coverage."""
 
+FEW = 2
+"""Measures that are named in a sentence, and not only counted."""
+HEAD = (
+    "Quality, independent to guided, the difference with its 95 % interval (distances to real clips: lower is better; "
+    "coverage: higher is better)"
+)
+
 
 @dataclass(frozen=True)
 class Change:
@@ -37,13 +44,14 @@ class Quality:
     unclear: Sequence[Change]
     better: Sequence[Change]
     because: str
+    total: int
 
     def after(self, *, helped: bool) -> str:
         """Return it as the end of a sentence about alignment."""
         if self.worse:
             return f"{'at a cost' if helped else 'and cost something'} in quality: {_listed(self.worse)}"
         if self.unclear:
-            return f"and what it cost in quality is not certain ({_named(self.unclear)})"
+            return f"and what it cost in quality is not certain ({self._doubtful})"
         won = f"; nearer to real by {_listed(self.better)}" if self.better else ""
         return f"{'and' if helped else 'but'} cost nothing in quality{won}"
 
@@ -53,8 +61,15 @@ class Quality:
         if self.worse:
             return f"It cost quality: {_listed(self.worse)}."
         if self.unclear:
-            return f"What it cost in quality is not certain either ({_named(self.unclear)})."
+            return f"What it cost in quality is not certain either ({self._doubtful})."
         return "It cost nothing in quality."
+
+    @property
+    def _doubtful(self) -> str:
+        """Return the measures that are not certain, by name where they are few."""
+        if len(self.unclear) <= FEW:
+            return ", ".join(one.name for one in self.unclear)
+        return f"{len(self.unclear)} of {self.total} measures"
 
 
 def judge_quality(metrics: Mapping[str, Any]) -> Quality | None:
@@ -65,8 +80,8 @@ def judge_quality(metrics: Mapping[str, Any]) -> Quality | None:
     if not changes:
         return None
     by = {verdict: [one for one in changes if one.verdict == verdict] for verdict in ("worse", "unclear", "better")}
-    because = "Quality, independent to guided: " + "; ".join(f"{one.name} {one.shown}" for one in changes) + "."
-    return Quality(by["worse"], by["unclear"], by["better"], because)
+    because = f"{HEAD}: " + "; ".join(f"{one.name} {one.shown}" for one in changes) + "."
+    return Quality(by["worse"], by["unclear"], by["better"], because, len(changes))
 
 
 def _change(name: str, rows: Mapping[str, Any]) -> Change | None:
@@ -105,7 +120,3 @@ def _negative(value: float | None) -> float | None:
 
 def _listed(changes: Sequence[Change]) -> str:
     return ", ".join(f"{one.name} {one.grown}" for one in changes)
-
-
-def _named(changes: Sequence[Change]) -> str:
-    return ", ".join(one.name for one in changes)

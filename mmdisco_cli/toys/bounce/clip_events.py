@@ -1,6 +1,5 @@
 """What both detectors find in a clip of bouncing balls, as arrays that are kept of it, and what is measured of them."""
 
-from collections import Counter
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
@@ -12,7 +11,7 @@ import torch
 from torch import Tensor
 
 from mmdisco_cli.data.media import Clip
-from mmdisco_cli.measures.bootstrap import Measure, correlation, estimate, gap_closed, mean_of, ratio
+from mmdisco_cli.measures.bootstrap import Measure, correlation, estimate, gap_closed, mean_of, ratio, shares
 from mmdisco_cli.measures.cache import Arrays
 from mmdisco_cli.measures.clip import ClipShape, FurtherAnalysis, MeasuredClip
 from mmdisco_cli.measures.features import NAMES, features_of
@@ -26,7 +25,7 @@ VERSION = 1
 """To be raised with every change of what the detectors find: it names what is cached."""
 SHAPE = ClipShape(FRAMES, Fraction(FPS), SIZE, SIZE)
 METRICS = ("event_iou", "kind_correlation", "material_agreement", "events_seen", "events_heard")
-COMPARED = ("event_iou", "kind_correlation")
+COMPARED = ("event_iou", "kind_correlation", "material_agreement")
 """Of these the gap between real and independent clips is what guidance may close."""
 
 
@@ -98,14 +97,17 @@ def event_measures(matches: Sequence[Match]) -> dict[str, Measure]:
     }
 
 
-def material_shares(rows: Mapping[str, Sequence[ClipEvents]]) -> dict[str, Any]:
-    """Return the share of each material among the events seen and heard in each row, with `n` clips that have any."""
+def material_shares(rows: Mapping[str, Sequence[ClipEvents]], seed: int) -> dict[str, Any]:
+    """Return the share of each material among the events seen and heard in each row, with `n` clips that have any.
+
+    It has an interval by clip; without any event there is none, and no figure.
+    """
     found: dict[str, Any] = {}
     for row, clips in rows.items():
         for sense, events in (("seen", [c.match.video for c in clips]), ("heard", [c.match.audio for c in clips])):
-            counts = Counter(event.material for one in events for event in one)
-            shares = {name: counts[k] / max(1, counts.total()) for k, name in enumerate(MATERIALS)}
-            found.setdefault(sense, {})[row] = {**shares, "n": sum(map(bool, events))}
+            counts = torch.tensor([[_count(one, k) for k in range(len(MATERIALS))] for one in events if one])
+            by_name = shares(counts.reshape(-1, len(MATERIALS)), MATERIALS, seed)
+            found.setdefault(sense, {})[row] = {**by_name, "n": len(counts)}
     return found
 
 
@@ -121,6 +123,10 @@ def row_of(row: str, clip: ClipEvents) -> dict[str, Any]:
         "pairs": [[round(video.size, 3), round(audio.size, 3)] for video, audio in match.pairs],
         "same_material": [video.material == audio.material for video, audio in match.pairs],
     }
+
+
+def _count(events: Sequence[Impact], material: int) -> int:
+    return sum(event.material == material for event in events)
 
 
 def _pair_sums(match: Match) -> Tensor:

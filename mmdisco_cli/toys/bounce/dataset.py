@@ -65,7 +65,7 @@ class Bounce:
     def captions(self, indices: Sequence[int], modalities: Sequence[str]) -> dict[str, list[str]]:
         """Return a sentence for each clip, the same for all modalities; empty ones with `data.captions: false`.
 
-        Held-out clips are told in wordings that no clip to train on has.
+        Held-out clips are described in wordings that no clip to train on has.
         """
         texts = [self._caption(i) if self.options.captions else "" for i in indices]
         return {m: list(texts) for m in modalities}

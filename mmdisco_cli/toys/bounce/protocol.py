@@ -191,7 +191,7 @@ def _report(
     folder, seed = options.out or Path(), recipe.eval.seed
     metrics = event_metrics(rows.events, GIVEN, seed, chosen)
     if CLASSES in chosen:
-        metrics[CLASSES] = material_shares({row: rows.events[row] for row in COMPARED_ROWS})
+        metrics[CLASSES] = material_shares({row: rows.events[row] for row in COMPARED_ROWS}, seed)
     scores = score_sets(rows.sets, {}, (), options, chosen)
     metrics |= scores.metrics
     metrics |= _distances(rows, chosen, options.seed)
@@ -245,7 +245,7 @@ def protocol(recipe: Recipe, options: EvalOptions, rows: Rows) -> dict[str, Any]
     """Return how everything was measured."""
     return {
         "seed": recipe.eval.seed,
-        "films": {row: len(found) for row, found in rows.events.items()},
+        "clips": {row: len(found) for row, found in rows.events.items()},
         "without_events": {row: sum(one.match.iou is None for one in found) for row, found in rows.events.items()},
         "tolerance_seconds": TOLERANCE,
         "interval": INTERVAL,

@@ -1,4 +1,4 @@
-"""Protocol `bounce-text`: whether what is seen and what is heard keeps to a caption, beside the events of both.
+"""Protocol `bounce-text`: whether the video and the audio follow a caption, beside the events of both.
 
 Samples are made for the captions of held-out clips, in wordings that no clip to train on has, and without any text.
 Every figure is read from written .mp4 files; the held-out clips themselves, written alike, are the ceiling.
@@ -11,7 +11,7 @@ from typing import Any
 
 from mmdisco_cli.assembly import request_of
 from mmdisco_cli.errors import UsageError
-from mmdisco_cli.evaluation.protocol import Protocol, Report
+from mmdisco_cli.evaluation.protocol import Protocol, Report, Sample
 from mmdisco_cli.evaluation.real_clips import RealSet, write_real
 from mmdisco_cli.evaluation.samples import draw_clips, how_sampled, in_order, require_clips
 from mmdisco_cli.evaluation.tables import tabulate, write_lines
@@ -27,6 +27,8 @@ from mmdisco_cli.run.options import EvalOptions, SampleOptions
 from mmdisco_cli.sampling.job import plan_job
 from mmdisco_cli.sampling.run import make_samples
 from mmdisco_cli.sampling.settings import disagreement
+from mmdisco_cli.toys.bounce.caption_following import METRICS as OF_CAPTIONS
+from mmdisco_cli.toys.bounce.caption_following import FoundBalls, Kinds, balls_of, caption_analysis, caption_measures
 from mmdisco_cli.toys.bounce.clip_events import COMPARED, SHAPE, event_measures
 from mmdisco_cli.toys.bounce.clip_events import METRICS as OF_EVENTS
 from mmdisco_cli.toys.bounce.dataset import Bounce
@@ -34,9 +36,8 @@ from mmdisco_cli.toys.bounce.dataset import build as build_dataset
 from mmdisco_cli.toys.bounce.events import TOLERANCE
 from mmdisco_cli.toys.bounce.marking import marking_of
 from mmdisco_cli.toys.bounce.options import BounceOptions
-from mmdisco_cli.toys.bounce.told import TOLD, FoundBalls, Kinds, balls_of, told_analysis, told_measures
 
-METRICS = (*TOLD, *OF_EVENTS)
+METRICS = (*OF_CAPTIONS, *OF_EVENTS)
 WITH_TEXT = {"independent": True, "guided": False}
 WITHOUT_TEXT = {"independent_no_text": True, "guided_no_text": False}
 """Rows of samples, and whether guidance is off."""
@@ -46,10 +47,10 @@ FOLDERS = {"independent": "independent-captions", "guided": "captions"}
 
 @dataclass(frozen=True)
 class TextRows:
-    """What was found in each row of clips, clip i of each beside what the caption of held-out clip i tells."""
+    """What was found in each row of clips, clip i of each beside what the caption of held-out clip i describes."""
 
     clips: Mapping[str, Sequence[FoundBalls]]
-    told: Sequence[Kinds]
+    described: Sequence[Kinds]
     captions: Sequence[str]
 
 
@@ -77,10 +78,10 @@ def evaluate(recipe: Recipe, options: EvalOptions, ranks: Ranks) -> Report | Non
         )
     }
     for row, independent in WITH_TEXT.items():
-        paths[row] = _told_samples(recipe, captions, Path("runs") / recipe.name / FOLDERS[row], independent, ranks)
+        paths[row] = _captioned_samples(recipe, captions, Path("runs") / recipe.name / FOLDERS[row], independent, ranks)
     for row, independent in WITHOUT_TEXT.items():
         paths[row] = draw_clips(recipe, n, independent=independent, ranks=ranks)
-    measuring = Measuring(analysis_of(options), Cache(options.cache), told_analysis(data.options.objects))
+    measuring = Measuring(analysis_of(options), Cache(options.cache), caption_analysis(data.options.objects))
     clips = {row: _found(row, found, measuring, ranks) for row, found in paths.items()}
     rows = TextRows(clips, [data.content(i) for i in range(n)], captions)
     return _report(recipe, options, rows) if ranks.first else None
@@ -94,7 +95,7 @@ def heldout_of(recipe: Recipe) -> Bounce:
     return build_dataset(recipe.data.options, request_of(recipe)).split("heldout")
 
 
-def _told_samples(
+def _captioned_samples(
     recipe: Recipe, captions: Sequence[str], folder: Path, independent: bool, ranks: Ranks
 ) -> Sequence[Path]:
     """Return a sample for each caption, making those that are missing."""
@@ -129,12 +130,12 @@ def _report(recipe: Recipe, options: EvalOptions, rows: TextRows) -> Report:
         **how_sampled(recipe, options),
     }
     files = [write_lines(folder / "per_clip.jsonl", per_clip(rows))]
-    return Report(len(rows.told), metrics, protocol, table, files)
+    return Report(len(rows.described), metrics, protocol, table, files, samples=shown(rows))
 
 
 def text_metrics(rows: TextRows, seed: int) -> dict[str, Any]:
     """Return every figure for each row with its interval, and of events the gap that guidance closes under text."""
-    found = {row: _measures(clips, rows.told) for row, clips in rows.clips.items()}
+    found = {row: _measures(clips, rows.described) for row, clips in rows.clips.items()}
     metrics: dict[str, Any] = {
         name: {row: estimate(own[name], seed).as_json() for row, own in found.items()} for name in METRICS
     }
@@ -146,22 +147,40 @@ def text_metrics(rows: TextRows, seed: int) -> dict[str, Any]:
     return metrics
 
 
-def _measures(clips: Sequence[FoundBalls], told: Sequence[Kinds]) -> dict[str, Measure]:
-    return told_measures(clips, told) | event_measures([clip.match for clip in clips])
+def _measures(clips: Sequence[FoundBalls], described: Sequence[Kinds]) -> dict[str, Measure]:
+    return caption_measures(clips, described) | event_measures([clip.match for clip in clips])
+
+
+def shown(rows: TextRows) -> list[Sample]:
+    """Return the clips for the page, those of one caption beside each other, with whether each follows it."""
+    both = ("audio", "video")
+    return [
+        Sample(
+            row,
+            f"caption {place}",
+            dict.fromkeys(both, clip.path),
+            dict(zip(both, both, strict=True)),
+            {name: float(clip.follows(described)[name]) for name in ("text_seen", "text_heard")}
+            | {"event_iou": clip.match.iou},
+            caption,
+        )
+        for row, clips in rows.clips.items()
+        for place, (clip, described, caption) in enumerate(zip(clips, rows.described, rows.captions, strict=True))
+    ]
 
 
 def per_clip(rows: TextRows) -> list[dict[str, Any]]:
-    """Return a line for each clip: its caption, the kinds of its balls by either sense, and its event IoU."""
+    """Return a line for each clip: its caption, the balls described, seen and heard by kind, and its event IoU."""
     return [
         {
             "row": row,
             "path": str(clip.path),
             "caption": caption,
-            "told": [str(kind) for kind in told],
+            "described": [str(kind) for kind in described],
             "seen": [str(kind) for kind in clip.seen],
             "heard": [str(kind) for kind in clip.heard],
             "iou": clip.match.iou,
         }
         for row, clips in rows.clips.items()
-        for clip, caption, told in zip(clips, rows.captions, rows.told, strict=True)
+        for clip, caption, described in zip(clips, rows.captions, rows.described, strict=True)
     ]

@@ -48,19 +48,20 @@ def given_agreement(judged: Judged, true: Tensor, given: str, seed: int) -> dict
     return {**shares, "all": estimate(_share(torch.stack(list(right.values())).all(0)), seed).as_json()}
 
 
-def shares(rows: Mapping[str, Judged]) -> dict[str, Any]:
-    """Return the share of each digit among the samples of each row, by modality, and its least and greatest."""
+def digit_shares(rows: Mapping[str, Judged], seed: int) -> dict[str, Any]:
+    """Return the share of each digit among the samples of each row, by modality, and the least and the greatest.
+
+    A sample that is judged to be no digit counts for none, so that shares may add up to less than 1.
+    """
     found: dict[str, Any] = {}
     for row, judged in rows.items():
         for m, verdicts in judged.verdicts.items():
-            counts = torch.bincount(verdicts.digits[verdicts.digits >= 0], minlength=DIGITS).double() / len(judged)
-            by_digit = {str(digit): round(float(share), 4) for digit, share in enumerate(counts)}
-            found.setdefault(m, {})[row] = {**_reach(by_digit), **by_digit, "n": len(judged)}
+            of_digit = {str(k): (verdicts.digits == k).double().tolist() for k in range(DIGITS)}
+            by_digit = {name: estimate(mean_of(is_it), seed) for name, is_it in of_digit.items()}
+            values = [one.value for one in by_digit.values()]
+            about = {"min": min(values), "max": max(values), "n": len(judged)}
+            found.setdefault(m, {})[row] = {**about, **{name: one.as_json() for name, one in by_digit.items()}}
     return found
-
-
-def _reach(shares: Mapping[str, float]) -> dict[str, float]:
-    return {"min": min(shares.values()), "max": max(shares.values())}
 
 
 def feature_of(modality: str) -> Feature:

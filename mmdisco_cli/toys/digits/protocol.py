@@ -27,11 +27,11 @@ from mmdisco_cli.toys.digits.agreement import (
     DIGITS,
     agreeing,
     agreement,
+    digit_shares,
     feature_of,
     given_agreement,
     names_of,
     quality,
-    shares,
 )
 from mmdisco_cli.toys.digits.judges import Judges, load_judges
 from mmdisco_cli.toys.digits.plot import plot_confusion
@@ -129,7 +129,7 @@ def _metrics(
         pair = (agreeing(rows[row], recipe.modalities).double().tolist() for row in ("independent", "guided"))
         figures[ALL]["difference"] = difference_of(list(zip(*pair, strict=True)), recipe.eval.seed)
     if "digit_share" in chosen:
-        figures["digit_share"] = shares(rows)
+        figures["digit_share"] = digit_shares(rows, recipe.eval.seed)
     if not chosen.isdisjoint(DISTANCES):
         figures |= quality(rows, real.features(judges), chosen, recipe.eval.seed)
     return figures
@@ -142,7 +142,7 @@ def tables(metrics: Mapping[str, Any], modalities: Sequence[str]) -> list[str]:
     if found := metrics.get("digit_share"):
         head = ["share of digit", *map(str, range(DIGITS))]
         body = [
-            [f"{m}, {row}", *(f"{share[str(d)]:.3f}" for d in range(DIGITS))]
+            [f"{m}, {row}", *(f"{share[str(d)]['value']:.3f}" for d in range(DIGITS))]
             for m in found
             for row, share in found[m].items()
         ]

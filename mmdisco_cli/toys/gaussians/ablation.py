@@ -116,7 +116,7 @@ def trained(
 def measure(module: nn.Module, recipe: Recipe, alone: Assembly, points: Gaussians) -> dict[str, Any]:
     """Return the errors of a discriminator's score and how good the samples are that it guides."""
     assembly = replace(alone, discriminator=LoadedDiscriminator(module, {}, Path(), ""))
-    errors = score_errors(assembly, points.mixture, recipe.sample, recipe.eval.seed).metrics()
+    errors = score_errors(assembly, points.mixture, recipe.sample, recipe.eval.seed).metrics(recipe.eval.seed)
     rows = {"guided": drawn(assembly, recipe.sample, recipe.eval)}
     found = sample_metrics(rows, points, recipe.eval.seed, CLOSENESS)
     return {

@@ -5,9 +5,10 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from torch.nn.functional import one_hot
 
 from mmdisco_cli.evaluation.verdict.conclusion import difference_of
-from mmdisco_cli.measures.bootstrap import FIRST, REFERENCE, Influenced, estimate, mean_of
+from mmdisco_cli.measures.bootstrap import FIRST, REFERENCE, Influenced, estimate, mean_of, shares
 from mmdisco_cli.measures.density import MEASURES
 from mmdisco_cli.measures.distances import spread
 from mmdisco_cli.measures.scales import as_they_are
@@ -32,7 +33,7 @@ def sample_metrics(
     found = {
         "mass_on_modes": _mass(modes, seed),
         "sliced_wasserstein": {name: one.estimate(seed).as_json() for name, one in distances.items()},
-        "mode_share": {"of all modalities": {name: _shares(one, points) for name, one in modes.items()}},
+        "mode_share": {"of all modalities": {name: _shares(one, points, seed) for name, one in modes.items()}},
     }
     names = {measure: name for measure, name in NEIGHBOURS.items() if name in chosen}
     if names:
@@ -73,7 +74,8 @@ def _mass(modes: Mapping[str, Tensor], seed: int) -> dict[str, Any]:
     return figures
 
 
-def _shares(modes: Tensor, points: Gaussians) -> dict[str, float]:
-    """Return the share of the points on any mode that lie on each, with `n` of them."""
-    counts = torch.bincount(modes[modes >= 0], minlength=len(points.mixture.means)).tolist()
-    return {**{f"mode {k}": count / max(1, sum(counts)) for k, count in enumerate(counts)}, "n": sum(counts)}
+def _shares(modes: Tensor, points: Gaussians, seed: int) -> dict[str, Any]:
+    """Return the share of the points on any mode that lie on each, with its interval, and `n` of them."""
+    names = [f"mode {k}" for k in range(len(points.mixture.means))]
+    on = modes[modes >= 0]
+    return {**shares(one_hot(on, len(names)), names, seed), "n": len(on)}

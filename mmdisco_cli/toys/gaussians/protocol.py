@@ -1,6 +1,5 @@
 """Protocol `gaussians`: a discriminator and the samples it guides against the truth, which is known in closed form."""
 
-import math
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -19,9 +18,10 @@ from mmdisco_cli.diffusion.samplers import SAMPLERS
 from mmdisco_cli.diffusion.schedules import Levels
 from mmdisco_cli.discriminators.interaction import ADDITIVE
 from mmdisco_cli.errors import DataError, UsageError
-from mmdisco_cli.evaluation.discriminator_levels import measure_levels, summary
+from mmdisco_cli.evaluation.discriminator import figures_in
+from mmdisco_cli.evaluation.discriminator_levels import measure_levels
 from mmdisco_cli.evaluation.protocol import Protocol, Report
-from mmdisco_cli.evaluation.tables import number, tabulate
+from mmdisco_cli.evaluation.tables import cell, tabulate
 from mmdisco_cli.measures.bootstrap import INTERVAL
 from mmdisco_cli.measures.density import DEFINITION
 from mmdisco_cli.recipes.schema import EvalConfig, Recipe, SampleConfig
@@ -38,7 +38,8 @@ from mmdisco_cli.toys.gaussians.plot import plot
 from mmdisco_cli.toys.gaussians.score import LevelErrors, columns, join, level_table, score_errors, split
 
 SCORES = ("residual_error", "joint_error", "by_level")
-METRICS = (*SCORES, *OF_SAMPLES, "interaction", "accuracy")
+OF_DISCRIMINATOR = ("interaction", "accuracy")
+METRICS = (*SCORES, *OF_SAMPLES, *OF_DISCRIMINATOR)
 MEASURED = 1024
 """Points on which interaction and accuracy are measured."""
 ProgressCallback = Callable[[int, Mapping[str, float]], None]
@@ -67,9 +68,10 @@ def evaluate(recipe: Recipe, options: EvalOptions, ranks: Ranks) -> Report | Non
     rows = sample_rows(assembly, points.mixture, config, recipe.eval)
     if options.samples is not None:
         rows["samples"] = read_samples(options.samples, points.modalities)
-    metrics = errors.metrics() | sample_metrics(rows, points, recipe.eval.seed)
+    overall = errors.metrics(recipe.eval.seed)
+    metrics = overall | sample_metrics(rows, points, recipe.eval.seed)
     metrics |= discriminator_metrics(assembly, points, recipe)
-    chart = plot((options.out or Path()) / "scatter.png", rows, points.modalities, errors.log_snr, errors.metrics())
+    chart = plot((options.out or Path()) / "scatter.png", rows, points.modalities, errors.log_snr, overall)
     loaded = assembly.discriminator
     protocol = {
         "seed": recipe.eval.seed,
@@ -148,18 +150,19 @@ def read_samples(folder: Path, modalities: Sequence[str]) -> Tensor:
     return torch.stack([torch.cat([tensor[m] for m in modalities]) for tensor in tensors])
 
 
-def discriminator_metrics(assembly: Assembly, points: Gaussians, recipe: Recipe) -> dict[str, float | None]:
-    """Return the discriminator's interaction and accuracy inside the window, None where its logit never changes."""
+def discriminator_metrics(assembly: Assembly, points: Gaussians, recipe: Recipe) -> dict[str, Any]:
+    """Return the discriminator's interaction and accuracy where it guides, with their intervals, and at each level."""
     clean = points.split("heldout").media(range(MEASURED), points.modalities)
-    found = summary(measure_levels(assembly, clean, recipe.eval.seed), recipe.sample.window)
-    interaction, accuracy = (value if math.isfinite(value) else None for value in found)
+    levels = measure_levels(assembly, clean, recipe.eval.seed)
+    found = figures_in(levels, recipe.sample.window, recipe.eval.seed)
+    interaction = found["interaction"]["value"]
     if interaction is not None and interaction < ADDITIVE:
         console.warn(f"the discriminator is additive in effect (interaction {interaction:.1e}): it can align nothing")
-    return {"interaction": interaction, "accuracy": accuracy}
+    return {name: found[name] for name in OF_DISCRIMINATOR}
 
 
 def _table(errors: LevelErrors, metrics: Mapping[str, Any]) -> list[str]:
-    shown = ", ".join(f"{name} {number(metrics[name] or 0)}" for name in ("interaction", "accuracy"))
+    shown = ", ".join(f"{name} {cell(metrics[name])}" for name in OF_DISCRIMINATOR)
     return [*level_table(errors), "", *sample_table(metrics), "", f"discriminator: {shown}"]
 
 

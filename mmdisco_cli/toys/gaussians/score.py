@@ -22,6 +22,7 @@ from mmdisco_cli.diffusion.guidance import Discriminator, LogSNRWindow, logit_an
 from mmdisco_cli.diffusion.schedules import Levels, log_snr
 from mmdisco_cli.errors import UsageError
 from mmdisco_cli.evaluation.tables import align, number
+from mmdisco_cli.measures.bootstrap import Measure, estimate, ratio
 from mmdisco_cli.recipes.schema import SampleConfig
 from mmdisco_cli.toys.gaussians.mixture import Mixture
 
@@ -35,7 +36,7 @@ BANDS = ((-4.5, -1.0), (-1.0, 0.0), (0.0, 1.0), (1.0, 2.0), (2.0, 4.0))
 
 @dataclass(frozen=True)
 class LevelErrors:
-    """Mean squares (L,) at levels of log-SNR `log_snr` (L,): of the error, the residual and the joint score."""
+    """Squares (N, L) of N points at levels of log-SNR `log_snr` (L,): of the error, the residual, the joint score."""
 
     log_snr: Tensor
     error: Tensor
@@ -44,26 +45,34 @@ class LevelErrors:
 
     def relative(self, to: Tensor, inside: Tensor | slice = slice(None)) -> float:
         """Return sqrt(error / to) with both summed over the levels chosen; not a number where there are none."""
-        return float((self.error[inside].sum() / to[inside].sum()).sqrt())
+        return float(_root_ratio(self.error[:, inside], to[:, inside]).value)
 
-    def _pairs(self) -> list[tuple[float, float]]:
-        return list(zip(self.error.tolist(), self.residual.tolist(), strict=True))
-
-    def metrics(self) -> dict[str, Any]:
-        """Return the overall errors, and lists with an entry for each level."""
+    def metrics(self, seed: int) -> dict[str, Any]:
+        """Return the overall errors with their intervals, and lists with an entry for each level."""
+        error, residual, joint = (one.mean(0) for one in (self.error, self.residual, self.joint))
+        pairs = zip(error.tolist(), residual.tolist(), strict=True)
         return {
-            "residual_error": self.relative(self.residual),
+            "residual_error": _estimated(self.error, self.residual, seed),
             "joint_error": {
-                "independent": float((self.residual.sum() / self.joint.sum()).sqrt()),
-                "guided": self.relative(self.joint),
+                "independent": _estimated(self.residual, self.joint, seed),
+                "guided": _estimated(self.error, self.joint, seed),
             },
             "by_level": {
                 "log_snr": self.log_snr.tolist(),
-                "residual_error": [math.sqrt(e / r) if r > FAINT else None for e, r in self._pairs()],
-                "joint_error": (self.error / self.joint).sqrt().tolist(),
-                "residual_share": (self.residual / self.residual.sum()).tolist(),
+                "residual_error": [math.sqrt(e / r) if r > FAINT else None for e, r in pairs],
+                "joint_error": (error / joint).sqrt().tolist(),
+                "residual_share": (residual / residual.sum()).tolist(),
             },
         }
+
+
+def _root_ratio(over: Tensor, under: Tensor) -> Measure:
+    """Return the root of the ratio of the sums of two lots of squares (N, L), which can be resampled by point."""
+    return Measure(torch.stack([over.sum(1), under.sum(1)], 1), lambda totals: ratio(totals).sqrt())
+
+
+def _estimated(over: Tensor, under: Tensor, seed: int) -> dict[str, float | None]:
+    return estimate(_root_ratio(over, under), seed).as_json()
 
 
 def score_errors(assembly: Assembly, mixture: Mixture, config: SampleConfig, seed: int) -> LevelErrors:
@@ -77,16 +86,17 @@ def score_errors(assembly: Assembly, mixture: Mixture, config: SampleConfig, see
             x = mixture.draw(POINTS, generator).to(assembly.device)
             noise = torch.randn(x.shape, generator=generator).to(x)
             lam = log_snr(*next(iter(levels.values()))[1:])
-            found.append(torch.stack([lam, *_squares(assembly, mixture, levels, x, noise)]))
+            found.append((lam, *_squares(assembly, mixture, levels, x, noise)))
     if not found:
         raise UsageError(f"sample.window: none of the {config.steps} steps lies inside {list(config.window)}")
-    return LevelErrors(*torch.stack(found, 1).cpu())
+    log_snrs, *squares = zip(*found, strict=True)
+    return LevelErrors(torch.stack(log_snrs).cpu(), *(torch.stack(one, 1) for one in squares))
 
 
 def _squares(
     assembly: Assembly, mixture: Mixture, levels: Mapping[str, Levels], x0: Tensor, noise: Tensor
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """Return the means of squared error, residual and joint score at one level."""
+    """Return the squares (N,) of error, residual and joint score at one level."""
     alpha, sigma = columns(levels, x0)
     x = alpha * x0 + sigma * noise
     state = split(x, tuple(levels))
@@ -95,7 +105,7 @@ def _squares(
     learned = sigma * join(logit_and_gradient(_discriminator(assembly), state, levels)[1], levels)
     # With epsilon = -sigma * score, what the bases miss is base - joint.
     parts = (learned - (base - joint), base - joint, joint)
-    error, residual, whole = (part.double().square().sum(1).mean().float().cpu() for part in parts)
+    error, residual, whole = (part.double().square().sum(1).cpu() for part in parts)
     return error, residual, whole
 
 
@@ -105,7 +115,7 @@ def level_table(errors: LevelErrors) -> list[str]:
     for low, high in BANDS:
         inside = (errors.log_snr >= low) & (errors.log_snr < high)
         cells = (errors.relative(errors.residual, inside), errors.relative(errors.joint, inside))
-        share = float(errors.residual[inside].sum() / errors.residual.sum())
+        share = float(errors.residual[:, inside].sum() / errors.residual.sum())
         rows.append([f"{low:g} to {high:g}", *map(number, cells), number(share)])
     overall = (errors.relative(errors.residual), errors.relative(errors.joint))
     return align([*rows, ["all", *map(number, overall), number(1)]])

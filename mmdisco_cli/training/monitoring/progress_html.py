@@ -53,7 +53,7 @@ def head_html(name: str, stage: str, steps: int, rows: Rows, heldout: Rows, best
     figures = _tiles(rows, "training", "training") + _tiles(heldout, "held-out", "heldout")
     return (
         f"<header><div><h1>Training {escape(name)}</h1><p>{escape(stage)} · step {step} of {steps} · {state}</p></div>"
-        f'</header>\n<div class="bar" role="progressbar" aria-label="steps" aria-valuemin="0" aria-valuemax="{steps}" '
+        f'</header>\n<div class="done" role="progressbar" aria-label="steps" aria-valuemin="0" aria-valuemax="{steps}" '
         f'aria-valuenow="{step}"><i style="width:{100 * step / max(steps, 1):.2f}%"></i></div>\n'
         f'<div class="state">{figures}</div>\n{_best(heldout, best)}'
     )

@@ -36,6 +36,8 @@ BY_LEVEL = "gain_by_log_snr"
 """The gain of held-out clips at each log-SNR of the first modality, in a row of theirs."""
 LATER = 2
 """Measurements, the last ones, that must all be worse than the best one."""
+KEPT = 0.5
+"""The share of what is learnt of the clips trained on that must hold for held-out ones."""
 
 
 @dataclass(frozen=True)
@@ -54,12 +56,21 @@ class Sign:
 
 @dataclass(frozen=True)
 class Measure:
-    """The figure of held-out clips that the best weights are chosen by, and by how much it must worsen to count."""
+    """The figure of held-out clips that the best weights are chosen by, and by how much it must worsen to count.
+
+    `nothing` is its value where nothing is learnt, if that is known, and `least` how far from there it is no noise.
+    """
 
     name: str
     rising: bool
     relative: float
     absolute: float = 0.0
+    nothing: float | None = None
+    least: float = 0.0
+
+    def learnt(self, value: float) -> float:
+        """Return how much better a value is than where nothing is learnt; 0 where that is not known."""
+        return 0.0 if self.nothing is None else (value - self.nothing) * (1 if self.rising else -1)
 
     def better(self, value: float, than: float) -> bool:
         """Return whether a value is better than another one."""
@@ -79,8 +90,8 @@ class Measure:
         return (best - value if self.rising else value - best) > margin
 
 
-GAIN = Measure("gain", True, 0.1, 0.005)
-DISC = Measure("disc", False, 0.03)
+GAIN = Measure("gain", True, 0.1, 0.005, nothing=0.0, least=0.03)
+DISC = Measure("disc", False, 0.03, nothing=CHANCE, least=0.1)
 X0_ERROR = Measure("x0_error", False, 0.03)
 LOSS = Measure("loss", False, 0.03)
 NOTHING = Measure("", False, 0.0)
@@ -137,6 +148,11 @@ def instability(rows: Rows, steps: int, warmup: int) -> Sign | None:
 
 
 def overfitting(rows: Rows, heldout: Rows, measure: Measure) -> Sign | None:
+    """Return the sign that the clips are learnt by heart: others fare worse and worse, or never gain half as much."""
+    return _worsening(rows, heldout, measure) or _left_behind(rows, heldout, measure)
+
+
+def _worsening(rows: Rows, heldout: Rows, measure: Measure) -> Sign | None:
     """Return the sign that a figure of held-out clips worsens while that of training gets better."""
     name = measure.name
     best = measure.best_of(heldout)
@@ -154,6 +170,30 @@ def overfitting(rows: Rows, heldout: Rows, measure: Measure) -> Sign | None:
         f"{now:.4g}",
         best["step"],
         f"more clips (train.bank), train.weight_decay, fewer train.steps; best.safetensors holds step {best['step']}",
+    )
+
+
+def _left_behind(rows: Rows, heldout: Rows, measure: Measure) -> Sign | None:
+    """Return the sign that held-out clips have less than half of what is learnt, and get no more of it.
+
+    Early in a training averaged weights are behind those that are trained, but then each measurement is better.
+    """
+    name = measure.name
+    window = [row for row in heldout if name in row][-LATER - 1 :]
+    if len(window) <= LATER or measure.worse(window[0][name], window[-1][name]):
+        return None
+    trained = [_trained(rows, name, row["step"]) for row in window]
+    for row, value in zip(window, trained, strict=True):
+        if value is None or measure.learnt(value) < measure.least:
+            return None
+        if measure.learnt(row[name]) >= KEPT * measure.learnt(value):
+            return None
+    return Sign(
+        "overfitting",
+        f"held-out {name} stays at {window[-1][name]:.4g} while that of training is {trained[-1]:.4g}; it is "
+        f"{measure.nothing:.4g} where nothing is learnt",
+        window[0]["step"],
+        "more clips (train.bank), train.weight_decay, a smaller discriminator",
     )
 
 
@@ -188,7 +228,7 @@ def _jump(row: Row, before: Rows) -> str:
 
 
 def _harm(row: Row) -> str:
-    """Say what is beyond all measure by itself: a run that never was stable has no median to compare with."""
+    """Say what is a failure by itself: a run that never was stable has no median to compare with."""
     if row.get("disc", 0.0) > 10 * CHANCE:
         return f"disc {row['disc']:.3g} is {row['disc'] / CHANCE:.2g} times that of chance"
     if row.get("gain", 0.0) < HARM:

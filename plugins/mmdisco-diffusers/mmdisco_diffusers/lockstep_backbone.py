@@ -34,7 +34,7 @@ from mmdisco_diffusers.weights_on_disk import count_weights, name_weights
 class Lockstep:
     """A `Backbone` that can plan and run whole, and refuses all else."""
 
-    takes_prompts = True
+    takes_prompts = prompts_by_modality = True
 
     def __init__(self, modality: str, folder: Path, options: LockstepOptions, request: Request) -> None:
         self.modality, self.folder, self.options, self.request = modality, folder, options, request
@@ -114,7 +114,7 @@ class Lockstep:
         shapes = {m: plan for whole in plans for m, plan in whole.modalities.items()}
         media: list[dict[str, Tensor]] = []
         logits: list[Tensor | None] = []
-        for place in range(len(run.prompts)):
+        for place in range(len(run)):
             made, logit = _one(beside, shapes, run, place)
             media.append(made)
             logits.append(logit)
@@ -167,9 +167,9 @@ class Lockstep:
 
     def part(self, run: Run, place: int, plan: ModalityPlan) -> Part:
         """Return the pipeline with the arguments for one sample."""
-        keys = self._keys if self._keys is not None else torch.arange(len(run.prompts))
+        keys = self._keys if self._keys is not None else torch.arange(len(run))
         known = {
-            "prompt": run.prompts[place],
+            "prompt": run.prompts_of(self.modality)[place],
             "num_inference_steps": run.steps,
             "generator": torch.Generator().manual_seed(int(keys[place])),
             "output_type": "np",
@@ -238,7 +238,7 @@ def _one(
 ) -> tuple[dict[str, Tensor], Tensor | None]:
     """Return the media of one sample by modality, and its last logit (1,)."""
     last: list[Tensor] = []
-    count = len(batch.prompts)
+    count = len(batch)
 
     def on_step(step: int, logit: Tensor | None) -> None:
         if logit is not None:

@@ -110,7 +110,7 @@ class StableAudio:
         mask = tokens.attention_mask[..., None]
         hidden = self.parts.get("text_encoder")(tokens.input_ids, attention_mask=tokens.attention_mask)[0]
         projected = self.parts.get("projection_model")(text_hidden_states=hidden).text_hidden_states
-        found: Tensor = projected * mask.to(projected.dtype)
+        found: Tensor = projected.masked_fill(mask == 0, 0)
         return found
 
     def _times(self, seconds: float, device: torch.device) -> tuple[Tensor, Tensor]:

@@ -99,7 +99,7 @@ class Wan:
     def _tokens(self, text: str, device: torch.device) -> Tensor:
         tokens = tokens_of(self.parts, _cleaned(text), self.limits[0], device)
         hidden = self.parts.get("text_encoder")(tokens.input_ids, tokens.attention_mask)[0][0]
-        real: Tensor = hidden * tokens.attention_mask[0, :, None].to(hidden.dtype)
+        real: Tensor = hidden.masked_fill(tokens.attention_mask[0, :, None] == 0, 0)
         return real
 
 

@@ -98,6 +98,23 @@ def test_films_come_from_the_command_line(write, tmp_path, capsys):
     assert len(out.split()) == 3
 
 
+def test_each_has_the_caption_of_its_modality(write, tmp_path, capsys):
+    path, table = write("plain"), tmp_path / "prompts.csv"
+    table.write_text("caption_audio,caption_video\na dog,a cat\n")
+    common = ("sample", "--recipe", path, "--independent", "--n", 1, "--json")
+
+    def made(name, *options):
+        code, out, err = call(capsys, *common, "--out", tmp_path / name, *options)
+        assert code == 0, err
+        return json.loads(out)
+
+    own, dog, cat = made("own", "--prompts", table), made("dog", "--prompt", "a dog"), made("cat", "--prompt", "a cat")
+    assert own["captions"] == {"audio": "a dog", "video": "a cat"}
+    found, as_dog, as_cat = (frames(row["path"]) for row in (own, dog, cat))
+    assert torch.equal(found, as_cat)
+    assert not torch.equal(found, as_dog)
+
+
 def test_a_plan_loads_nothing(write, capsys, tmp_path):
     code, out, _ = call(
         capsys, "sample", "--recipe", write("plain"), "--independent", "--dry-run", "--json", "--out", tmp_path / "no"

@@ -2,6 +2,7 @@
 
 import json
 import math
+import re
 from pathlib import Path
 
 import pytest
@@ -11,10 +12,10 @@ from mmdisco_cli.evaluation.run import evaluate, open_protocol
 from mmdisco_cli.recipes import recipe as recipes
 from mmdisco_cli.run.distribution import Ranks
 from mmdisco_cli.run.options import EvalOptions
+from mmdisco_cli.toys.bounce.caption_following import METRICS, FoundBalls
 from mmdisco_cli.toys.bounce.captions import Kind
 from mmdisco_cli.toys.bounce.events import Impact, Match, match_events
 from mmdisco_cli.toys.bounce.text_protocol import FOLDERS, ROWS, TextRows, heldout_of, text_metrics
-from mmdisco_cli.toys.bounce.told import TOLD, FoundBalls
 
 SMALL, LARGE = Kind(0, 2), Kind(1, 0)
 
@@ -26,14 +27,14 @@ def clip(seen: tuple[Kind, ...], heard: tuple[Kind, ...], offset: float) -> Foun
     return FoundBalls(Path("x.mp4"), seen, heard, match_events(video, audio))
 
 
-def test_figures_are_shares_of_clips_that_keep_to_their_own_captions() -> None:
-    told = [(SMALL,), (SMALL, LARGE)] * 4
-    right = [clip(kinds, kinds, 0.0) for kinds in told]
-    deaf = [clip(kinds, (SMALL,), 0.3) for kinds in told]
-    swapped = [clip(kinds, kinds, 0.3) for kinds in reversed(told)]
-    half = [clip(kinds, kinds, 0.3 * (k % 2)) for k, kinds in enumerate(told)]
+def test_figures_are_shares_of_clips_that_follow_their_own_captions() -> None:
+    described = [(SMALL,), (SMALL, LARGE)] * 4
+    right = [clip(kinds, kinds, 0.0) for kinds in described]
+    deaf = [clip(kinds, (SMALL,), 0.3) for kinds in described]
+    swapped = [clip(kinds, kinds, 0.3) for kinds in reversed(described)]
+    half = [clip(kinds, kinds, 0.3 * (k % 2)) for k, kinds in enumerate(described)]
     rows = {"real": right, "independent": deaf, "guided": half, "independent_no_text": swapped, "guided_no_text": right}
-    found = text_metrics(TextRows(rows, told, [""] * 8), seed=0)
+    found = text_metrics(TextRows(rows, described, [""] * 8), seed=0)
     assert found["text_seen"]["real"]["value"] == found["text_heard"]["real"]["value"] == 1
     assert (found["text_seen"]["independent"]["value"], found["text_heard"]["independent"]["value"]) == (1, 0.5)
     assert found["number_heard"]["independent"]["value"] == 0.5
@@ -41,13 +42,13 @@ def test_figures_are_shares_of_clips_that_keep_to_their_own_captions() -> None:
     assert math.isclose(found["event_iou"]["independent"]["value"], 1 / 3)
     assert math.isclose(found["event_iou"]["guided"]["value"], 2 / 3)
     assert math.isclose(found["event_iou"]["gap_closed"]["value"], 0.5)
-    assert found.keys() >= {*TOLD}
+    assert found.keys() >= {*METRICS}
     assert "gap_closed" not in found["text_seen"]
 
 
-def test_clips_without_events_keep_to_no_caption() -> None:
+def test_clips_without_events_follow_no_caption() -> None:
     silent = FoundBalls(Path("x.mp4"), (), (), Match([], [], []))
-    assert not any(silent.keeps((SMALL, LARGE)).values())
+    assert not any(silent.follows((SMALL, LARGE)).values())
 
 
 @pytest.mark.parametrize(
@@ -79,6 +80,11 @@ def test_a_report_has_all_rows_of_the_same_captions(
     assert content["metrics"]["text_seen"]["real"]["value"] == 1
     lines = [json.loads(line) for line in Path("report/per_clip.jsonl").read_text().splitlines()]
     assert [line["row"] for line in lines] == [row for row in ROWS for _ in range(3)]
+    page = Path("report/report.html").read_text()
+    assert re.findall(r"<h3>(caption \d)</h3>", page) == ["caption 0", "caption 1", "caption 2"]
+    assert page.count("<video") == 3 * len(ROWS)
+    assert all(f">{row.replace('_', ' ')}</th>" in page for row in ROWS)
+    assert all(page.count(f'<p class="prompt">{line["caption"]}</p>') == 1 for line in lines[:3])
     captions = heldout_of(recipe).captions(range(3), ("x",))["x"]
     assert [line["caption"] for line in lines] == captions * len(ROWS)
     for folder in FOLDERS.values():

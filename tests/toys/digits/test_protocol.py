@@ -87,7 +87,8 @@ def test_shares_of_digits_are_of_all_samples(report):
     assert set(shares) == {"audio", "image", "word"}
     for rows in shares.values():
         for share in rows.values():
-            assert sum(share[str(digit)] for digit in range(10)) == pytest.approx(1, abs=1e-3)
+            assert sum(share[str(digit)]["value"] for digit in range(10)) == pytest.approx(1, abs=1e-3)
+            assert all(share[str(k)]["low"] <= share[str(k)]["value"] <= share[str(k)]["high"] for k in range(10))
 
 
 def test_distances_compare_with_the_other_half(report):

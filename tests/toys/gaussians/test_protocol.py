@@ -80,9 +80,9 @@ def test_the_optimal_discriminator_has_no_error(name):
     recipe = recipe_of(name, "sample.steps=20")
     points = gaussians.points_of(recipe)
     assembly = with_discriminator(recipe, Exact(points.mixture))
-    metrics = score_errors(assembly, points.mixture, recipe.sample, 0).metrics()
-    assert metrics["residual_error"] < 1e-3
-    assert metrics["joint_error"]["guided"] < 1e-3
+    metrics = score_errors(assembly, points.mixture, recipe.sample, 0).metrics(0)
+    assert metrics["residual_error"]["high"] < 1e-3
+    assert metrics["joint_error"]["guided"]["value"] < 1e-3
     rows = gaussians.sample_rows(assembly, points.mixture, recipe.sample, replace(recipe.eval, n=512))
     torch.testing.assert_close(rows["guided"], rows["exact"], atol=2e-3, rtol=0)
     mass = closeness.sample_metrics(rows, points, 0)["mass_on_modes"]
@@ -96,9 +96,10 @@ def test_a_silent_discriminator_misses_all_of_the_residual():
     recipe = recipe_of()
     metrics = score_errors(
         with_discriminator(recipe, Silent()), gaussians.points_of(recipe).mixture, recipe.sample, 0
-    ).metrics()
-    assert metrics["residual_error"] == pytest.approx(1)
+    ).metrics(0)
+    assert metrics["residual_error"] == pytest.approx({"value": 1, "low": 1, "high": 1})
     assert metrics["joint_error"]["guided"] == pytest.approx(metrics["joint_error"]["independent"])
+    assert metrics["joint_error"]["guided"]["low"] < metrics["joint_error"]["guided"]["value"]
     assert sum(metrics["by_level"]["residual_share"]) == pytest.approx(1)
 
 
@@ -121,13 +122,13 @@ def test_one_json_object_files_and_a_table(weights, tmp_path, capsys):
     assert content.keys() == {"recipe", "n", "metrics", "protocol", "warnings"}
     assert (content["recipe"], content["n"], content["protocol"]["name"]) == ("gaussians", 64, "gaussians")
     assert content["metrics"].keys() == {"mass_on_modes", "residual_error"}
-    assert content["metrics"]["residual_error"] == pytest.approx(1)  # an untrained one is silent
+    assert content["metrics"]["residual_error"]["value"] == pytest.approx(1)  # an untrained one is silent
     assert json.loads((tmp_path / "eval" / "metrics.json").read_text()) == content
     assert (tmp_path / "eval" / "scatter.png").read_bytes().startswith(b"\x89PNG")
     assert "share of residual" in printed.err
     evaluate(recipe, EvalOptions(out=tmp_path / "eval"))
     paths = [Path(line).name for line in capsys.readouterr().out.splitlines()]
-    assert paths == ["metrics.json", "scatter.png"]
+    assert paths == ["metrics.json", "scatter.png", "report.html"]
 
 
 def test_written_samples_are_a_row_of_their_own(weights, tmp_path):

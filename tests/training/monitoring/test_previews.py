@@ -1,9 +1,11 @@
 """Previews: what they are, that they go on after a kill, and that what goes wrong with them ends no training."""
 
 import json
+import re
 from collections.abc import Mapping
 from pathlib import Path
 
+import captioned_toys
 import pytest
 import torch
 from safetensors.torch import load_file
@@ -129,6 +131,31 @@ def test_models_that_cannot_take_the_steps_of_sampling_train_without_previews(
     monkeypatch.setattr(previews, "plan_job", refuse)
     run(load(tmp_path, **SHOWN), tmp_path / "out")
     assert "warning: no previews: sample.steps: too many" in capsys.readouterr().err
+
+
+def test_previews_have_the_captions_of_the_first_held_out_clips_at_every_step(tmp_path: Path) -> None:
+    recipe = captioned_toys.load(
+        tmp_path, "data.unique=true", steps=20, batch_size=8, bank=64, preview_every=10, previews=2
+    )
+    seen = captioned_toys.Worded.seen
+    seen.clear()
+    run(recipe, tmp_path / "out")
+    rows = read_previews(tmp_path / "out/previews")
+    captions = captioned_toys.Points(recipe.data.options).split("heldout").captions((0, 1), ("x",))["x"]
+    assert captions == ["same 0", "opposite 1"]
+    assert [(row["step"], row["prompt"]) for row in rows] == [(step, text) for step in (10, 20) for text in captions]
+    # Batches of training have eight clips and those that are measured more: only previews have two, with and without
+    # their words at once.
+    words = torch.tensor([captioned_toys.WORDS[text.split(" ")[0]] for text in captions])
+    assert (
+        sum(len(one) == 4 and torch.equal(one[-2:], words) for one in seen)
+        == 2 * len(recipe.backbones) * recipe.sample.steps
+    )
+    page = (tmp_path / "out/progress.html").read_text()
+    found = re.findall(r'<h3>Noise (\d)</h3><p class="prompt">(.*?)</p>', page)
+    assert found == [("0", captions[0]), ("1", captions[1])]
+    drawn = [load_file(tmp_path / f"out/previews/00000{step}/{k}.safetensors") for step in (10, 20) for k in (0, 1)]
+    assert len({float(one["x"]) for one in drawn}) == 4
 
 
 def test_torn_and_foreign_lines_of_the_list_are_left_out(tmp_path: Path) -> None:

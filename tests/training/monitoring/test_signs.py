@@ -11,6 +11,7 @@ from mmdisco_cli.training.monitoring.signs import (
     CHANCE,
     DISC,
     GAIN,
+    LOSS,
     X0_ERROR,
     Measure,
     Rows,
@@ -46,7 +47,7 @@ def measured(name: str, *values: float) -> list[dict[str, float]]:
 def test_trainings_that_went_well_show_no_sign_at_any_step(name: str) -> None:
     one = HEALTHY[name]
     rows, heldout = rows_of(one["training"]), rows_of(one["heldout"])
-    measure = X0_ERROR if "x0_error" in one["training"] else GAIN
+    measure = next(known for known in (X0_ERROR, GAIN, DISC, LOSS) if known.name in one["training"])
     assert len(rows) >= 30
     for row in rows:
         until = [r for r in rows if r["step"] <= row["step"]]
@@ -185,6 +186,40 @@ def test_held_out_clips_that_get_worse_while_training_gets_better_are_overfittin
 )
 def test_held_out_clips_that_keep_up_are_no_overfitting(values: tuple[float, ...], trained: Any) -> None:
     assert overfitting(curve(gain=trained), measured("gain", *values), GAIN) is None
+
+
+@pytest.mark.parametrize(
+    ("measure", "trained", "values"),
+    [
+        (GAIN, lambda step: min(0.6, step / 500), (-0.018, -0.01, -0.015)),
+        (GAIN, 0.4, (0.19, 0.18, 0.195)),
+        (DISC, 0.5, (1.38, 1.37, 1.38)),
+    ],
+)
+def test_held_out_clips_that_never_gain_half_as_much_are_overfitting(
+    measure: Measure, trained: Any, values: tuple[float, ...]
+) -> None:
+    found = overfitting(curve(**{measure.name: trained}), measured(measure.name, *values), measure)
+    assert found is not None
+    assert found.since == 500
+    assert f"stays at {values[-1]:.4g} while that of training is" in found.seen
+
+
+@pytest.mark.parametrize(
+    ("measure", "trained", "values"),
+    [
+        (GAIN, 0.4, (0.22, 0.21, 0.22)),  # a gap, but more than half of it holds
+        (GAIN, 0.4, (0.02, 0.08, 0.15)),  # averaged weights are behind, and catch up
+        (GAIN, 0.4, (0.1, 0.1)),  # too few to say
+        (GAIN, 0.02, (0.005, 0.004, 0.005)),  # hardly anything is learnt at all
+        (DISC, 1.3, (1.38, 1.37, 1.38)),
+        (X0_ERROR, 0.1, (0.9, 0.9, 0.9)),  # nobody knows its value where nothing is learnt
+    ],
+)
+def test_held_out_clips_that_get_their_share_are_no_overfitting(
+    measure: Measure, trained: Any, values: tuple[float, ...]
+) -> None:
+    assert overfitting(curve(**{measure.name: trained}), measured(measure.name, *values), measure) is None
 
 
 def test_curves_of_other_kinds_and_none_at_all_are_looked_at_too() -> None:

@@ -1,4 +1,4 @@
-"""Whether a clip of bouncing balls keeps to a caption: what is seen, and what is heard, each by itself."""
+"""Whether a clip of bouncing balls follows a caption: its video and its audio, each by itself."""
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -27,9 +27,9 @@ ASPECTS: Mapping[str, Callable[[Kinds], object]] = {
     "sizes": lambda kinds: sorted(kind.size for kind in kinds),
     "materials": lambda kinds: sorted(kind.material for kind in kinds),
 }
-"""What of a caption may be kept: all of it, the number of balls, their sizes, their materials."""
+"""What of a caption may be followed: all of it, the number of balls, their sizes, their materials."""
 SENSES = ("seen", "heard")
-TOLD = tuple(f"{aspect}_{sense}" for aspect in ASPECTS for sense in SENSES)
+METRICS = tuple(f"{aspect}_{sense}" for aspect in ASPECTS for sense in SENSES)
 
 
 @dataclass(frozen=True)
@@ -41,17 +41,17 @@ class FoundBalls:
     heard: Kinds
     match: Match
 
-    def keeps(self, told: Kinds) -> dict[str, bool]:
-        """Return by the names in TOLD whether the clip keeps to what was told."""
+    def follows(self, described: Kinds) -> dict[str, bool]:
+        """Return by the names in METRICS whether the clip has what a caption describes."""
         found = dict(zip(SENSES, (self.seen, self.heard), strict=True))
         return {
-            f"{aspect}_{sense}": of(kinds) == of(told)
+            f"{aspect}_{sense}": of(kinds) == of(described)
             for aspect, of in ASPECTS.items()
             for sense, kinds in found.items()
         }
 
 
-def told_analysis(lanes: int) -> FurtherAnalysis:
+def caption_analysis(lanes: int) -> FurtherAnalysis:
     """Return what is found in every clip in which balls bounce in so many lanes."""
 
     def measure(clip: Clip) -> Arrays:
@@ -81,7 +81,7 @@ def kinds_heard(impacts: Sequence[Impact]) -> Kinds:
     return tuple(sorted({Kind(int(2**event.size < pitch(BETWEEN)), event.material) for event in impacts}))
 
 
-def told_measures(clips: Sequence[FoundBalls], told: Sequence[Kinds]) -> dict[str, Measure]:
-    """Return the shares of clips that keep to what each was told, by the names in TOLD."""
-    kept = [clip.keeps(kinds) for clip, kinds in zip(clips, told, strict=True)]
-    return {name: mean_of([float(one[name]) for one in kept]) for name in TOLD}
+def caption_measures(clips: Sequence[FoundBalls], described: Sequence[Kinds]) -> dict[str, Measure]:
+    """Return the shares of clips that have what the caption of each describes, by the names in METRICS."""
+    following = [clip.follows(kinds) for clip, kinds in zip(clips, described, strict=True)]
+    return {name: mean_of([float(one[name]) for one in following]) for name in METRICS}
