@@ -35,6 +35,7 @@ from mmdisco_cli.training.run import TrainCallback, train_recipe
 class Step:
     """One solver step of a batch: its number of `steps`, and by modality the states and x_0 (B, ...) of its prediction.
 
+    A step that is taken several times, as `sample.joint_steps` says, is shown each time, under the same number.
     Models that can only be run whole show neither states nor x_0.
     """
 

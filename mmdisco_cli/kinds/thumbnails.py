@@ -127,5 +127,5 @@ def _pixels(image: Image.Image) -> Tensor:
 
 @cache
 def _font() -> ImageFont.FreeTypeFont:
-    # The one that matplotlib ships: it has far more letters than Pillow's own.; Pillow before 10.2 takes no Path.
+    # The one that matplotlib ships: it has far more letters than Pillow's own. Pillow before 10.2 takes no Path.
     return ImageFont.truetype(str(Path(matplotlib.get_data_path()) / "fonts/ttf/DejaVuSans.ttf"), SIZE)
