@@ -116,7 +116,7 @@ def test_a_reference_folder_takes_the_place_of_held_out_clips(small, capsys):
     write_films("reference", 4, part="train")
     found = evaluated(capsys, "--reference", "reference", "--metrics", FAST, "--set", "eval.n=3")
     assert found["protocol"]["reference"] == "reference"
-    assert found["protocol"]["films"] == {"real": 2, "independent": 3, "guided": 3}
+    assert found["protocol"]["clips"] == {"real": 2, "independent": 3, "guided": 3}
 
 
 @pytest.mark.slow
@@ -132,7 +132,7 @@ def test_clips_end_to_end(models, in_empty_folder, capsys):
     assert found["metrics"]["av_align"].keys() == found["metrics"]["av_align_chance"].keys() == ROWS
     assert found["metrics"]["fd_logmel"]["guided"]["dimension"] == 128
     assert found["n"] == 5
-    assert found["protocol"]["films"] == {"real": 3, "independent": 5, "guided": 5, "reference": 2}
+    assert found["protocol"]["clips"] == {"real": 3, "independent": 5, "guided": 5, "reference": 2}
     assert "5 held-out windows, so 5 samples a row instead of 6" in output.err
     assert "warning: skipped test/broken.mp4" in output.err
     assert (Path("runs/small/eval") / "clips.png").is_file()
