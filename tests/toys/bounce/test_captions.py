@@ -13,12 +13,19 @@ from mmdisco_cli.measures.analysis import Analysis
 from mmdisco_cli.measures.cache import Cache
 from mmdisco_cli.measures.clip_sets import Measuring, measure_clips
 from mmdisco_cli.run.distribution import Ranks
+from mmdisco_cli.toys.bounce.caption_following import (
+    METRICS,
+    balls_of,
+    caption_analysis,
+    caption_measures,
+    kinds_heard,
+    kinds_seen,
+)
 from mmdisco_cli.toys.bounce.captions import HELDOUT_WORDINGS, KINDS, RADII, WORDINGS, Kind, kind_of
 from mmdisco_cli.toys.bounce.dataset import Bounce
 from mmdisco_cli.toys.bounce.events import Impact
 from mmdisco_cli.toys.bounce.options import BounceOptions
 from mmdisco_cli.toys.bounce.scene import draw_scene, pitch
-from mmdisco_cli.toys.bounce.told import TOLD, balls_of, kinds_heard, kinds_seen, told_analysis, told_measures
 
 SOME = range(300)
 SIZE_OF = {"small": 0, "little": 0, "large": 1, "big": 1}
@@ -119,21 +126,21 @@ def written(tmp_path_factory):
     media = data.media(range(n), ("audio", "video"))
     pairs = zip(media["video"], media["audio"], strict=True)
     paths = [write_mp4(folder / f"{k}.mp4", *pair, 10, 16000, scale=2) for k, pair in enumerate(pairs)]
-    found = measure_clips(paths, Measuring(Analysis(height=32), Cache(None), told_analysis(2)), "clips", 0, Ranks())
+    found = measure_clips(paths, Measuring(Analysis(height=32), Cache(None), caption_analysis(2)), "clips", 0, Ranks())
     return [balls_of(found.by_path()[path]) for path in paths], [data.content(i) for i in range(n)]
 
 
 def test_real_clips_are_judged_to_keep_to_their_captions(written):
-    found, told = written
-    shares = {name: float(measure.value) for name, measure in told_measures(found, told).items()}
-    assert shares.keys() == set(TOLD)
+    found, described = written
+    shares = {name: float(measure.value) for name, measure in caption_measures(found, described).items()}
+    assert shares.keys() == set(METRICS)
     assert min(shares.values()) >= 0.95
 
 
 def test_clips_are_judged_not_to_keep_to_captions_of_another_content(written):
-    found, told = written
-    others = [next(other for other in told if other != kinds) for kinds in told]
-    shares = {name: float(measure.value) for name, measure in told_measures(found, others).items()}
+    found, described = written
+    others = [next(other for other in described if other != kinds) for kinds in described]
+    shares = {name: float(measure.value) for name, measure in caption_measures(found, others).items()}
     assert shares["text_seen"] == 0
     assert shares["text_heard"] <= 0.05
 
@@ -141,9 +148,9 @@ def test_clips_are_judged_not_to_keep_to_captions_of_another_content(written):
 def test_each_aspect_is_judged_by_itself(written):
     clip = written[0][0]
     one = replace(clip, seen=(Kind(0, 1), Kind(1, 2)), heard=(Kind(0, 1),))
-    kept = one.keeps((Kind(0, 2), Kind(1, 1)))
+    kept = one.follows((Kind(0, 2), Kind(1, 1)))
     assert {name for name, value in kept.items() if value} == {"number_seen", "sizes_seen", "materials_seen"}
-    assert {name for name, value in one.keeps((Kind(0, 1),)).items() if value} == {
+    assert {name for name, value in one.follows((Kind(0, 1),)).items() if value} == {
         "text_heard", "number_heard", "sizes_heard", "materials_heard",
     }  # fmt: skip
 
