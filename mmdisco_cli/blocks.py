@@ -40,7 +40,8 @@ def convolve_tokens(convolve: nn.Module, tokens: Tensor) -> Tensor:
     """
     weight, bias = (p.to(tokens.dtype) for p in convolve.parameters())
     padding = (0, weight.shape[-1] // 2)
-    with torch.autocast(tokens.device.type, enabled=False):
+    device = tokens.device.type
+    with torch.autocast("cpu" if device == "meta" else device, enabled=False):  # plans have no autocast of their own
         rows = tokens.transpose(1, 2).unsqueeze(2)
         mapped: Tensor = F.conv2d(rows, weight.unsqueeze(2), bias, padding=padding, groups=len(weight))
     return mapped.squeeze(2).transpose(1, 2)

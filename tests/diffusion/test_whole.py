@@ -7,6 +7,7 @@ import torch
 
 from mmdisco_cli.assembly import Assembly
 from mmdisco_cli.diffusion.backbone import Base, ModalityInfo, ModalityPlan, Request, as_joint
+from mmdisco_cli.diffusion.coupling import INDEX
 from mmdisco_cli.diffusion.whole import require_predictions
 from mmdisco_cli.errors import UsageError
 from mmdisco_cli.recipes.schema import SampleConfig
@@ -49,7 +50,7 @@ class Run(Asked):
 def assembly(*models):
     backbones = {model.modality: as_joint(model) for model in models}
     models = {label: Base(backbone, backbone.plan(Request())) for label, backbone in backbones.items()}
-    return Assembly(models, "index", torch.device("cpu"))
+    return Assembly(models, INDEX, torch.device("cpu"))
 
 
 def test_they_are_run_together_each_with_the_samples_own_keys():

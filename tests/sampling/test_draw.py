@@ -14,7 +14,7 @@ from toy_backbones import Toy
 
 from mmdisco_cli.assembly import Assembly, LoadedDiscriminator, assemble
 from mmdisco_cli.diffusion.backbone import Base, Condition, Request, as_joint
-from mmdisco_cli.diffusion.coupling import coupled_grid
+from mmdisco_cli.diffusion.coupling import INDEX, coupled_grid
 from mmdisco_cli.diffusion.guidance import logit
 from mmdisco_cli.diffusion.noise import initial_noise
 from mmdisco_cli.diffusion.schedules import Levels, log_snr
@@ -66,7 +66,7 @@ def test_all_samples_are_guided_away_from_a_negative_prompt() -> None:
             return super().encode_prompt(prompts, negatives, plan)
 
     toy = as_joint(Listening())
-    alone = Assembly({"audio": Base(toy, toy.plan(Request()))}, "index", CPU)
+    alone = Assembly({"audio": Base(toy, toy.plan(Request()))}, INDEX, CPU)
     found = {
         text: draw(alone, SampleConfig(steps=2, negative_prompt=text), 0, [0, 1], prompts=("a", "bc")).latents["audio"]
         for text in ("", "dull", "else")

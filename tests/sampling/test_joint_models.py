@@ -24,6 +24,7 @@ from mmdisco_cli.diffusion.backbone import (
     as_joint,
     keyed,
 )
+from mmdisco_cli.diffusion.coupling import INDEX
 from mmdisco_cli.diffusion.noise import sample_keys
 from mmdisco_cli.diffusion.schedules import Levels, make_schedule
 from mmdisco_cli.errors import UsageError
@@ -84,7 +85,7 @@ class Drawing:
 
 def assembly(**changed: Any) -> Assembly:
     backbone = Drawing()
-    return replace(Assembly({"film": Base(backbone, backbone.plan(Request()))}, "index", CPU), **changed)
+    return replace(Assembly({"film": Base(backbone, backbone.plan(Request()))}, INDEX, CPU), **changed)
 
 
 def test_keys_are_the_samples_and_the_models_own() -> None:

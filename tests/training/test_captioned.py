@@ -9,6 +9,7 @@ from toy_backbones import Toy
 
 from mmdisco_cli.assembly import Assembly
 from mmdisco_cli.diffusion.backbone import Base, Request, as_joint
+from mmdisco_cli.diffusion.coupling import INDEX
 from mmdisco_cli.recipes.schema import TrainConfig
 from mmdisco_cli.training.batch import Batch
 from mmdisco_cli.training.caption_rules import differing_labels
@@ -44,7 +45,7 @@ def generator(seed: int = 0) -> torch.Generator:
 
 def pair() -> Assembly:
     toys = {m: as_joint(Toy(m)) for m in ("audio", "video")}
-    return Assembly({m: Base(toy, toy.plan(Request())) for m, toy in toys.items()}, "index", CPU)
+    return Assembly({m: Base(toy, toy.plan(Request())) for m, toy in toys.items()}, INDEX, CPU)
 
 
 def clips(count: int = 30, *, labelled: bool = True, **settings: object) -> CaptionedClips:
@@ -185,7 +186,7 @@ def test_shuffling_never_leaves_its_label_and_leaves_the_texts() -> None:
 
 
 def test_captions_are_of_use_only_to_models_that_take_prompts() -> None:
-    gaussians = Assembly(dict(zip(("audio", "video"), bases(), strict=True)), "index", CPU)
+    gaussians = Assembly(dict(zip(("audio", "video"), bases(), strict=True)), INDEX, CPU)
     assert training_captions(gaussians, Clips(), 10) is None  # type: ignore[arg-type]
     found = training_captions(pair(), Clips(), 10)  # type: ignore[arg-type]
     assert found is not None

@@ -4,6 +4,7 @@ import torch
 from test_batch import NORMAL, bases
 
 from mmdisco_cli.assembly import Assembly
+from mmdisco_cli.diffusion.coupling import INDEX
 from mmdisco_cli.recipes.schema import Recipe, SampleConfig, TrainConfig
 from mmdisco_cli.training.batch import Batch
 from mmdisco_cli.training.discriminator import discriminator_loss
@@ -29,7 +30,7 @@ def test_fakes_are_the_given_ones_or_else_re_paired_real_ones():
     def fake(clean, generator):
         return Batch({"x": torch.full((len(clean), 1), 50.0), "y": torch.full((len(clean), 1), -50.0)})
 
-    probe, assembly = Probe(), Assembly(dict(zip("xy", bases(), strict=True)), "index", torch.device("cpu"))
+    probe, assembly = Probe(), Assembly(dict(zip("xy", bases(), strict=True)), INDEX, torch.device("cpu"))
     train, sample = TrainConfig(time_law=NORMAL, given_fraction=0.0), SampleConfig(window=(-4.5, 4.0))
     recipe = Recipe("pairs", "", {}, train=train, sample=sample)
     for source in (fake, None):

@@ -8,6 +8,7 @@ from tiny import BUILDERS
 
 from mmdisco_cli.assembly import Assembly
 from mmdisco_cli.diffusion.backbone import Base, Plan, Request, as_joint
+from mmdisco_cli.diffusion.coupling import INDEX
 from mmdisco_cli.testing import check_backbone
 from mmdisco_cli.training.conditions import Conditions
 
@@ -51,7 +52,7 @@ def test_parts_leave_and_come_back_and_texts_encoded_alone_go_together(family, b
     plan = model.plan(request_of(family))
     media = 0.1 * torch.randn(1, *plan.media_shape, generator=torch.Generator().manual_seed(0))
     before, together = model.encode(media, plan), model.encode_prompt(words, None, plan)
-    assembly = Assembly({"audio": Base(as_joint(model), Plan({"audio": plan}))}, "index", torch.device("cpu"))
+    assembly = Assembly({"audio": Base(as_joint(model), Plan({"audio": plan}))}, INDEX, torch.device("cpu"))
     conditions = Conditions(assembly)
     joined = conditions.of({"audio": words})["audio"]
     model.release(("codec", "text"))

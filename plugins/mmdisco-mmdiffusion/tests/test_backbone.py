@@ -11,7 +11,7 @@ from small_networks import ENLARGER, SPOKEN, UNET, drawn, save_enlarger, save_un
 
 from mmdisco_cli.assembly import Assembly
 from mmdisco_cli.diffusion.backbone import Base, Plan, Request, State, count_parameters
-from mmdisco_cli.diffusion.coupling import coupled_grid
+from mmdisco_cli.diffusion.coupling import INDEX, coupled_grid
 from mmdisco_cli.errors import DataError
 from mmdisco_cli.recipes.schema import SampleConfig
 from mmdisco_cli.sampling.draw import draw
@@ -37,7 +37,7 @@ def model(files: dict[str, str], **options: Any) -> MMDiffusionBackbone:
 
 
 def assembled(backbone: MMDiffusionBackbone, request: Request = SMALL) -> Assembly:
-    return Assembly({"film": Base(backbone, backbone.plan(request))}, "index", torch.device("cpu"))
+    return Assembly({"film": Base(backbone, backbone.plan(request))}, INDEX, torch.device("cpu"))
 
 
 def test_it_keeps_the_contract(files: dict[str, str]) -> None:
