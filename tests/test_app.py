@@ -25,6 +25,7 @@ from mmdisco_cli.errors import (
     describe,
     exit_code_of,
 )
+from mmdisco_cli.recipes.copies import renamed
 from mmdisco_cli.recipes.recipe import find
 from mmdisco_cli.run import console, progress
 
@@ -191,7 +192,8 @@ def test_that_nobody_reads_the_notes_changes_neither_results_nor_codes(redirecte
 def test_a_file_takes_the_place_of_no_closed_stream(tmp_path):
     code, out, err = spoken(">&- 2>&-", "recipes", "copy", "gaussians", "mine.yaml", tmp_path=tmp_path)
     assert (code, out, err) == (0, "", "")
-    assert (tmp_path / "mine.yaml").read_text() == Path(find("gaussians")).read_text()
+    source = Path(find("gaussians"))
+    assert (tmp_path / "mine.yaml").read_text() == renamed(source.read_text(), "gaussians", Path("mine.yaml"))
 
 
 def test_progress_that_nobody_reads_stops_no_work(tmp_path):
@@ -247,7 +249,7 @@ def test_recipes(cli, tmp_path):
     shown = cli("recipes", "cat", "gaussians").stdout
     copied = cli("recipes", "copy", "gaussians", "[mine].yaml")
     assert copied.stdout == "[mine].yaml\n"
-    assert (tmp_path / "[mine].yaml").read_text() == shown
+    assert (tmp_path / "[mine].yaml").read_text() == renamed(shown, "gaussians", Path("[mine].yaml"))
     again = cli("recipes", "copy", "gaussians", "[mine].yaml")
     assert (again.returncode, again.stdout) == (2, "")
     assert cli("recipes", "copy", "gaussians", "[mine].yaml", "--overwrite").returncode == 0
