@@ -62,7 +62,7 @@ def conclude(metrics: Mapping[str, Any]) -> Conclusion:
     """Return the conclusion of a report from its figures."""
     metric = next((name for name in LEADING if isinstance(metrics.get(name), Mapping)), None)
     if metric is None:
-        return Conclusion("Nothing here decides whether the modalities belong together.", "", None, None)
+        return Conclusion("No conclusion: none of the measures that it is drawn from was taken.", "", None, None)
     rows = metrics[metric]
     if {"guided", "independent"} <= rows.keys():
         return _with_quality(_guidance(metric, rows), metrics)
