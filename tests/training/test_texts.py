@@ -334,7 +334,7 @@ def test_eval_of_a_discriminator_that_knows_texts_is_under_none(tmp_path: Path) 
     assert {m: x.tolist() for m, x in assembly.pooled_without_text.items()} == {m: [WORDS[""]] for m in ("x", "y")}
     clean = Points(PointsOptions()).media(range(100), ("x", "y"))
     found = measure_levels(assembly, clean, 0)
-    assert all(math.isfinite(level.logit) for level in found)
+    assert all(math.isfinite(float(level.figures["logit"].value)) for level in found)
 
 
 def test_texts_of_several_lengths_are_padded_by_the_model_itself(
