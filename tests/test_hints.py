@@ -161,3 +161,13 @@ def test_whoever_trains_hears_of_other_weights_that_the_recipe_samples_with(caps
 def test_nothing_is_said_where_the_recipe_samples_with_what_was_trained(capsys):
     assert app.run(small_training("--recipe", "gaussians")) == 0
     assert "sample.weights" not in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(("recipe", "first"), [("bounce", "bounce-first"), ("digits", "digits-both")])
+def test_the_leg_that_training_goes_on_from_is_named(recipe, first, capsys):
+    assert app.run(["train", "--recipe", recipe, "--dry-run"]) == 4
+    said = capsys.readouterr().err
+    named = f"train.init: no runs/{first}/train/discriminator.safetensors: what training goes on from must be trained"
+    assert said.startswith(f"error: {named} first: `mmdisco train --recipe {first}")
+    assert app.run(["train", "--recipe", recipe, "--dry-run", "--set", "train.init=gone"]) == 4
+    assert "train.init: no weights 'gone'" in capsys.readouterr().err

@@ -50,6 +50,15 @@ def require_files(recipe: Recipe, discriminator: bool = True) -> None:
         raise DataError("\n".join([*summary, *map(str, missing)]))
 
 
+def require_initial(recipe: Recipe) -> None:
+    """Raise DataError where there is nothing that training would go on from, with the command that makes it."""
+    init = recipe.train.init
+    if init and (otherwise := _not_found(init)):
+        command = how_trained(init, recipe)
+        first = f"no {init}: what training goes on from must be trained first: `{command}`"
+        raise DataError(f"train.init: {first if command else otherwise}")
+
+
 def fetchable_files(recipe: Recipe, discriminator: bool = True) -> dict[str, Wanted]:
     """Return all that a recipe lacks and `--download` fetches, by key; raise DataError as `require_files` otherwise."""
     missing = missing_files(recipe, discriminator)

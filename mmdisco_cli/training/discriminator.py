@@ -22,7 +22,7 @@ from mmdisco_cli.diffusion.schedules import Levels
 from mmdisco_cli.diffusion.whole import require_predictions
 from mmdisco_cli.discriminators.interaction import ADDITIVE
 from mmdisco_cli.errors import UsageError
-from mmdisco_cli.recipes.missing import require_files
+from mmdisco_cli.recipes.missing import require_files, require_initial
 from mmdisco_cli.recipes.schema import Recipe
 from mmdisco_cli.run import console
 from mmdisco_cli.run.distribution import same_weights
@@ -237,6 +237,7 @@ def discriminator_job(context: Context) -> DiscriminatorJob:
     if recipe.discriminator is None:
         raise UsageError(f"recipe {recipe.name} has no discriminator to train")
     require_files(recipe, discriminator=False)
+    require_initial(recipe)
     # Before models are loaded: what is wrong with data mostly shows in their index.
     checked = check_data(recipe)
     assembly = assemble(recipe, context.device, DTYPES[recipe.train.dtype], with_discriminator=False)
