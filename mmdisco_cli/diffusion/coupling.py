@@ -64,7 +64,7 @@ def _moved(base: Base, own: dict[str, Levels], reference: dict[str, Levels], shi
     if reference is own and not shift:
         return own
     u = _progress_of(base, _first_log_snr(reference))
-    moved = shifted(u, shift)
+    moved = _warped(u, shift)
     moved[0] = torch.maximum(moved[0], u[0])  # what is sampled begins as noise
     # Each keeps its own last level: where a grid ends at sigma = 0 there is no log-SNR to match.
     return _with_end(base.backbone.levels_at(moved, base.plan), own)
@@ -76,10 +76,10 @@ def coupled_levels(bases: Sequence[Base], u: Tensor, coupling: Coupling = INDEX)
     if coupling.name == "logsnr":
         target = _first_log_snr(bases[0].backbone.levels_at(u, bases[0].plan))
         progress = [u, *(_progress_of(base, target) for base in bases[1:])]
-    return uncoupled_levels(bases, [shifted(u, coupling.of(base)) for base, u in zip(bases, progress, strict=True)])
+    return uncoupled_levels(bases, [_warped(u, coupling.of(base)) for base, u in zip(bases, progress, strict=True)])
 
 
-def shifted(u: Tensor, shift: float) -> Tensor:
+def _warped(u: Tensor, shift: float) -> Tensor:
     """Return the progress (B,) whose log-SNR is by `shift` that of u (B,), on a cosine schedule exactly.
 
     There log(alpha / sigma) is -log tan(pi u / 2) (Hoogeboom et al. 2023, arXiv 2301.11093); on all schedules 0 and 1

@@ -29,7 +29,12 @@ def rows_of(name: str, figures: Any) -> dict[str, Any]:
     if not isinstance(figures, Mapping) or name.startswith(GIVEN) or "value" in figures:
         return {}
     found = {row: one for row, one in figures.items() if row not in BESIDE and _has_value(one)}
-    return {row: found[row] for row in sorted(found, key=lambda row: ROWS.index(row) if row in ROWS else len(ROWS))}
+    return {row: found[row] for row in sorted(found, key=_place)}
+
+
+def _place(row: str) -> int:
+    """Return where a row stands among others; one of a protocol's own comes last."""
+    return ROWS.index(row) if row in ROWS else len(ROWS)
 
 
 def tables_html(metrics: Figures) -> str:
@@ -59,8 +64,7 @@ def _by_row_html(metrics: Figures) -> str:
     named = {name: rows for name, figures in metrics.items() if (rows := rows_of(name, figures))}
     if not named:
         return ""
-    columns = list(dict.fromkeys(row for rows in named.values() for row in rows))
-    columns.sort(key=lambda row: ROWS.index(row) if row in ROWS else len(ROWS))
+    columns = sorted(dict.fromkeys(row for rows in named.values() for row in rows), key=_place)
     compared = [key for key in COMPARING if any(_has_value(metrics[name].get(key)) for name in named)]
     head = _heads([*columns, *(COMPARING[key] for key in compared)])
     body = "".join(

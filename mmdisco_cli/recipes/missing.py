@@ -53,10 +53,8 @@ def require_files(recipe: Recipe, discriminator: bool = True) -> None:
 def require_initial(recipe: Recipe) -> None:
     """Raise DataError where there is nothing that training would go on from, with the command that makes it."""
     init = recipe.train.init
-    if init and (otherwise := _not_found(init)):
-        command = how_trained(init, recipe)
-        first = f"no {init}: what training goes on from must be trained first: `{command}`"
-        raise DataError(f"train.init: {first if command else otherwise}")
+    if init and not _is_there(init):
+        raise DataError(str(Missing("train.init", _how_trained_first(recipe, init, "what training goes on from"))))
 
 
 def fetchable_files(recipe: Recipe, discriminator: bool = True) -> dict[str, Wanted]:
@@ -78,7 +76,7 @@ def _unnamed(recipe: Recipe, discriminator: bool) -> list[Missing]:
 
 def untrained_discriminator(recipe: Recipe) -> str:
     """Say how a discriminator is trained that a recipe describes without naming its weights."""
-    file = f"runs/{recipe.name}/train/discriminator.safetensors"
+    file = _own_file(recipe)
     how = f"train it (`{train_command(recipe)}`) and give its file with --set {command_line(f'sample.weights={file}')}"
     return how if recipe.train.target == "discriminator" else "it takes a recipe whose train.target is discriminator"
 
@@ -86,7 +84,7 @@ def untrained_discriminator(recipe: Recipe) -> str:
 def _of_backbone(recipe: Recipe, label: str, part: Component) -> Iterator[Missing]:
     options = asdict(part.options)
     if part.spec.name == "token" and options.get("weights") and not _is_there(options["weights"]):
-        yield Missing(f"backbones.{label}.weights", _how_base_model(recipe, options["weights"]))
+        yield Missing(f"backbones.{label}.weights", _how_trained_first(recipe, options["weights"], "this base model"))
     lacks = part.spec.lacks if isinstance(part.spec, BackboneSpec) else None
     if lacks is not None:
         lacking = lacks()
@@ -109,14 +107,19 @@ def _not_found(weights: str) -> str:
     return ""
 
 
-def _how_base_model(recipe: Recipe, weights: str) -> str:
+def _how_trained_first(recipe: Recipe, weights: str, what: str) -> str:
     command = how_trained(weights, recipe)
-    return f"no {weights}: this base model must be trained first: `{command}`" if command else _not_found(weights)
+    return f"no {weights}: {what} must be trained first: `{command}`" if command else _not_found(weights)
+
+
+def _own_file(recipe: Recipe) -> str:
+    """Return where a recipe's own training leaves its discriminator."""
+    return f"runs/{recipe.name}/train/discriminator.safetensors"
 
 
 def _trained(recipe: Recipe) -> str:
     """Name the weights that this recipe's own training left, where it names those of another one."""
-    file = f"runs/{recipe.name}/train/discriminator.safetensors"
+    file = _own_file(recipe)
     return "" if _not_found(file) else f"; or use what was trained: --set {command_line(f'sample.weights={file}')}"
 
 
