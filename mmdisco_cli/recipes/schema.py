@@ -122,6 +122,7 @@ class GivenConfig:
 
     guidance: Mapping[str, float] = option({}, "weights in place of those of sample.guidance", by_modality=True)
     joint_steps: int | None = option(None, "in place of sample.joint_steps", minimum=1)
+    joint_window: tuple[float, float] | None = option(None, "in place of sample.joint_window")
 
 
 @dataclass(frozen=True)
@@ -149,16 +150,24 @@ class SampleConfig:
     gibbs_guidance: Mapping[str, float] = option(
         {}, "weights in place of those of sample.guidance while they are resampled", by_modality=True
     )
+    gibbs_joint_steps: int | None = option(None, "in place of sample.joint_steps while they are resampled", minimum=1)
+    gibbs_joint_window: tuple[float, float] | None = option(
+        None, "in place of sample.joint_window while they are resampled"
+    )
     given: GivenConfig = field(default_factory=GivenConfig)
     threshold: float = option(0.0, "quantile of x_0 at which it is clipped and rescaled; 0 never", minimum=0, maximum=1)
 
     def __post_init__(self) -> None:
         """Refuse an empty window, and repeated steps of a sampler that cannot repeat them."""
-        for key, window in (("window", self.window), ("joint_window", self.joint_window)):
-            if window[0] >= window[1]:
+        for key, window in self._windows().items():
+            if window is not None and window[0] >= window[1]:
                 raise KeyProblem(key, f"must rise, got {list(window)}")
-        again = {"joint_steps": self.joint_steps, "given.joint_steps": self.given.joint_steps or 1}
-        wrong = {f"sample.{key}": steps for key, steps in again.items() if steps > 1}
+        again = {
+            "joint_steps": self.joint_steps,
+            "gibbs_joint_steps": self.gibbs_joint_steps,
+            "given.joint_steps": self.given.joint_steps,
+        }
+        wrong = {f"sample.{key}": steps for key, steps in again.items() if steps is not None and steps > 1}
         if wrong and self.sampler not in ("ddpm", "ddim"):
             held = " and ".join(f"{key} is {steps}" for key, steps in wrong.items())
             ones = " and ".join(f"{key}=1" for key in wrong)
@@ -167,12 +176,35 @@ class SampleConfig:
 
     def where_given(self) -> "SampleConfig":
         """Return the settings where a modality is given: those of `given` in place of the others."""
-        guidance, joint_steps = {**self.guidance, **self.given.guidance}, self.given.joint_steps or self.joint_steps
-        return replace(self, guidance=guidance, joint_steps=joint_steps, given=GivenConfig())
+        given = self.given
+        return self._with(given.guidance, given.joint_steps, given.joint_window, GivenConfig())
 
     def while_resampled(self) -> "SampleConfig":
-        """Return the settings of `gibbs` runs: the weights of `gibbs_guidance` in place of the others."""
-        return replace(self, guidance={**self.guidance, **self.gibbs_guidance})
+        """Return the settings of `gibbs` runs: those that begin with `gibbs_` in place of the others."""
+        return self._with(self.gibbs_guidance, self.gibbs_joint_steps, self.gibbs_joint_window, self.given)
+
+    def _with(
+        self,
+        guidance: Mapping[str, float],
+        joint_steps: int | None,
+        joint_window: tuple[float, float] | None,
+        given: GivenConfig,
+    ) -> "SampleConfig":
+        return replace(
+            self,
+            guidance={**self.guidance, **guidance},
+            joint_steps=joint_steps or self.joint_steps,
+            joint_window=joint_window or self.joint_window,
+            given=given,
+        )
+
+    def _windows(self) -> dict[str, tuple[float, float] | None]:
+        return {
+            "window": self.window,
+            "joint_window": self.joint_window,
+            "gibbs_joint_window": self.gibbs_joint_window,
+            "given.joint_window": self.given.joint_window,
+        }
 
     @property
     def solver_keys(self) -> tuple[str, ...]:
@@ -183,6 +215,8 @@ class SampleConfig:
             "joint_window": repeats,
             "gibbs": resamples,
             "gibbs_steps": resamples,
+            "gibbs_joint_steps": resamples and self.gibbs_joint_steps is not None,
+            "gibbs_joint_window": resamples and self.gibbs_joint_window is not None,
             "threshold": self.threshold > 0,
             "negative_prompt": bool(self.negative_prompt),
         }

@@ -6,6 +6,7 @@ from typing import Any
 from mmdisco_cli.devices import process_mb
 from mmdisco_cli.diffusion.backbone import TEXT, count_parameters, memory_lines
 from mmdisco_cli.recipes.missing import missing_files
+from mmdisco_cli.recipes.schema import SampleConfig
 from mmdisco_cli.sampling.draw import resampled_modalities
 from mmdisco_cli.sampling.job import SampleJob
 from mmdisco_cli.sampling.memory import memory_mb, operations
@@ -30,9 +31,10 @@ def dry_run_record(job: SampleJob) -> dict[str, Any]:
         "independent": options.independent,
         "guidance": {m: config.guidance.get(m, 1.0) for m in assembly.shapes} if not options.independent else None,
         "guidance_form": config.guidance_form,
-        "joint_steps": config.joint_steps,
+        **_repeats(config),
         "gibbs": list(resampled_modalities(config, assembly.shapes, job.sources)),
         "gibbs_steps": config.gibbs_steps,
+        **_repeats(config.while_resampled(), "gibbs_"),
         "window": list(config.window),
         "modalities": {
             m: {
@@ -87,10 +89,10 @@ def dry_run_lines(plan: Mapping[str, Any]) -> Iterator[str]:
     if found := plan["discriminator"]:
         yield f"discriminator {found['name']}: {_count(found['parameters'])}, {found['weights']}"
     how = f"batches of {plan['batch_size']}, {plan['dtype']} on {plan['device']}"
-    repeated = f", each taken {plan['joint_steps']} times" if plan["joint_steps"] > 1 else ""
-    yield f"{plan['sampler']}: {plan['steps']} steps{repeated}, {how}"
+    yield f"{plan['sampler']}: {plan['steps']} steps{_repeated(plan)}, {how}"
     if plan["gibbs"]:
-        yield f"then {', '.join(plan['gibbs'])} resampled given all others, {plan['gibbs_steps']} steps each"
+        again = f"{plan['gibbs_steps']} steps each{_repeated(plan, 'gibbs_')}"
+        yield f"then {', '.join(plan['gibbs'])} resampled given all others, {again}"
     yield f"guidance: {_guidance(plan)}"
     memory, reported = plan["memory_mb"], any(backbone["memory"] for backbone in plan["backbones"].values())
     if not reported or any(memory.values()):
@@ -103,6 +105,15 @@ def dry_run_lines(plan: Mapping[str, Any]) -> Iterator[str]:
         shown = ", ".join(f"{name} {_operations(number)}" for name, number in plan["operations"].items())
         yield f"operations of a sample and step: {shown}"
     yield from (f"missing: {line}" for line in plan["missing"])
+
+
+def _repeats(config: SampleConfig, run: str = "") -> dict[str, Any]:
+    return {f"{run}joint_steps": config.joint_steps, f"{run}joint_window": list(config.joint_window)}
+
+
+def _repeated(plan: Mapping[str, Any], run: str = "") -> str:
+    times, (low, high) = plan[f"{run}joint_steps"], plan[f"{run}joint_window"]
+    return f", those between log-SNR {low:g} and {high:g} taken {times} times" if times > 1 else ""
 
 
 def _guidance(plan: Mapping[str, Any]) -> str:

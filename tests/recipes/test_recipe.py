@@ -136,6 +136,8 @@ sample:
         ("summary=take #5", "what follows a # would be left out: quote the value"),
         ("sample.window=[1, 2] # both", "what follows a # would be left out: quote the value"),
         ("sample.joint_window=[3, 3]", "sample.joint_window: must rise, got [3.0, 3.0]"),
+        ("sample.gibbs_joint_window=[1, 0]", "sample.gibbs_joint_window: must rise, got [1.0, 0.0]"),
+        ("sample.given.joint_window=[1, 0]", "sample.given.joint_window: must rise, got [1.0, 0.0]"),
         (
             "sample={sampler: dpmpp_2m, joint_steps: 3, given: {joint_steps: 8}}",
             "sample.sampler: dpmpp_2m cannot repeat steps, and sample.joint_steps is 3 and sample.given.joint_steps is "
@@ -411,6 +413,9 @@ def test_a_given_modality_changes_what_the_recipe_says_it_does(write):
     assert plain.where_given() == plain
     with pytest.raises(UsageError, match=r"cannot repeat steps, and sample\.given\.joint_steps is 2: set"):
         load(write(MINIMAL + "sample: {sampler: dpmpp_2m, given: {joint_steps: 2}}\n"))
+    assert (whole.joint_window, whole.given.joint_window) == ((-20.0, 20.0), None)
+    narrow = load(write(MINIMAL + "sample: {joint_steps: 2, given: {joint_window: [-3, 1]}}\n")).sample.where_given()
+    assert (narrow.joint_steps, narrow.joint_window) == (2, (-3.0, 1.0))
     with pytest.raises(UsageError, match=r"sample\.given\.guidance\.smell: unknown modality"):
         load(write(MINIMAL + "sample: {given: {guidance: {smell: 2.0}}}\n"))
 
@@ -425,3 +430,16 @@ def test_what_changes_generated_fakes_changes_the_training_and_nothing_else_does
 
     assert fingerprint("generated", "") != fingerprint("generated", f", {key}")
     assert fingerprint("shuffled", "") == fingerprint("shuffled", f", {key}")
+
+
+def test_resampling_changes_what_the_recipe_says_it_does(write):
+    text = "sample: {guidance: {x: 2.0, y: 3.0}, joint_steps: 2, joint_window: [-3, 0], gibbs: [y], %s}\n"
+    own = "gibbs_guidance: {y: 5.0}, gibbs_joint_steps: 3, gibbs_joint_window: [-4, -1]"
+    whole = load(write(MINIMAL + text % own)).sample
+    again = whole.while_resampled()
+    assert (again.guidance, again.joint_steps, again.joint_window) == ({"x": 2.0, "y": 5.0}, 3, (-4.0, -1.0))
+    assert (whole.guidance, whole.joint_steps, whole.joint_window) == ({"x": 2.0, "y": 3.0}, 2, (-3.0, 0.0))
+    plain = load(write(MINIMAL + text % "gibbs_steps: 5")).sample
+    assert plain.while_resampled() == plain
+    assert "gibbs_joint_steps" not in plain.solver_keys
+    assert {"gibbs_joint_steps", "gibbs_joint_window"} <= set(whole.solver_keys)

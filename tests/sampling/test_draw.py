@@ -282,3 +282,20 @@ def test_what_is_resampled_has_weights_of_its_own() -> None:
     assert not torch.equal(without["y"], usual["y"])
     same = draw(guided, replace(chosen, gibbs_guidance={"y": 2.0}), 0, range(16)).latents
     assert all(torch.equal(same[m], usual[m]) for m in usual)
+
+
+def test_what_is_resampled_repeats_steps_of_its_own(joint: Assembly) -> None:
+    """As often, and where, as if the whole recipe did, after a joint run that stays as it is."""
+    plain = config(sampler="ddim", gibbs=("audio",), gibbs_steps=6)
+    own = replace(plain, gibbs_joint_steps=3, gibbs_joint_window=(-3.0, 1.0))
+    before, repeated = draw(joint, plain, 0, [0]).latents, draw(joint, own, 0, [0]).latents
+    assert torch.equal(repeated["video"], before["video"])
+    assert float((repeated["audio"] - before["audio"]).abs().max()) > 1e-2
+    everywhere = replace(own, gibbs_joint_window=None)
+    assert float((draw(joint, everywhere, 0, [0]).latents["audio"] - repeated["audio"]).abs().max()) > 1e-2
+    once = replace(plain, joint_steps=3, joint_window=(-3.0, 1.0), gibbs_joint_steps=1)
+    joint_run = draw(joint, replace(once, gibbs=()), 0, [0]).latents
+    assert torch.equal(draw(joint, once, 0, [0]).latents["video"], joint_run["video"])
+    same = replace(plain, joint_steps=3, gibbs_joint_steps=3, joint_window=(-3.0, 1.0))
+    inherited = draw(joint, replace(same, gibbs_joint_steps=None), 0, [0]).latents
+    assert largest_difference(draw(joint, same, 0, [0]).latents, inherited) == 0
