@@ -3,7 +3,9 @@
 import signal
 import sys
 from collections.abc import Iterator
+from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
+from multiprocessing import active_children
 
 from mmdisco_cli.run.signals import STOPPING
 
@@ -20,6 +22,22 @@ def without_main() -> Iterator[None]:
     finally:
         for name, value in kept.items():
             setattr(main, name, value)
+
+
+@contextmanager
+def none_left_of_broken_pools() -> Iterator[None]:
+    """Kill the processes that began inside where one of their pool was killed.
+
+    A pool ends the others by SIGTERM, which `ignore_signals` leaves to the parent, and from Python 3.12 on waits for
+    them without end.
+    """
+    before = set(active_children())
+    try:
+        yield
+    except BrokenProcessPool:
+        for process in set(active_children()) - before:
+            process.kill()
+        raise
 
 
 def ignore_signals() -> None:
