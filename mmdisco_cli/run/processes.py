@@ -1,11 +1,11 @@
 """Processes that work for this one: how they begin, and who stops them."""
 
+import os
 import signal
 import sys
+import threading
 from collections.abc import Iterator
-from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
-from multiprocessing import active_children
 
 from mmdisco_cli.run.signals import STOPPING
 
@@ -24,23 +24,20 @@ def without_main() -> Iterator[None]:
             setattr(main, name, value)
 
 
-@contextmanager
-def none_left_of_broken_pools() -> Iterator[None]:
-    """Kill the processes that began inside where one of their pool was killed.
-
-    A pool ends the others by SIGTERM, which `ignore_signals` leaves to the parent, and from Python 3.12 on waits for
-    them without end.
-    """
-    before = set(active_children())
-    try:
-        yield
-    except BrokenProcessPool:
-        for process in set(active_children()) - before:
-            process.kill()
-        raise
-
-
 def ignore_signals() -> None:
-    """Leave it to the parent to stop."""
+    """Leave it to the parent to stop; on Linux, end by SIGTERM that comes from it.
+
+    So a pool ends the others where one of its processes was killed, and from Python 3.12 on it waits for their end.
+    """
     for number in (signal.SIGINT, *STOPPING):
         signal.signal(number, signal.SIG_IGN)
+    if sys.platform == "linux":  # elsewhere nothing tells who sent a signal
+        signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})
+        threading.Thread(target=_end_by, args=(os.getppid(),), daemon=True).start()
+
+
+def _end_by(parent: int) -> None:
+    """Wait for SIGTERM of a process, and end."""
+    while signal.sigwaitinfo({signal.SIGTERM}).si_pid != parent:
+        pass
+    os._exit(128 + signal.SIGTERM)

@@ -19,7 +19,7 @@ from mmdisco_cli.data.naming import UNUSABLE, file_errors
 from mmdisco_cli.data.probing import MediaInfo, probe
 from mmdisco_cli.data.source import Source, container_of, digest_of, key_of
 from mmdisco_cli.errors import DataError
-from mmdisco_cli.run.processes import ignore_signals, none_left_of_broken_pools, without_main
+from mmdisco_cli.run.processes import ignore_signals, without_main
 
 FEW = 64
 """Media that are probed sooner than a process starts."""
@@ -152,27 +152,19 @@ def _in_processes(
     # Forked processes would share the locks of this one's threads.
     context = multiprocessing.get_context("spawn")
     todo = iter(list(chunks.items()))
-    pool = ProcessPoolExecutor(min(workers, len(chunks)), context, ignore_signals)
-    with pool, none_left_of_broken_pools():
+    with ProcessPoolExecutor(min(workers, len(chunks)), context, ignore_signals) as pool:
+        running: dict[Future[list[tuple[Source, Outcome]]], int] = {}
         try:
-            yield from _in_pool(pool, todo, 4 * workers)
+            while True:
+                with without_main():
+                    for number, chunk in islice(todo, 4 * workers - len(running)):
+                        running[pool.submit(_probe_chunk, chunk)] = number
+                if not running:
+                    return
+                for future in wait(running, return_when=FIRST_COMPLETED).done:
+                    yield running.pop(future), future.result()
         finally:
             pool.shutdown(wait=False, cancel_futures=True)
-
-
-def _in_pool(
-    pool: ProcessPoolExecutor, todo: Iterator[tuple[int, list[Source]]], most: int
-) -> Iterator[tuple[int, list[tuple[Source, Outcome]]]]:
-    """Yield as `_in_processes` does, with so many chunks at most on their way."""
-    running: dict[Future[list[tuple[Source, Outcome]]], int] = {}
-    while True:
-        with without_main():
-            for number, chunk in islice(todo, most - len(running)):
-                running[pool.submit(_probe_chunk, chunk)] = number
-        if not running:
-            return
-        for future in wait(running, return_when=FIRST_COMPLETED).done:
-            yield running.pop(future), future.result()
 
 
 def _probe_chunk(chunk: Sequence[Source]) -> list[tuple[Source, Outcome]]:
