@@ -4,7 +4,8 @@ from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
-from mmdisco_cli.diffusion.backbone import Backbone, BackboneInfo, JointBackbone
+from mmdisco_cli.api.tuples import TupleData
+from mmdisco_cli.diffusion.backbone import Backbone, BackboneInfo, JointBackbone, Request
 from mmdisco_cli.errors import UsageError
 from mmdisco_cli.hookspecs import API_VERSION, BackboneSpec, DatasetSpec, Factory, NoOptions
 from mmdisco_cli.recipes.schema import Component, Recipe
@@ -30,9 +31,13 @@ def with_backbones(recipe: Recipe, objects: Mapping[str, Any]) -> Recipe:
     return replace(recipe, backbones={**recipe.backbones, **made})
 
 
-def with_data(recipe: Recipe, dataset: Any) -> Recipe:
-    """Return the recipe with a data set that is there, in the form of `data.contract.SplitDataset`."""
-    spec = DatasetSpec(NAME, type(dataset).__name__, NoOptions, lambda: lambda options, request: dataset, API_VERSION)
+def with_data(recipe: Recipe, dataset: TupleData) -> Recipe:
+    """Return the recipe with a data set that is there."""
+
+    def build(options: NoOptions, request: Request, kinds: Mapping[str, str]) -> TupleData:
+        return dataset.of_kinds(kinds)
+
+    spec = DatasetSpec(NAME, type(dataset).__name__, NoOptions, lambda: build, API_VERSION)
     return replace(recipe, data=Component(NAME, NoOptions(), spec))
 
 

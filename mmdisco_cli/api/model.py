@@ -12,6 +12,7 @@ from warnings import warn
 import torch
 from torch import Tensor, nn
 
+from mmdisco_cli.api import arguments
 from mmdisco_cli.api.components import with_backbones, with_data
 from mmdisco_cli.api.sample import Sample, write_folder
 from mmdisco_cli.api.tuples import as_data
@@ -54,12 +55,16 @@ class JointModel:
     discriminator: nn.Module | None = None
     results: Mapping[str, Any] | None = None
 
+    def __repr__(self) -> str:
+        """Return which recipe it is and what it makes."""
+        return f"JointModel({self.recipe.name}: {self.recipe.summary}; {', '.join(self.recipe.modalities)})"
+
     def sample(
         self,
         n: int = 1,
         *,
         seed: int = 0,
-        prompts: str | Sequence[str] | Mapping[str, Sequence[str]] = (),
+        prompts: str | Sequence[str] | Mapping[str, str | Sequence[str]] | None = None,
         given: Mapping[str, Tensor | str | Path] | None = None,
         independent: bool = False,
         batch_size: int | None = None,
@@ -69,15 +74,21 @@ class JointModel:
 
         `prompts` are used in turn, for all modalities or by modality. `given` holds by modality media of one sample or
         of several, (*media_shape) or (N, *media_shape), or what `--given` takes; the others are sampled. `callback` may
-        raise to stop.
+        raise to stop, and what it raises is raised here.
 
         Raises:
             UsageError, DataError, PluginError, DeviceError: as for `mmdisco sample`.
         """
         options = SampleOptions(
-            n=n, seed=seed, **_prompts(prompts), given=given or {}, independent=independent, batch_size=batch_size,
+            n=arguments.whole("n", n, 1),
+            seed=arguments.whole("seed", seed, 0),
+            **arguments.prompts(prompts, self.recipe.modalities),
+            given=arguments.given(given, self.recipe.modalities),
+            independent=independent,
+            batch_size=None if batch_size is None else arguments.whole("batch_size", batch_size, 1),
             device=str(self.device),
-        )  # fmt: skip
+        )
+        callback = arguments.called("callback", callback)
         job = plan_job(self.recipe, options, self._alone if independent else self._joined)
         for text in job.notes:
             warn(text, stacklevel=2)
@@ -108,14 +119,15 @@ class JointModel:
             Stopped: a signal came; the state is saved.
         """
         recipe = self.recipe if data is None else with_data(self.recipe, as_data(data, heldout))
-        done = train_recipe(recipe, TrainOptions(out=Path(out) if out else None, fresh=fresh), callback)
+        options = TrainOptions(out=None if out is None else arguments.path("out", out), fresh=fresh)
+        done = train_recipe(recipe, options, arguments.called("callback", callback))
         if done is None:
             return self
         return JointModel(_with_weights(self.recipe, done.path), self.device, None, done.results)
 
     def evaluate(
-        self, samples: Sequence[Sample] | str | Path | None = None, *, out: str | Path | None = None,
-        metrics: Sequence[str] = (),
+        self, samples: Sample | Sequence[Sample] | str | Path | None = None, *, out: str | Path | None = None,
+        metrics: str | Sequence[str] = (),
     ) -> Mapping[str, Any]:  # fmt: skip
         """Return what `mmdisco eval` writes to metrics.json; without `samples`, files are drawn as eval.n says.
 
@@ -124,10 +136,12 @@ class JointModel:
         """
         with TemporaryDirectory() as folder:
             if samples is not None and not isinstance(samples, str | Path):
-                write_folder(Path(folder), samples)
+                write_folder(Path(folder), arguments.samples("samples", samples, Sample))
                 samples = folder
             options = EvalOptions(
-                samples=Path(samples) if samples else None, out=Path(out) if out else None, metrics=tuple(metrics)
+                samples=None if samples is None else Path(samples),
+                out=None if out is None else arguments.path("out", out),
+                metrics=arguments.texts("metrics", metrics),
             )
             found = measure(self.recipe, options)
         return found.content if found else {}
@@ -160,29 +174,21 @@ def load(
     What `mmdisco sample --checkpoint` takes stands for the recipe too: a file of weights, its folder, or hf:OWNER/NAME.
     `overrides` are values by dotted key, such as {"sample.steps": 20}. `backbones` replaces base models, by their names
     in the recipe, by objects: a `Backbone`, or a pipeline of the kind that the recipe names there. `discriminator` is a
-    trained one in memory, in place of `sample.weights`.
+    trained one in memory, in place of `sample.weights`. `device` is where samples are made.
 
     Raises:
-        UsageError, PluginError: the recipe is not found or wrong, with a line for each mistake.
+        UsageError, PluginError: the recipe is not found or wrong, with a line for each mistake; another argument is.
+        DataError: weights, or a repository, that are not there.
         DeviceError: there is no such device.
     """
-    settings = [f"{key}={json.dumps(value, default=str)}" for key, value in (overrides or {}).items()]
+    changed = arguments.mapping("overrides", overrides)
+    settings = [f"{key}={json.dumps(value, default=str)}" for key, value in changed.items()]
+    if discriminator is not None and not isinstance(discriminator, nn.Module):
+        raise UsageError(f"discriminator: a {type(discriminator).__name__} is no torch.nn.Module")
     name = str(recipe)
     chosen = recipe_of(checkpoint_file(name), settings)[0] if is_checkpoint(name) else load_recipe(name, settings)
-    found = with_backbones(chosen, backbones or {})
+    found = with_backbones(chosen, arguments.mapping("backbones", backbones))
     return JointModel(found, choose_device(str(device) if device is not None else None), discriminator)
-
-
-def _prompts(prompts: str | Sequence[str] | Mapping[str, Sequence[str]]) -> dict[str, Any]:
-    """Return the options of sampling that hold these prompts."""
-    if isinstance(prompts, str):
-        return {"prompts": (prompts,)}
-    if not isinstance(prompts, Mapping):
-        return {"prompts": tuple(prompts)}
-    if len({len(texts) for texts in prompts.values()}) > 1:
-        raise UsageError(f"prompts: as many for each modality, not {', '.join(str(len(t)) for t in prompts.values())}")
-    rows = [dict(zip(prompts, texts, strict=True)) for texts in zip(*prompts.values(), strict=True)]
-    return {"prompts": tuple(" / ".join(dict.fromkeys(row.values())) for row in rows), "captions": tuple(rows)}
 
 
 def _drawn(job: SampleJob, batch: Sequence[int], callback: Callable[[Step], None] | None) -> Iterator[Sample]:
@@ -205,7 +211,7 @@ def _sample(job: SampleJob, index: int, place: int, made: DrawnBatch) -> Sample:
     return Sample(
         index, job.options.seed, media, latents, job.assembly.modalities, job.parts,
         {m: kind.name for m, kind in job.kinds.items()}, job.prompt(index),
-        finite_or_none(made.drawn.logit, place), job.config.scale,
+        finite_or_none(made.drawn.logit, place), job.config.scale, job.settings,
     )  # fmt: skip
 
 

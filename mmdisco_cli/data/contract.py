@@ -61,9 +61,9 @@ class SplitDataset(Dataset, Protocol):
 class BuildDataset(Protocol):
     """What the factory of a `DatasetSpec` returns.
 
-    Where it has parameters of these names, it is given as keywords too: `modalities`, those that are wanted;
-    `channels` and `sample_rate`, what the audio model takes; and `progress`, a function to call with how many
-    clips are looked through and of how many.
+    Where it has parameters of these names, it is given as keywords too: `modalities`, those that are wanted; `kinds`,
+    what each of them is; `channels` and `sample_rate`, what the audio model takes; and `progress`, a function to call
+    with how many clips are looked through and of how many.
     """
 
     def __call__(self, options: Any, request: Request, /) -> SplitDataset:

@@ -40,7 +40,10 @@ def open_dataset(
         build: BuildDataset = recipe.data.factory()
     except (ImportError, AttributeError) as error:
         raise PluginError(f"{recipe.data.name!r} cannot be imported: {error}") from error
-    arguments = {"modalities": tuple(plans), "progress": progress, "checked": checked, **_audio_format(plans, kinds)}
+    arguments = {
+        "modalities": tuple(plans), "kinds": {m: kinds[m] for m in plans}, "progress": progress, "checked": checked,
+        **_audio_format(plans, kinds),
+    }  # fmt: skip
     with _data_errors(plans):
         dataset = build(recipe.data.options, snapped(request, plans, kinds), **_accepted(build, arguments))
     try_dataset(recipe.data.spec, dataset, {m: kinds[m] for m in plans})

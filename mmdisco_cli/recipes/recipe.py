@@ -62,7 +62,15 @@ def find(name: str) -> Path:
     known = packaged()
     if (found := known.get(name.removesuffix(".yaml"))) is not None:
         return found
-    raise UsageError(f"no recipe {name!r}, neither a file nor a packaged one{did_you_mean(path.stem, known)}")
+    hint = " (a folder of weights goes by --checkpoint)" if _is_folder(path) else did_you_mean(path.stem, known)
+    raise UsageError(f"no recipe {name!r}, neither a file nor a packaged one{hint}")
+
+
+def _is_folder(path: Path) -> bool:
+    try:
+        return path.is_dir()
+    except OSError:
+        return False
 
 
 def _is_file(path: Path) -> bool:

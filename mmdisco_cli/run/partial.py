@@ -7,6 +7,7 @@ import platform
 import re
 import secrets
 import time
+from contextlib import suppress
 from pathlib import Path
 
 DAY = 24 * 3600
@@ -27,8 +28,9 @@ def begin(folder: Path, suffix: str = "") -> Path:
 
 def end(part: Path) -> None:
     """Remove a temporary file of this process if it still exists."""
-    part.unlink(missing_ok=True)
     _ours.discard(part.name)
+    with suppress(NotADirectoryError):  # its folder is a file, which the writer has been told of
+        part.unlink(missing_ok=True)
 
 
 @functools.cache

@@ -10,6 +10,8 @@ from typing import Protocol
 import torch
 from torch import Tensor
 
+from mmdisco_cli.assembly.trial import LOUDEST, RANGED
+from mmdisco_cli.data.contract import as_float
 from mmdisco_cli.data.manifest import MANIFEST, complete_rows
 from mmdisco_cli.diffusion.backbone import TEXT, ModalityPlan
 from mmdisco_cli.errors import DataError, UsageError, did_you_mean
@@ -124,7 +126,7 @@ def find_sources(
     A folder of samples gives the files that its manifest lists for the modality. Without `kinds` each label is one.
 
     Raises:
-        UsageError: an unknown modality, a file of another kind, or none left to sample.
+        UsageError: an unknown modality, a file of another kind, media the model cannot take, or none left to sample.
         DataError: a path that does not exist, or a folder without media.
     """
     for modality in given:
@@ -134,7 +136,7 @@ def find_sources(
         raise UsageError(f"--given {' and '.join(given)}: leaves nothing to sample")
     known = kinds if kinds is not None else open_kinds(given)
     return {
-        modality: _held(modality, value, modalities[modality])
+        modality: _held(modality, value, modalities[modality], known[modality].name in RANGED)
         if isinstance(value, Tensor)
         else _source(modality, value, known[modality])
         for modality, value in given.items()
@@ -157,12 +159,17 @@ def _read(path: Path, kind: OpenKind, item: Item) -> Tensor:
     return media
 
 
-def _held(modality: str, media: Tensor, plan: ModalityPlan) -> Held:
-    """Return media of one sample or of several; raise UsageError where they are of another shape than the model's."""
+def _held(modality: str, media: Tensor, plan: ModalityPlan, ranged: bool) -> Held:
+    """Return media of one sample or of several; raise UsageError where they are none that the model takes."""
     several = media.unsqueeze(0) if media.ndim == len(plan.media_shape) else media
     if several.shape[1:] != plan.media_shape or not len(several):
         shape = tuple(media.shape)
         raise UsageError(f"given {modality}: media of shape {shape}, but the model takes (N, *{plan.media_shape})")
+    several = as_float(several) if ranged else several
+    if not several.isfinite().all():
+        raise UsageError(f"given {modality}: holds values that are not finite")
+    if ranged and (most := float(several.abs().max())) > LOUDEST:
+        raise UsageError(f"given {modality}: reaches {most:g}, but media of its kind are in [-1, 1]")
     return Held(modality, several)
 
 

@@ -105,6 +105,8 @@ def plan_job(recipe: Recipe, options: SampleOptions, built: Assembly | None = No
         config, prompts, captions = replace(config, negative_prompt="", cfg={}), (), ()
     elif not options.independent:
         notes += discriminator_notes(assembly, options)
+    if len(prompts) > options.n:
+        notes += [f"{options.n} samples take the first {options.n} of {len(prompts)} prompts: --n draws more"]
     if len(prompts) > FEW:
         notes += unread_lines(assembly, _texts(options, range(len(prompts)), assembly.modalities), "prompt")
     kinds, misfits = kinds_by_label(assembly.kinds, assembly.modalities, assembly.speaking)

@@ -15,7 +15,7 @@ from mmdisco_cli.errors import DataError
 from mmdisco_cli.recipes.schema import Recipe, TrainConfig, differences
 from mmdisco_cli.registry.plugins import load_registry
 from mmdisco_cli.run.environment import environment
-from mmdisco_cli.run.files import write_json, write_text
+from mmdisco_cli.run.files import make_directory, write_json, write_text
 from mmdisco_cli.training.checkpoint import PREVIOUS, STATE, adopt_state
 
 RECIPE, INPUTS, ENVIRONMENT = "recipe.yaml", "inputs.json", "environment.json"
@@ -124,7 +124,7 @@ class RunDirectory:
 
     def claim(self, inputs: Mapping[str, Any]) -> None:
         """Write down what this run is about to use."""
-        self.path.mkdir(parents=True, exist_ok=True)
+        make_directory(self.path)
         write_text(self.path / RECIPE, self.recipe.to_yaml())
         write_json(self.path / INPUTS, inputs)
         write_json(self.path / ENVIRONMENT, environment(load_registry().statuses))

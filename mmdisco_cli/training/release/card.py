@@ -44,7 +44,7 @@ def _what(recipe: Recipe, about: Mapping[str, Any]) -> str:
         return f"A base model of {about.get('modality', modalities)}, trained for {recipe.train.steps} steps."
     return (
         f"A discriminator (`{about['name']}`) whose gradient guides {len(recipe.backbones)} pre-trained models to "
-        f"samples of {modalities} that belong together, after MMDisCo (arXiv 2405.17842); "
+        f"samples of {modalities} that belong together, after [MMDisCo](https://arxiv.org/abs/2405.17842); "
         f"trained for {recipe.train.steps} steps. `recipe.yaml` is the whole recipe."
     )
 
