@@ -59,10 +59,10 @@ class ProgressPage:
                 signs_html(signs, rows, heldout),
                 curves_html(rows, heldout),
                 previews_html(self._previews()),
-                "" if ended else f"<script>\n{asset('progress.js')}</script>\n",
             )
         )
-        return document(f"training {name}", body, alone=False, more=asset("progress.css"))
+        scripts = [] if ended else [asset("progress.js")]
+        return document(f"training {name}", body, alone=False, more=asset("progress.css"), scripts=scripts)
 
     def _previews(self) -> list[Preview]:
         rows = read_previews(self._directory.path / PREVIEWS)
