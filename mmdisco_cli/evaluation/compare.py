@@ -163,6 +163,8 @@ def _rows(run: Path) -> list[Mapping[str, Any]]:
         with path.open(encoding="utf-8", newline="") as stream:
             return list(csv.DictReader(stream))
     except OSError as error:
+        if _measured(run):
+            raise DataError(f"{run}: its protocol keeps no figures of single clips, which --compare pairs") from error
         raise DataError(f"{path}: {error.strerror}: --compare takes the folders that `mmdisco eval` writes") from error
 
 
