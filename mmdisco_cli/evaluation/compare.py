@@ -89,6 +89,8 @@ def count_of(pairs: int) -> str:
 def read_clips(run: Path) -> dict[str, Values]:
     """Return the columns of numbers of a run's samples by name; raise DataError where nothing was written."""
     rows = _rows(run)
+    if not all("row" in row and ("name" in row or "path" in row) for row in rows):
+        raise DataError(f"{run}: its table of clips says neither row nor name: not what this version of mmdisco writes")
     chosen = next((name for name in ROWS if any(row["row"] == name for row in rows)), None)
     own = [row for row in rows if row["row"] == chosen]
     return {name: _numbers(row) for name, row in zip(_names(own), own, strict=True)}
