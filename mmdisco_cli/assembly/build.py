@@ -20,6 +20,7 @@ from mmdisco_cli.hookspecs import BackboneSpec, Factory
 from mmdisco_cli.recipes.hints import command_line, present_command, train_command
 from mmdisco_cli.recipes.missing import require_files, untrained_discriminator
 from mmdisco_cli.recipes.schema import Component, Recipe
+from mmdisco_cli.registry.plugins import load_registry
 from mmdisco_cli.weights_file import find_weights
 
 
@@ -38,7 +39,7 @@ def assemble(
     Raises:
         UsageError: the recipe names no weights for the discriminator, or options that do not fit.
         DataError: weights are missing or damaged, or the discriminator was trained with other backbones.
-        PluginError: a backbone's plugin cannot be imported, or cannot plan without weights.
+        PluginError: a backbone's plugin cannot be imported or cannot plan without weights, or nobody has its kind.
         DeviceError: a backbone cannot go to the device.
     """
     if not recipe.backbones:
@@ -51,6 +52,7 @@ def assemble(
     plans = plan_together(backbones, request)
     models = {label: Base(backbone, plans[label]) for label, backbone in backbones.items()}
     alone = Assembly(models, Coupling(cast(CouplingName, recipe.coupling), recipe.coupling_shift), device, dtype)
+    _require_kinds(alone)
     if outlined:
         return _with_outlined_discriminator(recipe, alone) if with_discriminator else alone
     _require_trained(recipe, alone)
@@ -106,6 +108,16 @@ def _with_outlined_discriminator(recipe: Recipe, alone: Assembly) -> Assembly:
         module = build_discriminator(component, alone.shapes, alone.pooled)
     loaded = LoadedDiscriminator(module, {"name": component.spec.name}, Path(weights), "missing")
     return replace(alone, discriminator=loaded)
+
+
+def _require_kinds(alone: Assembly) -> None:
+    """Raise PluginError for a kind that nobody provides: of what was trained for hours no sample could be written."""
+    registry = load_registry()
+    for label, kind in alone.kinds.items():
+        try:
+            registry.find("kind", kind)
+        except PluginError as error:
+            raise PluginError(f"backbones: {label}: {error}") from error
 
 
 def _require_trained(recipe: Recipe, alone: Assembly) -> None:

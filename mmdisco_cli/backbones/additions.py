@@ -13,6 +13,17 @@ from mmdisco_cli.tensors.files import read_safetensors
 from mmdisco_cli.weights_file import PACKAGED, any_about, find_weights
 
 
+def require_own(path: Path, about: Mapping[str, Any], modality: str, name: str) -> None:
+    """Raise DataError where weights are, by their description, of another modality or another backbone than `name`."""
+    if about.get("modality") != modality:
+        raise DataError(f"{path}: was trained on {about.get('modality')}, not on {modality}")
+    found: Any = about.get("recipe")
+    for key in ("backbones", modality, "name"):
+        found = found.get(key) if isinstance(found, Mapping) else None
+    if found is not None and found != name:
+        raise DataError(f"{path}: holds weights of the backbone {found}, not of {name}")
+
+
 def base_file(path: Path, about: Mapping[str, Any]) -> Path | None:
     """Return the weights that those of `path` go on from, by their description; None where they stand alone.
 

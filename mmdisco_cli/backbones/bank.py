@@ -103,7 +103,7 @@ class TextBank(BankBackbone):
 
     def __init__(self, modality: str, options: BankOptions, texts: Sequence[str], fingerprint: str) -> None:
         self.texts = tuple(texts)
-        length = max(map(len, self.texts))
+        length = max(1, *map(len, self.texts))
         points = torch.tensor([[ord(c) for c in text] + [0] * (length - len(text)) for text in self.texts])
         super().__init__(modality, options, points.float(), TEXT, fingerprint)
         self.mean, self.std, self.latents = torch.zeros(()), torch.ones(()), codes_of(self.texts)
@@ -146,7 +146,7 @@ def build(modality: str, options: BankOptions, request: Request) -> BankBackbone
     if bool(options.texts) == bool(options.path):
         raise UsageError(f"backbones.{modality}: a bank needs either texts or path")
     path = Path(options.path).expanduser() if options.path else None
-    if path is None or path.suffix == ".txt":
+    if path is None or path.suffix.lower() == ".txt":
         texts = options.texts if path is None else _lines(path)
         if doubled := sorted({text for text in texts if texts.count(text) > 1}):
             raise UsageError(f"backbones.{modality}: {doubled[0]!r} is in the bank twice")
@@ -172,7 +172,7 @@ def _media(path: Path, modality: str) -> Tensor:
 
 def _lines(path: Path) -> tuple[str, ...]:
     try:
-        lines = tuple(line.strip() for line in path.read_text(encoding="utf-8").splitlines() if line.strip())
+        lines = tuple(line.strip() for line in path.read_text(encoding="utf-8-sig").splitlines() if line.strip())
     except (OSError, UnicodeDecodeError) as error:
         raise DataError(f"{path}: cannot be read ({error})") from error
     if not lines:

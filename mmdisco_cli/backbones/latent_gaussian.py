@@ -12,6 +12,7 @@ from typing import Any, Protocol, runtime_checkable
 import torch
 from torch import Tensor, nn
 
+from mmdisco_cli.backbones.additions import require_own
 from mmdisco_cli.backbones.image_generators import image_generator
 from mmdisco_cli.backbones.options import LatentGaussianOptions
 from mmdisco_cli.diffusion.backbone import UNTRAINED, Condition, ModalityInfo, ModalityPlan, Payload, Request
@@ -152,8 +153,7 @@ def _untrained(modality: str, options: LatentGaussianOptions, request: Request) 
 def _described(path: Path, modality: str) -> LatentGaussian:
     """Return the untrained model that a weights file describes."""
     about = read_about(path, "backbone")
-    if about.get("modality") != modality:
-        raise DataError(f"{path}: was trained on {about.get('modality')}, not on {modality}")
+    require_own(path, about, modality, "latent-gaussian")
     try:
         return _untrained(modality, LatentGaussianOptions(**about["options"]), Request(**about["request"]))
     except (KeyError, TypeError, UsageError) as error:

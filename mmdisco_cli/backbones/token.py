@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from mmdisco_cli.backbones.additions import base_file
+from mmdisco_cli.backbones.additions import base_file, require_own
 from mmdisco_cli.backbones.audio_codec import SoundCodec
 from mmdisco_cli.backbones.denoiser import TokenDenoiser
 from mmdisco_cli.backbones.frame_codec import FrameCodec
@@ -197,8 +197,7 @@ def _begun(modality: str, options: TokenOptions) -> TokenBackbone:
 
 def _described(path: Path, about: Mapping[str, Any], modality: str, **changes: Any) -> TokenBackbone:
     """Return the untrained model that a weights file describes, with some options changed."""
-    if about.get("modality") != modality:
-        raise DataError(f"{path}: was trained on {about.get('modality')}, not on {modality}")
+    require_own(path, about, modality, "token")
     try:
         options = TokenOptions(**about["options"] | {"patch": tuple(about["options"]["patch"])} | changes)
         return TokenBackbone(modality, options, Request(**about["request"]))

@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from mmdisco_cli.data.naming import file_errors
 from mmdisco_cli.errors import DataError
 from mmdisco_cli.run.files import append_line, make_directory, read_lines, write_json
 
@@ -17,8 +18,9 @@ SETTINGS = "settings.json"
 Row = dict[str, Any]
 """One sample: "path" relative to the directory, "index", "seed", "prompt", "logit", "settings" (a fingerprint).
 
-"files" are the names of all its files by modality, of which "path" is the main one, and "kinds" the kind of each.
-Older lines have neither. Where its prompt was given by modality, "captions" maps each modality to its text.
+"files" are the names of all its files by modality, of which "path" is the main one, "kinds" the kind of each, and
+"bytes" the size of each file by name. Older lines have none of these. Where its prompt was given by modality,
+"captions" maps each modality to its text.
 """
 
 
@@ -28,10 +30,16 @@ def append_row(directory: Path, row: Mapping[str, Any]) -> None:
 
 
 def read_rows(directory: Path) -> list[Row]:
-    """Return the latest line of every sample in order of index, without incomplete lines and missing files."""
+    """Return the latest line of every sample in order of index, without incomplete lines and missing or cut files."""
     rows = {str(row["path"]): row for row in read_lines(directory / MANIFEST) if _is_row(row)}
-    present = [row for row in rows.values() if all((directory / str(name)).is_file() for name in _files(row))]
-    return sorted(present, key=lambda row: (int(row["index"]), int(row["seed"])))
+    whole = [row for row in rows.values() if all(_is_whole(directory, name, row) for name in _files(row))]
+    return sorted(whole, key=lambda row: (int(row["index"]), int(row["seed"])))
+
+
+def sizes_of(directory: Path, row: Mapping[str, Any]) -> dict[str, int]:
+    """Return the size in bytes of each file of a sample by name; raise DataError where one is not there."""
+    with file_errors(directory):
+        return {str(name): (directory / str(name)).stat().st_size for name in _files(row)}
 
 
 def complete_rows(directory: Path) -> list[Row]:
@@ -64,6 +72,14 @@ def write_settings(directory: Path, settings: Mapping[str, Any]) -> None:
 def _is_row(row: Any) -> bool:
     kinds = {"path": str, "index": int, "seed": int}
     return isinstance(row, dict) and all(type(row.get(key)) is kind for key, kind in kinds.items())
+
+
+def _is_whole(directory: Path, name: Any, row: Mapping[str, Any]) -> bool:
+    """Return whether a file is there, and no shorter than it was written: a full disk or a broken copy cuts files."""
+    sizes = row.get("bytes")
+    size = sizes.get(str(name)) if isinstance(sizes, dict) else None
+    path = directory / str(name)
+    return path.is_file() and (not isinstance(size, int) or path.stat().st_size >= size)
 
 
 def _files(row: Mapping[str, Any]) -> list[Any]:

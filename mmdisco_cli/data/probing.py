@@ -196,7 +196,9 @@ def _shown(
     stream: VideoStream | AudioStream, packets: Sequence[_Packet], breaks: Sequence[Break], ordered: bool
 ) -> Iterator[tuple[Fraction, Fraction]]:
     """Yield each packet's presentation time (decoding time where `ordered`), without breaks, and its duration."""
-    late = dict(zip(range(packets[-1].stamp.number + 1), shifts(breaks, stream.index), strict=False)) if packets else {}
+    if not packets:  # of a stream that its header announces and that never comes
+        return
+    late = dict(zip(range(packets[-1].stamp.number + 1), shifts(breaks, stream.index), strict=False))
     broken = {one.number for one in breaks if one.stream == stream.index}
     typical = typical_length([packet.stamp for packet in packets]) if broken else Fraction(0)
     for packet, after in zip(packets, [*packets[1:], None], strict=True):

@@ -110,6 +110,9 @@ def _placed(sound: DecodedSound, window: Span, target: int) -> tuple[Tensor, Fra
     """Return a window with a margin on either side, (channels, S') at the file's rate, and the first margin in seconds.
 
     It is shorter where the sound ends.
+
+    Raises:
+        DataError: it holds values that are not finite, as files of floating-point numbers may.
     """
     native, span = sound.rate, sound.info.span(("audio",))
     lead = _lead(native, target)
@@ -123,6 +126,8 @@ def _placed(sound: DecodedSound, window: Span, target: int) -> tuple[Tensor, Fra
     canvas = torch.zeros(sound.channels, max(0, end))
     for begin, wave in placed:
         _place(canvas, wave, begin)
+    if not bool(canvas.isfinite().all()):
+        raise DataError(f"{sound.info.path}: holds audio that is not finite")
     return canvas, lead
 
 

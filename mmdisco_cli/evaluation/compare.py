@@ -89,6 +89,8 @@ def count_of(pairs: int) -> str:
 def read_clips(run: Path) -> dict[str, Values]:
     """Return the columns of numbers of a run's samples by name; raise DataError where nothing was written."""
     rows = _rows(run)
+    if not all("row" in row and ("name" in row or "path" in row) for row in rows):
+        raise DataError(f"{run}: its table of clips says neither row nor name: not what this version of mmdisco writes")
     chosen = next((name for name in ROWS if any(row["row"] == name for row in rows)), None)
     own = [row for row in rows if row["row"] == chosen]
     return {name: _numbers(row) for name, row in zip(_names(own), own, strict=True)}
@@ -163,6 +165,8 @@ def _rows(run: Path) -> list[Mapping[str, Any]]:
         with path.open(encoding="utf-8", newline="") as stream:
             return list(csv.DictReader(stream))
     except OSError as error:
+        if _measured(run):
+            raise DataError(f"{run}: its protocol keeps no figures of single clips, which --compare pairs") from error
         raise DataError(f"{path}: {error.strerror}: --compare takes the folders that `mmdisco eval` writes") from error
 
 

@@ -40,11 +40,18 @@ def sampled_rows(
         found = draw_clips(recipe, n, ranks=ranks, shared=shared)
         _warn_of_formats({"independent": independent, "guided": found}, ranks)
         return {"independent": independent, "guided": found}
-    if len(found) < recipe.eval.n:
-        console.warn(f"{options.samples}: {len(found)} samples, so every row has as many instead of {recipe.eval.n}")
-    warn_unless_control(independent[0].parent, options.samples)
+    warn_of_found(recipe, options, len(found), independent[0].parent)
     _warn_of_formats({"independent": independent, "guided": found}, ranks)
     return {"independent": independent, "guided": found}
+
+
+def warn_of_found(recipe: Recipe, options: EvalOptions, n: int, independent: Path) -> None:
+    """Warn where there are fewer samples in --samples than the recipe measures, or no control for them."""
+    if options.samples is None:
+        return
+    if n < recipe.eval.n:
+        console.warn(f"{options.samples}: {n} samples, so every row has as many instead of {recipe.eval.n}")
+    warn_unless_control(independent, options.samples)
 
 
 def _warn_of_formats(rows: Mapping[str, Sequence[Path]], ranks: Ranks | None) -> None:

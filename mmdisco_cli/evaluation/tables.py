@@ -126,4 +126,5 @@ def number(value: float, digits: int = 4) -> str:
 
 
 def _short(value: float | None) -> str:
-    return NONE if value is None else f"{value:.3f}" if abs(value) < 1000 else f"{value:.3g}"
+    # What rounds to 0 has no sign.
+    return NONE if value is None else f"{round(value, 3) or 0.0:.3f}" if abs(value) < 1000 else f"{value:.3g}"

@@ -40,7 +40,7 @@ class Kind(Protocol):
     """How samples of one kind are kept in files and shown on a page."""
 
     def write(self, path: Path, media: Media, item: Item, /) -> None:
-        """Write one sample to a new file; it replaces what is of its name once this returns.
+        """Write one sample to a new file, and none beside it; it replaces what is of its name once this returns.
 
         Raises:
             DataError: it cannot be written.
@@ -57,7 +57,8 @@ class Kind(Protocol):
         """Return the HTML by which a page shows a file, such as an img element.
 
         `source` is the address of the file, escaped, as its `src` or `href` takes it: relative to the page, or a data:
-        address with all of it, for the page loads nothing else then. Whatever comes from the file must be escaped.
+        address with all of it, for the page loads nothing else then. Whatever comes from the file must be escaped, and
+        every element closed; no script in it is run.
         """
 
 

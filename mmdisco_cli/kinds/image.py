@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
+from contextlib import contextmanager
 from fractions import Fraction
 from pathlib import Path
 
 import numpy as np
 import torch
-from PIL import Image, ImageOps
+from PIL import Image, ImageOps, UnidentifiedImageError
 from PIL.PngImagePlugin import PngInfo
 from torch import Tensor
 
-from mmdisco_cli.data.fitting import fit_pixels
+from mmdisco_cli.data.fitting import centre_box, fit_pixels
 from mmdisco_cli.data.naming import file_errors
 from mmdisco_cli.diffusion.backbone import ModalityPlan
 from mmdisco_cli.errors import DataError
@@ -45,7 +47,7 @@ class ImageKind:
     def read(self, path: Path, item: Item) -> Tensor:
         """Return the image of any file that Pillow reads, upright, cropped about its centre and scaled to the plan."""
         channels, height, width = item.plan.media_shape
-        with file_errors(path), Image.open(path) as image:
+        with _opened(path) as image:
             pixels = np.asarray(_converted(image, MODES[channels]))
         planes = torch.from_numpy(pixels.copy()).reshape(*pixels.shape[:2], -1).permute(2, 0, 1)
         return fit_pixels(planes, Fraction(width, height), height, width).float().div(127.5).sub(1)
@@ -53,10 +55,11 @@ class ImageKind:
     def change(self, path: Path, item: Item) -> str:
         """Say how a file's size and colours differ from those of the plan."""
         channels, height, width = item.plan.media_shape
-        with file_errors(path), Image.open(path) as image:
+        with _opened(path) as image:
             size, grey = _upright_size(image), image.mode in ("1", "L", "LA") or image.mode.startswith("I;16")
-            clear = image.has_transparency_data
-        clauses = [f"{size[0]} x {size[1]} pixels resized to {width} x {height}"] if size != (width, height) else []
+            clear, count = image.has_transparency_data, getattr(image, "n_frames", 1)
+        clauses = [f"the first of {count} images"] if count > 1 else []
+        clauses += [_resized(size, width, height)] if size != (width, height) else []
         if grey != (channels == 1):
             clauses.append("made grey" if channels == 1 else "grey made RGB")
         clauses += ["what is transparent made white"] if clear else []
@@ -70,6 +73,28 @@ class ImageKind:
         """Return the image, enlarged where it is small, uint8 (3, H, width)."""
         with file_errors(path):
             return image_thumbnail(path, width)
+
+
+@contextmanager
+def _opened(path: Path) -> Iterator[Image.Image]:
+    """Open an image for a block; raise DataError, naming the file, where it is none whose pixels are known."""
+    with file_errors(path):
+        try:
+            image = Image.open(path)
+        except UnidentifiedImageError as error:
+            raise DataError(f"{path}: no image of a known format") from error
+        with image:
+            if image.mode == "F":
+                raise DataError(f"{path}: pixels are floating-point numbers, of which no range is known")
+            yield image
+
+
+def _resized(size: tuple[int, int], width: int, height: int) -> str:
+    """Say how an image of (width, height) gets the size of the plan."""
+    box = centre_box(size[1], size[0], Fraction(width, height))
+    cropped = f"cropped to {box.width} x {box.height} and " if (box.width, box.height) != size else ""
+    resized = f"resized to {width} x {height}" if (box.width, box.height) != (width, height) else ""
+    return f"{size[0]} x {size[1]} pixels {cropped}{resized}".removesuffix(" and ")
 
 
 def _as_bytes(media: Media) -> Tensor:

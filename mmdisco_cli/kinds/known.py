@@ -1,5 +1,6 @@
 """The kinds that are installed, mmdisco's own and those of plugins, with errors that name the plugin."""
 
+import shutil
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -44,10 +45,15 @@ class OpenKind:
         """Write one sample whole or not at all; raise DataError or PluginError where that fails."""
         plain = media.detach().cpu().float() if isinstance(media, Tensor) else media
         with replacing(path, suffix=self._suffix(path)) as part:
-            with self._errors("write", path):
-                self.kind.write(part, plain, item)
+            try:
+                with self._errors("write", path):
+                    self.kind.write(part, plain, item)
+            finally:
+                others = _removed_beside(part) if self.spec.owner else []
             if not part.is_file():
                 raise self._wrong("write writes no file")
+            if others:
+                raise self._wrong("write writes more than the one file that it is given the path of")
         return path
 
     def _suffix(self, path: Path) -> str:
@@ -60,15 +66,20 @@ class OpenKind:
             media = self.kind.read(path, item)
         if self.name == TEXT:
             return media
-        shape = tuple(media.shape) if isinstance(media, Tensor) else type(media).__name__
-        if shape != item.plan.media_shape:
+        if not isinstance(media, Tensor) or tuple(media.shape) != item.plan.media_shape:
+            shape = tuple(media.shape) if isinstance(media, Tensor) else type(media).__name__
             raise self._wrong(f"read gives {shape}, not {item.plan.media_shape}")
-        return media
+        if not bool(media.isfinite().all()):
+            raise DataError(f"{path}: holds values that are not finite")
+        return media.float()
 
     def card(self, path: Path, source: str) -> str:
         """Return what a page shows of a file; raise DataError or PluginError."""
         with self._errors("card", path):
-            return str(self.kind.card(path, source))
+            shown: Any = self.kind.card(path, source)
+        if not isinstance(shown, str):
+            raise self._wrong(f"card gives {type(shown).__name__}, not HTML")
+        return shown
 
     def thumbnail(self, path: Path, width: int) -> Tensor | None:
         """Return a drawing of a file, uint8 (3, H, W), None of a kind that has none; raise DataError or PluginError."""
@@ -148,4 +159,13 @@ def kind_of_file(path: Path) -> str | None:
 
 def _ends(path: Path, suffixes: tuple[str, ...]) -> bool:
     # Not by Path.suffix, which is .json of a.notes.json.
-    return path.name.lower().endswith(suffixes)
+    return path.name.lower().endswith(tuple(suffix.lower() for suffix in suffixes))
+
+
+def _removed_beside(part: Path) -> list[Path]:
+    """Remove what a writer has left under the name of its temporary file with another ending, and return it."""
+    stem = part.name.partition(".part")[0]
+    others = [other for other in part.parent.iterdir() if other != part and other.name.startswith(f"{stem}.")]
+    for other in others:
+        shutil.rmtree(other) if other.is_dir() else other.unlink()
+    return others

@@ -18,10 +18,9 @@ from mmdisco_cli.errors import DataError, UsageError, did_you_mean
 from mmdisco_cli.kinds.contract import Item
 from mmdisco_cli.kinds.known import OpenKind, kind_of_file, open_kinds
 from mmdisco_cli.sampling.given_texts import find_texts
+from mmdisco_cli.sampling.outputs import LATENTS
 from mmdisco_cli.schema import at_home
 
-LATENTS = ".latents.safetensors"
-"""How the file of a sample's latents ends, which are no media."""
 Given = Mapping[str, str | Path | Tensor]
 """By modality a file or a folder, of kind text a text or a file or folder of texts; or the media themselves."""
 
@@ -85,7 +84,7 @@ class Files:
         if not changes:
             return []
         (first, change), count = changes[0], len(changes)
-        more = f", and {count - 1} of the other {len(used) - 1} files changed" if count > 1 else ""
+        more = f"; {count} of {len(used)} files are changed" if count > 1 else ""
         return [f"--given {self.modality}: {first}: {change}{more}"]
 
 

@@ -40,7 +40,12 @@ class Texts:
 
     def notes(self, plan: ModalityPlan, count: int) -> list[str]:
         """Say that what was given is a file, for it might have been meant as a text."""
-        return [f"--given {self.modality}: {len(self.texts)} texts of {self.path}"] if self.path else []
+        return [f"--given {self.modality}: {number_of(self.texts)} of {self.path}"] if self.path else []
+
+
+def number_of(texts: Sequence[str], what: str = "text") -> str:
+    """Return how many there are, in words."""
+    return f"{len(texts)} {what}{'' if len(texts) == 1 else 's'}"
 
 
 def find_texts(modality: str, value: str, listed: Sequence[Path] = ()) -> Texts:

@@ -16,6 +16,8 @@ from mmdisco_cli.weights_file import save_weights
 
 LONGEST_GAP = 0.1
 """Seconds by which video and audio may differ in length: the audio is cut or padded."""
+LATENTS = ".latents.safetensors"
+"""How the file of a sample's latents ends, which are no media."""
 MOST_CHANNELS = 2
 """Of the audio of a clip."""
 
@@ -59,9 +61,11 @@ def sample_parts(kinds: Mapping[str, OpenKind], plans: Mapping[str, ModalityPlan
     single = [(m,) for m in kinds if m not in (*pair, *vectors)]
     groups = [group for group in (pair, *single, vectors) if group]
     suffixes = [_suffix(kinds[group[-1]], video) for group in groups]
+    # Upper and lower case are one to some file systems.
+    taken = [LATENTS, *(suffix.lower() for suffix in suffixes)]
     return [
         Part(group, kinds[group[-1]], f"-{group[0]}{suffix}" if alike and len(group) == 1 else suffix)
-        for group, suffix, alike in zip(groups, suffixes, (suffixes.count(s) > 1 for s in suffixes), strict=True)
+        for group, suffix, alike in zip(groups, suffixes, (taken.count(s.lower()) > 1 for s in suffixes), strict=True)
     ]
 
 

@@ -8,6 +8,7 @@ from mmdisco_cli.diffusion.backbone import TEXT, count_parameters, memory_lines
 from mmdisco_cli.recipes.missing import missing_files
 from mmdisco_cli.recipes.schema import SampleConfig
 from mmdisco_cli.sampling.draw import resampled_modalities
+from mmdisco_cli.sampling.given_texts import number_of
 from mmdisco_cli.sampling.job import SampleJob
 from mmdisco_cli.sampling.memory import memory_mb, operations
 from mmdisco_cli.sampling.outputs import sample_stem
@@ -81,8 +82,8 @@ def dry_run_lines(plan: Mapping[str, Any]) -> Iterator[str]:
         length = f", {shapes['seconds']:g} s" if shapes["rate"] or shapes["seconds"] else ""
         yield f"{modality}: {_by(shapes['media'])}{rate}{length}, from a latent of {latent}, as {shapes['kind']}"
         if shapes["given"]:
-            what = "texts" if shapes["kind"] == TEXT else "files"
-            yield f"{modality}: given by {len(shapes['given'])} {what}, the first {shapes['given'][0]}"
+            given = number_of(shapes["given"], "text" if shapes["kind"] == TEXT else "file")
+            yield f"{modality}: given by {given}, the first {shapes['given'][0]}"
     for label, backbone in plan["backbones"].items():
         yield f"backbone {label}: {_count(backbone['parameters'])}, fingerprint {backbone['fingerprint']}"
         yield from (f"memory {label}: {line}" for line in backbone["memory"])

@@ -8,7 +8,7 @@ from functools import partial
 from torch import Tensor
 
 from mmdisco_cli import __version__
-from mmdisco_cli.data.manifest import Row, append_row
+from mmdisco_cli.data.manifest import Row, append_row, sizes_of
 from mmdisco_cli.devices import keep_large_blocks
 from mmdisco_cli.diffusion.backbone import TEXT, State
 from mmdisco_cli.errors import Stopped
@@ -20,7 +20,14 @@ from mmdisco_cli.run.progress import Advance, progress
 from mmdisco_cli.run.signals import SignalFlag
 from mmdisco_cli.sampling.draw import Drawn, Watch, draw
 from mmdisco_cli.sampling.job import SampleJob, plan_job
-from mmdisco_cli.sampling.outputs import files_by_label, require_finite, sample_stem, write_latents, write_sample
+from mmdisco_cli.sampling.outputs import (
+    LATENTS,
+    files_by_label,
+    require_finite,
+    sample_stem,
+    write_latents,
+    write_sample,
+)
 from mmdisco_cli.sampling.overview import dry_run_lines, dry_run_record
 from mmdisco_cli.sampling.settings import claim, require_agreement
 
@@ -203,8 +210,8 @@ def _write(job: SampleJob, index: int, place: int, drawn: Drawn, media: State, s
     if captions := job.captions(index):
         row["captions"] = dict(captions)
     if latents:
-        row["latents"] = write_latents(job.directory / f"{stem}.latents.safetensors", latents, about).name
-    return row
+        row["latents"] = write_latents(job.directory / f"{stem}{LATENTS}", latents, about).name
+    return row | {"bytes": sizes_of(job.directory, row)}
 
 
 def finite_or_none(values: Tensor | None, place: int) -> float | None:

@@ -77,7 +77,10 @@ def _measured(study: Recipe, row: Row, out: Path, ranks: Ranks) -> dict[str, Any
     measured = measure(sampled, EvalOptions(out=out / row.folder / "eval", metrics=wanted))
     if measured is None or not ranks.first:
         return {}
-    figures = {name: _lookup(measured.content["metrics"], name) for name in study.study.metrics}
+    metrics = measured.content["metrics"]
+    figures = {name: _lookup(metrics, name) for name in study.study.metrics}
+    for name in (name for name, value in figures.items() if not _is_figure(value)):
+        console.warn(f"study.metrics: {name}: no figure of row {row.name}{_known(metrics, name)}")
     minutes = sum(_seconds(path.parent) for path in (*bases.values(), weights)) / 60
     return {**figures, MINUTES: round(minutes, 1)}
 
@@ -110,6 +113,21 @@ def _lookup(metrics: Mapping[str, Any], dotted: str) -> Any:
     for key in dotted.split("."):
         value = value.get(key) if isinstance(value, Mapping) else None
     return value
+
+
+def _is_figure(value: Any) -> bool:
+    """Return whether something is a number, or one with an interval."""
+    return isinstance(value, int | float) or (isinstance(value, Mapping) and "value" in value)
+
+
+def _known(metrics: Mapping[str, Any], dotted: str) -> str:
+    """Return the figures that there are in place of one, in a clause."""
+    value, above = _lookup(metrics, dotted), dotted
+    if not isinstance(value, Mapping):
+        above = dotted.rpartition(".")[0]
+        value = _lookup(metrics, above) if above else metrics
+    known = [f"{above}.{key}".removeprefix(".") for key in value] if isinstance(value, Mapping) else []
+    return did_you_mean(dotted, known)
 
 
 def _write_markdown(path: Path, table: Sequence[Sequence[str]]) -> Path:

@@ -12,6 +12,8 @@ from mmdisco_cli.diffusion.backbone import ModalityPlan
 from mmdisco_cli.kinds.contract import Adapting, Choosy, Drawing, Item, Kind, Media
 from mmdisco_cli.testing.expecting import expect, undrawn
 
+VOID = frozenset(("area", "base", "br", "col", "embed", "hr", "img", "input", "link", "meta", "source", "track", "wbr"))
+"""Elements of HTML that are never closed."""
 ABOUT = {"title": "a <b>title</b> & 'more'", "seed": "7"}
 
 
@@ -25,6 +27,7 @@ def check_files(kind: Kind, suffix: str, media: Media, plan: ModalityPlan) -> No
         found = _read(kind, first, item, media)
         expect(_holds(found, media), "what is read is not what was written")
         _written(kind, second, media, item)
+        expect(set(Path(folder).iterdir()) == {first, second}, "write writes other files than the one that it is given")
         expect(first.read_bytes() == second.read_bytes(), "the same media give other bytes the second time")
         expect(not isinstance(kind, Adapting) or kind.change(first, item) == "", "its own files are said to be changed")
         _check_card(kind, first)
@@ -71,14 +74,23 @@ def _check_thumbnail(kind: Kind, path: Path) -> None:
 
 
 class _Tags(HTMLParser):
-    """Notes the elements of some HTML."""
+    """Notes the elements of some HTML, those that are open, and whether one is closed that is not the last opened."""
 
     def __init__(self) -> None:
         super().__init__()
         self.names: set[str] = set()
+        self.open: list[str] = []
+        self.crossed = False
 
     def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
         self.names.add(tag)
+        self.open += [tag] if tag not in VOID else []
+
+    def handle_startendtag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.names.add(tag)
+
+    def handle_endtag(self, tag: str) -> None:
+        self.crossed |= not self.open or self.open.pop() != tag
 
 
 def _check_card(kind: Kind, path: Path) -> None:
@@ -88,3 +100,4 @@ def _check_card(kind: Kind, path: Path) -> None:
     tags.feed(shown)
     expect("b" not in tags.names, "card does not escape what comes from the file")
     expect("script" not in tags.names, "card has a script")
+    expect(not tags.open and not tags.crossed, "card does not close what it opens, and only that")

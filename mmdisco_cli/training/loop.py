@@ -142,7 +142,8 @@ def fit(
             _save(state, path, context)
         if failing:
             context.wait()
-            raise DataError(f"{failing}; state saved at step {state.step} of {steps}, train.on_failure=warn goes on")
+            ways = "train.on_failure=warn goes on from it, --fresh begins again, as other keys require"
+            raise DataError(f"{failing}; state saved at step {state.step} of {steps}: {ways}")
         if stopping and state.step < steps:
             context.wait()  # launchers kill the rank that still writes soon after the first one has left
             context.stop.leave(f"at step {state.step} of {steps}")

@@ -116,6 +116,18 @@ def test_audio_has_a_rate_and_a_length(tmp_path):
     check_backbone(bank, Request())
 
 
+def test_a_file_of_strings_may_end_in_capitals_and_begin_with_a_byte_order_mark(tmp_path):
+    (tmp_path / "NAMES.TXT").write_bytes("\ufeffzero\r\n\r\none".encode())
+    assert build("word", BankOptions(path=str(tmp_path / "NAMES.TXT")), Request()).texts == ("zero", "one")
+
+
+@pytest.mark.filterwarnings("error")
+def test_a_bank_of_nothing_but_the_empty_string_says_that():
+    bank = build("word", BankOptions(texts=("",)), Request())
+    plan = bank.plan(Request())
+    assert bank.to_text(bank.decode(torch.randn(3, 1), plan), plan) == ["", "", ""]
+
+
 @pytest.mark.parametrize(
     ("options", "error", "text"),
     [

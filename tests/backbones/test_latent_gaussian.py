@@ -8,9 +8,10 @@ import torch
 from alone import sampled
 from torch import nn
 
+from mmdisco_cli.backbones import token
 from mmdisco_cli.backbones.image_generators import ImageGAN, ImageVAE
 from mmdisco_cli.backbones.latent_gaussian import LatentGaussian, build
-from mmdisco_cli.backbones.options import LatentGaussianOptions
+from mmdisco_cli.backbones.options import LatentGaussianOptions, TokenOptions
 from mmdisco_cli.diffusion.backbone import Request
 from mmdisco_cli.diffusion.prediction import to_x0_eps
 from mmdisco_cli.errors import DataError, UsageError
@@ -115,6 +116,17 @@ def test_a_size_of_no_whole_cells_is_refused(request_):
 def test_a_width_that_the_norms_cannot_divide_is_refused():
     with pytest.raises(UsageError, match="width: 6 is no multiple of 4"):
         build("image", replace(LatentGaussianOptions(), width=6), REQUEST)
+
+
+@pytest.mark.parametrize(("name", "other"), [("latent-gaussian", "token"), ("token", "latent-gaussian")])
+def test_weights_of_another_backbone_are_refused_by_its_name(tmp_path, name, other):
+    path = tmp_path / "a.safetensors"
+    about = {"kind": "backbone", "modality": "image", "options": {}, "request": {}}
+    save_weights(path, {"x": torch.zeros(1)}, {**about, "recipe": {"backbones": {"image": {"name": other}}}})
+    make = build if name == "latent-gaussian" else token.build
+    options = (LatentGaussianOptions if name == "latent-gaussian" else TokenOptions)(weights=str(path))
+    with pytest.raises(DataError, match=f"a.safetensors: holds weights of the backbone {other}, not of {name}"):
+        make("image", options, Request())
 
 
 def images(n, seed=0):

@@ -129,6 +129,16 @@ def test_runs_without_names_pair_by_what_lies_below_their_common_folder(tmp_path
     assert "warning: 1 clips of old or less have none of their name in the other: left out" in told
 
 
+def test_a_table_of_clips_without_what_pairs_them_is_refused_in_one_line(tmp_path, capsys):
+    for name in ("a", "b"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "clips.csv").write_text("clip,av_align\n1.mp4,0.5\n")
+    assert mmdisco(["eval", "--compare", str(tmp_path / "a"), str(tmp_path / "b")]) == ExitCode.DATA
+    told = capsys.readouterr().err
+    assert "its table of clips says neither row nor name" in told
+    assert "Traceback" not in told
+
+
 def test_one_clip_has_no_interval():
     assert estimate(mean_of([0.125]), 0).as_json() == {"value": 0.125, "low": None, "high": None}
     many, one = mean_of([0.1, 0.2, 0.3] * 10), mean_of([0.15])

@@ -3,6 +3,7 @@
 import pytest
 import torch
 
+from mmdisco_cli.evaluation.tables import cell
 from mmdisco_cli.evaluation.verdict.conclusion import conclude, difference_of
 from mmdisco_cli.evaluation.verdict.failures import failures
 from mmdisco_cli.evaluation.verdict.quality import judge_quality
@@ -234,3 +235,12 @@ def test_classes_made_equally_often_are_silent(seed):
         for row in ("independent", "guided")
     }
     assert failures({"digit_share": {"image": rows, "audio": rows}}) == []
+
+
+def test_figures_of_any_size_are_short_and_what_rounds_to_nothing_has_no_sign():
+    far = {"independent": figure(1.5e12, 1e12, 2e12), "guided": figure(-1e-5, -2e-4, 2e-4)}
+    found = judge_quality({"kd_logmel": {**far, "difference": figure(-1.5e12, -2e12, -1e12)}})
+    assert found is not None
+    assert "KD log-mel 1.5e+12 to 0.000, difference -1.5e+12 [-2e+12, -1e+12]" in found.because
+    assert cell(figure(-1e-5, -2e-4, 2e-4)) == "0.000 [0.000, 0.000]"
+    assert cell(figure(-0.01, -0.02, 0.0)) == "-0.010 [-0.020, 0.000]"

@@ -261,14 +261,18 @@ def test_a_kill_between_two_files_of_a_sample_leaves_no_half_row(anything, tmp_p
     assert names() == {f"0000{i}-seed0.{suffix}" for i in (0, 1) for suffix in ("png", "wav", "txt")}
 
 
-def test_a_sample_that_lost_a_file_is_made_again(anything) -> None:
+@pytest.mark.parametrize("left", [None, 0, 0.5])
+@pytest.mark.parametrize("suffix", ["txt", "png"])
+def test_a_sample_that_lost_a_file_or_a_part_of_one_is_made_again(anything, suffix, left) -> None:
     recipe = anything(image=IMAGE, word=WORD)
     assert sample(recipe) == ExitCode.OK
-    before = Path("out/00001-seed0.txt").read_bytes()
-    Path("out/00001-seed0.txt").unlink()
+    file = Path(f"out/00001-seed0.{suffix}")
+    before = file.read_bytes()
+    file.unlink() if left is None else file.write_bytes(before[: int(left * len(before))])
     assert [row["index"] for row in complete_rows(Path("out"))] == [0]
     assert sample(recipe) == ExitCode.OK
-    assert Path("out/00001-seed0.txt").read_bytes() == before
+    assert file.read_bytes() == before
+    assert len(complete_rows(Path("out"))) == 2
 
 
 def test_a_plan_says_the_kinds(anything, capsys) -> None:
@@ -276,5 +280,39 @@ def test_a_plan_says_the_kinds(anything, capsys) -> None:
     assert sample(recipe, "--dry-run", "--given", "word=one") == ExitCode.OK
     said = capsys.readouterr().out
     assert "image: 1 x 8 x 6, from a latent of 1 x 8 x 6, as image" in said
-    assert "word: given by 1 texts, the first one" in said
+    assert "word: given by 1 text, the first one" in said
     assert not Path("out").exists()
+
+
+def test_a_kind_whose_files_end_as_latents_do_loses_none_to_them(anything, make_plugin) -> None:
+    make_plugin("mmdisco-raw", RAW)
+    recipe = anything(raw="kind: raw, shape: [3]", other="kind: vector, shape: [2]")
+    assert sample(recipe, "--set", "sample.keep_latents=true", n=1) == ExitCode.OK
+    row = complete_rows(Path("out"))[0]
+    assert row["files"]["raw"] == "00000-seed0-raw.latents.safetensors"
+    assert set(load_file("out/00000-seed0.latents.safetensors")) == {"raw", "other"}
+    assert list(load_file(Path("out") / row["files"]["raw"])) == ["values"]
+    assert sample(recipe, "--given", "raw=out", n=1, out="given") == ExitCode.OK
+
+
+RAW = """
+from safetensors.torch import load_file, save_file
+
+from mmdisco_cli.hookspecs import KindSpec, hookimpl, lazy
+
+
+@hookimpl
+def mmdisco_kinds():
+    yield KindSpec("raw", "numbers", lazy("mmdisco_raw:Raw"), 1, ".latents.safetensors")
+
+
+class Raw:
+    def write(self, path, media, item):
+        save_file({"values": media.contiguous()}, path)
+
+    def read(self, path, item):
+        return load_file(path)["values"]
+
+    def card(self, path, source):
+        return f'<a href="{source}">numbers</a>'
+"""

@@ -91,7 +91,48 @@ def test_files_as_people_have_them_are_read(tmp_path: Path) -> None:
     wide = Image.fromarray(np.hstack([half, half, half]))
     wide.save(tmp_path / "wide.jpg", quality=95)
     assert np.abs(kind("image").read(tmp_path / "wide.jpg", grey).numpy() - about).max() < 0.1  # its middle
-    assert kind("image").change(tmp_path / "wide.jpg", grey) == "24 x 8 pixels resized to 8 x 8"
+    assert kind("image").change(tmp_path / "wide.jpg", grey) == "24 x 8 pixels cropped to 8 x 8"
+    wide.resize((48, 16)).save(tmp_path / "wider.png")
+    said = kind("image").change(tmp_path / "wider.png", grey)
+    assert said == "48 x 16 pixels cropped to 16 x 16 and resized to 8 x 8"
+
+
+def test_of_an_image_that_moves_the_first_is_taken_and_said(tmp_path: Path) -> None:
+    first, second = (Image.fromarray(np.full((8, 8), level, np.uint8)) for level in (40, 200))
+    first.save(tmp_path / "moving.gif", save_all=True, append_images=[second])
+    assert kind("image").read(tmp_path / "moving.gif", item(1, 8, 8)).mean().item() == pytest.approx(40 / 127.5 - 1)
+    assert kind("image").change(tmp_path / "moving.gif", item(1, 8, 8)).startswith("the first of 2 images")
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "said"),
+    [
+        ("words.png", b"no image", "no image of a known format"),
+        ("empty.png", b"", "no image of a known format"),
+        ("range.tif", None, "pixels are floating-point numbers, of which no range is known"),
+    ],
+)
+def test_a_file_that_is_no_image_is_refused_in_one_line(
+    tmp_path: Path, name: str, content: bytes | None, said: str
+) -> None:
+    if content is None:
+        Image.fromarray(np.linspace(0, 1, 64, dtype=np.float32).reshape(8, 8)).save(tmp_path / name)
+    else:
+        (tmp_path / name).write_bytes(content)
+    for call in (kind("image").read, kind("image").change):
+        with pytest.raises(DataError) as refused:
+            call(tmp_path / name, item(1, 8, 8))
+        assert str(refused.value) == f"{tmp_path / name}: {said}"
+
+
+def test_audio_that_is_not_finite_or_never_comes_is_refused(tmp_path: Path) -> None:
+    wave = np.full(800, 0.1, np.float32)
+    wave[90] = np.nan
+    wavfile.write(tmp_path / "broken.wav", 8000, wave)
+    wavfile.write(tmp_path / "empty.wav", 8000, wave[:0])
+    for name, said in (("broken", "holds audio that is not finite"), ("empty", "no audio stream that can be decoded")):
+        with pytest.raises(DataError, match=f"{name}.wav: {said}$"):
+            kind("audio").read(tmp_path / f"{name}.wav", item(1, 800, rate=8000))
 
 
 def test_many_channels_come_back(tmp_path: Path) -> None:
@@ -198,7 +239,38 @@ def test_a_kind_that_breaks_its_contract_is_named(tmp_path: Path) -> None:
     idle = type("Idle", (Broken,), {"write": lambda self, path, media, item: None})()
     with pytest.raises(PluginError, match=named + "write writes no file"):
         OpenKind(broken.spec, idle).write(tmp_path / "a.roll", torch.zeros(1), item(1))
+    for write in (_twice, _twice_and_fails):
+        eager = type("Eager", (Broken,), {"write": write, "card": lambda self, path, source: None})()
+        with pytest.raises(PluginError, match=named + "write (writes more than the one file|fails)"):
+            OpenKind(broken.spec, eager).write(tmp_path / "a.roll", torch.zeros(1), item(1))
+    with pytest.raises(PluginError, match=named + "card gives NoneType, not HTML"):
+        OpenKind(broken.spec, eager).card(tmp_path / "a.roll", "a.roll")
     assert list(tmp_path.iterdir()) == []
+
+
+def _twice(self, path: Path, media: Tensor, item: Item) -> None:
+    path.write_bytes(b"x")
+    path.with_suffix(".more").write_bytes(b"y")
+
+
+def _twice_and_fails(self, path: Path, media: Tensor, item: Item) -> None:
+    _twice(self, path, media, item)
+    raise ValueError("oh")
+
+
+def test_what_a_kind_reads_is_finite_and_of_one_type(tmp_path: Path) -> None:
+    spec = KindSpec("roll", "", lazy("x:y"), 1, ".ROLL", owner="mmdisco-x 1.0")
+    for media, said in (
+        (torch.full((1,), torch.inf), "a.Roll: holds values that are not finite"),
+        (torch.ones(1).long(), ""),
+    ):
+        found = OpenKind(spec, type("Fixed", (Broken,), {"read": lambda self, path, item, x=media: x})())
+        assert found.owns(tmp_path / "a.Roll")
+        if said:
+            with pytest.raises(DataError, match=said):
+                found.read(tmp_path / "a.Roll", item(1))
+        else:
+            assert found.read(tmp_path / "a.Roll", item(1)).dtype == torch.float32
 
 
 SAMPLES = {
@@ -226,6 +298,9 @@ def test_the_built_in_kinds_conform(name: str) -> None:
         ("card", lambda self, path, source: None, "card gives None, not HTML"),
         ("card", lambda self, path, source: f"<i>{path.name}</i>", "does not escape"),
         ("card", lambda self, path, source: "<p>x</p><script>y</script>", "card has a script"),
+        ("card", lambda self, path, source: "<p>x<br><img src='a'></div></p>", "does not close what it opens"),
+        ("card", lambda self, path, source: "<p>x", "does not close what it opens"),
+        ("write", lambda self, path, m, item: [p.write_text(m) for p in (path, path.with_suffix(".x"))], "other files"),
         ("misfit", lambda self, plan: "never", "media of its own plan do not fit it"),
         ("change", lambda self, path, item: "all", "its own files are said to be changed"),
     ],

@@ -11,6 +11,7 @@ from mmdisco_cli.app import run as mmdisco
 from mmdisco_cli.data.media import write_mp4
 from mmdisco_cli.errors import ExitCode
 from mmdisco_cli.page.gallery import write_gallery
+from mmdisco_cli.page.shell import document
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
 pytestmark = [pytest.mark.browser, pytest.mark.slow, pytest.mark.skipif(CHROMIUM is None, reason="no Chromium")]
@@ -179,6 +180,18 @@ def test_independent_samples_are_shown_though_they_are_hidden_beside_guided_ones
     page = Opened(browser, write_gallery(tmp_path, rows, title="t")).page
     assert page.locator("figure.row-independent video").is_visible()
     page.select_option("#order", "independent.logit -1")
+
+
+@pytest.mark.parametrize("alone", [False, True])
+def test_only_the_scripts_of_a_page_itself_are_run(browser, tmp_path, alone):
+    evil = "<script>document.title = 'run'</script><img alt='' src='data:,' onerror=\"document.title = 'run'\">"
+    path = tmp_path / "page.html"
+    path.write_text(document("still", evil, alone=alone, scripts=['document.body.id = "own";\n']))
+    opened = Opened(browser, path)
+    assert opened.page.title() == "still"
+    assert opened.page.evaluate("document.body.id") == "own"
+    assert len(opened.complaints) == 2
+    assert all("Content Security Policy" in one for one in opened.complaints)
 
 
 def test_the_page_holds_what_the_command_found(report):

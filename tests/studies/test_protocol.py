@@ -73,3 +73,21 @@ def test_a_metric_that_the_rows_do_not_have(here: Path, capsys: pytest.CaptureFi
     assert app.run(["eval", "--recipe", "study.yaml", "--out", "out"]) == 2
     assert "gaussians has no 'residual_eror' (did you mean residual_error?)" in capsys.readouterr().err
     assert not (here / "out/both").exists()
+
+
+@pytest.mark.parametrize(
+    ("column", "said"),
+    [
+        ("mass_on_modes.guidd", "(did you mean mass_on_modes.guided"),
+        ("mass_on_modes", "(known: mass_on_modes.guided, mass_on_modes.independent"),
+    ],
+)
+def test_a_column_without_figures_is_warned_of_after_the_first_row(here: Path, capsys, column: str, said: str) -> None:
+    text = STUDY.replace("mass_on_modes.guided", column).replace("train: {steps: 6", "train: {steps: 1")
+    (here / "study.yaml").write_text(text)
+    assert app.run(["eval", "--recipe", "study.yaml", "--out", "out"]) == 0
+    err = capsys.readouterr().err
+    warning = next(line for line in err.splitlines() if "no figure of row both" in line)
+    assert f"study.metrics: {column}: no figure of row both" in warning
+    assert said in warning
+    assert err.index(warning) < err.index("row 2 of 2")

@@ -81,3 +81,8 @@ def test_a_mistake_is_one_line_that_names_the_row(
 def test_no_rows(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match=r"^study\.rows: is empty"):
         rows_of(study(tmp_path, STUDY.split("  rows:")[0]))
+
+
+def test_no_row_has_the_folder_of_what_all_rows_share(tmp_path: Path) -> None:
+    found = rows_of(study(tmp_path, STUDY.replace("plain: []", "bank: []\n    bases: [train.steps=3]")))
+    assert [row.folder for row in found[:2]] == ["bank-row", "bases-row"]

@@ -141,7 +141,7 @@ def test_figures_of_a_discriminator_that_says_nothing():
     value, figures = losses(Quadratic(), count=1000, lambda_disc=2.0, lambda_denoise=3.0)
     assert figures["disc"] == pytest.approx(2 * math.log(2))
     assert figures["gain"] == 0
-    assert figures["accuracy"] == 0
+    assert figures["accuracy"] == 0.5
     assert float(value.detach()) == pytest.approx(2 * figures["disc"] + 3 * figures["denoise"])
 
 

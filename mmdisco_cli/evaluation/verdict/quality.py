@@ -90,7 +90,8 @@ def _change(name: str, rows: Mapping[str, Any]) -> Change | None:
     if kind not in (*KERNELS, "coverage") or not found or rows["independent"].get("value") is None:
         return None
     first, second = (float(rows[row]["value"] or 0.0) for row in ("independent", "guided"))
-    shown = f"{first:.3f} to {second:.3f}, difference {cell(found)}"
+    before, after = (cell({"value": value}) for value in (first, second))
+    shown = f"{before} to {after}, difference {cell(found)}"
     if kind == "coverage":
         lost = {"value": found["value"], "low": _negative(found["high"]), "high": _negative(found["low"])}
         return Change(f"{spelt(name)}", _verdict(lost, COVERED), shown, f"{first:.2f} to {second:.2f}")

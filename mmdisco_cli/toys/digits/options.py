@@ -15,7 +15,9 @@ class DigitsOptions:
     written: str | None = option(
         None, "folder of images and labels in MNIST's idx format, as they are or .gz", path=True, identity="never"
     )
-    download: bool = option(False, "fetch what is not given, once, into ~/.cache/mmdisco/digits", identity="never")
+    download: bool = option(
+        False, "fetch what is not given, once, into ~/.cache/mmdisco/digits, as --download does", identity="never"
+    )
     pairs: int = option(24000, "pairs to train on; held-out ones are a tenth as many", minimum=10)
     wrong: float = option(0.0, "share of training pairs whose image shows another digit", minimum=0, maximum=1)
     speakers: tuple[str, ...] = option((), "names of the speakers to keep; by default all")

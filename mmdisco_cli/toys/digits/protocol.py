@@ -13,7 +13,7 @@ from mmdisco_cli.devices import choose_device
 from mmdisco_cli.errors import UsageError
 from mmdisco_cli.evaluation.discriminator import measure_discriminator
 from mmdisco_cli.evaluation.protocol import Protocol, Report, Sample
-from mmdisco_cli.evaluation.samples import draw_clips, draw_given, how_sampled
+from mmdisco_cli.evaluation.samples import draw_clips, draw_given, how_sampled, warn_of_found
 from mmdisco_cli.evaluation.tables import align, tabulate, write_lines
 from mmdisco_cli.evaluation.verdict.conclusion import difference_of
 from mmdisco_cli.kinds.known import OpenKind, open_kinds
@@ -35,7 +35,7 @@ from mmdisco_cli.toys.digits.agreement import (
 )
 from mmdisco_cli.toys.digits.judges import Judges, load_judges
 from mmdisco_cli.toys.digits.plot import plot_confusion
-from mmdisco_cli.toys.digits.reading import Files, Judged, judge_files, judged_kinds, sample_files
+from mmdisco_cli.toys.digits.reading import Files, Judged, judge_files, judged_kinds, noises_of, sample_files
 from mmdisco_cli.toys.digits.real import RealDigits, open_real, true_digits, write_real
 
 PAIRS = (ALL, "agreement_audio_image", "agreement_audio_word", "agreement_image_word", "agreement_image_audio",
@@ -62,18 +62,22 @@ def evaluate(recipe: Recipe, options: EvalOptions, ranks: Ranks) -> Report | Non
     real = open_real(recipe, options.reference)
     kinds = kinds_of(recipe)
     chosen = _chosen(recipe, options)
+    names = {m: kind.name for m, kind in kinds.items()}
     folder, n, modalities = options.out or Path(), recipe.eval.n, recipe.modalities
-    guided = sample_files(options.samples, modalities, n) if options.samples else None
+    guided = sample_files(options.samples, names, n) if options.samples else None
     n = len(guided) if guided else n
     files: dict[str, Sequence[Files]] = {"real": write_real(real, folder / "real", kinds, n) if ranks.first else ()}
     if not ranks.first:
         return None
-    files["independent"] = _drawn(recipe, n, independent=True)
-    files["guided"] = guided or _drawn(recipe, n, independent=False)
+    files["independent"] = _drawn(recipe, names, n, independent=True)
+    files["guided"] = guided or _drawn(recipe, names, n, independent=False)
+    folders = {row: next(iter(files[row][0].values())).parent for row in ("independent", "guided")}
+    warn_of_found(recipe, options, n, folders["independent"])
     judges, accuracy = load_judges()
-    names = {m: kind.name for m, kind in kinds.items()}
     rows = {row: judge_files(judges, found, names) for row, found in files.items()}
     metrics = _metrics(recipe, rows, real, judges, chosen)
+    if ALL in metrics:
+        metrics[ALL]["difference"] = _difference(rows, folders, recipe)
     given = [m for m in modalities if f"given_{m}" in chosen]
     held = {m: _held(recipe, m, files["real"], folder, judges, names) for m in given}
     metrics |= {f"given_{m}": given_agreement(held[m], true_digits(real, n), m, recipe.eval.seed) for m in given}
@@ -106,9 +110,20 @@ def _chosen(recipe: Recipe, options: EvalOptions) -> frozenset[str]:
     return frozenset(METRICS) - (frozenset() if recipe.eval.given else frozenset(GIVEN))
 
 
-def _drawn(recipe: Recipe, n: int, *, independent: bool) -> list[Files]:
+def _drawn(recipe: Recipe, kinds: Mapping[str, str], n: int, *, independent: bool) -> list[Files]:
     paths = draw_clips(recipe, n, independent=independent)
-    return sample_files(paths[0].parent, recipe.modalities, n)
+    return sample_files(paths[0].parent, kinds, n)
+
+
+def _difference(rows: Mapping[str, Judged], folders: Mapping[str, Path], recipe: Recipe) -> dict[str, Any]:
+    """Return how much more often guided samples agree than independent ones of the same noise."""
+    found = {
+        row: dict(zip(noises_of(folder, len(rows[row])), agreeing(rows[row], recipe.modalities).tolist(), strict=True))
+        for row, folder in folders.items()
+    }
+    both = [noise for noise in found["guided"] if noise in found["independent"]]
+    pairs = [(float(found["independent"][noise]), float(found["guided"][noise])) for noise in both]
+    return difference_of(pairs, recipe.eval.seed)
 
 
 def _held(
@@ -117,7 +132,7 @@ def _held(
     """Return samples with one modality held at that of each real pair."""
     out = folder / f"given-{modality}"
     draw_given(recipe, modality, [files[modality] for files in real], out)
-    return judge_files(judges, sample_files(out, recipe.modalities, len(real)), kinds)
+    return judge_files(judges, sample_files(out, kinds, len(real)), kinds)
 
 
 def _metrics(
@@ -125,9 +140,6 @@ def _metrics(
 ) -> dict[str, Any]:
     figures = agreement(rows, recipe.modalities, recipe.eval.seed)
     figures = {name: found for name, found in figures.items() if name in chosen}
-    if ALL in figures:
-        pair = (agreeing(rows[row], recipe.modalities).double().tolist() for row in ("independent", "guided"))
-        figures[ALL]["difference"] = difference_of(list(zip(*pair, strict=True)), recipe.eval.seed)
     if "digit_share" in chosen:
         figures["digit_share"] = digit_shares(rows, recipe.eval.seed)
     if not chosen.isdisjoint(DISTANCES):

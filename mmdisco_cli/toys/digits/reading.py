@@ -49,23 +49,37 @@ def _judged(judges: Judges, kind: str, paths: Sequence[Path]) -> Verdicts:
     return judges.judge(kind, torch.stack([read(path) for path in paths]))
 
 
-def sample_files(folder: Path, modalities: Sequence[str], count: int | None = None) -> list[Files]:
+def sample_files(folder: Path, kinds: Mapping[str, str], count: int | None = None) -> list[Files]:
     """Return the files of the samples that a folder's manifest lists, in order of index, at most `count`.
 
+    `kinds` are those that its modalities must have.
+
     Raises:
-        DataError: it lists none, or samples without a file of each modality.
+        DataError: it lists none, or samples without a file of each modality and its kind.
     """
+    return [_files(folder, row, kinds) for row in _rows(folder, count)]
+
+
+def noises_of(folder: Path, count: int) -> list[tuple[int, int]]:
+    """Return index and seed of each of these samples: of equal ones, made by the same models, the noise is the same."""
+    return [(int(row["index"]), int(row["seed"])) for row in _rows(folder, count)]
+
+
+def _rows(folder: Path, count: int | None) -> list[Row]:
     rows = sorted(complete_rows(folder), key=lambda row: int(row["index"]))[:count]
     if not rows:
         raise DataError(f"{folder}: holds no samples of mmdisco")
-    return [_files(folder, row, modalities) for row in rows]
+    return rows
 
 
-def _files(folder: Path, row: Row, modalities: Sequence[str]) -> Files:
-    files = row.get("files") or {}
-    if absent := [m for m in modalities if m not in files]:
+def _files(folder: Path, row: Row, kinds: Mapping[str, str]) -> Files:
+    files, made = row.get("files") or {}, row.get("kinds") or {}
+    if absent := [m for m in kinds if m not in files]:
         raise DataError(f"{folder}: sample {row['index']} has no file of {', '.join(absent)}")
-    return {m: folder / str(files[m]) for m in modalities}
+    if other := [m for m, kind in kinds.items() if made.get(m, kind) != kind]:
+        m = other[0]
+        raise DataError(f"{folder}: in sample {row['index']} {m} is of kind {made[m]}, not {kinds[m]}")
+    return {m: folder / str(files[m]) for m in kinds}
 
 
 def read_recording(path: Path) -> Tensor:

@@ -15,7 +15,7 @@ from mmdisco_cli.data.media import read_audio
 from mmdisco_cli.errors import DataError, did_you_mean
 from mmdisco_cli.toys.digits.parts import Places, part_of_recording, places_of
 
-_NAME = re.compile(r"(\d)_([^_]+)_(\d+)\.wav")
+_NAME = re.compile(r"(\d)_([^_]+)_(\d+)\.wav", re.IGNORECASE)
 
 
 @dataclass(frozen=True)
@@ -77,7 +77,7 @@ def open_spoken(folder: Path, speakers: Sequence[str], seconds: float, sample_ra
     """
     if not folder.is_dir():
         raise DataError(f"data.spoken: {folder}: no such folder")
-    files = sorted(folder.rglob("*.wav"))
+    files = sorted(path for path in folder.rglob("*") if path.suffix.lower() == ".wav" and path.name[0] != ".")
     named = [(path, match) for path in files if (match := _NAME.fullmatch(path.name))]
     if not named:
         raise DataError(f"data.spoken: {folder}: holds no recording named DIGIT_SPEAKER_INDEX.wav, as 7_jackson_3.wav")

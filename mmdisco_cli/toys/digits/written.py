@@ -53,7 +53,8 @@ def open_written(folder: Path) -> Written:
     """
     if not folder.is_dir():
         raise DataError(f"data.written: {folder}: no such folder")
-    pairs = [(path, _labels_of(path)) for path in sorted(folder.rglob("*images*idx3*")) if path.is_file()]
+    found = sorted(path for path in folder.rglob("*images*idx3*") if path.is_file() and path.name[0] != ".")
+    pairs = [(path, _labels_of(path)) for path in found]
     pairs = [(images, labels) for k, (images, labels) in enumerate(pairs) if not _unpacked(images, pairs[:k])]
     if not pairs:
         raise DataError(f"data.written: {folder}: holds no images in idx format, as t10k-images-idx3-ubyte.gz")

@@ -13,9 +13,10 @@ from mmdisco_cli.training.directory import PREVIEWS
 from mmdisco_cli.training.loop import Context
 from mmdisco_cli.training.metrics import MetricsLog, heldout_rows, not_finite, rows_by_stage
 from mmdisco_cli.training.monitoring.averaged import looked_at
+from mmdisco_cli.training.monitoring.lasting import Sign
 from mmdisco_cli.training.monitoring.preview_rows import forget_previews_after
 from mmdisco_cli.training.monitoring.progress import ProgressPage
-from mmdisco_cli.training.monitoring.signs import NOTHING, Measure, Sign, signs
+from mmdisco_cli.training.monitoring.signs import NOTHING, Measure, signs
 from mmdisco_cli.weights_file import any_about
 
 LOOKS = 400

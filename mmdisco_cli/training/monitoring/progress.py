@@ -14,6 +14,7 @@ from mmdisco_cli.page.shell import asset, document
 from mmdisco_cli.run import console
 from mmdisco_cli.run.files import write_text
 from mmdisco_cli.training.directory import PREVIEWS, PROGRESS, RunDirectory
+from mmdisco_cli.training.monitoring.lasting import Rows, Sign
 from mmdisco_cli.training.monitoring.preview_rows import read_previews
 from mmdisco_cli.training.monitoring.progress_html import (
     MOST_STEPS,
@@ -24,7 +25,7 @@ from mmdisco_cli.training.monitoring.progress_html import (
     previews_html,
     signs_html,
 )
-from mmdisco_cli.training.monitoring.signs import Measure, Rows, Sign
+from mmdisco_cli.training.monitoring.signs import Measure
 
 SECONDS = 10.0
 """Between two writings, at least, unless there is something new to see."""
@@ -59,10 +60,10 @@ class ProgressPage:
                 signs_html(signs, rows, heldout),
                 curves_html(rows, heldout),
                 previews_html(self._previews()),
-                "" if ended else f"<script>\n{asset('progress.js')}</script>\n",
             )
         )
-        return document(f"training {name}", body, alone=False, more=asset("progress.css"))
+        scripts = [] if ended else [asset("progress.js")]
+        return document(f"training {name}", body, alone=False, more=asset("progress.css"), scripts=scripts)
 
     def _previews(self) -> list[Preview]:
         rows = read_previews(self._directory.path / PREVIEWS)

@@ -8,7 +8,8 @@ from typing import TypeVar
 
 from mmdisco_cli.page.curves import Curve, Level, Point, curves_panel, spelt_number
 from mmdisco_cli.page.naming import heading
-from mmdisco_cli.training.monitoring.signs import BY_LEVEL, CHANCE, Measure, Rows, Sign
+from mmdisco_cli.training.monitoring.lasting import CHANCE, Rows, Sign
+from mmdisco_cli.training.monitoring.signs import BY_LEVEL, Measure
 
 LEFT_OUT = ("stage", "step", "learning_rate")
 T = TypeVar("T")

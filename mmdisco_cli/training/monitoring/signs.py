@@ -3,27 +3,12 @@
 A row of training is a mean over `train.log_every` steps, a row of held-out clips one measurement.
 """
 
-import math
-from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from statistics import fmean, median
-from typing import Any
 
-Row = Mapping[str, Any]
-Rows = Sequence[Row]
+from mmdisco_cli.training.monitoring.collapse import collapse
+from mmdisco_cli.training.monitoring.lasting import CHANCE, Row, Rows, Sign, last_of, since_when
 
-CHANCE = 2 * math.log(2)
-"""The disc loss where real and fake cannot be told apart."""
-LEAST_ROWS = 5
-"""Rows that a sign which lasts must be seen in, at least."""
-SHARE = 4
-"""A sign which lasts must last for one part in so many of all steps."""
-NEAR_CHANCE, UNLEARNT = 0.015, (0.992 * CHANCE, 1.5 * CHANCE)
-"""Distance of the accuracy from one half, and the disc loss, of one that has learnt nothing; above, it is unstable."""
-USEFUL = 0.01
-"""The gain from which on guidance is of use, whatever the classification says."""
-SURE, SATURATED, VANISHED = 0.995, 0.02, 0.05
-"""The accuracy, the disc loss and the share left of the gradient's norm where the logit is saturated."""
 RUNNING = 20
 """Rows before one, of which the running median is taken."""
 JUMPS = {"loss": 10.0, "grad_norm": 30.0}
@@ -38,20 +23,6 @@ LATER = 2
 """Measurements, the last ones, that must all be worse than the best one."""
 KEPT = 0.5
 """The share of what is learnt of the clips trained on that must hold for held-out ones."""
-
-
-@dataclass(frozen=True)
-class Sign:
-    """A sign that a training fails: its name, what is seen, since which step, and which keys to try."""
-
-    name: str
-    seen: str
-    since: int
-    keys: str
-
-    def __str__(self) -> str:
-        """Return it in one line."""
-        return f"{self.name} since step {self.since}: {self.seen}; try {self.keys}"
 
 
 @dataclass(frozen=True)
@@ -103,35 +74,6 @@ def signs(rows: Rows, heldout: Rows, measure: Measure, steps: int, warmup: int) 
     return [sign for sign in found if sign is not None]
 
 
-def collapse(rows: Rows, steps: int, warmup: int) -> Sign | None:
-    """Return the sign that the discriminator is stuck at chance, or sure of everything with a vanishing gradient.
-
-    Either lasts for a quarter of all steps after the warm-up, and guidance does not lower the base models' error.
-    """
-    late = [row for row in rows if row["step"] > warmup and "accuracy" in row]
-    window = _last(late, steps)
-    if not window or fmean(row.get("gain", 0.0) for row in window) >= USEFUL:
-        return None
-    accuracy, disc = (fmean(row[name] for row in window) for name in ("accuracy", "disc"))
-    if abs(accuracy - 0.5) <= NEAR_CHANCE and UNLEARNT[0] <= disc <= UNLEARNT[1]:
-        return Sign(
-            "discriminator collapse",
-            f"accuracy {accuracy:.3f} is chance, disc {disc:.3f} of {CHANCE:.3f}",
-            _since(late, lambda row: abs(row["accuracy"] - 0.5) <= 3 * NEAR_CHANCE),
-            "train.learning_rate, train.time_law.mean, a larger discriminator; or the modalities are independent",
-        )
-    before = [row["grad_norm"] for row in rows if row["step"] < window[0]["step"]]
-    left = fmean(row["grad_norm"] for row in window) / max(median(before), 1e-12) if before else 1.0
-    if accuracy >= SURE and disc <= SATURATED and left <= VANISHED:
-        return Sign(
-            "discriminator collapse",
-            f"accuracy {accuracy:.3f} with {left:.2g} of the former gradient: its logit is saturated",
-            _since(late, lambda row: row["accuracy"] >= SURE),
-            "train.fakes, train.time_law.mean lower, train.lambda_denoise higher",
-        )
-    return None
-
-
 def instability(rows: Rows, steps: int, warmup: int) -> Sign | None:
     """Return the sign that loss or gradient have jumped by orders of magnitude, or that guidance does harm for long."""
     keys = "train.learning_rate lower, train.warmup longer, train.clip lower"
@@ -139,9 +81,9 @@ def instability(rows: Rows, steps: int, warmup: int) -> Sign | None:
         if seen := _jump(row, rows[max(0, number - RUNNING) : number]) or _harm(row):
             return Sign("unstable gradient", seen, row["step"], keys)
     late = [row for row in rows if row["step"] > warmup and "gain" in row]
-    window = _last(late, steps)
+    window = last_of(late, steps)
     if window and max(fmean(row["gain"] for row in window), window[-1]["gain"]) < LASTING_HARM:
-        since = _since(late, lambda row: row["gain"] < 0)
+        since = since_when(late, lambda row: row["gain"] < 0)
         seen = f"guidance raises the base models' error, gain {window[-1]['gain']:.3g}"
         return Sign("unstable gradient", seen, since, keys)
     return None
@@ -195,25 +137,6 @@ def _left_behind(rows: Rows, heldout: Rows, measure: Measure) -> Sign | None:
         window[0]["step"],
         "more clips (train.bank), train.weight_decay, a smaller discriminator",
     )
-
-
-def _last(late: Rows, steps: int) -> Rows:
-    """Return the rows of the last quarter of all steps, none where there are not enough of them yet."""
-    if not late:
-        return []
-    begin = late[-1]["step"] - steps / SHARE
-    window = [row for row in late if row["step"] > begin]
-    return window if len(window) >= LEAST_ROWS and len(window) < len(late) else []
-
-
-def _since(late: Rows, holds: Callable[[Row], bool]) -> int:
-    """Return the step of the first of the last rows for which something holds without a break."""
-    since: int = late[-1]["step"]
-    for row in reversed(late):
-        if not holds(row):
-            break
-        since = row["step"]
-    return since
 
 
 def _jump(row: Row, before: Rows) -> str:

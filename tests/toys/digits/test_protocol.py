@@ -9,8 +9,9 @@ from PIL import Image
 from safetensors.torch import save_file
 from small_digits import ASSETS
 
+from mmdisco_cli.app import run as mmdisco
 from mmdisco_cli.diffusion.backbone import Request
-from mmdisco_cli.errors import DataError, UsageError
+from mmdisco_cli.errors import DataError, ExitCode, PluginError, UsageError
 from mmdisco_cli.evaluation.run import evaluate
 from mmdisco_cli.recipes.recipe import load
 from mmdisco_cli.run.options import EvalOptions, SampleOptions, TrainOptions
@@ -114,12 +115,44 @@ def test_every_file_is_listed_with_its_verdict(world, report):
         assert picture.size[0] > 300
 
 
-def test_samples_of_a_folder_are_judged_in_place_of_guided_ones(recipe, report, world):
+def test_samples_of_a_folder_are_judged_in_place_of_guided_ones(recipe, report, world, capsys):
     sample(recipe, SampleOptions(n=10, seed=3, out=world / "own"))
     evaluate(recipe, EvalOptions(out=world / "eval-own", samples=world / "own", metrics=("agreement",)))
     found = json.loads((world / "eval-own" / "metrics.json").read_text())
     assert found["n"] == 10
     assert set(found["metrics"]) == {"agreement"}
+    # Of another seed, and so of other noise than the independent ones.
+    assert found["metrics"]["agreement"]["difference"]["n"] == 0
+    said = capsys.readouterr().err
+    assert "10 samples, so every row has as many instead of 24" in said
+    assert "not the same models and noise" not in said
+    sample(recipe, SampleOptions(n=8, out=world / "same"))
+    evaluate(recipe, EvalOptions(out=world / "eval-same", samples=world / "same", metrics=("agreement",)))
+    same = json.loads((world / "eval-same" / "metrics.json").read_text())
+    assert same["metrics"]["agreement"]["difference"]["n"] == 8
+
+
+def test_samples_of_other_models_or_kinds_are_warned_of_or_refused(recipe, report, world, capsys):
+    sample(load("banks.yaml", ["sample.steps=2"]), SampleOptions(n=2, out=world / "quick"))
+    evaluate(recipe, EvalOptions(out=world / "eval-quick", samples=world / "quick", metrics=("agreement",)))
+    assert "not the same models and noise" in capsys.readouterr().err
+    silent = load("banks.yaml", ["backbones.audio.rate=null"])
+    sample(silent, SampleOptions(n=1, independent=True, out=world / "vectors"))
+    with pytest.raises(DataError, match="in sample 0 audio is of kind vector, not audio"):
+        evaluate(recipe, EvalOptions(out=world / "eval-vectors", samples=world / "vectors"))
+
+
+def test_a_kind_that_nobody_provides_is_refused_before_anything_is_trained(world, monkeypatch, tmp_path):
+    monkeypatch.chdir(world)
+    with pytest.raises(PluginError, match="backbones: image: unknown kind 'imag'"):
+        train(load("banks.yaml", ["backbones.image.kind=imag"]), TrainOptions(out=tmp_path / "train"))
+    assert not (tmp_path / "train" / "metrics.jsonl").exists()
+
+
+def test_reports_of_it_do_not_compare_clip_by_clip(report, world, monkeypatch, capsys):
+    monkeypatch.chdir(world)
+    assert mmdisco(["eval", "--compare", "eval", "eval"]) == ExitCode.DATA
+    assert "eval: its protocol keeps no figures of single clips, which --compare pairs" in capsys.readouterr().err
 
 
 def test_a_folder_of_real_digits_is_the_reference(recipe, report, world, tmp_path, spoken, written):

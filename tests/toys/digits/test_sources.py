@@ -14,6 +14,7 @@ from mmdisco_cli.errors import DataError, UsageError
 from mmdisco_cli.toys.digits import sources
 from mmdisco_cli.toys.digits.dataset import build
 from mmdisco_cli.toys.digits.options import DigitsOptions
+from mmdisco_cli.toys.digits.spoken import open_spoken
 from mmdisco_cli.toys.digits.written import open_written, read_idx
 
 
@@ -94,6 +95,31 @@ def test_what_is_missing_is_said_with_where_it_comes_from(modality, key, source,
     assert source in str(caught.value)
     assert licence in str(caught.value)
     assert "--set data.download=true" in str(caught.value)
+
+
+def test_the_option_for_downloads_counts_as_the_recipes_own(tmp_path, monkeypatch):
+    monkeypatch.setattr(sources, "CACHE", tmp_path)
+    archived = io.BytesIO(archive(["x/0_jo_1.wav"]))
+    monkeypatch.setenv("MMDISCO_DOWNLOAD", "1")
+    assert sources.find_spoken(DigitsOptions(), lambda address: archived) == tmp_path / "recordings"
+    assert sources.find_spoken(DigitsOptions(spoken="mine")).name == "mine"
+    monkeypatch.setenv("MMDISCO_DOWNLOAD", "0")
+    with pytest.raises(UsageError, match="--download"):
+        sources.find_spoken(DigitsOptions())
+
+
+def test_hidden_files_beside_digits_are_none_of_them(tmp_path, spoken):
+    write_pair(tmp_path)
+    (tmp_path / "._t10k-images-idx3-ubyte").write_bytes(b"what another system has left here")
+    assert len(open_written(tmp_path).images) == 3
+    for k, file in enumerate(sorted(spoken.iterdir())[:4]):
+        name = file.with_suffix(".WAV").name if k % 2 else file.name
+        (tmp_path / name).write_bytes(file.read_bytes())
+        (tmp_path / f"._{name}").write_bytes(b"what another system has left here")
+    found = open_spoken(tmp_path, (), 1.0, 16000)
+    assert len(found.recordings) == 4
+    assert found.report == ()
+    assert found.stacked(range(4)).abs().amax((1, 2)).min() > 0.01
 
 
 def test_words_need_no_data():

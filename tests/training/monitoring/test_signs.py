@@ -7,15 +7,14 @@ from typing import Any
 
 import pytest
 
+from mmdisco_cli.training.monitoring.collapse import collapse
+from mmdisco_cli.training.monitoring.lasting import CHANCE, Rows
 from mmdisco_cli.training.monitoring.signs import (
-    CHANCE,
     DISC,
     GAIN,
     LOSS,
     X0_ERROR,
     Measure,
-    Rows,
-    collapse,
     instability,
     overfitting,
     signs,
@@ -80,6 +79,26 @@ def test_an_accuracy_stuck_at_chance_is_collapse() -> None:
     assert "accuracy 0.500 is chance" in str(found)
     assert "\n" not in str(found)
     assert "train.learning_rate" in found.keys
+
+
+def test_a_logit_that_hardly_leaves_0_is_collapse_whatever_its_accuracy() -> None:
+    found = collapse(curve(accuracy=0.62, disc=CHANCE - 1e-5, gain=0.0), STEPS, WARMUP)
+    assert found is not None
+    assert found.since == WARMUP + EVERY
+    assert "accuracy 0.620, but the logit is hardly other than 0, disc 1.386 of 1.386" in str(found)
+    assert collapse(curve(accuracy=0.62, disc=CHANCE - 0.01, gain=0.0), STEPS, WARMUP) is None
+
+
+def test_guidance_that_changes_nothing_is_collapse_where_only_denoising_is_trained() -> None:
+    def alone(gain: Any) -> list[dict[str, float]]:
+        return [{k: v for k, v in row.items() if k not in ("accuracy", "disc")} for row in curve(gain=gain)]
+
+    found = collapse(alone(lambda step: 0.2 if step <= 1000 else 1e-4), STEPS, WARMUP)
+    assert found is not None
+    assert found.since == 1050
+    assert "guidance changes nothing, gain 0.0001 at most" in str(found)
+    assert collapse(alone(lambda step: 0.002), STEPS, WARMUP) is None
+    assert signs(alone(0.2), [], GAIN, STEPS, WARMUP) == []
 
 
 def test_chance_is_collapse_from_the_step_where_it_begins() -> None:
