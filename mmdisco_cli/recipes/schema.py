@@ -85,13 +85,15 @@ class TrainConfig:
         identity="used",
     )
     given_shift: float = option(
-        0.0, "added to the log-SNR of time_law in rows with one modality almost clean", identity="used"
+        0.0, "added to the log-SNR of noise_levels in rows with one modality almost clean", identity="used"
     )
     text_dropout: float = option(0.1, "share of captioned rows that see the empty text", minimum=0, maximum=1)
     fake_cfg: float = option(1.0, "CFG scale of captioned fakes; at 1 they are of what guidance corrects", minimum=0)
     bank: int = option(0, "clips encoded once and reused; 0 encodes every batch", minimum=0)
     init: str | None = option(None, "weights of a discriminator of the same kind to start from", path=True)
-    time_law: LevelDistributionConfig = field(default_factory=LevelDistributionConfig)
+    noise_levels: LevelDistributionConfig = field(
+        default_factory=LevelDistributionConfig, metadata={"bounds": Bounds(formerly="time_law")}
+    )
     log_every: int = option(50, "steps between two lines of metrics.jsonl", minimum=1)
     checkpoint_every: int = option(500, "steps between two checkpoints", minimum=1)
     validate_every: int = option(500, "steps between two measurements on held-out clips; 0 never", minimum=0)

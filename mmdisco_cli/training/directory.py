@@ -33,7 +33,7 @@ BEST, PROGRESS, PREVIEWS, TENSORBOARD, WANDB = (
 
 _EVERY = (
     "target", "steps", "batch_size", "learning_rate", "warmup", "weight_decay", "clip", "ema", "seed", "dtype", "bank",
-    "time_law",
+    "noise_levels",
 )  # fmt: skip
 _OWN = {
     "backbone": ("codec_steps",),

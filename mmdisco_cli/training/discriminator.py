@@ -278,7 +278,8 @@ def discriminator_loss(
     """Return the loss of one step of `batch` tuples; without a source of fakes, real tuples are re-paired."""
     config, bases, device = recipe.train, assembly.bases, assembly.device
     shares = shares_of(bases, config.given_shares)
-    sampler = LevelSampler(bases, assembly.coupling, config.time_law, config.given_fraction, shares, config.given_shift)
+    given = (config.given_fraction, shares, config.given_shift)
+    sampler = LevelSampler(bases, assembly.coupling, config.noise_levels, *given)
     groups = 1 if fake else groups_of(real, config, len(assembly.modalities), batch)
     each, dtype = max(batch // groups, 1), DTYPES[config.dtype]
     conditions = Conditions(assembly, encoded_of(real))

@@ -160,7 +160,7 @@ def measured_interaction(
     discriminator: nn.Module, real: BatchSource, assembly: Assembly, config: TrainConfig, batches: int = BATCHES
 ) -> float:
     """Return the interaction over noise levels as training draws them."""
-    sampler = LevelSampler(assembly.bases, assembly.coupling, config.time_law)
+    sampler = LevelSampler(assembly.bases, assembly.coupling, config.noise_levels)
     known = Conditions(assembly, encoded_of(real))
 
     def once(k: int) -> float:

@@ -118,7 +118,7 @@ def collapse(rows: Rows, steps: int, warmup: int) -> Sign | None:
             "discriminator collapse",
             f"accuracy {accuracy:.3f} is chance, disc {disc:.3f} of {CHANCE:.3f}",
             _since(late, lambda row: abs(row["accuracy"] - 0.5) <= 3 * NEAR_CHANCE),
-            "train.learning_rate, train.time_law.mean, a larger discriminator; or the modalities are independent",
+            "train.learning_rate, train.noise_levels.mean, a larger discriminator; or the modalities are independent",
         )
     before = [row["grad_norm"] for row in rows if row["step"] < window[0]["step"]]
     left = fmean(row["grad_norm"] for row in window) / max(median(before), 1e-12) if before else 1.0
@@ -127,7 +127,7 @@ def collapse(rows: Rows, steps: int, warmup: int) -> Sign | None:
             "discriminator collapse",
             f"accuracy {accuracy:.3f} with {left:.2g} of the former gradient: its logit is saturated",
             _since(late, lambda row: row["accuracy"] >= SURE),
-            "train.fakes, train.time_law.mean lower, train.lambda_denoise higher",
+            "train.fakes, train.noise_levels.mean lower, train.lambda_denoise higher",
         )
     return None
 
