@@ -263,7 +263,7 @@ def crafter(tmp_path_factory, models):
 
 def test_videocrafter_is_told_the_frame_rate(crafter):
     folder, base, embedding = crafter
-    options = VideoCrafter2Options(path=str(base), unet=str(folder), told_fps=12.0, mismatch=True)
+    options = VideoCrafter2Options(path=str(base), unet=str(folder), conditioning_fps=12.0, mismatch=True)
     model = build_videocrafter2("video", options, Request())
     request = Request(frames=3, height=16, width=16)
     plan = model.plan(request)
@@ -299,7 +299,7 @@ def test_videocrafter_is_told_the_frame_rate(crafter):
     denoise = make_denoiser([Base(joint, whole, {"video": condition})], cfg={"video": SCALE})
     found = ddim(denoise, {"video": noise}, joint.grid(STEPS, whole))["video"]
     assert (found - end).abs().max() <= 1e-4 * max(1, float(end.abs().max()))
-    other = VideoCrafter2Options(path=str(base), unet=str(folder), told_fps=24.0, mismatch=True)
+    other = VideoCrafter2Options(path=str(base), unet=str(folder), conditioning_fps=24.0, mismatch=True)
     x, t = torch.randn(1, *plan.latent_shape), torch.tensor([500.0])
     changed = build_videocrafter2("video", other, Request()).predict(x, t, condition.positive, plan)
     assert (changed - model.predict(x, t, condition.positive, plan)).abs().max() > 1e-5
