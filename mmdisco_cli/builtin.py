@@ -130,7 +130,7 @@ def mmdisco_extractors() -> Iterable[ExtractorSpec]:
         ("fvd", "I3D from a file: FVD, KVD", "fvd"),
         ("vggish", "VGGish from a file: FAD", "vggish"),
         ("audioclip", "AudioCLIP from a file: MM-Diffusion's FAD", "audioclip"),
-        ("imagebind", "ImageBind from a file: cosine of picture and sound", "imagebind"),
+        ("imagebind", "ImageBind from a file: cosine of frames and audio", "imagebind"),
         ("desync", "Synchformer from a file: seconds out of step", "desync"),
     )
     return [

@@ -5,9 +5,9 @@ from pathlib import Path
 
 from torch import Tensor
 
+from mmdisco_cli.data.audio import MARGIN
 from mmdisco_cli.data.media import read_audio, write_wav
 from mmdisco_cli.data.probing import probe
-from mmdisco_cli.data.sound import MARGIN
 from mmdisco_cli.diffusion.backbone import ModalityPlan
 from mmdisco_cli.errors import DataError
 from mmdisco_cli.kinds.contract import Item, Media

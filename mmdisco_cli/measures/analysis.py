@@ -128,7 +128,7 @@ def analyse_frames(
         times = [float(stamps[0] + k / info.rate) for k in range(len(stamps))]
     facts = {
         "video": [float(span.start), float(span.stop)],
-        "pictures": len(stamps),
+        "frames": len(stamps),
         "fps": round(own, 4),
         "varies": _varies(stamps),
         "height": size[0],

@@ -1,4 +1,4 @@
-"""The codec of pictures: every frame by itself, latents normalised, and it learns to reconstruct."""
+"""The codec of frames: every frame by itself, latents normalised, and it learns to reconstruct."""
 
 import pytest
 import torch

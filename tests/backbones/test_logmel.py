@@ -1,4 +1,4 @@
-"""Log-mel pictures: what survives the way to a picture and back to sound."""
+"""Log-mel spectrograms: what survives the way to a spectrogram and back to audio."""
 
 import math
 
@@ -74,13 +74,13 @@ def test_a_tone_lights_the_band_of_its_frequency():
         assert abs(band - nearest) <= 1
 
 
-def test_the_same_picture_always_gives_the_same_sound():
+def test_the_same_spectrogram_always_gives_the_same_audio():
     mel = torch.randn(1, MELS, 20, generator=torch.Generator().manual_seed(0))
     assert torch.equal(decode_logmel(mel, RATE), decode_logmel(mel, RATE))
     assert decode_logmel(mel, RATE).shape == (1, 1, 20 * HOP)
 
 
-def test_a_wild_picture_stays_within_full_scale():
+def test_an_extreme_spectrogram_stays_within_full_scale():
     sound = decode_logmel(torch.full((1, MELS, 20), 50.0), RATE)
     assert torch.isfinite(sound).all()
     assert float(sound.abs().max()) <= 1

@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from mmdisco_cli.backbones.audio_codec import SAMPLE_RATE, STRIDE, SoundCodec
+from mmdisco_cli.backbones.audio_codec import SAMPLE_RATE, STRIDE, AudioCodec
 from mmdisco_cli.backbones.logmel import HOP, MELS
 from mmdisco_cli.diffusion.backbone import Request
 from mmdisco_cli.errors import UsageError
@@ -13,7 +13,7 @@ STEP = HOP * STRIDE
 
 def codec(width=16, channels=3):
     torch.manual_seed(0)
-    return SoundCodec(channels, width=width)
+    return AudioCodec(channels, width=width)
 
 
 def noise(batch=2, steps=40, seed=0):
@@ -84,7 +84,7 @@ def test_it_learns_to_reconstruct():
 
 
 def test_the_loss_is_the_error_where_the_code_is_not_noisy():
-    network = SoundCodec(3, noise=0.0, width=16)
+    network = AudioCodec(3, noise=0.0, width=16)
     mel = torch.randn(2, MELS, 20, generator=torch.Generator().manual_seed(0))
     error = network.decoder(torch.tanh(network.encoder(mel))) - mel
     expected = error.abs().sum() / error.numel() + 2 * error.pow(2).sum() / error.numel()

@@ -74,13 +74,13 @@ def test_two_images_are_named_by_their_labels(anything) -> None:
 @pytest.mark.parametrize(
     ("backbones", "expected"),
     [
-        ({"film": VIDEO, "music": SOUND}, {".mp4": ["video", "audio"]}),
-        ({"film": VIDEO}, {".mp4": ["video"]}),
-        ({"film": VIDEO, "voice": SOUND, "noise": SOUND}, {".mp4": ["video"], "-voice.wav": [], "-noise.wav": []}),
+        ({"clip": VIDEO, "music": SOUND}, {".mp4": ["video", "audio"]}),
+        ({"clip": VIDEO}, {".mp4": ["video"]}),
+        ({"clip": VIDEO, "voice": SOUND, "noise": SOUND}, {".mp4": ["video"], "-voice.wav": [], "-noise.wav": []}),
         ({"a": VIDEO, "b": VIDEO, "c": SOUND}, {"-a.mp4": ["video"], "-b.mp4": ["video"], ".wav": []}),
-        ({"film": VIDEO, "music": SOUND, "still": IMAGE}, {".mp4": ["video", "audio"], ".png": []}),
-        ({"film": VIDEO, "six": "kind: audio, shape: [6, 4000], rate: 8000"}, {".mp4": ["video"], ".wav": ["audio"]}),
-        ({"x": "kind: vector", "film": VIDEO, "y": "kind: vector"}, {".mp4": ["video"], ".safetensors": []}),
+        ({"clip": VIDEO, "music": SOUND, "still": IMAGE}, {".mp4": ["video", "audio"], ".png": []}),
+        ({"clip": VIDEO, "six": "kind: audio, shape: [6, 4000], rate: 8000"}, {".mp4": ["video"], ".wav": ["audio"]}),
+        ({"x": "kind: vector", "clip": VIDEO, "y": "kind: vector"}, {".mp4": ["video"], ".safetensors": []}),
     ],
 )
 def test_one_video_and_one_audio_are_one_file(anything, backbones, expected) -> None:

@@ -66,7 +66,7 @@ def report(tmp_path_factory):
     # Larger than is embedded as it is: a small copy takes its place, and says so.
     noise = torch.rand(3, 16, 256, 320) * 2 - 1
     write_mp4(samples / "a <b> & #1.mp4", noise, 0.1 * torch.randn(1, 25600), 10, 16000)
-    (samples / ("verylongname" * 12 + ".mp4")).write_bytes(b"no film")
+    (samples / ("verylongname" * 12 + ".mp4")).write_bytes(b"no video")
     code = mmdisco(
         [
             "eval",
@@ -84,9 +84,9 @@ def test_a_report_plays_sorts_and_asks_for_nothing(browser, report):
     assert page.locator(".verdict .says").inner_text()
     # The first thing on the page, after its title.
     assert page.evaluate("document.querySelector('header').nextElementSibling.className").startswith("verdict")
-    films = page.locator("video")
-    assert films.count() == 8 + 2 * 5
-    assert films.nth(0).evaluate(PLAY) > 0.2
+    videos = page.locator("video")
+    assert videos.count() == 8 + 2 * 5
+    assert videos.nth(0).evaluate(PLAY) > 0.2
     assert page.locator("text=small copy").count() == 1
     for key in ("guided.av_align", "guided.rms_db", "real.motion"):
         for sign in (-1, 1):
@@ -127,7 +127,7 @@ def test_controls_lie_below_the_frames_and_work_by_keys(browser, report):
     assert page.evaluate("[...document.images].every(i => i.alt)")
 
 
-def test_a_click_on_the_film_strip_moves_the_film(browser, report):
+def test_a_click_on_the_video_strip_moves_the_video(browser, report):
     page = Opened(browser, report).page
     figure = page.locator("figure").first
     box = figure.locator(".time").bounding_box()
@@ -149,7 +149,7 @@ def test_a_report_fits_a_phone_and_the_dark(browser, report, scheme):
     assert opened.complaints == []
 
 
-def test_a_gallery_plays_its_films_and_shows_the_others_on_request(browser, tmp_path):
+def test_a_gallery_plays_its_videos_and_shows_the_others_on_request(browser, tmp_path):
     for name in ("0.mp4", "1.mp4", "independent/0.mp4"):
         (tmp_path / name).parent.mkdir(exist_ok=True)
         shutil.copy(ASSETS / "mmd_aist_13.mp4", tmp_path / name)

@@ -78,16 +78,16 @@ def assert_same_set(found: Latents, expected: Latents, within: float = 1e-3) -> 
 
 
 def aged(folder: str) -> list[Path]:
-    """Return the films of a folder, each made to look as old as can be."""
-    films = sorted(Path(folder).glob("*.mp4"))
-    for film in films:
-        os.utime(film, ns=(0, 0))
-    return films
+    """Return the videos of a folder, each made to look as old as can be."""
+    videos = sorted(Path(folder).glob("*.mp4"))
+    for video in videos:
+        os.utime(video, ns=(0, 0))
+    return videos
 
 
-def written_since(films: list[Path]) -> bool:
+def written_since(videos: list[Path]) -> bool:
     """Return whether any of what was aged has been written again, however coarse the times of the file system are."""
-    return any(film.stat().st_mtime_ns for film in films)
+    return any(video.stat().st_mtime_ns for video in videos)
 
 
 def leftovers(folder: Path) -> list[Path]:
@@ -183,7 +183,7 @@ def test_settings_that_differ_are_named_and_overwritten_only_when_told(tiny: Pat
     assert [row["index"] for row in complete_rows(Path("out"))] == [0, 1]
 
 
-def test_a_film_has_picture_and_sound_of_equal_length(tiny: Path) -> None:
+def test_a_clip_has_video_and_audio_of_equal_length(tiny: Path) -> None:
     make(tiny, "out", "sample.scale=3", n=1)
     info = probe("out/00000-seed0.mp4")
     assert (info.height, info.width) == (96, 96)
@@ -230,7 +230,7 @@ def _huge(tensors: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
 
 @pytest.mark.parametrize("alone", [True, False])
 def test_a_sample_that_is_not_finite_is_refused_by_its_number(tiny: Path, alone: bool) -> None:
-    """A film could not be written; tensors could, and would pass for good ones."""
+    """A clip could not be written; tensors could, and would pass for good ones."""
     good = Path(tiny).with_name("audio.safetensors")
     about = any_about(good)
     # Finite themselves, or they would not be loaded; what they make is not.
@@ -406,7 +406,7 @@ def test_given_video_is_written_as_it_is_and_the_sound_is_made(tiny: Path) -> No
         )
         assert float((found - real).square().mean()) < 1e-3
     kept = latents("given")
-    # The same film under other noise: its latent is the same, the sound is not.
+    # The same video under other noise: its latent is the same, the audio is not.
     first, last = kept["00000-seed0.latents.safetensors"], kept["00003-seed0.latents.safetensors"]
     torch.testing.assert_close(first["video"], last["video"], atol=1e-5, rtol=0)
     assert float((first["audio"] - last["audio"]).abs().max()) > 1e-2
@@ -567,7 +567,7 @@ def test_an_n_below_one_is_wrong_usage(tiny: Path) -> None:
         plan_job(recipes.load(str(tiny)), SampleOptions(n=0))
 
 
-def test_picture_and_sound_of_different_length_are_refused(tiny: Path) -> None:
+def test_video_and_audio_of_different_length_are_refused(tiny: Path) -> None:
     save_base(Path("long.safetensors"), "audio", SOUND, replace(REQUEST, seconds=0.8))
     recipe = recipes.load(str(tiny), ["backbones.audio.weights=long.safetensors", "sample.weights=null"])
     with pytest.raises(UsageError, match=r"audio would last 0\.8 s and the video 0\.4 s: let request\.seconds"):
@@ -580,7 +580,7 @@ def test_an_output_that_cannot_be_written_is_a_data_error(tiny: Path, capsys: py
     assert "error: file/out: cannot write (Not a directory)" in capsys.readouterr().err
 
 
-def test_a_film_that_does_not_fit_leaves_nothing(
+def test_a_video_that_does_not_fit_leaves_nothing(
     tiny: Path, largest_file: Callable[[int], AbstractContextManager[None]]
 ) -> None:
     with largest_file(2000), pytest.raises(DataError, match=r"00000-seed0\.mp4: cannot write"):

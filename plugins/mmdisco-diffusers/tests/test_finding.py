@@ -416,7 +416,9 @@ def test_a_fingerprint_follows_what_changes_predictions_and_a_variant_the_rest(m
 
     plain = told("hunyuan-video")
     assert plain[1] == ""
-    assert told("hunyuan-video", embedded_guidance_scale=6.0, chunk=2, slicing=True, text="free", offload="codec") == plain
+    assert (
+        told("hunyuan-video", embedded_guidance_scale=6.0, chunk=2, slicing=True, text="free", offload="codec") == plain
+    )
     assert told("hunyuan-video", tiling=True) == (plain[0], "tiling True")
     assert told("hunyuan-video", embedded_guidance_scale=3.0)[0] != plain[0]
     assert told("hunyuan-video", clean_end=True) == (plain[0], "clean_end True")

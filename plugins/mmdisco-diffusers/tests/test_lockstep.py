@@ -6,7 +6,7 @@ import diffusers
 import pytest
 import torch
 from oracles import CALLS, to_pipeline
-from tiny import AUDIO, FILMS
+from tiny import AUDIO, VIDEOS
 
 from mmdisco_cli.diffusion.backbone import Base, Request, as_joint
 from mmdisco_cli.diffusion.denoise import make_denoiser
@@ -79,7 +79,7 @@ def test_without_guidance_each_is_as_it_is_alone(audio, video, models, backbone)
         assert torch.equal(latents(zero[modality]), expected)
 
 
-@pytest.mark.parametrize("video", FILMS)
+@pytest.mark.parametrize("video", VIDEOS)
 def test_guided_it_ends_where_the_native_backbones_end(video, models, backbone):
     audio = "audioldm2"
     noise, plans = noises(models, backbone, audio, video), plans_of(backbone, audio, video)

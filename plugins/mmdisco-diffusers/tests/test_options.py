@@ -131,7 +131,7 @@ def test_no_more_than_a_chunk_is_decoded_together(family, chunk, sizes, models, 
     plan = model.plan(Request(frames=5, height=16, width=16))
     calls = spied(monkeypatch, model.parts.get("vae"), "decode")
     model.decode(torch.randn(3, *plan.latent_shape), plan)
-    if family == "animatediff":  # its codec knows pictures: five of each of three films, a film's batch at a time
+    if family == "animatediff":  # its codec takes images: five of each of three videos, a video's batch at a time
         assert max(shape[0] for shape in calls) <= chunk
         assert sum(shape[0] for shape in calls) == 15
     else:

@@ -213,9 +213,9 @@ def test_auffusion_paints_low_tones_at_the_bottom_and_plays_them_back(painter):
     class Glass:
         config = type("Config", (), {"scaling_factor": 1.0})
 
-        def encode(self, picture):
-            painted.append(picture)
-            cells = nn.functional.avg_pool2d(picture, 8)[:, [0, 0, 0, 0]]
+        def encode(self, image):
+            painted.append(image)
+            cells = nn.functional.avg_pool2d(image, 8)[:, [0, 0, 0, 0]]
             return type("Out", (), {"latent_dist": type("Dist", (), {"mode": staticmethod(lambda: cells)})})
 
         def decode(self, cells):

@@ -268,8 +268,8 @@ def test_models_of_unlike_schedules_walk_together(backbone):
     bases = [Base(as_joint(m), as_joint(m).plan(Request())) for m in (backbone("audioldm"), backbone("wan"))]
     grid = coupled_grid(bases, 10)
     matched = coupled_grid(bases, 10, Coupling("logsnr"))
-    sound, film = (log_snr(matched[m].alpha, matched[m].sigma)[:-1] for m in ("audio", "video"))
-    torch.testing.assert_close(sound, film, rtol=1e-3, atol=1e-3)
+    audio, video = (log_snr(matched[m].alpha, matched[m].sigma)[:-1] for m in ("audio", "video"))
+    torch.testing.assert_close(audio, video, rtol=1e-3, atol=1e-3)
     assert grid["audio"].t[0] > 900
     assert grid["video"].alpha[0] == 0
 

@@ -3,7 +3,7 @@
 import torch
 from torch import Tensor
 
-from mmdisco_cli.extractors.contract import Extractor, ExtractorOptions, Feature, Score, Sound
+from mmdisco_cli.extractors.contract import Audio, Extractor, ExtractorOptions, Feature, Score
 from mmdisco_example.backbone import HOP, RATE, hear
 
 SILENT = 0.01
@@ -18,6 +18,6 @@ def embed(sound: Tensor) -> dict[str, Tensor]:
 
 
 def build(options: ExtractorOptions) -> Extractor:
-    wants = Sound(rate=RATE, least=HOP / RATE)
+    wants = Audio(rate=RATE, least=HOP / RATE)
     feature = Feature("notes", kernel="kd_notes", frechet="fd_notes", about={"extractor": "zero crossings, no weights"})
     return Extractor("notes-1", wants, embed, (feature,), scores=(Score("silence", {"below": SILENT}),))

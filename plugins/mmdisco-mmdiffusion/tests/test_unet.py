@@ -85,9 +85,9 @@ def test_the_modalities_look_at_one_another() -> None:
     unet, (video, audio, t) = small_unet(), inputs(1)
     shifts = torch.zeros(1, len(unet.windows), dtype=torch.long)
     before = unet(video, audio, t, shifts)
-    other_sound, other_picture = unet(video, -audio, t, shifts), unet(-video, audio, t, shifts)
-    assert float((other_sound[0] - before[0]).norm() / before[0].norm()) > 1e-3
-    assert float((other_picture[1] - before[1]).norm() / before[1].norm()) > 1e-3
+    other_audio, other_video = unet(video, -audio, t, shifts), unet(-video, audio, t, shifts)
+    assert float((other_audio[0] - before[0]).norm() / before[0].norm()) > 1e-3
+    assert float((other_video[1] - before[1]).norm() / before[1].norm()) > 1e-3
 
 
 def test_half_precision_stays_near() -> None:

@@ -182,7 +182,7 @@ def test_what_is_seen_is_a_disc_at_the_ball_s_place():
     assert checked > 30
 
 
-def test_a_smaller_picture_is_the_same_picture():
+def test_a_smaller_frame_is_the_same_frame():
     scene = clips().scene(4)
     whole, half = render_video(scene), render_video(scene, 32)
     averaged = torch.nn.functional.avg_pool2d(whole.transpose(0, 1), 2).transpose(0, 1)
