@@ -100,7 +100,7 @@ def mmdisco_datasets() -> Iterable[DatasetSpec]:
     return (
         DatasetSpec(
             "bounce",
-            "moving objects whose impacts are heard",
+            "moving objects with the sound of their impacts",
             BounceOptions,
             lazy(f"{toys}.bounce.dataset:build"),
             1,
@@ -151,7 +151,7 @@ def mmdisco_protocols() -> Iterable[ProtocolSpec]:
     toys = "mmdisco_cli.toys"
     known = (
         ("bounce", "events in video against those in audio", f"{toys}.bounce.protocol"),
-        ("bounce-text", "what is seen and heard against its caption", f"{toys}.bounce.text_protocol"),
+        ("bounce-text", "video and audio against their caption", f"{toys}.bounce.text_protocol"),
         ("clips", "alignment and distances of any clips", "mmdisco_cli.evaluation.clips"),
         ("digits", "which digit each modality shows", f"{toys}.digits.protocol"),
         ("gaussians", "gradient and samples against a known distribution", f"{toys}.gaussians.protocol"),

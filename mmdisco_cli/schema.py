@@ -25,7 +25,7 @@ def at_home(path: str) -> str:
 
 @dataclass(frozen=True)
 class Bounds:
-    """What a value must satisfy beyond its type; `doc` is what the reference says of it, `path` that ~ is a home.
+    """Limits of a value besides its type; `doc` is its text in the reference, `path` says that ~ is the home directory.
 
     `identity` says whether it belongs to what names a training: always; "used", only where it is not the default, as
     for a key that came later; or "never", where it changes no result or what it changes is named otherwise.

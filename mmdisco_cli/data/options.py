@@ -12,7 +12,7 @@ _UNNAMED = "by default what its name says"
 
 @dataclass(frozen=True)
 class ClipsOptions:
-    """Anyone's clips: a folder of video files, a table of them, WebDataset tars or Parquet, told apart by looking."""
+    """A user's clips: a folder of video files, a table of them, WebDataset tars or Parquet; which, is detected."""
 
     path: str | None = option(
         None, "folder, table (csv, json, jsonl, parquet) or tars and Parquet by braces: x-{000..146}.tar", path=True

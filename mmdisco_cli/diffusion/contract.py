@@ -214,7 +214,7 @@ class BuildBackbone(Protocol):
     def __call__(self, label: str, options: Any, request: Request, /) -> Backbone | JointBackbone:
         """Return the model that a recipe names under `label`, loaded from what its options name, on the CPU.
 
-        `label` is the modality too, where the entry is of any one. The plan for `request` is asked for afterwards.
+        `label` is the modality too, where the entry is of any one. `plan(request)` is called afterwards.
 
         Raises:
             ValueError, UsageError: the options do not go together.

@@ -55,7 +55,7 @@ NOTES = {
     "desync": "seconds by which Synchformer finds audio and video apart",
 }
 OF_LEVELS = {
-    "accuracy": "share of real and of shuffled pairs that are told apart rightly, of which half is chance (dashed)",
+    "accuracy": "share of real and of shuffled pairs that are classified correctly; one half is chance (dashed)",
     "interaction": "share of the logit's variance that no modality explains by itself",
 }
 CHANCE_OF_LEVELS = {"accuracy": 0.5}

@@ -4,7 +4,7 @@ A ResNeXt-50 with attention between its stages reads the power of complex B-spli
 frequencies are cut into three bands for its three colours.
 
 MM-Diffusion takes the embeddings as they come and multiplies the distance by 1e4; its audio is in [-1, 1] where the
-network was trained on 16-bit numbers, so that it hears next to nothing but a level. Its batch norms see batches of
+network was trained on 16-bit numbers, so that it reacts to little but the level. Its batch norms see batches of
 eight clips instead of what was learnt, which depends on the order of files and is not followed here.
 """
 

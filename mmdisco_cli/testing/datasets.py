@@ -75,7 +75,7 @@ def check_same(part: Any, other: Any, indices: Sequence[int], shapes: Shapes, to
 
 
 def check_apart(train: Any, heldout: Any, numbers: Mapping[str, Sequence[int]], shapes: Shapes) -> None:
-    """Expect no clip of one part in the other, and the parts to be told apart by their names."""
+    """Expect no clip of one part in the other, and parts whose names differ."""
     expect(train.fingerprint != heldout.fingerprint, "train and heldout have one fingerprint")
     ours, theirs = media(train, numbers["train"], shapes), media(heldout, numbers["heldout"], shapes)
     for i in range(len(numbers["train"])):

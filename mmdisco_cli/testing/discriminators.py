@@ -138,7 +138,7 @@ def check_without_values(module: nn.Module, make: Make, question: Question) -> N
     except Exception as error:
         raise AssertionError(
             f"it cannot be built and called on the device meta, as --dry-run does: a tensor of its own is no buffer, "
-            f"or values are asked for ({' '.join(str(error).split())[:300]})"
+            f"or it reads values of tensors ({' '.join(str(error).split())[:300]})"
         ) from error
 
 

@@ -38,7 +38,7 @@ def no_network() -> Iterator[None]:
     finally:
         _guarding[0] -= 1
     if _attempts:
-        raise AssertionError(f"the network, or another process, was asked for: {_attempts[0]}")
+        raise AssertionError(f"the network was used, or another process started: {_attempts[0]}")
 
 
 def _install(done: list[bool] = []) -> None:  # noqa: B006 - it remembers: an audit hook can never be removed

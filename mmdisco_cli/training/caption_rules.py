@@ -12,7 +12,7 @@ from mmdisco_cli.recipes.schema import Recipe
 from mmdisco_cli.training.pairing import Captions, Partners, captions_of
 
 LOOKED_AT = 4096
-"""Clips by which is told whether a data set has captions."""
+"""Clips that are looked at to decide whether a data set has captions."""
 
 
 def require_captions(assembly: Assembly, captions: Captions | None) -> None:

@@ -58,9 +58,9 @@ def test_what_is_below_the_floor_is_silence():
 
 def test_doubling_the_sound_adds_log_two():
     quiet, loud = (encode_logmel(tone(800.0, amplitude=a), RATE) for a in (0.2, 0.4))
-    heard = quiet > SILENCE + 0.01
-    assert heard.any()
-    torch.testing.assert_close((loud - quiet)[heard], torch.full_like(quiet[heard], math.log(2) / SCALE))
+    audible = quiet > SILENCE + 0.01
+    assert audible.any()
+    torch.testing.assert_close((loud - quiet)[audible], torch.full_like(quiet[audible], math.log(2) / SCALE))
 
 
 def test_a_tone_lights_the_band_of_its_frequency():

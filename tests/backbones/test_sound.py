@@ -30,9 +30,9 @@ def test_shapes_follow_the_plan():
         assert network.decode(latent).shape == (2, *plan.media_shape)
 
 
-@pytest.mark.parametrize(("asked", "made"), [(1.6, 1.6), (0.809, 0.8), (0.811, 0.82), (0.001, 0.02)])
-def test_lengths_are_whole_steps(asked, made):
-    assert codec().plan(Request(seconds=asked)).seconds == pytest.approx(made)
+@pytest.mark.parametrize(("requested", "made"), [(1.6, 1.6), (0.809, 0.8), (0.811, 0.82), (0.001, 0.02)])
+def test_lengths_are_whole_steps(requested, made):
+    assert codec().plan(Request(seconds=requested)).seconds == pytest.approx(made)
 
 
 def test_a_length_is_needed():

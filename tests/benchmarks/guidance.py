@@ -206,7 +206,7 @@ def make_weights(args: argparse.Namespace) -> dict[str, float]:
 
 
 def ours(args: argparse.Namespace, device: Any) -> Callable[[], dict[str, Any]]:
-    """Return our guidance, as sampling asks for it."""
+    """Return our guidance, as sampling calls it."""
     import torch
 
     prepare()

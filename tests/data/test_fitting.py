@@ -86,7 +86,7 @@ def test_frames_are_what_exact_arithmetic_makes_of_their_planes(
         part = centre_box(height, width, Fraction(size[1], size[0])).of(exact[0])[None]
         expected = interpolate(part, size, mode="bilinear", antialias=True)[0]
         found = read_frames(probe(file), [Fraction(0)], *size)[0].double()
-        # A pixel of the source at most from where it belongs, where only pairs of them can be told apart.
+        # A pixel of the source at most from where it belongs, where only pairs of them can be distinguished.
         assert float((found - expected).abs().mean()) < 1.5, (height, width)
         assert float((found - expected).abs().max()) < 8, (height, width)
 

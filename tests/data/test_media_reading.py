@@ -10,7 +10,7 @@ import pytest
 import torch
 from media_recorder import centre, flat, pulse, record
 
-from mmdisco_cli.data import reading, sound
+from mmdisco_cli.data import audio, reading
 from mmdisco_cli.data.media import probe, read_audio, read_clip, read_video
 from mmdisco_cli.errors import DataError, ExitCode
 
@@ -38,7 +38,7 @@ def test_frames_of_a_variable_rate_file_are_those_on_screen(tmp_path: Path) -> N
 
 
 def test_rounded_stamps_of_matroska_do_not_repeat_a_frame(tmp_path: Path) -> None:
-    # 1/15 s is 66.67 ms, stored as 67: asked at 66.67 ms the frame is there all the same.
+    # 1/15 s is 66.67 ms, stored as 67: requested at 66.67 ms the frame is there all the same.
     file = record(tmp_path / "r.mkv", [(i / 15, flat(20 + 12 * i)) for i in range(15)], pulse(16000, 1, 0.4))
     assert levels(read_video(file, 0, 15, 15, **SIZE)) == pytest.approx([20 + 12 * i for i in range(15)], abs=2)
 
@@ -97,13 +97,13 @@ def test_resampling_leaves_a_click_where_it_was(tmp_path: Path, rate: int) -> No
 def test_channels_are_mixed_down_and_mono_is_doubled(tmp_path: Path) -> None:
     surround = 0.5**0.5
     side = 1 + 2 * surround  # front, centre and back reach each ear
-    # FL FR FC LFE BL BR: what of each is heard in the mean of both ears
-    for loud, heard in ((0, 0.5 / side), (2, surround / side), (3, 0.0), (4, 0.5 * surround / side)):
+    # FL FR FC LFE BL BR: the share of each in the mean of both downmixed channels
+    for loud, share in ((0, 0.5 / side), (2, surround / side), (3, 0.0), (4, 0.5 * surround / side)):
         wave = np.zeros((6, 16000), dtype=np.float32)
         wave[loud] = pulse(16000, 1.0, 0.5)[0]
         file = record(tmp_path / f"{loud}.wav", sound=wave, layout="5.1", codecs=("", "pcm_s16le"))
         peak = float(read_audio(file, None, 0.9, 16000).abs().max())
-        assert peak == pytest.approx(0.8 * heard, abs=2e-3), loud
+        assert peak == pytest.approx(0.8 * share, abs=2e-3), loud
     mono = record(tmp_path / "mono.wav", sound=pulse(16000, 1.0, 0.5), codecs=("", "pcm_s16le"))
     left, right = read_audio(mono, None, 0.9, 16000, 2)
     assert torch.equal(left, right)
@@ -141,7 +141,7 @@ def test_a_window_far_into_a_file_is_found_by_seeking_too(tmp_path: Path, monkey
         assert levels(sought.video) == pytest.approx([112 + i for i in range(16)], abs=2)
         with monkeypatch.context() as patch:
             patch.setattr(reading, "FAR", 1e9)
-            patch.setattr(sound, "FAR", 1e9)
+            patch.setattr(audio, "FAR", 1e9)
             walked = read_clip(file, 9.25, 16, 10, 32, 48, 16000)
         assert torch.equal(sought.video, walked.video)
         assert float((sought.audio - walked.audio).abs().max()) < 2e-3

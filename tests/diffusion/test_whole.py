@@ -1,4 +1,4 @@
-"""Models that can only be run: all of a recipe's are run together, and asked for nothing else."""
+"""Models that can only be run: all models of a recipe are run together, and nothing else of them is used."""
 
 from dataclasses import dataclass
 
@@ -15,7 +15,7 @@ from mmdisco_cli.sampling.draw import draw
 
 
 @dataclass(frozen=True)
-class Asked:
+class Predicting:
     """A backbone of one number that says nothing."""
 
     modality: str
@@ -27,13 +27,13 @@ class Asked:
 
     @property
     def fingerprint(self):
-        return "asked"
+        return "predicting"
 
     def plan(self, request):
         return ModalityPlan((1,), (1,), None, 0.0)
 
 
-class Run(Asked):
+class Run(Predicting):
     """One that makes its own key into media."""
 
     def keyed(self, keys):
@@ -66,13 +66,13 @@ def test_they_are_run_together_each_with_the_samples_own_keys():
 
 def test_one_that_is_asked_cannot_be_beside_them():
     with pytest.raises(UsageError, match=r"backbones.video: other models of this recipe can only be run whole"):
-        draw(assembly(Run("audio"), Asked("video")), SampleConfig(steps=3), 5, [0])
+        draw(assembly(Run("audio"), Predicting("video")), SampleConfig(steps=3), 5, [0])
 
 
-def test_what_asks_them_is_told_so():
-    require_predictions(assembly(Asked("audio"), Asked("video")).models, "trained beside")
+def test_other_uses_are_refused():
+    require_predictions(assembly(Predicting("audio"), Predicting("video")).models, "trained beside")
     with pytest.raises(UsageError, match=r"video: it can only be run from noise to media, not trained beside"):
-        require_predictions(assembly(Asked("audio"), Run("video")).models, "trained beside")
+        require_predictions(assembly(Predicting("audio"), Run("video")).models, "trained beside")
 
 
 class Own(Run):

@@ -75,7 +75,7 @@ def test_what_ends_the_program_is_no_fault_of_a_clip(folder, monkeypatch, fault)
     assert mmdisco(["eval", "--samples", "videos", "--analysis-height", "32", "--max-bad", "1"]) == code[type(fault)]
 
 
-def test_memory_that_a_file_asks_for_is_told_apart_from_a_bad_file():
+def test_memory_that_a_file_asks_for_is_distinguished_from_a_bad_file():
     with pytest.raises(DeviceError, match=r"^a\.mp4: MemoryError"), file_errors("a.mp4"):
         raise MemoryError
     with pytest.raises(DataError, match=r"^a\.mp4: IndexError: list"), file_errors("a.mp4"):

@@ -13,8 +13,8 @@ def curves(late, fps=25.0, seconds=3.2):
     """Return motion and onsets of events, the audio `late` seconds after the video."""
     times = np.arange(round(seconds * fps)) / fps
     motion = sum(np.exp(-(((times - at) / 0.05) ** 2)) for at in EVENTS)
-    heard = (np.arange(round(seconds * ONSET_RATE / HOP)) - 0.5) * HOP / ONSET_RATE
-    envelope = sum(np.exp(-(((heard - at - late) / 0.02) ** 2)) for at in EVENTS)
+    centres = (np.arange(round(seconds * ONSET_RATE / HOP)) - 0.5) * HOP / ONSET_RATE
+    envelope = sum(np.exp(-(((centres - at - late) / 0.02) ** 2)) for at in EVENTS)
     return motion, times, envelope
 
 

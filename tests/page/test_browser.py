@@ -1,4 +1,4 @@
-"""Pages in a browser: clips play, sorting sorts, nothing is asked of anybody and nothing is complained of."""
+"""Pages in a browser: clips play, sorting sorts, nothing is fetched and the console stays empty."""
 
 import json
 import shutil
@@ -15,7 +15,7 @@ from mmdisco_cli.page.gallery import write_gallery
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
 pytestmark = [pytest.mark.browser, pytest.mark.slow, pytest.mark.skipif(CHROMIUM is None, reason="no Chromium")]
 ASSETS = Path(__file__).parent.parent / "assets"
-# Besides what lets it run as root and play by itself: it asks nothing of the network on its own account.
+# Besides what lets it run as root and play by itself: it makes no network requests of its own.
 FLAGS = (
     "--no-sandbox", "--autoplay-policy=no-user-gesture-required", "--disable-gpu", "--disable-quic", "--no-first-run",
     "--disable-background-networking", "--disable-component-update", "--disable-sync",
@@ -39,7 +39,7 @@ def browser():
 
 
 class Opened:
-    """A page with all that it complained of and asked for."""
+    """A page with its console errors and network requests."""
 
     def __init__(self, browser, path, **options):
         self.complaints, self.requests = [], []
@@ -196,7 +196,7 @@ def test_a_gallery_of_every_kind_plays_and_fits_a_phone(browser, tmp_path, many)
     assert page.locator("img.image").evaluate_all("all => all.map(i => i.naturalWidth)") == [8, 8]
     assert page.locator("audio").evaluate(PLAY) > 0.1
     assert page.locator("video").evaluate(PLAY) > 0.1
-    # One is heard at a time, whatever it is.
+    # One plays at a time, whatever it is.
     assert page.locator("audio").evaluate("a => a.paused")
     left = "h => parseFloat(h.style.left)"
     assert page.locator(".kind-audio .head").evaluate(left) > 0

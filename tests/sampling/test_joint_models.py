@@ -40,7 +40,7 @@ class Drawing:
     """A model of audio and video that adds to its predictions and media a number drawn from each sample's key."""
 
     keys: Tensor | None = None
-    asked: list[Any] = field(default_factory=list)
+    requested: list[Any] = field(default_factory=list)
 
     @property
     def info(self) -> BackboneInfo:
@@ -66,7 +66,7 @@ class Drawing:
     def predict(
         self, x: Mapping[str, Tensor], t: Mapping[str, Tensor], condition: Mapping[str, Payload], plan: Plan
     ) -> State:
-        self.asked.append({m: time.clone() for m, time in t.items()})
+        self.requested.append({m: time.clone() for m, time in t.items()})
         drawn = self.drawn(len(x["audio"]))
         return {"audio": torch.tanh(x["video"]) + drawn, "video": torch.tanh(x["audio"]) - drawn}
 
@@ -74,7 +74,7 @@ class Drawing:
         return dict(media)
 
     def decode(self, latent: Mapping[str, Tensor], plan: Plan) -> State:
-        self.asked.append(sorted(latent))
+        self.requested.append(sorted(latent))
         return {m: x + self.drawn(len(x)) for m, x in latent.items()}
 
     def drawn(self, rows: int) -> Tensor:
@@ -139,7 +139,7 @@ def test_a_model_of_one_modality_is_keyed_behind_its_mapping() -> None:
 
 
 def test_held_beside_a_modality_of_its_own_model_a_given_one_keeps_the_common_time() -> None:
-    """Whatever its discriminator has seen in training: a model of both was never asked at two times."""
+    """Whatever its discriminator has seen in training: a model of both is never evaluated at two times."""
 
     class Blind(nn.Module):
         def forward(self, x: Mapping[str, Tensor], log_snr: Mapping[str, Tensor], pooled: object = None) -> Tensor:
@@ -151,8 +151,8 @@ def test_held_beside_a_modality_of_its_own_model_a_given_one_keeps_the_common_ti
     found = draw(models, SampleConfig(steps=4), 0, [0, 1], given=given).latents
     backbone = models.models["joint"].backbone
     assert isinstance(backbone, Drawing)
-    assert len(backbone.asked) >= 4
-    assert all(torch.equal(t["audio"], t["video"]) for t in backbone.asked)
+    assert len(backbone.requested) >= 4
+    assert all(torch.equal(t["audio"], t["video"]) for t in backbone.requested)
     torch.testing.assert_close(found["video"], given["video"])
 
 
@@ -161,6 +161,6 @@ def test_only_the_latents_at_hand_are_decoded() -> None:
     media = models.keyed(0, [0, 1]).decode({"audio": torch.zeros(2, 3)})
     backbone = models.models["joint"].backbone
     assert isinstance(backbone, Drawing)
-    assert backbone.asked == [["audio"]]
+    assert backbone.requested == [["audio"]]
     assert media.keys() == {"audio"}
     assert not torch.equal(media["audio"][0], media["audio"][1])

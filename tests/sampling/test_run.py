@@ -165,7 +165,7 @@ def test_another_seed_stands_beside(tiny: Path) -> None:
     assert not torch.equal(first["audio"], second["audio"])
 
 
-def test_settings_that_differ_are_named_and_overwritten_only_when_told(tiny: Path) -> None:
+def test_settings_that_differ_are_named_and_overwritten_only_on_request(tiny: Path) -> None:
     make(tiny, "out", n=2)
     before = latents("out")
     with pytest.raises(UsageError, match=r"steps 6 instead of 5, sample.scale 1 instead of 2 ") as raised:
@@ -200,8 +200,8 @@ def test_latents_are_float32_and_say_what_they_are(tiny: Path) -> None:
         assert file.get_tensor("video").shape == (2, 4, 2, 2)
     about = json.loads(metadata["mmdisco"])
     assert metadata.keys() == {"mmdisco"}
-    told = {"kind": "sample", "index": "0", "seed": "0", "prompt": "a ball", "recipe": "tiny"}
-    assert about.items() >= told.items()
+    stored = {"kind": "sample", "index": "0", "seed": "0", "prompt": "a ball", "recipe": "tiny"}
+    assert about.items() >= stored.items()
 
 
 def test_every_file_of_a_sample_is_the_same_bytes_again_and_readable_as_any_new_file(tiny: Path) -> None:
@@ -481,10 +481,10 @@ def test_modalities_made_anew_are_planned_and_fix_the_samples(tiny: Path, capsys
     knows = Path("knows.safetensors").absolute()
     save_weights(knows, load_file(loaded.path), {**loaded.about, "given_fraction": 0.25}, exact=True)
     arguments = ["sample", "--recipe", str(tiny), "--n", "1", "--set", f"sample.weights={knows}"]
-    anew = ["--set", "sample.gibbs=[audio]", "--set", "sample.gibbs_steps=3"]
-    assert mmdisco([*arguments, *anew, "--dry-run"]) == ExitCode.OK
+    resampling = ["--set", "sample.gibbs=[audio]", "--set", "sample.gibbs_steps=3"]
+    assert mmdisco([*arguments, *resampling, "--dry-run"]) == ExitCode.OK
     assert "then audio resampled given all others, 3 steps each" in capsys.readouterr().out
-    assert mmdisco([*arguments, *anew]) == ExitCode.OK
+    assert mmdisco([*arguments, *resampling]) == ExitCode.OK
     assert mmdisco(arguments) == ExitCode.USAGE
     assert 'sample.gibbs ["audio"] instead of nothing' in capsys.readouterr().err
 
@@ -629,17 +629,17 @@ def test_a_signal_while_denoising_ends_between_two_steps(tiny: Path) -> None:
     recipe = recipes.load(str(tiny))
     job = plan_job(recipe, SampleOptions(n=2, out=Path("out")))
     module = job.assembly.discriminator.module if job.assembly.discriminator else torch.nn.Identity()
-    asked = []
+    requested = []
 
     def hook(*_: Any) -> None:
-        asked.append(1)
+        requested.append(1)
         os.kill(os.getpid(), signal.SIGTERM)
 
     handle = module.register_forward_hook(hook)
     with pytest.raises(Stopped):
         run.make_samples(job)
     handle.remove()
-    assert len(asked) == 1
+    assert len(requested) == 1
     assert complete_rows(Path("out")) == []
 
 

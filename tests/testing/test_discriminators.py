@@ -193,7 +193,7 @@ def state(function):
         (spoilt(forward=lambda s, x, u, p=None: Judge.forward(s, x, u, p) * s.scale,
                 __init__=lambda s: (Judge.__init__(s), lying_elsewhere(s))[0]), "on the device meta, as --dry-run"),
         (forward(lambda y, *_: y if float(y.detach().abs().sum()) >= 0 else -y), "on the device meta, as --dry-run"),
-        (forward(lambda y, *_: y + ask_the_network()), "was asked for: .*example.invalid"),
+        (forward(lambda y, *_: y + ask_the_network()), "started: .*example.invalid"),
         (forward(lambda y, *_: torch.set_num_threads(torch.get_num_threads() + 1) or y), "it changes torch's threads"),
     ],
 )  # fmt: skip

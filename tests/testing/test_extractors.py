@@ -132,7 +132,7 @@ def writing(frame):
         (lambda: honest(wants=Frames(writing, Fraction(5)), embed=lambda frames: {}), "each writes to the frame"),
         (lambda: honest(wants=replace(FRAMES, moments=lambda seconds: [])), "moments gives fewer than 1 even for"),
         (lambda: honest(wants=replace(FRAMES, moments=lambda seconds: [seconds + 1])), "moments gives some outside"),
-        (vectors(lambda x, sound: x + ask_the_network()), "was asked for: .*example.invalid"),
+        (vectors(lambda x, sound: x + ask_the_network()), "started: .*example.invalid"),
         (vectors(lambda x, sound: [x, torch.set_grad_enabled(False)][0]), "it changes torch's grad mode"),
     ],
 )  # fmt: skip

@@ -112,7 +112,7 @@ def test_that_of_gaussians_passes(in_empty_folder):
         (before(lambda recipe, ranks: ranks.first or [][0]), "the second of two ranks fails with IndexError"),
         (lambda: honest(lambda recipe, options, _: measured(recipe, options, Ranks())), "second of two ranks a report"),
         (before(lambda recipe, ranks: print("levels")), "evaluate prints to stdout, which is for results"),
-        (before(lambda recipe, ranks: ask_the_network()), "was asked for: .*example.invalid"),
+        (before(lambda recipe, ranks: ask_the_network()), "started: .*example.invalid"),
         (before(lambda recipe, ranks: torch.set_grad_enabled(False)), "it changes torch's grad mode"),
     ],
 )  # fmt: skip

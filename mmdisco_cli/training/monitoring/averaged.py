@@ -17,7 +17,7 @@ def looked_at(state: TrainState, device: torch.device) -> Iterator[None]:
     """Hold for a block the averaged weights, rounded as in a file; give everything back to the bit, and the memory.
 
     Raises:
-        DataError: a weight is beyond half precision.
+        DataError: a weight overflows half precision.
     """
     try:
         with unchanged(state.module), _untouched_generators(device):

@@ -38,7 +38,7 @@ class Probe:
 
 
 class Monitor:
-    """An `Observer` of one stage; only the first rank looks, and all hear whether training must stop."""
+    """An `Observer` of one stage; only the first rank measures, and all ranks learn whether training must stop."""
 
     def __init__(self, context: Context, stage: str, steps: int, probe: Probe | None = None) -> None:
         self._context, self._stage, self._steps, self._probe = context, stage, steps, probe or Probe()

@@ -13,7 +13,7 @@ Row = Mapping[str, Any]
 Rows = Sequence[Row]
 
 CHANCE = 2 * math.log(2)
-"""The disc loss where real and fake cannot be told apart."""
+"""The disc loss where real and fake cannot be distinguished."""
 LEAST_ROWS = 5
 """Rows that a sign which lasts must be seen in, at least."""
 SHARE = 4

@@ -180,9 +180,9 @@ def test_an_interrupt_ends_both_at_their_next_step(models, backbone, monkeypatch
 def test_a_pipeline_of_several_schedulers_is_named(models):
     pipeline = diffusers.DiffusionPipeline.from_pretrained(models("ltx2"), local_files_only=True)
     pipeline.set_progress_bar_config(disable=True)
-    asked = {"prompt": "a dog", "num_frames": 9, "height": 64, "width": 64, "num_inference_steps": 2}
+    requested = {"prompt": "a dog", "num_frames": 9, "height": 64, "width": 64, "num_inference_steps": 2}
     with pytest.raises(UsageError, match="lockstep: a LTX2Pipeline uses several schedulers at once"):
-        run({"video": Part(pipeline, {**asked, "stg_scale": 0.0, "audio_stg_scale": 0.0})})
+        run({"video": Part(pipeline, {**requested, "stg_scale": 0.0, "audio_stg_scale": 0.0})})
 
 
 def test_a_scheduler_of_unknown_levels_runs_where_nothing_guides(models, backbone):

@@ -60,7 +60,7 @@ def test_each_is_what_its_pipeline_makes_alone(write, models):
     recipe = recipes.load(str(write("plain")))
     assembly = assemble(recipe, torch.device("cpu"), with_discriminator=False)
     drawn = draw(assembly, recipe.sample, 7, [3, 4], prompts=["a dog", "rain"], independent=True)
-    asked = {"audio": {"audio_length_in_s": 0.625}, "video": {"num_frames": 5, "height": 16, "width": 16}}
+    requested = {"audio": {"audio_length_in_s": 0.625}, "video": {"num_frames": 5, "height": 16, "width": 16}}
     for modality, family in (("audio", "audioldm2"), ("video", "wan")):
         pipeline = diffusers.DiffusionPipeline.from_pretrained(models(family), local_files_only=True)
         pipeline.set_progress_bar_config(disable=True)
@@ -68,7 +68,7 @@ def test_each_is_what_its_pipeline_makes_alone(write, models):
         for i, prompt in enumerate(("a dog", "rain")):
             generator = torch.Generator().manual_seed(int(keys[i]))
             result = pipeline(
-                prompt, num_inference_steps=2, generator=generator, output_type="np", **asked[modality]
+                prompt, num_inference_steps=2, generator=generator, output_type="np", **requested[modality]
             )  # fmt: skip
             if modality == "audio":
                 expected = torch.as_tensor(result.audios[0])[None]
@@ -90,7 +90,7 @@ def test_videos_come_from_the_command_line(write, tmp_path, capsys):
     assert len(videos) == 2
     for video in videos:
         assert_video_with_audio(video)
-    # The same call again makes nothing anew, and one more sample only that.
+    # The same call makes nothing again, and with one more sample only that one.
     code, out, err = call(
         capsys, "sample", "--recipe", path, "--independent", "--n", 3, "--prompt", "a dog", "--out", tmp_path / "videos"
     )
@@ -258,9 +258,9 @@ def test_a_signal_between_two_steps_leaves_both(write):
 
     with pytest.raises(Stopped, match="SIGTERM"):
         draw(assembly, recipe.sample, 0, [0], independent=True, on_step=stop)
-    heard = []
-    drawn = draw(assembly, recipe.sample, 0, [0, 1], independent=True, on_step=heard.append)
-    assert heard == [1, 1, 2, 2]  # steps of the whole batch, though its samples are made one after another
+    done = []
+    drawn = draw(assembly, recipe.sample, 0, [0, 1], independent=True, on_step=done.append)
+    assert done == [1, 1, 2, 2]  # steps of the whole batch, though its samples are made one after another
     assert drawn.latents["audio"].shape[0] == 2
 
 

@@ -56,7 +56,7 @@ def walk(made):
     pipeline.set_progress_bar_config(disable=True)
     steps, ends = [], {}
 
-    class Heard(type(pipeline.scheduler)):
+    class Recording(type(pipeline.scheduler)):
         """Listens under any copy: the pipeline walks a copy of its scheduler for sound."""
 
         def step(self, output, t, sample, *args, **kwargs):
@@ -65,7 +65,7 @@ def walk(made):
             ends[sample.shape[2]] = out[0]
             return out
 
-    pipeline.scheduler.__class__ = Heard
+    pipeline.scheduler.__class__ = Recording
     plan = model.plan(REQUEST)
     generator = torch.Generator().manual_seed(5)
     noise = {m: torch.randn(len(PROMPTS), *p.latent_shape, generator=generator) for m, p in plan.modalities.items()}
@@ -109,15 +109,15 @@ def test_predictions_are_those_handed_to_the_schedulers(made, walk):
         for m, (t, _, _) in step.items():
             torch.testing.assert_close(grid[m].at(i).t, t.float(), rtol=1e-5, atol=1e-5)
         times = {m: grid[m].at(i).t.expand(len(PROMPTS)) for m in x}
-        said, other = (model.predict(x, times, told, plan) for told in (positive, negative))
+        said, other = (model.predict(x, times, seen, plan) for seen in (positive, negative))
         guided = model.guided(x, times, positive, negative, SCALES, plan)
         for m, (_, _, output) in step.items():
             plain, expected = cfg_combine(said[m], other[m], SCALES[m]), canonical(m, output, plan)
             assert expected.std() > 1e-3
             assert (said[m] - other[m]).abs().max() > 1e-4
             assert (guided[m] - expected).abs().max() <= 1e-5 * max(1, float(expected.abs().max()))
-            beyond = (plain - expected).abs().max()
-            assert beyond > 1e-3 if model.options.rescale else beyond <= 1e-5 * max(1, float(expected.abs().max()))
+            apart = (plain - expected).abs().max()
+            assert apart > 1e-3 if model.options.rescale else apart <= 1e-5 * max(1, float(expected.abs().max()))
 
 
 def test_samples_end_where_the_pipeline_ends(made, walk):
@@ -134,12 +134,12 @@ def test_what_it_decodes_is_what_its_pipeline_decodes(made):
     folder, model = made
     pipeline = diffusers.DiffusionPipeline.from_pretrained(folder, local_files_only=True)
     pipeline.set_progress_bar_config(disable=True)
-    asked = {
+    requested = {
         "num_frames": 9, "frame_rate": 24.0, "height": 64, "width": 96, "num_inference_steps": 2,
         "return_dict": False, **own_arguments(model.options),
     }  # fmt: skip
     ends = [
-        pipeline(PROMPTS[:1], generator=torch.Generator().manual_seed(3), output_type=kind, **asked)
+        pipeline(PROMPTS[:1], generator=torch.Generator().manual_seed(3), output_type=kind, **requested)
         for kind in ("latent", "np")
     ]
     plan = model.plan(REQUEST)
@@ -152,7 +152,7 @@ def test_what_it_decodes_is_what_its_pipeline_decodes(made):
     assert 0 <= shown["audio"].shape[2] - sound.shape[2] <= 0.05 * plan.modalities["audio"].rate
     assert (shown["audio"][..., : sound.shape[2]] - sound).abs().max() < 1e-4
     assert not shown["audio"][..., sound.shape[2] :].any()
-    # Nor is what it decodes a matter of what is asked for beside it.
+    # Nor is what it decodes affected by what is requested beside it.
     assert torch.equal(model.decode({"audio": latents["audio"]}, plan)["audio"], shown["audio"])
 
 

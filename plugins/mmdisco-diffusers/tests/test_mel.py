@@ -181,9 +181,9 @@ def test_reconstruction_is_what_the_distance_says():
 def test_ltx2_hears_the_mel_that_others_compute(backbone, monkeypatch):
     model = backbone("ltx2")
     plan = model.plan(Request(frames=9, fps=24, height=64, width=64))
-    heard, vae = [], model.parts.get("audio_vae")
+    encoded, vae = [], model.parts.get("audio_vae")
     encode = vae.encode
-    monkeypatch.setattr(vae, "encode", lambda mel: heard.append(mel) or encode(mel))
+    monkeypatch.setattr(vae, "encode", lambda mel: encoded.append(mel) or encode(mel))
     wave = torchaudio.functional.resample(sound()[..., :6000], 16000, 24000)
     model.encode({"audio": torch.cat([wave, wave / 2], 1)}, plan)
     transform = torchaudio.transforms.MelSpectrogram(
@@ -192,7 +192,7 @@ def test_ltx2_hears_the_mel_that_others_compute(backbone, monkeypatch):
     )  # fmt: skip
     both = torchaudio.functional.resample(torch.cat([wave, wave / 2], 1), 24000, 16000)
     expected = transform(both).clamp_min(1e-5).log().transpose(2, 3)
-    frames = heard[0].shape[2]
-    assert heard[0].shape == (1, 2, 33, 64)  # nine cells, the first of one frame
-    # The last frames look beyond the end, where the one sees a reflection and the other silence.
-    assert (heard[0][:, :, : frames - 4] - expected[:, :, : frames - 4]).abs().max() < 1e-3
+    frames = encoded[0].shape[2]
+    assert encoded[0].shape == (1, 2, 33, 64)  # nine cells, the first of one frame
+    # The last frames look past the end, where the one sees a reflection and the other silence.
+    assert (encoded[0][:, :, : frames - 4] - expected[:, :, : frames - 4]).abs().max() < 1e-3

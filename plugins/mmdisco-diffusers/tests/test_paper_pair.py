@@ -151,11 +151,11 @@ def test_auffusion_predicts_and_ends_as_its_stable_diffusion(painter):
     pipeline.set_progress_bar_config(disable=True)
     steps, step = [], pipeline.scheduler.step
 
-    def heard(output, t, sample, *args, **kwargs):
+    def recorded(output, t, sample, *args, **kwargs):
         steps.append((t, sample, output))
         return step(output, t, sample, *args, **kwargs)
 
-    pipeline.scheduler.step = heard
+    pipeline.scheduler.step = recorded
     end = pipeline(
         "rain fall", height=256, width=64, num_inference_steps=STEPS, guidance_scale=SCALE, output_type="latent",
         negative_prompt_embeds=torch.zeros_like(condition.positive["tokens"]), latents=noise.transpose(2, 3),
@@ -261,7 +261,7 @@ def crafter(tmp_path_factory, models):
     return folder, base, embedding.eval()
 
 
-def test_videocrafter_is_told_the_frame_rate(crafter):
+def test_videocrafter_is_conditioned_on_the_frame_rate(crafter):
     folder, base, embedding = crafter
     options = VideoCrafter2Options(path=str(base), unet=str(folder), conditioning_fps=12.0, mismatch=True)
     model = build_videocrafter2("video", options, Request())
@@ -280,11 +280,11 @@ def test_videocrafter_is_told_the_frame_rate(crafter):
     )
     steps, step = [], pipeline.scheduler.step
 
-    def heard(output, t, sample, *args, **kwargs):
+    def recorded(output, t, sample, *args, **kwargs):
         steps.append((t, sample, output))
         return step(output, t, sample, *args, **kwargs)
 
-    pipeline.scheduler.step = heard
+    pipeline.scheduler.step = recorded
     end = pipeline(
         "rain", num_frames=3, height=16, width=16, num_inference_steps=STEPS, guidance_scale=SCALE, latents=noise,
         output_type="latent",

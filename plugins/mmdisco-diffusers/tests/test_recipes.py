@@ -30,9 +30,9 @@ def test_its_header_fetches_what_the_message_asks_for(name, registry, tmp_path, 
     monkeypatch.delenv("MMDISCO_DOWNLOAD", raising=False)
     recipe = recipes.load(name, registry=registry)
     header = recipes.find(name).read_text().split("summary:")[0]
-    told = r"nor in the cache \(.* parameters: .* GB in 16 bits, .* in 32(; .*)?\): fetch it with `hf download"
+    expected = r"nor in the cache \(.* parameters: .* GB in 16 bits, .* in 32(; .*)?\): fetch it with `hf download"
     for label, component in recipe.backbones.items():
-        with pytest.raises(DataError, match=told) as error:
+        with pytest.raises(DataError, match=expected) as error:
             component.factory()(label, component.options, Request())
         command = str(error.value).split("`")[1]
         assert f"#   {command}" in header
@@ -40,7 +40,7 @@ def test_its_header_fetches_what_the_message_asks_for(name, registry, tmp_path, 
 
 @pytest.mark.parametrize("dry", [[], ["--dry-run"]])
 @pytest.mark.parametrize("name", NAMES)
-def test_all_that_it_lacks_is_told_at_once(name, dry, registry, tmp_path, monkeypatch, capsys):
+def test_all_that_it_lacks_is_named_at_once(name, dry, registry, tmp_path, monkeypatch, capsys):
     import huggingface_hub.constants
 
     from mmdisco_cli import app

@@ -44,7 +44,7 @@ class Theremin:
         return epsilon_of(x, t, condition)
 
     def encode(self, media: Tensor, plan: ModalityPlan) -> Tensor:
-        pitch, loudness = hear(media)
+        pitch, loudness = analysed(media)
         return torch.stack([(pitch / self.options.pitch).log2() * 2, loudness.logit()], 1)
 
     def decode(self, latent: Tensor, plan: ModalityPlan) -> Tensor:
@@ -81,7 +81,7 @@ def epsilon_of(x: Tensor, t: Tensor, condition: Payload) -> Tensor:
     return sigma * torch.cat([pitch - alpha * mean, x[:, 1:]], 1)
 
 
-def hear(sound: Tensor) -> tuple[Tensor, Tensor]:
+def analysed(sound: Tensor) -> tuple[Tensor, Tensor]:
     """Return the pitch in Hz and the loudness in (0, 1), each (B, T), of the tenths of a second of sound (B, 1, S)."""
     windows = sound[:, 0].unflatten(1, (-1, HOP))
     turns = (windows.sign().diff(dim=2) != 0).sum(2).clamp(min=1) / 2

@@ -1,4 +1,4 @@
-"""Which of MM-Diffusion's two networks a checkpoint holds: told from the names and shapes of its tensors."""
+"""Which of MM-Diffusion's two networks a checkpoint holds, found from the names and shapes of its tensors."""
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict
@@ -14,7 +14,7 @@ from mmdisco_mmdiffusion.sizes import enlarger_config, unet_config
 from mmdisco_mmdiffusion.unet import CoupledUNet, UNetConfig
 
 WIDEST, MOST_BLOCKS = 4096, 9
-"""Channels of a level, and residual blocks in it, beyond which sizes come from damage."""
+"""Channels of a level, and residual blocks in it, above which sizes are taken for damage."""
 _VP_LINEAR = {"name": "vp-linear", "betas": "linear", "start": 1e-4, "end": 0.02, "train_steps": 1000}
 _STAGES = ("middle_block", "input_blocks.", "output_blocks.")
 Config = UNetConfig | EnlargerConfig

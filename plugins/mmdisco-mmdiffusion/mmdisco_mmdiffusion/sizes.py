@@ -8,7 +8,7 @@ from mmdisco_mmdiffusion.unet import UNetConfig
 
 Shapes = Mapping[str, Sequence[int]]
 MOST_STAGES = 100
-"""Stages beyond which a number comes from damage."""
+"""Stages above which a number is taken for damage."""
 
 
 def unet_config(shapes: Shapes, said: Mapping[str, Any]) -> UNetConfig:

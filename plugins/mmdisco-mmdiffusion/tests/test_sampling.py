@@ -45,7 +45,7 @@ def converted(tmp_path: Path) -> Path:
 
 
 def test_a_converted_file_says_all_sizes_of_its_network(converted: Path) -> None:
-    """Heads, windows and dilations too, which no shape of a tensor tells."""
+    """Heads, windows and dilations too, which no shape of a tensor determines."""
     weights = converted / "weights"
     unet, enlarger = weights / "mmdiffusion-landscape.safetensors", weights / "mmdiffusion-landscape-sr.safetensors"
     for path, found in ((unet, load_unet(str(unet))[0].config), (enlarger, load_enlarger(str(enlarger))[0].config)):

@@ -95,9 +95,9 @@ def test_half_precision_stays_near() -> None:
     shifts = torch.ones(2, len(unet.windows), dtype=torch.long)
     exact = unet(video, audio, t, shifts)
     with torch.autocast("cpu", torch.bfloat16):
-        rough = unet(video, audio, t, shifts)
+        half = unet(video, audio, t, shifts)
     for m in range(2):
-        assert float((rough[m].float() - exact[m]).norm() / exact[m].norm()) < 0.05
+        assert float((half[m].float() - exact[m]).norm() / exact[m].norm()) < 0.05
 
 
 def test_what_does_not_fit_is_refused() -> None:
