@@ -1,4 +1,4 @@
-"""Objects in the place of what a recipe names: a `Component` whose factory returns the object."""
+"""Objects in place of what a recipe names: a `Component` whose factory returns the object."""
 
 from collections.abc import Mapping
 from dataclasses import replace
@@ -14,13 +14,13 @@ NAME = "object"
 
 
 def with_backbones(recipe: Recipe, objects: Mapping[str, Any]) -> Recipe:
-    """Return the recipe with objects in the place of its base models, by their names there.
+    """Return the recipe with objects in place of base models, by the names that these have in the recipe.
 
     An object is a `Backbone` or `JointBackbone`, or what the entry that the recipe names can `adopt`, such as a
     pipeline of diffusers.
 
     Raises:
-        UsageError: the recipe has no base model of that name, or the object is none.
+        UsageError: the recipe has no base model of that name, or the object cannot be used as one.
     """
     if unknown := [label for label in objects if label not in recipe.backbones]:
         raise UsageError(f"backbones: recipe {recipe.name} has no {unknown[0]}, but {', '.join(recipe.backbones)}")
@@ -31,7 +31,7 @@ def with_backbones(recipe: Recipe, objects: Mapping[str, Any]) -> Recipe:
 
 
 def with_data(recipe: Recipe, dataset: Any) -> Recipe:
-    """Return the recipe with a data set that is there, in the form of `data.contract.SplitDataset`."""
+    """Return the recipe with a data set in memory, a `data.contract.SplitDataset`, in place of its own."""
     spec = DatasetSpec(NAME, type(dataset).__name__, NoOptions, lambda: lambda options, request: dataset, API_VERSION)
     return replace(recipe, data=Component(NAME, NoOptions(), spec))
 

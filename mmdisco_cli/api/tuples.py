@@ -17,7 +17,7 @@ TEXTS = ("caption", "label")
 
 @dataclass(frozen=True)
 class TupleData:
-    """Items of a torch Dataset with a length, as a `SplitDataset`.
+    """A torch Dataset with a length, as a `SplitDataset`.
 
     An item is a mapping from modality to media (*media_shape), float in [-1, 1] for audio, video and images. It may
     have texts too: `caption` for all modalities, `caption_MODALITY` for one, and `label`, the name of its class.
@@ -36,7 +36,7 @@ class TupleData:
 
     @property
     def fingerprint(self) -> str:
-        """Name the content of all items: they are read once for it, unless the data set has a `fingerprint` itself."""
+        """Return a hash of all items, each read once, or the `fingerprint` of the data set itself where it has one."""
         if "" not in self._names:
             own = getattr(self.items, "fingerprint", None)
             self._names[""] = f"{own}:{_digest(map(str, self.numbers))}" if own else _digest(self._contents())
@@ -50,7 +50,7 @@ class TupleData:
         return TupleData(chosen.items, chosen.numbers)
 
     def media(self, indices: Sequence[int], modalities: Sequence[str]) -> Mapping[str, Tensor]:
-        """Return the media (B, ...) of some items; raise KeyError of a modality that they lack."""
+        """Return the media (B, ...) of some items; raise KeyError for a modality that they lack."""
         rows = [self._item(index) for index in indices]
         return {m: torch.stack([torch.as_tensor(row[m]).float() for row in rows]) for m in modalities}
 
@@ -79,7 +79,7 @@ class TupleData:
 def as_data(items: Any, heldout: Any = None) -> TupleData:
     """Return a torch Dataset as data to train on; raise UsageError where it has no length.
 
-    Without a second data set of `heldout` items, every tenth item is held out, as far as there are ten.
+    Without `heldout`, every tenth item is held out where there are at least ten.
     """
     for one in (items, heldout):
         if one is not None and not (hasattr(one, "__len__") and hasattr(one, "__getitem__")):

@@ -1,4 +1,4 @@
-"""What an extractor promises: vectors of one width and numbers of a clip alone, under a name that fixes them."""
+"""Checks of an extractor: vectors of one width and numbers that depend on the clip only, under a fixed name."""
 
 import json
 import math
@@ -48,7 +48,7 @@ def clips_for(extractor: Extractor, seconds: float) -> list[Clip]:
 
 
 def check_embedding(extractor: Extractor, other: Extractor, clips: list[Clip], tolerance: float) -> None:
-    """Expect vectors of one width, those of a clip hanging on nothing but the clip."""
+    """Expect vectors of one width that depend on their clip only."""
     first = [found_in(extractor, clip) for clip in clips]
     for feature in extractor.features:
         widths = [found[feature.key].shape[1] for found in first]

@@ -1,4 +1,4 @@
-"""What a kind of modality promises: files that hold what was written, and a card that is safe to show."""
+"""Checks of a kind of modality: files that hold what was written, and a card that is safe to show."""
 
 import tempfile
 from html.parser import HTMLParser
@@ -57,7 +57,7 @@ def _same(one: Media, other: Media) -> bool:
 
 
 def _holds(found: Media, media: Media) -> bool:
-    """Return whether media came back: a text as it was, a tensor nearer to what it was than its mean is."""
+    """Return whether media were read back: a text exactly, a tensor with less error than its mean would have."""
     if isinstance(found, Tensor) and isinstance(media, Tensor):
         return bool((found - media).abs().mean() <= (media - media.mean()).abs().mean())
     return found == media

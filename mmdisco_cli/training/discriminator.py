@@ -57,7 +57,7 @@ from mmdisco_cli.training.data import (
     require_fakes_fit,
     training_captions,
 )
-from mmdisco_cli.training.foretelling import unevaluated
+from mmdisco_cli.training.unevaluated import unevaluated
 from mmdisco_cli.training.initial import start_from
 from mmdisco_cli.training.loop import Context, Loss, Observer, fit
 from mmdisco_cli.training.losses import joint_losses

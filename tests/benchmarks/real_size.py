@@ -112,7 +112,7 @@ def measure(args: argparse.Namespace) -> dict[str, Any]:
 
 
 def estimated(recipe: Any, device: Any) -> dict[str, Any]:
-    """Return the memory in MB that dry runs foretell for training and sampling."""
+    """Return the memory in MB that dry runs estimate for training and sampling."""
     from mmdisco_cli.assembly import assemble
     from mmdisco_cli.assembly.models import LoadedDiscriminator
     from mmdisco_cli.devices import process_mb

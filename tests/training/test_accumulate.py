@@ -137,7 +137,7 @@ def _most_kept(work: Callable[[], object]) -> int:
     return Kept.most
 
 
-def test_memory_falls_with_the_parts_as_a_dry_run_foretells(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_memory_falls_with_the_parts_as_a_dry_run_estimates(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     settings = {"batch_size": 2048, "steps": 2, "bank": 64}
     kept, estimated = {}, {}
     for parts in (1, 8):
