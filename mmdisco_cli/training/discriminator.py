@@ -57,7 +57,6 @@ from mmdisco_cli.training.data import (
     require_fakes_fit,
     training_captions,
 )
-from mmdisco_cli.training.unevaluated import unevaluated
 from mmdisco_cli.training.initial import start_from
 from mmdisco_cli.training.loop import Context, Loss, Observer, fit
 from mmdisco_cli.training.losses import joint_losses
@@ -75,6 +74,7 @@ from mmdisco_cli.training.report import (
     round_to_file,
     step_memory,
 )
+from mmdisco_cli.training.unevaluated import unevaluated
 from mmdisco_cli.weights_file import find_weights
 
 STAGE = "discriminator"
