@@ -5,7 +5,7 @@
 (MMDisCo, arXiv 2405.17842); classifier-free guidance (CFG) beside it.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal, Protocol, cast, runtime_checkable
 
@@ -44,13 +44,13 @@ class Discriminator(Protocol):
 class Separable(Protocol):
     """A discriminator that reads each modality alone and compares what it read; its call is `compare(read(...))`.
 
-    Training reads a batch once and compares it in many re-pairings.
+    Training reads a batch once and compares it in many re-pairings, and sampling reads a given modality once.
     """
 
     def read(
         self, x: Mapping[str, Tensor], log_snr: Mapping[str, Tensor], pooled: Mapping[str, Tensor] | None = None, /
     ) -> State:
-        """Return features (B, ...) of each modality's state, under the conditions of all."""
+        """Return features (B, ...) of each modality in x, all of them or some, under the conditions of all."""
 
     def compare(self, read: Mapping[str, Tensor], /) -> Tensor:
         """Return the logit (B,) of tuples of such features; (A, B) where they have two batch axes (A, B, ...)."""
@@ -138,25 +138,29 @@ def logit_and_gradient(
     create_graph: bool = False,
     x0: Mapping[str, Tensor] | None = None,
     form: Form = "logit",
+    by: Collection[str] | None = None,
 ) -> tuple[Tensor, State]:
     """Return the logit (B,) and its gradient by each state, taken on copies under any grad mode of the caller.
 
-    With `create_graph` both stay differentiable by the discriminator's parameters, as the losses need. In the form
-    "released" the gradient is that of the clipped logit.
+    `by` names the states by which it is taken, all by default. With `create_graph` both stay differentiable by the
+    discriminator's parameters, as the losses need. In the form "released" the gradient is that of the clipped logit.
     """
     with torch.inference_mode(False), torch.enable_grad():
-        copies = {m: s.detach().clone().requires_grad_() for m, s in x.items()}
+        copies = {m: s.detach().clone().requires_grad_(by is None or m in by) for m, s in x.items()}
+        wanted = {m: s for m, s in copies.items() if s.requires_grad}
         # Copied too: tensors made in inference mode cannot take part in a backward pass.
         conditions = None if pooled is None else {m: p.clone() for m, p in pooled.items()}
         estimates = None if x0 is None else {m: e.clone() for m, e in x0.items()}
         value = logit(discriminator, copies, levels, conditions, estimates, form)
         objective = value if form == "logit" else clipped_logit(value)
+        if by is not None and not objective.requires_grad:  # it depends on none of these states
+            return value, {m: torch.zeros_like(s) for m, s in wanted.items()}
         # Samples are independent of one another, so the gradient of the sum holds each sample's own.
         gradient = torch.autograd.grad(
-            objective.sum(), tuple(copies.values()), create_graph=create_graph, allow_unused=True,
+            objective.sum(), tuple(wanted.values()), create_graph=create_graph, allow_unused=True,
             materialize_grads=True,
         )  # fmt: skip
-    return value if create_graph else value.detach(), dict(zip(copies, gradient, strict=True))
+    return value if create_graph else value.detach(), dict(zip(wanted, gradient, strict=True))
 
 
 def clipped_logit(value: Tensor) -> Tensor:
@@ -172,8 +176,9 @@ def guidance_gradient(
     pooled: Mapping[str, Tensor] | None = None,
     negative: Mapping[str, Tensor] | None = None,
     x0: Mapping[str, Tensor] | None = None,
+    by: Collection[str] | None = None,
 ) -> tuple[Tensor, State]:
-    """Return the logit (B,) and the gradient by modality for eq. (3), in the guidance's form.
+    """Return the logit (B,) and the gradient by modality for eq. (3), in the guidance's form; `by` some, or by all.
 
     With `negative` pooled conditions (B, D) beside the `pooled` ones, the gradient has the CFG of the base models:
     g = g_negative + s * (g_positive - g_negative). Both halves go through the discriminator in one batch.
@@ -183,13 +188,14 @@ def guidance_gradient(
         texts = {m: torch.cat([negative.get(m, p), p]) for m, p in pooled.items()}
         known = None if x0 is None else _doubled(x0)
         both, halves = logit_and_gradient(
-            guidance.discriminator, _doubled(x), twice, texts, x0=known, form=guidance.form
+            guidance.discriminator, _doubled(x), twice, texts, x0=known, form=guidance.form, by=by
         )
         value = both.chunk(2)[1]
         pairs = {m: g.chunk(2) for m, g in halves.items()}
         gradient = {m: cfg_combine(pair[1], pair[0], guidance.cfg.get(m, 1.0)) for m, pair in pairs.items()}
     else:
-        value, gradient = logit_and_gradient(guidance.discriminator, x, levels, pooled, x0=x0, form=guidance.form)
+        form = guidance.form
+        value, gradient = logit_and_gradient(guidance.discriminator, x, levels, pooled, x0=x0, form=form, by=by)
     if guidance.form == "logit":
         return value, gradient
     sigmas = _timed(guidance.discriminator).sigmas(_times(x, levels))
@@ -241,7 +247,7 @@ def guide(
     inside = active(guidance, {m: levels[m] for m in x0})
     if not inside:
         return new_x0, new_epsilon, None
-    value, gradient = guidance_gradient(guidance, x, levels, pooled, negative, {**x0, **(known or {})})
+    value, gradient = guidance_gradient(guidance, x, levels, pooled, negative, {**x0, **(known or {})}, inside)
     for m, mask in inside.items():
         level, gate = levels[m], guidance.weights.get(m, 1.0) * mask
         # Outside the window alpha may be 0: replace it by 1 there, where the gate is 0.

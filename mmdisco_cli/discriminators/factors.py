@@ -46,11 +46,11 @@ class SharedFactor(nn.Module):
     def read(
         self, x: Mapping[str, Tensor], log_snr: Mapping[str, Tensor], pooled: Mapping[str, Tensor] | None = None
     ) -> dict[str, Tensor]:
-        """Return log p(k | x^m) / pi_k + (log pi_k) / M, (B, K) by modality, at least float32."""
+        """Return log p(k | x^m) / pi_k + (log pi_k) / M, (B, K) of each modality in x, at least float32."""
         prior = self._prior(pooled)
         found = {}
-        for m, reader in self.readers.items():
-            posterior = F.log_softmax(prior + reader(x[m], log_snr[m], pooled), -1)
+        for m, state in x.items():
+            posterior = F.log_softmax(prior + self.readers[m](state, log_snr[m], pooled), -1)
             found[m] = posterior - prior + prior / len(self.readers)
         return found
 

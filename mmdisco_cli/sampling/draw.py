@@ -12,6 +12,7 @@ from mmdisco_cli.assembly.models import Prompts
 from mmdisco_cli.diffusion.backbone import State
 from mmdisco_cli.diffusion.coupling import coupled_grid, given_levels
 from mmdisco_cli.diffusion.denoise import Given, JointDenoiser, Prediction
+from mmdisco_cli.diffusion.fixed import beside_fixed
 from mmdisco_cli.diffusion.guidance import Form, Guidance, LogSNRWindow
 from mmdisco_cli.diffusion.noise import StepNoise, initial_noise, initial_state
 from mmdisco_cli.diffusion.samplers import Grid, StepCallback, sampler_of
@@ -140,10 +141,12 @@ class _Solver:
         assembly, config = self.assembly, self.config
         grid = coupled_grid(self.assembly.bases, steps, assembly.coupling)
         held = self._held(given, run) if given else None
-        loaded = assembly.discriminator
+        loaded, guidance = assembly.discriminator, self.guidance
+        if guidance is not None and held is not None:
+            guidance = replace(guidance, discriminator=beside_fixed(guidance.discriminator, held.levels))
         denoise = JointDenoiser(
             self.assembly.bases,
-            self.guidance,
+            guidance,
             config.cfg,
             assembly.dtype,
             held,

@@ -148,6 +148,7 @@ def check_discriminator(
         discriminators.fill_zeros(module)
         question = discriminators.question_of(module, shapes, pooled or {})
         discriminators.check_answers(module, question, tolerance)
+        discriminators.check_separable(module, question, tolerance)
         discriminators.check_levels(module, question)
         discriminators.check_training(module, question)
         discriminators.check_frozen(module, question, tolerance)

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from mmdisco_cli.assembly.trial import NO_GRADIENT, expect_logit, gradients_by_weights, noisy
 from mmdisco_cli.diffusion.backbone import State
-from mmdisco_cli.diffusion.guidance import ALL_LEVELS, reads_x0
+from mmdisco_cli.diffusion.guidance import ALL_LEVELS, Separable, reads_x0
 from mmdisco_cli.discriminators.interaction import ADDITIVE, interaction
 from mmdisco_cli.testing.expecting import expect, expect_close, row, tensors_of, unchanged, undrawn
 
@@ -115,6 +115,19 @@ def check_frozen(module: nn.Module, question: Question, tolerance: float) -> Non
         before, after = ({"logit": question.ask(one)} for one in (module, frozen))
     before |= gradients_of(module, question)
     expect_close(after | gradients_of(frozen, question), before, tolerance, "another one with frozen weights")
+
+
+def check_separable(module: nn.Module, question: Question, tolerance: float) -> None:
+    """Expect one that reads each modality alone to compare what it read into its own logit, read together or apart."""
+    if not isinstance(module, Separable):
+        return
+    with torch.no_grad():
+        logit = {"logit": question.ask(module)}
+        together = module.read(question.x, question.levels, question.texts)
+        alone = [module.read({m: x}, question.levels, question.texts)[m] for m, x in question.x.items()]
+        apart = dict(zip(question.x, alone, strict=True))
+    expect_close({"logit": module.compare(together)}, logit, tolerance, "compare(read(x)) is another one")
+    expect_close(apart, {m: together[m] for m in apart}, tolerance, "it is read as another one beside others")
 
 
 def check_state(module: nn.Module, make: Make, question: Question, tolerance: float) -> None:

@@ -216,3 +216,44 @@ def test_a_sum_of_functions_of_one_modality_each_is_remarked_on():
 
     (note,) = check_discriminator(Sum, SHAPES)
     assert "sum of functions of one modality each" in note
+
+
+class Apart(nn.Module):
+    """One that reads each modality alone, and compares what it read."""
+
+    def __init__(self):
+        super().__init__()
+        self.readers = nn.ModuleDict({"audio": nn.Linear(11, 4), "video": nn.Linear(13, 4)})
+
+    def read(self, x, log_snr, pooled=None):
+        levels = {m: log_snr[m].tanh()[:, None] for m in x}
+        return {m: self.readers[m](torch.cat([s.flatten(1), levels[m]], 1)).tanh() for m, s in x.items()}
+
+    def compare(self, read):
+        return (read["audio"] * read["video"]).sum(-1)
+
+    def forward(self, x, log_snr, pooled=None):
+        return self.compare(self.read(x, log_snr, pooled))
+
+
+class ComparedOtherwise(Apart):
+    def forward(self, x, log_snr, pooled=None):
+        return 2 * super().forward(x, log_snr, pooled)
+
+
+class ReadTogether(Apart):
+    def read(self, x, log_snr, pooled=None):
+        return {m: r * len(x) for m, r in super().read(x, log_snr, pooled).items()}
+
+
+def test_one_that_reads_each_modality_alone_passes():
+    assert check_discriminator(Apart, SHAPES) == ()
+
+
+@pytest.mark.parametrize(
+    ("broken", "promise"),
+    [(ComparedOtherwise, "compare.read.x.. is another one"), (ReadTogether, "read as another one beside others")],
+)
+def test_reading_apart_is_reading_together(broken, promise):
+    with pytest.raises(AssertionError, match=promise):
+        check_discriminator(broken, SHAPES)
