@@ -130,6 +130,7 @@ def check_discriminator(
     - gradients by the states that depend on their own sample only, at any noise level, also with frozen weights;
     - gradients of these by the weights, which the denoising loss, Eq. (5) of arXiv 2405.17842, needs;
     - a state_dict that holds everything that the logit depends on;
+    - of a `Separable` one, features that are the same for modalities read together or apart, and give its logit;
     - no change to tensors of the caller;
     - building and calling on the device meta, as a dry run does.
 

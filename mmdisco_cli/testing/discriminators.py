@@ -118,7 +118,7 @@ def check_frozen(module: nn.Module, question: Question, tolerance: float) -> Non
 
 
 def check_separable(module: nn.Module, question: Question, tolerance: float) -> None:
-    """Expect one that reads each modality alone to compare what it read into its own logit, read together or apart."""
+    """Expect features of a `Separable` one that do not depend on other modalities, and that give its own logit."""
     if not isinstance(module, Separable):
         return
     with torch.no_grad():
@@ -127,7 +127,7 @@ def check_separable(module: nn.Module, question: Question, tolerance: float) -> 
         alone = [module.read({m: x}, question.levels, question.texts)[m] for m, x in question.x.items()]
         apart = dict(zip(question.x, alone, strict=True))
     expect_close({"logit": module.compare(together)}, logit, tolerance, "compare(read(x)) is another one")
-    expect_close(apart, {m: together[m] for m in apart}, tolerance, "it is read as another one beside others")
+    expect_close(apart, {m: together[m] for m in apart}, tolerance, "its features change when it is read beside others")
 
 
 def check_state(module: nn.Module, make: Make, question: Question, tolerance: float) -> None:
