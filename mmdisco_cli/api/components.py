@@ -44,7 +44,8 @@ def _component(label: str, part: Component, thing: Any) -> Component:
         )
         return Component(NAME, NoOptions(), spec)
     if not isinstance(part.spec, BackboneSpec) or part.spec.adopt is None:
-        raise UsageError(f"backbones.{label}: a {type(thing).__name__} is no Backbone, nor does {part.name} adopt it")
+        kind = type(thing).__name__
+        raise UsageError(f"backbones.{label}: a {kind} is not a Backbone, and {part.name} does not adopt it")
     adopt = part.spec.adopt()
     spec = replace(part.spec, factory=lambda: lambda *arguments: adopt(*arguments, thing), lacks=None)
     return Component(part.name, part.options, spec)

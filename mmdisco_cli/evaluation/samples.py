@@ -145,5 +145,5 @@ def warn_unless_control(independent: Path, samples: Path) -> None:
     theirs, ours = read_settings(samples), read_settings(independent)
     if theirs is not None and ours is not None and not is_control(ours, theirs):
         console.warn(
-            f"{independent}: not the same models and noise as {samples}, so they are no control for each other"
+            f"{independent}: not the same models and noise as {samples}, so neither is a control for the other"
         )

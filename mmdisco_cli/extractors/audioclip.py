@@ -127,7 +127,7 @@ def build(options: ExtractorOptions) -> Extractor:
     about = {
         "extractor": "AudioCLIP, sound head",
         "preset": preset,
-        "embedding": "as it comes, of sound in [-1, 1]" if theirs else "of unit length, of 16-bit SOUNDX",
+        "embedding": "as it comes, of sound in [-1, 1]" if theirs else "of unit length, of 16-bit sound",
         "weights": weights,
     }
 

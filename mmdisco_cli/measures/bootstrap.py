@@ -15,7 +15,7 @@ from torch import Tensor
 RESAMPLES = 2000
 COVERAGE = 0.95
 INTERVAL = (
-    f"95 %, percentiles of {RESAMPLES} bootstrap draws by clip; of what is no mean over clips (distances, density, "
+    f"95 %, percentiles of {RESAMPLES} bootstrap draws by clip; of what is not a mean over clips (distances, density, "
     "coverage, diversity) through the influence of each clip, scaled to the error where there is one"
 )
 """How every interval of a report is made."""

@@ -19,7 +19,7 @@ from mmdisco_cli.sampling.given_texts import find_texts
 from mmdisco_cli.schema import at_home
 
 LATENTS = ".latents.safetensors"
-"""How the file of a sample's latents ends, which are no media."""
+"""How the file of a sample's latents ends, which are not media."""
 Given = Mapping[str, str | Path | Tensor]
 """By modality a file or a folder, of kind text a text or a file or folder of texts; or the media themselves."""
 

@@ -33,7 +33,7 @@ def check_description(extractor: Extractor, again: Extractor) -> None:
         try:
             json.dumps(dict(about))
         except (TypeError, ValueError) as error:
-            raise AssertionError(f"about, which reports hold as JSON, is no such data ({error})") from error
+            raise AssertionError(f"about cannot be written as JSON ({error})") from error
 
 
 def keys_of(extractor: Extractor) -> list[str]:

@@ -67,7 +67,7 @@ def _check_thumbnail(kind: Kind, path: Path) -> None:
     for width in (100, 460) if isinstance(kind, Drawing) else ():
         drawn: Any = kind.thumbnail(path, width)  # type: ignore[attr-defined]
         right = isinstance(drawn, Tensor) and drawn.dtype == torch.uint8 and drawn.ndim == 3
-        expect(right and drawn.shape[::2] == (3, width), f"thumbnail is no uint8 (3, H, {width})")
+        expect(right and drawn.shape[::2] == (3, width), f"thumbnail is not uint8 (3, H, {width})")
 
 
 class _Tags(HTMLParser):

@@ -99,7 +99,7 @@ def _check_json(content: Mapping[str, Any], name: str) -> None:
     try:
         json.dumps(dict(content), allow_nan=False)
     except (TypeError, ValueError) as error:
-        raise AssertionError(f"{name}, which is written as JSON, is no such data ({error})") from error
+        raise AssertionError(f"{name} cannot be written as JSON ({error})") from error
 
 
 def _leaves(value: Any, name: str = "") -> Iterator[tuple[str, Any]]:

@@ -167,7 +167,7 @@ def test_another_kind_than_was_requested_is_reported_as_what_it_is(written, caps
     for requested in ("auffusion_videocrafter2_vggsound", "mmdiffusion_landscape"):
         code, error = refused(source, written, capsys, "--format", requested)
         assert code == 4
-        assert f"is no {requested}; it looks like discriminator audioldm_animediff_vggsound" in error
+        assert f"is not {requested}; it looks like discriminator audioldm_animediff_vggsound" in error
 
 
 @pytest.mark.parametrize("suffix", [".pt", ".safetensors"])

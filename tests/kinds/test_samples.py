@@ -171,7 +171,7 @@ def test_silence_follows_a_short_recording(anything, capsys) -> None:
 @pytest.mark.parametrize(
     ("arguments", "said", "code"),
     [
-        ("word=eight", "--given word: 'eight' is none of zero, one, two, seven", ExitCode.USAGE),
+        ("word=eight", "--given word: 'eight' is not one of zero, one, two, seven", ExitCode.USAGE),
         ("word=eight.txt", "eight.txt: no such file or folder", ExitCode.DATA),
         ("word=latin", "latin: not text in UTF-8", ExitCode.DATA),
         ("word=blank", "blank: holds no text", ExitCode.DATA),

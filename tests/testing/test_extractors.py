@@ -112,7 +112,7 @@ def writing(frame):
         (lambda: honest(features=(), scores=(), embed=lambda sound: {}), "neither features nor scores"),
         (lambda: honest(scores=(Score("tone"),)), "two features or scores have one key: tone, tone"),
         (lambda: honest(features=(Feature("tone", "kd", scale="log"),)), "tone: unknown scale 'log'"),
-        (lambda: honest(about={"weights": torch.ones(1)}), "about, which reports hold as JSON, is no such data"),
+        (lambda: honest(about={"weights": torch.ones(1)}), "about cannot be written as JSON"),
         (lambda: honest(scores=(Score("loud", {"of": {1}}),)), "about, which reports hold as JSON"),
         (found(lambda one, sound: {"tone": one["tone"]}), r"embed gives \['tone'\], not \['loud', 'tone'\]"),
         (found(lambda one, sound: one | {"more": one["loud"]}), r"embed gives \['loud', 'more', 'tone'\], not"),

@@ -17,7 +17,7 @@ TABLES = (".csv", ".tsv", ".json", ".jsonl", ".ndjson")
 DELIMITERS = ",;\t"
 MARKS = ((codecs.BOM_UTF8, "utf-8-sig"), (codecs.BOM_UTF16_LE, "utf-16"), (codecs.BOM_UTF16_BE, "utf-16"))
 LEGACY = ("cp1252", "latin-1")
-"""What a text that is no UTF-8 is read as: Latin-1 as Windows has it, or where bytes are left over as it was."""
+"""What a text that is not UTF-8 is read as: Latin-1 as Windows has it, or where bytes are left over as it was."""
 
 
 @dataclass

@@ -146,7 +146,7 @@ def test_one_given_out_for_the_other_is_reported_as_what_it_is(capsys: pytest.Ca
     torch.save(drawn_weights(network(SMALL[UNET])), "x.pt")
     for other in (ENLARGER, "mmdiffusion_landscape"):
         assert app.run(["convert", "x.pt", "y.safetensors", "--format", other]) == 4
-        assert f"is no {other}; it looks like {TITLES[UNET]}\n" in capsys.readouterr().err
+        assert f"is not {other}; it looks like {TITLES[UNET]}\n" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(("recipe", "file"), [("landscape", "Landscape"), ("aist", "AIST++")])
