@@ -6,7 +6,7 @@ import pytest
 from test_pairs import registry
 
 from mmdisco_cli.diffusion.backbone import Request
-from mmdisco_cli.errors import DataError
+from mmdisco_cli.errors import DataError, UsageError
 from mmdisco_cli.recipes import recipe as recipes
 
 __all__ = ["registry"]  # a fixture
@@ -20,6 +20,21 @@ def test_it_can_be_read(name, registry, tmp_path):
     resolved = tmp_path / f"{name}.yaml"
     resolved.write_text(recipe.to_yaml())
     assert recipes.load(str(resolved), registry=registry) == recipe
+
+
+@pytest.mark.parametrize(
+    ("name", "old", "new"),
+    [
+        ("videocrafter2", "told_fps", "conditioning_fps"),
+        ("hunyuan-video", "told_scale", "embedded_guidance_scale"),
+    ],
+)
+def test_an_option_by_its_former_name_is_refused_with_the_new_one(name, old, new, registry, tmp_path):
+    path = tmp_path / "old.yaml"
+    path.write_text(f"backbones:\n  video: {{name: {name}, {old}: 6}}\n")
+    message = rf"old\.yaml:2:\d+: backbones\.video\.{old}: is now called backbones\.video\.{new}$"
+    with pytest.raises(UsageError, match=message):
+        recipes.load(str(path), registry=registry)
 
 
 @pytest.mark.parametrize("name", NAMES)
