@@ -57,7 +57,7 @@ class ClipWindow:
 
     @property
     def place(self) -> tuple[object, ...]:
-        """Return what tells apart the media of windows."""
+        """Return what distinguishes the media of windows."""
         return self.info.path, self.audio and self.audio.path, self.start
 
 

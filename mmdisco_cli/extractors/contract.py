@@ -88,8 +88,8 @@ class Extractor:
     """One network with one way to feed it.
 
     `embed` maps one clip's frames (T, ...) or audio (S,), or both, to vectors (K, D) by the key of each of `features`
-    and numbers (K,) by the key of each of `scores`; K may differ by clip, D may not. `name` tells its results from
-    those of other weights and presets: they are kept under it, so change it with whatever changes them. `about` goes
+    and numbers (K,) by the key of each of `scores`; K may differ by clip, D may not. `name` distinguishes its results
+    from those of other weights and presets: they are cached under it, so change it when they change. `about` goes
     into the protocol.
     """
 

@@ -43,7 +43,7 @@ class Analysis:
 
     @property
     def name(self) -> str:
-        """Return what tells one analysis from another."""
+        """Return a name that distinguishes analyses."""
         return f"{VERSION}-{self.height or 'native'}px-{self.fps or 'native'}fps"
 
 

@@ -20,7 +20,7 @@ INTERVAL = (
 )
 """How every interval of a report is made."""
 LEAST = 6
-"""Clips, or pairs of clips, that it takes to tell anything: all of 5 lean one way by chance once in 16."""
+"""Clips, or pairs of clips, that any conclusion takes: all of 5 lean one way by chance once in 16."""
 FIRST, UNPAIRED, REFERENCE = 0, 1, 3
 """Streams of draws: those of samples, of samples that share no noise with these, and of the reference.
 

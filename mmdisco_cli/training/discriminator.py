@@ -207,7 +207,7 @@ class DiscriminatorJob:
         return [Tuples(real, fake_tuples(self.assembly, real, context, heldout=True) if own else None)]
 
     def _has_texts(self, heldout: SplitDataset, context: Context) -> bool:
-        """Return whether held-out clips have texts where training had; tell the user where not."""
+        """Return whether held-out clips have texts where training had; print a note where not."""
         if self.captions is None:
             return True
         if (captions := training_captions(self.assembly, heldout, self._measured_clips)) is not None:

@@ -1,6 +1,6 @@
 """What `mmdisco eval` says of folders of clips, and of two runs beside each other.
 
-Which clips belong together, what few of them can tell, and that nothing is compared, overwritten or left out silently.
+Which clips belong together, what few of them can show, and that nothing is compared, overwritten or left out silently.
 """
 
 import csv

@@ -32,7 +32,7 @@ class Table:
 
 
 def read_table(content: bytes, name: str) -> Table:
-    """Read a table whose first line names its columns; `name` tells its kind and is what messages call it.
+    """Read a table whose first line names its columns; `name` gives its format, and messages use it.
 
     Raises:
         DataError: it is empty, or no such table.

@@ -73,7 +73,7 @@ def epsilon_of(x: Tensor, t: Tensor, condition: Payload) -> Tensor:
     """Return what epsilon is on average, for x (B, 2, ...) that is alpha * N(mean, 1) + sigma * epsilon."""
     _, alpha, sigma = (level.view(-1, *[1] * (x.ndim - 1)) for level in cosine().levels_at(t))
     pitch = x[:, :1]
-    # Without a text either sort of clip is as likely, until all pitches together tell which it is.
+    # Without a text either sort of clip is as likely, until all pitches together show which it is.
     mean = (alpha * pitch.flatten(1).sum(1).view_as(alpha)).tanh()
     if isinstance(condition, Tensor):
         described = condition.view_as(alpha)

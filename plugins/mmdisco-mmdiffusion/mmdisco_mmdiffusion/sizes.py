@@ -1,4 +1,4 @@
-"""The sizes of a network, read from the shapes of its tensors; what shapes cannot tell has the released value."""
+"""The sizes of a network, read from the shapes of its tensors; what shapes do not determine has the released value."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
