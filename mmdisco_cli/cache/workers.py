@@ -1,4 +1,4 @@
-"""Media of clips, read ahead of whoever encodes them by DataLoader's worker processes."""
+"""Media of clips, read ahead of their encoding by worker processes of a DataLoader."""
 
 import pickle
 import re

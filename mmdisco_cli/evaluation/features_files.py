@@ -1,4 +1,4 @@
-"""Distances between features that somebody else has extracted: `mmdisco eval --features real.npz fake.npz`."""
+"""Distances between features extracted elsewhere: `mmdisco eval --features real.npz fake.npz`."""
 
 from dataclasses import dataclass
 from pathlib import Path

@@ -50,7 +50,7 @@ def open_extractor(text: str) -> Extractor:
     """Build what `--extractor NAME[:PRESET][=WEIGHTS]` names.
 
     Raises:
-        PluginError: nobody provides it.
+        PluginError: no plugin provides it.
         UsageError, DataError: as its factory does.
     """
     head, _, weights = text.partition("=")

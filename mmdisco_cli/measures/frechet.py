@@ -58,7 +58,7 @@ def fitted(features: Tensor) -> Gaussian:
 
 
 def from_moments(mean: Tensor, covariance: Tensor, count: int | None = None) -> Gaussian:
-    """Return the Gaussian of a mean (D,) and a covariance (D, D) that somebody else has computed.
+    """Return the Gaussian of a mean (D,) and a covariance (D, D) that was computed elsewhere.
 
     Raises:
         ValueError: no distribution has that covariance.

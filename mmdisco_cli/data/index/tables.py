@@ -67,7 +67,7 @@ def read_csv_rows(text: str, name: str, bad: list[tuple[str, str]]) -> Iterator[
     """Yield (line, cells) of a csv text; quoted cells may hold commas and line breaks. Wrong lines go to `bad`.
 
     Raises:
-        DataError: a quote is never closed, so that nobody knows which lines it takes in.
+        DataError: a quote is never closed, so that its end is unknown.
     """
     delimiter = _delimiter(text, name)
     reader = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter, strict=True, skipinitialspace=True)
