@@ -166,7 +166,7 @@ def mmdisco_kinds() -> Iterable[KindSpec]:
     """Describe the built-in kinds of modalities."""
     images = (".jpg", ".jpeg", ".webp", ".bmp", ".gif", ".tif", ".tiff")
     known = (
-        ("audio", "sound alone, 16-bit PCM", ".wav", SUFFIXES, "audio/wav"),
+        ("audio", "audio alone, 16-bit PCM", ".wav", SUFFIXES, "audio/wav"),
         ("video", "frames alone, H.264", ".mp4", VIDEO_SUFFIXES, "video/mp4"),
         ("image", "grey or RGB, 8 bits", ".png", images, "image/png"),
         ("text", "strings in UTF-8", ".txt", (), "text/plain"),

@@ -50,7 +50,7 @@ def read_audio(
 
 @dataclass(frozen=True)
 class DecodedAudio:
-    """Decoded frames of a file's sound as they are stamped, all of `channels` at `rate`."""
+    """Decoded audio frames of a file with their time stamps, all of `channels` at `rate`."""
 
     info: MediaInfo
     pieces: Sequence[Piece]
@@ -78,7 +78,7 @@ class DecodedAudio:
 
 
 def decode_audio(info: MediaInfo, channels: int = 1) -> DecodedAudio:
-    """Decode all sound of a file once, for `whole` and for any `window`; raise DataError where there is none."""
+    """Decode all audio of a file once, for `whole` and for any `window`; raise DataError where there is none."""
     return _decode(info, info.span(("audio",)), channels)
 
 
@@ -96,7 +96,7 @@ def read_whole_audio(info: MediaInfo, *, left: bool = False) -> tuple[Tensor, in
 
 
 def _decode(info: MediaInfo, window: Span, channels: int) -> DecodedAudio:
-    """Decode at least the sound of a window."""
+    """Decode at least the audio of a window."""
     # Stamps that jump lead a seek anywhere.
     far = window.start > FAR and not info.breaks
     found = _gather(info, window, channels, seek=True) if far else None
@@ -109,7 +109,7 @@ def _decode(info: MediaInfo, window: Span, channels: int) -> DecodedAudio:
 def _placed(sound: DecodedAudio, window: Span, target: int) -> tuple[Tensor, Fraction]:
     """Return a window with a margin on either side, (channels, S') at the file's rate, and the first margin in seconds.
 
-    It is shorter where the sound ends.
+    It is shorter where the audio ends.
     """
     native, span = sound.rate, sound.info.span(("audio",))
     lead = _lead(native, target)
@@ -117,7 +117,7 @@ def _placed(sound: DecodedAudio, window: Span, target: int) -> tuple[Tensor, Fra
     late = sound.pieces[0].time - span.start
     late = late if 0 < late < ROUNDING else Fraction(0)
     placed = [(round((piece.time - late - origin) * native), piece.wave) for piece in played(sound.pieces, native)]
-    # Codecs pad their last block: what lies past the stream's own end was never part of the sound.
+    # Codecs pad their last block: what lies past the stream's own end was never part of the audio.
     stop = min(window.stop + MARGIN, span.stop)
     end = min(ceil((stop - origin) * native), max(begin + wave.shape[1] for begin, wave in placed))
     canvas = torch.zeros(sound.channels, max(0, end))
