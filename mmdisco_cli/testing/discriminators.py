@@ -150,8 +150,8 @@ def check_without_values(module: nn.Module, make: Make, question: Question) -> N
             copy.deepcopy(module).to("meta")(*parts, texts, *known)
     except Exception as error:
         raise AssertionError(
-            f"it cannot be built and called on the device meta, as by --dry-run: a tensor of its own is not a buffer, "
-            f"or it reads values of tensors ({' '.join(str(error).split())[:300]})"
+            f"it cannot be built and called on the device meta, as --dry-run does: a tensor of its own is not a "
+            f"buffer, or it reads values of tensors ({' '.join(str(error).split())[:300]})"
         ) from error
 
 

@@ -113,7 +113,7 @@ def writing(frame):
         (lambda: honest(scores=(Score("tone"),)), "two features or scores have one key: tone, tone"),
         (lambda: honest(features=(Feature("tone", "kd", scale="log"),)), "tone: unknown scale 'log'"),
         (lambda: honest(about={"weights": torch.ones(1)}), "about cannot be written as JSON"),
-        (lambda: honest(scores=(Score("loud", {"of": {1}}),)), "about, which reports hold as JSON"),
+        (lambda: honest(scores=(Score("loud", {"of": {1}}),)), "about cannot be written as JSON"),
         (found(lambda one, sound: {"tone": one["tone"]}), r"embed gives \['tone'\], not \['loud', 'tone'\]"),
         (found(lambda one, sound: one | {"more": one["loud"]}), r"embed gives \['loud', 'more', 'tone'\], not"),
         (vectors(lambda x, sound: x[0]), r"tone: embed gives \(2,\), not \(K, D\)"),
