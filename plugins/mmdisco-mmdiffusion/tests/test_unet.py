@@ -111,7 +111,7 @@ def test_what_does_not_fit_is_refused() -> None:
         (video, audio[..., :100], t, shifts),
         (video, audio[..., :64], t, shifts),
     ):
-        with pytest.raises(ValueError, match=r"batches differ|no multiples|too few"):
+        with pytest.raises(ValueError, match=r"batches differ|not multiples|too few"):
             unet(*bad)
     with pytest.raises(ValueError, match="one window less"):
         UNetConfig(windows=(1,))
