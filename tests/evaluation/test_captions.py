@@ -138,7 +138,7 @@ def test_real_clips_follow_the_texts_of_samples_that_are_there(table, capsys):
     found, said = measured(recipe, capsys, samples=Path("mine"))
     assert found["n"] == 3
     assert "not of the caption" not in said
-    assert "no control" not in said
+    assert "neither is a control" not in said
     assert of_rows("runs/captioned/independent") == of_rows("mine")
     assert [card["real"] for card in cards_in((OUT / "report.html").read_text())] == [4, 0, 6]
 
