@@ -252,7 +252,10 @@ def test_one_that_reads_each_modality_alone_passes():
 
 @pytest.mark.parametrize(
     ("broken", "promise"),
-    [(ComparedOtherwise, "compare.read.x.. is another one"), (ReadTogether, "its features change when it is read beside others")],
+    [
+        (ComparedOtherwise, "compare.read.x.. is another one"),
+        (ReadTogether, "its features change when it is read beside others"),
+    ],
 )
 def test_reading_apart_is_reading_together(broken, promise):
     with pytest.raises(AssertionError, match=promise):
