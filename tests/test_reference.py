@@ -66,9 +66,10 @@ def test_every_option_of_every_entry_has_a_meaning_and_the_entry_a_way_to_name_i
 
 def test_a_section_of_the_keys(capsys) -> None:
     assert lines(capsys, "recipes", "keys", "sample.given") == [
-        "sample.given.guidance      mapping of numbers  -  weights in place of those of sample.guidance",
-        "sample.given.joint_steps   integer             -  in place of sample.joint_steps (at least 1)",
-        "sample.given.joint_window  list of 2 numbers   -  in place of sample.joint_window",
+        "sample.given.guidance      mapping of numbers   -  weights in place of those of sample.guidance",
+        "sample.given.joint_steps   mapping of integers  -  in place of sample.joint_steps where these are sampled; "
+        "of several the most (at least 1)",
+        "sample.given.joint_window  list of 2 numbers    -  in place of sample.joint_window",
     ]
     assert [json.loads(line)["key"] for line in lines(capsys, "recipes", "keys", "train.ema", "--json")] == [
         "train.ema"

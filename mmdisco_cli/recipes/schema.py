@@ -1,7 +1,7 @@
 """The shape of a recipe. Adding a key is adding a line here; README and `recipes cat` show the same names."""
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field, fields, is_dataclass, replace
 from typing import Any
 
@@ -123,7 +123,9 @@ class GivenConfig:
     """Settings that differ where a modality is given: conditional sampling may need more guidance."""
 
     guidance: Mapping[str, float] = option({}, "weights in place of those of sample.guidance", by_modality=True)
-    joint_steps: int | None = option(None, "in place of sample.joint_steps", minimum=1)
+    joint_steps: Mapping[str, int] = option(
+        {}, "in place of sample.joint_steps where these are sampled; of several the most", minimum=1, by_modality=True
+    )
     joint_window: tuple[float, float] | None = option(None, "in place of sample.joint_window")
 
 
@@ -167,7 +169,7 @@ class SampleConfig:
         again = {
             "joint_steps": self.joint_steps,
             "gibbs_joint_steps": self.gibbs_joint_steps,
-            "given.joint_steps": self.given.joint_steps,
+            **{f"given.joint_steps.{m}": steps for m, steps in self.given.joint_steps.items()},
         }
         wrong = {f"sample.{key}": steps for key, steps in again.items() if steps is not None and steps > 1}
         if wrong and self.sampler not in ("ddpm", "ddim"):
@@ -176,10 +178,11 @@ class SampleConfig:
             text = f"{self.sampler} cannot repeat steps, and {held}: set {ones}, or sample.sampler to ddpm or ddim"
             raise KeyProblem("sampler", text)
 
-    def where_given(self) -> "SampleConfig":
-        """Return the settings where a modality is given: those of `given` in place of the others."""
+    def where_given(self, modalities: Collection[str]) -> "SampleConfig":
+        """Return the settings where some modalities are given: those of `given` in place of the others."""
         given = self.given
-        return self._with(given.guidance, given.joint_steps, given.joint_window, GivenConfig())
+        joint_steps = max((n for m, n in given.joint_steps.items() if m not in modalities), default=None)
+        return self._with(given.guidance, joint_steps, given.joint_window, GivenConfig())
 
     def while_resampled(self) -> "SampleConfig":
         """Return the settings of `gibbs` runs: those that begin with `gibbs_` in place of the others."""

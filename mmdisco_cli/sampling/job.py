@@ -161,7 +161,7 @@ def default_folder(options: SampleOptions) -> str:
 
 def config_of(recipe: Recipe, options: SampleOptions) -> SampleConfig:
     """Return a recipe's settings of sampling with those of the options in their place."""
-    config = recipe.sample.where_given() if options.given else recipe.sample
+    config = recipe.sample.where_given(options.given) if options.given else recipe.sample
     if options.batch_size is not None:
         config = replace(config, batch_size=options.batch_size)
     return replace(config, dtype=options.dtype or config.dtype)

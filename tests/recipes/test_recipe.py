@@ -140,9 +140,9 @@ sample:
         ("sample.gibbs_joint_window=[1, 0]", "sample.gibbs_joint_window: must rise, got [1.0, 0.0]"),
         ("sample.given.joint_window=[1, 0]", "sample.given.joint_window: must rise, got [1.0, 0.0]"),
         (
-            "sample={sampler: dpmpp_2m, joint_steps: 3, given: {joint_steps: 8}}",
-            "sample.sampler: dpmpp_2m cannot repeat steps, and sample.joint_steps is 3 and sample.given.joint_steps is "
-            "8: set sample.joint_steps=1 and sample.given.joint_steps=1, or sample.sampler to ddpm or ddim",
+            "sample={sampler: dpmpp_2m, joint_steps: 3, given: {joint_steps: {y: 8}}}",
+            "sample.sampler: dpmpp_2m cannot repeat steps, and sample.joint_steps is 3 and sample.given.joint_steps.y "
+            "is 8: set sample.joint_steps=1 and sample.given.joint_steps.y=1, or sample.sampler to ddpm or ddim",
         ),
         ("train.steps", "expected KEY=VALUE, as in sample.steps=20"),
         ("=1", "expected KEY=VALUE, as in sample.steps=20"),
@@ -222,11 +222,13 @@ def test_a_sampler_that_cannot_noise_again_names_the_steps_that_are_in_its_way()
     with pytest.raises(UsageError) as raised:
         load("bounce", ["sample.sampler=dpmpp_2m"])
     assert str(raised.value) == (
-        "--set sample.sampler=dpmpp_2m: sample.sampler: dpmpp_2m cannot repeat steps, and sample.joint_steps is 2 and "
-        "sample.given.joint_steps is 8: set sample.joint_steps=1 and sample.given.joint_steps=1, or sample.sampler to "
-        "ddpm or ddim"
+        "--set sample.sampler=dpmpp_2m: sample.sampler: dpmpp_2m cannot repeat steps, and sample.joint_steps is 6 and "
+        "sample.gibbs_joint_steps is 3 and sample.given.joint_steps.audio is 2 and sample.given.joint_steps.video is "
+        "16: set sample.joint_steps=1 and sample.gibbs_joint_steps=1 and sample.given.joint_steps.audio=1 and "
+        "sample.given.joint_steps.video=1, or sample.sampler to ddpm or ddim"
     )
-    freed = ["sample.sampler=dpmpp_2m", "sample.joint_steps=1", "sample.given.joint_steps=1"]
+    named = ["joint_steps", "gibbs_joint_steps", "given.joint_steps.audio", "given.joint_steps.video"]
+    freed = ["sample.sampler=dpmpp_2m", *(f"sample.{key}=1" for key in named)]
     assert load("bounce", freed).sample.sampler == "dpmpp_2m"
 
 
@@ -405,17 +407,24 @@ def test_find_prefers_a_path_then_the_packaged(write, tmp_path):
 
 
 def test_a_given_modality_changes_what_the_recipe_says_it_does(write):
-    text = MINIMAL + "sample: {guidance: {x: 2.0, y: 3.0}, steps: 7, given: {guidance: {y: 5.0}, joint_steps: 4}}\n"
+    given = "{guidance: {y: 5.0}, joint_steps: {x: 2, y: 4}}"
+    text = MINIMAL + f"sample: {{guidance: {{x: 2.0, y: 3.0}}, steps: 7, given: {given}}}\n"
     whole = load(write(text)).sample
-    beside = whole.where_given()
+    beside = whole.where_given(["x"])
     assert (beside.guidance, beside.joint_steps, beside.steps) == ({"x": 2.0, "y": 5.0}, 4, 7)
     assert (whole.guidance, whole.joint_steps) == ({"x": 2.0, "y": 3.0}, 1)
+    assert whole.where_given(["y"]).joint_steps == 2
+    assert whole.where_given(["z"]).joint_steps == 4
+    assert whole.where_given(["x", "y"]).joint_steps == 1
     plain = load(write(MINIMAL + "sample: {joint_steps: 3, guidance: {x: 2.0}}\n")).sample
-    assert plain.where_given() == plain
-    with pytest.raises(UsageError, match=r"cannot repeat steps, and sample\.given\.joint_steps is 2: set"):
-        load(write(MINIMAL + "sample: {sampler: dpmpp_2m, given: {joint_steps: 2}}\n"))
+    assert plain.where_given(["x"]) == plain
+    with pytest.raises(UsageError, match=r"cannot repeat steps, and sample\.given\.joint_steps\.x is 2: set"):
+        load(write(MINIMAL + "sample: {sampler: dpmpp_2m, given: {joint_steps: {x: 2}}}\n"))
+    with pytest.raises(UsageError, match=r"sample\.given\.joint_steps\.smell: unknown modality"):
+        load(write(MINIMAL + "sample: {given: {joint_steps: {smell: 2}}}\n"))
     assert (whole.joint_window, whole.given.joint_window) == ((-20.0, 20.0), None)
-    narrow = load(write(MINIMAL + "sample: {joint_steps: 2, given: {joint_window: [-3, 1]}}\n")).sample.where_given()
+    narrow = load(write(MINIMAL + "sample: {joint_steps: 2, given: {joint_window: [-3, 1]}}\n")).sample
+    narrow = narrow.where_given(["x"])
     assert (narrow.joint_steps, narrow.joint_window) == (2, (-3.0, 1.0))
     with pytest.raises(UsageError, match=r"sample\.given\.guidance\.smell: unknown modality"):
         load(write(MINIMAL + "sample: {given: {guidance: {smell: 2.0}}}\n"))

@@ -422,7 +422,7 @@ def test_given_sound_has_a_folder_of_its_own(tiny: Path, capsys: pytest.CaptureF
 def test_settings_for_a_given_modality_hold_only_beside_one(tiny: Path) -> None:
     make(tiny, "source", n=1)
     given = {"audio": Path("source/00000-seed0.mp4")}
-    special = ("sample.given={guidance: {video: 5.0}, joint_steps: 3}",)
+    special = ("sample.given={guidance: {video: 5.0}, joint_steps: {video: 3, audio: 5}}",)
     make(tiny, "alike", "sample.guidance.video=5.0", "sample.joint_steps=3", n=1, given=given)
     make(tiny, "special", *special, n=1, given=given)
     assert_same_set(latents("special"), latents("alike"))
