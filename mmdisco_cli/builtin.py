@@ -100,7 +100,7 @@ def mmdisco_datasets() -> Iterable[DatasetSpec]:
     return (
         DatasetSpec(
             "bounce",
-            "moving objects whose impacts are heard",
+            "moving objects with the sound of their impacts",
             BounceOptions,
             lazy(f"{toys}.bounce.dataset:build"),
             1,
@@ -130,7 +130,7 @@ def mmdisco_extractors() -> Iterable[ExtractorSpec]:
         ("fvd", "I3D from a file: FVD, KVD", "fvd"),
         ("vggish", "VGGish from a file: FAD", "vggish"),
         ("audioclip", "AudioCLIP from a file: MM-Diffusion's FAD", "audioclip"),
-        ("imagebind", "ImageBind from a file: cosine of picture and sound", "imagebind"),
+        ("imagebind", "ImageBind from a file: cosine of frames and audio", "imagebind"),
         ("desync", "Synchformer from a file: seconds out of step", "desync"),
     )
     return [
@@ -151,7 +151,7 @@ def mmdisco_protocols() -> Iterable[ProtocolSpec]:
     toys = "mmdisco_cli.toys"
     known = (
         ("bounce", "events in video against those in audio", f"{toys}.bounce.protocol"),
-        ("bounce-text", "what is seen and heard against its caption", f"{toys}.bounce.text_protocol"),
+        ("bounce-text", "video and audio against their caption", f"{toys}.bounce.text_protocol"),
         ("clips", "alignment and distances of any clips", "mmdisco_cli.evaluation.clips"),
         ("digits", "which digit each modality shows", f"{toys}.digits.protocol"),
         ("gaussians", "gradient and samples against a known distribution", f"{toys}.gaussians.protocol"),
@@ -166,7 +166,7 @@ def mmdisco_kinds() -> Iterable[KindSpec]:
     """Describe the built-in kinds of modalities."""
     images = (".jpg", ".jpeg", ".webp", ".bmp", ".gif", ".tif", ".tiff")
     known = (
-        ("audio", "sound alone, 16-bit PCM", ".wav", SUFFIXES, "audio/wav"),
+        ("audio", "audio alone, 16-bit PCM", ".wav", SUFFIXES, "audio/wav"),
         ("video", "frames alone, H.264", ".mp4", VIDEO_SUFFIXES, "video/mp4"),
         ("image", "grey or RGB, 8 bits", ".png", images, "image/png"),
         ("text", "strings in UTF-8", ".txt", (), "text/plain"),

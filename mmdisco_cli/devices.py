@@ -20,7 +20,7 @@ def choose_device(name: str | None = None) -> torch.device:
     """Return the device called cpu, cuda, cuda:1 or mps; `auto` or None takes a GPU, each local rank its own.
 
     Raises:
-        UsageError: no such name, or LOCAL_RANK is no number.
+        UsageError: no such name, or LOCAL_RANK is not a number.
         DeviceError: this machine has no such device.
     """
     kind, _, index = (name or "auto").partition(":")

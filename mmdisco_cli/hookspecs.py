@@ -190,7 +190,7 @@ class NoOptions:
 class ConverterSpec(Spec):
     """Describe a kind of checkpoint that `mmdisco convert` understands; `name` is what its `--format` takes.
 
-    `build` tells whether the tensors of a file are of this kind. `published` are the files that its authors publish,
+    `build` decides whether the tensors of a file are of this kind. `published` are the files that its authors publish,
     and `key` is where a recipe names a converted one, such as backbones.film.weights.
     """
 

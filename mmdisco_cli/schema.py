@@ -25,10 +25,11 @@ def at_home(path: str) -> str:
 
 @dataclass(frozen=True)
 class Bounds:
-    """What a value must satisfy beyond its type; `doc` is what the reference says of it, `path` that ~ is a home.
+    """Limits of a value besides its type; `doc` is its text in the reference, `path` says that ~ is the home directory.
 
     `identity` says whether it belongs to what names a training: always; "used", only where it is not the default, as
     for a key that came later; or "never", where it changes no result or what it changes is named otherwise.
+    `formerly` is the key's name in older versions, for the message about recipes that still use it.
     """
 
     minimum: float | None = None
@@ -39,6 +40,7 @@ class Bounds:
     path: bool = False
     doc: str = ""
     identity: str = "always"
+    formerly: str = ""
 
 
 def option(
@@ -51,13 +53,16 @@ def option(
     by_modality: bool = False,
     path: bool = False,
     identity: str = "always",
+    formerly: str = "",
 ) -> T:
     """Declare a dataclass field; the bounds hold for every element of a tuple or mapping.
 
     `by_modality` says that the keys of a mapping, or the elements of a tuple, are names of modalities; `path` that
-    text names a file or folder, in which a leading ~ is the user's home; `identity` is explained in `Bounds`.
+    text names a file or folder, in which a leading ~ is the user's home; `identity` and `formerly` are explained in
+    `Bounds`.
     """
-    metadata = {"bounds": Bounds(minimum, maximum, tuple(choices), by_modality, path=path, doc=doc, identity=identity)}
+    allowed = (minimum, maximum, tuple(choices))
+    metadata = {"bounds": Bounds(*allowed, by_modality, path=path, doc=doc, identity=identity, formerly=formerly)}
     if isinstance(default, dict):
         return cast(T, field(default_factory=default.copy, metadata=metadata))
     return field(default=default, metadata=metadata)

@@ -93,7 +93,7 @@ def make_plugin(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> MakePlugin:
 
 @pytest.fixture
 def largest_file() -> Callable[[int], AbstractContextManager[None]]:
-    """Let the system refuse to write files beyond a number of bytes within a block, as a full disk would."""
+    """Let the system refuse to write files above a number of bytes within a block, as a full disk would."""
 
     @contextmanager
     def limited(size: int) -> Iterator[None]:

@@ -287,7 +287,7 @@ def test_progress_of_a_resumed_job_counts_its_own_steps(capsys):
 
 
 def ended(total, first, steps, seconds, figures=lambda step: {}):
-    """Return the lines of a job whose steps are `steps`, told at these seconds after its beginning."""
+    """Return the lines of a job whose steps are `steps`, reported at these seconds after its beginning."""
     now, stream = iter([0.0, *seconds]), io.StringIO()
     advance = progress.lines("train", total, first, stream, lambda: next(now))
     for step in steps:

@@ -1,4 +1,4 @@
-"""What a message tells the user to run works when it is copied, and all that is missing is told at once."""
+"""Commands in messages work when they are copied, and all that is missing is named at once."""
 
 import re
 import shlex
@@ -32,7 +32,7 @@ def commands(lines):
     return [shlex.split(command) for line in lines for command in re.findall(r"`(mmdisco .*?)`", line)]
 
 
-def test_all_that_a_recipe_lacks_is_told_in_the_order_in_which_it_is_made(capsys):
+def test_all_that_a_recipe_lacks_is_named_in_the_order_in_which_it_is_made(capsys):
     summary, *lines = said(capsys, "sample", "--recipe", "clips", "--n", "2")
     assert summary == "recipe clips lacks 3 things; in this order:"
     keys = ["backbones.audio.weights", "backbones.video.weights", "sample.weights"]
@@ -100,7 +100,7 @@ def test_only_a_training_that_writes_the_very_file_is_advised(weights, words):
     assert (command and shlex.split(command)[3:]) == words
 
 
-def test_other_weights_that_are_not_there_are_told_together(capsys):
+def test_other_weights_that_are_not_there_are_named_together(capsys):
     settings = ["sample.weights=gone", "backbones.audio.weights=runs/nobody/train/backbone.safetensors"]
     chosen = [word for text in settings for word in ("--set", text)]
     summary, *lines = said(capsys, "sample", "--recipe", "bounce", *chosen)

@@ -21,8 +21,8 @@ BY_NAME = re.compile(r"(?<![\w./-])mmdisco-\w+")
 def by_name(text: str) -> list[str]:
     """Return the lines that install one of the distributions by its name alone."""
     commands = (line.split("#")[0] if not line.startswith("#") else line for line in text.splitlines())
-    told = (line for line in commands if "pip install" in line or line.startswith("install "))
-    return [found for line in told for found in INSTALLS.findall(line) if BY_NAME.search(found)]
+    shown = (line for line in commands if "pip install" in line or line.startswith("install "))
+    return [found for line in shown for found in INSTALLS.findall(line) if BY_NAME.search(found)]
 
 
 @pytest.mark.parametrize(

@@ -26,7 +26,7 @@ def lines(capsys: pytest.CaptureFixture[str], *arguments: str) -> list[str]:
 def test_every_key_of_a_recipe_is_listed_with_its_meaning() -> None:
     keys = recipe_keys()
     assert all(key.doc for key in keys)
-    assert {"name", "extends", "train.time_law.mean", "sample.given.joint_steps", "eval.n"} <= {k.key for k in keys}
+    assert {"name", "extends", "train.noise_levels.mean", "sample.given.joint_steps", "eval.n"} <= {k.key for k in keys}
     plain = load("bounce").to_dict()
     for key in keys:
         value = plain

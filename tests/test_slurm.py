@@ -111,8 +111,8 @@ def test_training_on_nodes_is_signalled_requeued_and_finished(stubs: Path, tmp_p
     done = submit(NODES, stubs, recipe, SIGNAL_AFTER="4", **nodes)
     assert done.returncode == 75, done.stderr
     assert done.stderr.count("stopped by SIGUSR1 at step") == 2, done.stderr
-    (asked,) = (stubs / "scontrol.log").read_text().splitlines()
-    assert asked.startswith("requeue 2") or asked.startswith("requeue 3")
+    (requested,) = (stubs / "scontrol.log").read_text().splitlines()
+    assert requested.startswith("requeue 2") or requested.startswith("requeue 3")
     step = torch.load(out / STAGE["points"] / "state.pt", weights_only=True)["step"]
     assert 20 <= step < 250
     done = submit(NODES, stubs, recipe, **nodes)

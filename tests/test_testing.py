@@ -143,7 +143,7 @@ def test_an_honest_backbone_passes():
         ("predict", lambda self, x, t, c, plan: x + torch.randn_like(x), "global generator was drawn from"),
         ("predict", lambda self, x, t, c, plan: torch.manual_seed(0) and x, "global generator was drawn from, or seed"),
         ("predict", lambda self, x, t, c, plan: x.bfloat16(), r"predict gives torch\.bfloat16, not torch\.float32"),
-        ("predict", lambda self, x, t, c, plan: start_a_process(x), r"was asked for: subprocess\.Popen"),
+        ("predict", lambda self, x, t, c, plan: start_a_process(x), r"started: subprocess\.Popen"),
         ("predict", lambda self, x, t, c, plan: x * t[0], "sample 1 is predicted otherwise alone"),
         ("predict", lambda self, x, t, c, plan: x * torch.ones((), requires_grad=True), "builds a graph"),
         ("predict", lambda self, x, t, c, plan: x + c.zero_()[:, :, None], "the caller's audio condition were written"),
@@ -153,7 +153,7 @@ def test_an_honest_backbone_passes():
             lambda self, x, t, c, plan: x * (1 + (len(x) > 2)),
             "classifier-free guidance are predicted otherwise",
         ),
-        ("predict", lambda self, x, t, c, plan: ask_the_network(x), "was asked for: .*example.invalid"),
+        ("predict", lambda self, x, t, c, plan: ask_the_network(x), "started: .*example.invalid"),
         ("encode_prompt", lambda self, p, n, plan: no_negatives(self, p, n), "fails where negative prompts are given"),
         ("encode_prompt", lambda self, p, n, plan: beside(self, p), "prompt 0 steers otherwise alone"),
         ("encode_prompt", lambda self, p, n, plan: pooled_beside(self, p), "prompt 0 is pooled otherwise alone"),
@@ -198,7 +198,7 @@ class Rescaled(Tone):
     """A tone with guidance of its own: twice what CFG alone would make."""
 
     def guided(self, x, t, positive, negative, scale, plan):
-        one, other = (self.predict(x, t, told, plan) for told in (positive, negative))
+        one, other = (self.predict(x, t, seen, plan) for seen in (positive, negative))
         return 2 * (other + scale * (one - other))
 
 

@@ -1,4 +1,4 @@
-"""The Python API: `mmdisco_cli.load(recipe)` gives what the commands work with, without files in between."""
+"""The Python API: `mmdisco_cli.load(recipe)` returns a model to sample, train and evaluate without the command line."""
 
 from mmdisco_cli.api.model import JointModel, Step, load
 from mmdisco_cli.api.sample import Sample, sheet

@@ -1,4 +1,4 @@
-"""Objects in the place of what a recipe names: a `Component` whose factory returns the object."""
+"""Objects in place of what a recipe names: a `Component` whose factory returns the object."""
 
 from collections.abc import Mapping
 from dataclasses import replace
@@ -15,13 +15,13 @@ NAME = "object"
 
 
 def with_backbones(recipe: Recipe, objects: Mapping[str, Any]) -> Recipe:
-    """Return the recipe with objects in the place of its base models, by their names there.
+    """Return the recipe with objects in place of base models, by the names that these have in the recipe.
 
     An object is a `Backbone` or `JointBackbone`, or what the entry that the recipe names can `adopt`, such as a
     pipeline of diffusers.
 
     Raises:
-        UsageError: the recipe has no base model of that name, or the object is none.
+        UsageError: the recipe has no base model of that name, or the object cannot be used as one.
     """
     if unknown := [label for label in objects if label not in recipe.backbones]:
         raise UsageError(f"backbones: recipe {recipe.name} has no {unknown[0]}, but {', '.join(recipe.backbones)}")
@@ -49,7 +49,8 @@ def _component(label: str, part: Component, thing: Any) -> Component:
         )
         return Component(NAME, NoOptions(), spec)
     if not isinstance(part.spec, BackboneSpec) or part.spec.adopt is None:
-        raise UsageError(f"backbones.{label}: a {type(thing).__name__} is no Backbone, nor does {part.name} adopt it")
+        kind = type(thing).__name__
+        raise UsageError(f"backbones.{label}: a {kind} is not a Backbone, and {part.name} does not adopt it")
     adopt = part.spec.adopt()
     spec = replace(part.spec, factory=lambda: lambda *arguments: adopt(*arguments, thing), lacks=None)
     return Component(part.name, part.options, spec)

@@ -34,10 +34,10 @@ from mmdisco_cli.training.run import TrainCallback, train_recipe
 
 @dataclass(frozen=True)
 class Step:
-    """One solver step of a batch: its number of `steps`, and by modality the states and x_0 (B, ...) of its prediction.
+    """Solver step `number` of `steps`, counted from 1, with the states and the predicted x_0 (B, ...) by modality.
 
-    A step that is taken several times, as `sample.joint_steps` says, is shown each time, under the same number.
-    Models that can only be run whole show neither states nor x_0.
+    A step that `sample.joint_steps` repeats is reported every time, with the same number.
+    Models that only run as a whole have neither states nor x_0.
     """
 
     number: int
@@ -48,7 +48,7 @@ class Step:
 
 @dataclass(frozen=True)
 class JointModel:
-    """What a recipe describes; `results` are those of the training that it comes from. Made by `load`."""
+    """The models of a recipe, made by `load`; `results` are the figures of the training that it comes from, if any."""
 
     recipe: Recipe
     device: torch.device
@@ -70,11 +70,11 @@ class JointModel:
         batch_size: int | None = None,
         callback: Callable[[Step], None] | None = None,
     ) -> list[Sample]:
-        """Return n samples, those of `mmdisco sample` with the same settings.
+        """Return n samples, the same as those of `mmdisco sample` with the same settings.
 
         `prompts` are used in turn, for all modalities or by modality. `given` holds by modality media of one sample or
-        of several, (*media_shape) or (N, *media_shape), or what `--given` takes; the others are sampled. `callback` may
-        raise to stop, and what it raises is raised here.
+        of several, (*media_shape) or (N, *media_shape), or what `--given` takes; the others are sampled. `independent`
+        turns guidance off. `callback` is called after every solver step and may raise to stop, which is raised here.
 
         Raises:
             UsageError, DataError, PluginError, DeviceError: as for `mmdisco sample`.
@@ -107,12 +107,12 @@ class JointModel:
         fresh: bool = False,
         callback: TrainCallback | None = None,
     ) -> "JointModel":
-        """Train the recipe's target, or go on where a former call stopped; return the recipe with its weights.
+        """Train what `train.target` names, or resume an interrupted training; return the model with the new weights.
 
-        `data` is a torch Dataset of tuples, of the form that `api.tuples.TupleData` describes, in place of the recipe's
-        data, and `heldout` one to measure on, every tenth item of `data` by default. `out` is the folder of the run,
-        runs/RECIPE/train by default. `callback` is called with the title of a stage, its step, its steps and their
-        figures.
+        `data` is a torch Dataset of tuples, see `api.tuples.TupleData`, in place of the recipe's data, and `heldout`
+        one to validate on, by default every tenth item of `data`. `out` is the folder of the run, by default
+        runs/RECIPE/train; `fresh` starts over there. `callback` is called after every step with the title of the
+        stage, the step, the number of steps, and the figures.
 
         Raises:
             UsageError, DataError, PluginError, DeviceError: as for `mmdisco train`.
@@ -129,7 +129,10 @@ class JointModel:
         self, samples: Sample | Sequence[Sample] | str | Path | None = None, *, out: str | Path | None = None,
         metrics: str | Sequence[str] = (),
     ) -> Mapping[str, Any]:  # fmt: skip
-        """Return what `mmdisco eval` writes to metrics.json; without `samples`, files are drawn as eval.n says.
+        """Evaluate `samples`, or without any eval.n new ones, and return what `mmdisco eval` writes to metrics.json.
+
+        `samples` are objects or a folder, `out` is the folder of the report, and `metrics` the ones to compute, by
+        default all of the protocol.
 
         Raises:
             UsageError, DataError, PluginError, DeviceError: as for `mmdisco eval`.
@@ -169,7 +172,7 @@ def load(
     discriminator: nn.Module | None = None,
     device: str | torch.device | None = None,
 ) -> JointModel:
-    """Return the models of a recipe, by name or path; nothing large is loaded until they are used.
+    """Return the models of a recipe, given by name or path; weights are loaded when they are first used.
 
     What `mmdisco sample --checkpoint` takes stands for the recipe too: a file of weights, its folder, or hf:OWNER/NAME.
     `overrides` are values by dotted key, such as {"sample.steps": 20}. `backbones` replaces base models, by their names
@@ -184,7 +187,7 @@ def load(
     changed = arguments.mapping("overrides", overrides)
     settings = [f"{key}={json.dumps(value, default=str)}" for key, value in changed.items()]
     if discriminator is not None and not isinstance(discriminator, nn.Module):
-        raise UsageError(f"discriminator: a {type(discriminator).__name__} is no torch.nn.Module")
+        raise UsageError(f"discriminator: a {type(discriminator).__name__} is not a torch.nn.Module")
     name = str(recipe)
     chosen = recipe_of(checkpoint_file(name), settings)[0] if is_checkpoint(name) else load_recipe(name, settings)
     found = with_backbones(chosen, arguments.mapping("backbones", backbones))
@@ -197,7 +200,7 @@ def _drawn(job: SampleJob, batch: Sequence[int], callback: Callable[[Step], None
             callback(Step(number, job.steps, states, x0))
 
     def on_step(number: int) -> None:
-        # Models that are run whole are not watched.
+        # Models that only run as a whole have no `watch`.
         if callback is not None and runs_whole(job.assembly.models):
             callback(Step(number, job.steps, {}, {}))
 
@@ -216,7 +219,7 @@ def _sample(job: SampleJob, index: int, place: int, made: DrawnBatch) -> Sample:
 
 
 def _with_weights(recipe: Recipe, weights: Path) -> Recipe:
-    """Return the recipe with a trained discriminator, or a trained base model in the place of the untrained one."""
+    """Return the recipe with a trained discriminator, or a trained base model in place of the untrained one."""
     if recipe.train.target == "discriminator":
         return replace(recipe, sample=replace(recipe.sample, weights=str(weights)))
     made = {

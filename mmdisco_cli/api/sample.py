@@ -25,7 +25,7 @@ from mmdisco_cli.sampling.settings import FORMAT, MP4
 
 @dataclass(frozen=True, repr=False)
 class Sample:
-    """One sample: by modality its `media` and final `latents`, on the CPU and without batch, and the last `logit`.
+    """One sample: its `media` and final `latents` by modality, on the CPU without a batch axis, and the last `logit`.
 
     Media are as base models have them: audio (channels, samples), video (3, T, H, W) and image (1 or 3, H, W) in
     [-1, 1] at the rates of `plans`, and of kind text a string; `kinds` says what each modality is, and `settings` how
@@ -45,14 +45,14 @@ class Sample:
     settings: Mapping[str, Any] = field(default_factory=dict, compare=False)
 
     def __repr__(self) -> str:
-        """Return its number and what it holds, without the numbers of tensors."""
+        """Return a short description with the shapes of tensors, not their values."""
         held = {m: tuple(x.shape) if isinstance(x, Tensor) else x for m, x in self.media.items()}
         prompt = f", {self.prompt!r}" if self.prompt else ""
         logit = "" if self.logit is None else f", logit {self.logit:.2f}"
         return f"Sample({self.index} of seed {self.seed}, {held}{logit}{prompt})"
 
     def save(self, path: str | Path, *, video: str = MP4) -> list[Path]:
-        """Write the sample and return its files: into a folder as `mmdisco sample` does, or the one file that is named.
+        """Write the sample into a folder as `mmdisco sample` does, or to the one file named, and return its files.
 
         Folders that are missing are made; a file that is there is replaced.
         `video` is how clips of a folder are written, mp4 or webm; the name of a file says it itself.
@@ -96,7 +96,7 @@ class Sample:
         return write_sample(folder, stem, self.media, parts, self.plans, about, self.scale)
 
     def _repr_html_(self) -> str:
-        """Return a card that plays in a notebook, with everything inside it."""
+        """Return HTML that plays in a notebook, with all media embedded."""
         with TemporaryDirectory() as folder:
             files = self._write(Path(folder), "sample", self._parts(MP4))
             shown = "".join(_shown(file, part) for file, part in zip(files, self.parts, strict=True))

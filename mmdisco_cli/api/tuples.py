@@ -19,7 +19,7 @@ TEXTS = ("caption", "label")
 
 @dataclass(frozen=True)
 class TupleData:
-    """Items of a torch Dataset with a length, as a `SplitDataset`.
+    """A torch Dataset with a length, as a `SplitDataset`.
 
     An item is a mapping from modality to media (*media_shape), for audio, video and images float in [-1, 1], or
     integers as `data.contract.Compact` has them: uint8 from 0 to 255, int16. It may have texts too: `caption` for all
@@ -42,7 +42,7 @@ class TupleData:
 
     @property
     def fingerprint(self) -> str:
-        """Name the content of all items: they are read once for it, unless the data set has a `fingerprint` itself."""
+        """Return a hash of all items, each read once, or the `fingerprint` of the data set itself where it has one."""
         if "" not in self._names:
             own = getattr(self.items, "fingerprint", None)
             self._names[""] = f"{own}:{_digest(map(str, self.numbers))}" if own else _digest(self._contents())
@@ -129,7 +129,7 @@ class TupleData:
 def as_data(items: Any, heldout: Any = None) -> TupleData:
     """Return a torch Dataset as data to train on; raise UsageError where it has no length.
 
-    Without a second data set of `heldout` items, every tenth item is held out, as far as there are ten.
+    Without `heldout`, every tenth item is held out where there are at least ten.
     """
     for one in (items, heldout):
         numbered = hasattr(one, "__len__") and hasattr(one, "__getitem__")

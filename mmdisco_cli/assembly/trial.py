@@ -37,7 +37,7 @@ def require_members(spec: Spec, thing: object, names: Iterable[str]) -> None:
 
 
 def require_module(spec: Spec, module: object) -> None:
-    """Raise PluginError where a plugin's discriminator is no torch.nn.Module."""
+    """Raise PluginError where a plugin's discriminator is not a torch.nn.Module."""
     _expect(spec, isinstance(module, nn.Module), f"it returns {type(module).__name__}, not a torch.nn.Module")
 
 
@@ -50,7 +50,7 @@ def try_discriminator(
     gradient's own gradient too, as the denoising loss does.
 
     Raises:
-        PluginError: the call fails, or its result is no logit (B,) that can be differentiated by the states.
+        PluginError: the call fails, or its result is not a logit (B,) that can be differentiated by the states.
     """
     if not spec.owner:
         return
@@ -67,7 +67,7 @@ def try_dataset(spec: Spec, dataset: Any, kinds: Mapping[str, str]) -> None:
     """Read the splits and first clips of a plugin's data set, of modalities of these kinds, by label.
 
     Raises:
-        PluginError: a member is missing or fails, or its media are no clips (B, ...) of floats in [-1, 1].
+        PluginError: a member is missing or fails, or its media are not clips (B, ...) of floats in [-1, 1].
     """
     if not spec.owner:
         return

@@ -1,4 +1,4 @@
-"""Weights that go on from others: their file holds what it adds to these or changes, and names them by content."""
+"""Weights trained starting from others (their base): the file holds only the tensors that differ from those."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -25,10 +25,10 @@ def require_own(path: Path, about: Mapping[str, Any], modality: str, name: str) 
 
 
 def base_file(path: Path, about: Mapping[str, Any]) -> Path | None:
-    """Return the weights that those of `path` go on from, by their description; None where they stand alone.
+    """Return the file of the base that the description of `path` names; None where it has no base.
 
     Raises:
-        DataError: they are not found, neither by name nor beside `path`, or are not those of its training.
+        DataError: the base is found neither by name nor beside `path`, or is not the one that was trained from.
     """
     base = about.get("base")
     if base is None:
@@ -42,15 +42,15 @@ def base_file(path: Path, about: Mapping[str, Any]) -> Path | None:
         return beside
     found = find_weights(name)
     if (ours := sha256_of(found)[:SHORT]) != known:
-        raise DataError(f"{path}: goes on from {name} {known}, but {found} is {ours}")
+        raise DataError(f"{path}: is based on {name} {known}, but {found} is {ours}")
     return found
 
 
-def beyond(base: str, tensors: Mapping[str, Tensor]) -> tuple[dict[str, Tensor], dict[str, str]]:
-    """Return those tensors that the weights `base` lack or have otherwise, and what names these weights.
+def without_base(base: str, tensors: Mapping[str, Tensor]) -> tuple[dict[str, Tensor], dict[str, str]]:
+    """Return the tensors that `base` lacks or that differ from its own, and the name and fingerprint of `base`.
 
     Raises:
-        DataError: they cannot be found or read.
+        DataError: `base` cannot be found or read.
     """
     file = find_weights(base)
     known = read_safetensors(file)
@@ -59,9 +59,9 @@ def beyond(base: str, tensors: Mapping[str, Tensor]) -> tuple[dict[str, Tensor],
 
 
 def to_publish(path: Path) -> tuple[Mapping[str, Tensor], dict[str, Any]]:
-    """Return the tensors and the description of weights as others can use them, who have only what mmdisco ships.
+    """Return the tensors and the description of weights in a form that needs no file but those that mmdisco ships.
 
-    Those that go on from any other file are made whole. Errors as for `base_file`.
+    Tensors of any other base are merged in. Errors as for `base_file`.
     """
     about = any_about(path)
     base = base_file(path, about)

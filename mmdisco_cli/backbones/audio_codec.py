@@ -13,7 +13,7 @@ STRIDE = 2
 """Log-mel frames of 10 ms in one latent step."""
 
 
-class SoundCodec(nn.Module):
+class AudioCodec(nn.Module):
     """Encode mono audio (B, 1, S) to latents (B, C, S / 320) and back to a waveform.
 
     Its code is bounded, and noise added in training, as in `FrameCodec`: a denoiser's small errors stay inaudible.

@@ -124,7 +124,7 @@ class TextBank(BankBackbone):
         """Return media (B, L) of strings of the set, in whatever case; raise ValueError for others."""
         known = {_plain(text): place for place, text in reversed(list(enumerate(self.texts)))}
         if unknown := [text for text in texts if _plain(text) not in known]:
-            raise ValueError(f"{unknown[0]!r} is none of the {len(self.texts)} strings: {_some(self.texts)}")
+            raise ValueError(f"{unknown[0]!r} is not one of the {len(self.texts)} strings: {_some(self.texts)}")
         return self.items[torch.tensor([known[_plain(text)] for text in texts], dtype=torch.long)]
 
 

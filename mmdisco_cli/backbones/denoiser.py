@@ -10,7 +10,7 @@ from mmdisco_cli.backbones.text import TextEncoder
 from mmdisco_cli.blocks import LevelEmbedding, TransformerBlock, map_rows, modulated_norm, patchify, unpatchify, zero
 
 TEXT_GAIN = 4.0
-"""A text's layers count so much more than their weights: what a text tells is little of the loss, and slowly learnt."""
+"""A text's layers count so much more than their weights: a text affects little of the loss, and is learnt slowly."""
 
 
 class TokenDenoiser(nn.Module):

@@ -109,8 +109,8 @@ class ImageGAN(nn.Module):
         near = both + self.noise * torch.randn(both.shape, generator=generator).to(both)
         scores, beside = self.critic(torch.cat([both, near])).float().chunk(2)
         of_real, of_fake = scores.chunk(2)
-        told = F.softplus(-of_real).mean() + F.softplus(of_fake).mean()
-        loss = told + self.smooth * (scores - beside).square().mean()
+        classification = F.softplus(-of_real).mean() + F.softplus(of_fake).mean()
+        loss = classification + self.smooth * (scores - beside).square().mean()
         return loss, float((of_real.mean() - of_fake.mean()).detach())
 
 

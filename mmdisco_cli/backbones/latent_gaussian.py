@@ -144,7 +144,7 @@ def build(modality: str, options: LatentGaussianOptions, request: Request) -> La
 
 def _untrained(modality: str, options: LatentGaussianOptions, request: Request) -> LatentGaussian:
     if options.width % 4:
-        raise UsageError(f"backbones.{modality}.width: {options.width} is no multiple of 4")
+        raise UsageError(f"backbones.{modality}.width: {options.width} is not a multiple of 4")
     o = options
     made: Generator = image_generator(o.generator, request, o.colours, o.latent_channels, o.width)
     return LatentGaussian(modality, made, options=o, request=request)

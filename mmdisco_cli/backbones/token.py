@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from mmdisco_cli.backbones.additions import base_file, require_own
-from mmdisco_cli.backbones.audio_codec import SoundCodec
+from mmdisco_cli.backbones.audio_codec import AudioCodec
 from mmdisco_cli.backbones.denoiser import TokenDenoiser
 from mmdisco_cli.backbones.frame_codec import FrameCodec
 from mmdisco_cli.backbones.options import TokenOptions
@@ -37,8 +37,8 @@ from mmdisco_cli.tensors.files import read_safetensors
 from mmdisco_cli.tensors.naming import weights_fingerprint
 from mmdisco_cli.weights_file import find_weights, load_weights, read_about
 
-Codec = SoundCodec | FrameCodec | PixelCodec
-CODECS: dict[str, type[Codec]] = {"sound": SoundCodec, "frames": FrameCodec, "pixels": PixelCodec}
+Codec = AudioCodec | FrameCodec | PixelCodec
+CODECS: dict[str, type[Codec]] = {"sound": AudioCodec, "frames": FrameCodec, "pixels": PixelCodec}
 KINDS = {"sound": AUDIO, "frames": VIDEO, "pixels": IMAGE}
 """What each codec's media are, under whatever label."""
 TEXT = ("denoiser.text.", "denoiser.by_text.")

@@ -139,7 +139,7 @@ def _make_clips(folder: Path, content: Content, shards: Sequence[Clips], workers
 
 
 def _add(made: _Shard, read: Read, content: Content) -> None:
-    """Encode what was read; a clip whose latents are beyond half precision is lost as one that cannot be read."""
+    """Encode what was read; a clip whose latents overflow half precision is left out like one that cannot be read."""
     made.lost += read.lost
     if not read.rows:
         return

@@ -1,4 +1,4 @@
-"""Media of clips, read ahead of whoever encodes them by DataLoader's worker processes."""
+"""Media of clips, read ahead of their encoding by worker processes of a DataLoader."""
 
 import pickle
 import re
@@ -147,7 +147,7 @@ def _stream(reader: Reader, chunks: Iterable[Chunk], workers: int) -> Iterator[I
     loader = torch_data.DataLoader(
         _Guarded(reader),
         batch_size=None,
-        sampler=chunks,  # of any length: it is asked for none
+        sampler=chunks,  # an iterable of unknown length
         num_workers=workers,
         collate_fn=_as_it_is,
         worker_init_fn=_begin,

@@ -1,4 +1,4 @@
-"""The gallery of a run, each sample beside that of the same noise that guidance alone tells apart; and its sheet."""
+"""The gallery of a run, each sample beside that of the same noise without guidance; and its sheet."""
 
 import os
 from collections.abc import Iterator, Mapping, Sequence
@@ -73,7 +73,7 @@ def _write(directory: Path, partner: Path | None, recipe: Recipe) -> Path | None
 
 
 def _number(row: Row) -> tuple[int, int]:
-    """Return what tells a sample from all others of a run, whatever its files are called."""
+    """Return what identifies a sample of a run, whatever its files are called."""
     return int(row["index"]), int(row["seed"])
 
 

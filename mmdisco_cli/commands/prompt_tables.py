@@ -61,7 +61,7 @@ def _csv_rows(path: Path, text: str) -> Iterator[tuple[int, Mapping[str, Any]]]:
     try:
         rows = [(reader.line_num, row) for row in reader if any(cell.strip() for cell in row)]
     except csv.Error as error:
-        raise DataError(f"{path}:{reader.line_num}: is no csv ({error})") from error
+        raise DataError(f"{path}:{reader.line_num}: is not csv ({error})") from error
     if not rows:
         return
     header = [name.strip().lower() for name in rows[0][1]]
@@ -82,16 +82,16 @@ def _json_rows(path: Path, text: str) -> Iterator[tuple[int, Mapping[str, Any]]]
         try:
             row = json.loads(part)
         except ValueError as error:
-            raise DataError(f"{path}:{line}: is no JSON ({error})") from error
+            raise DataError(f"{path}:{line}: is not JSON ({error})") from error
         if not isinstance(row, dict | str):
-            raise DataError(f"{path}:{line}: is no object with a text, nor a text")
+            raise DataError(f"{path}:{line}: is neither a text nor an object with a text")
         yield line, {"caption": row} if isinstance(row, str) else row
 
 
 def _prompt(path: Path, line: int, row: Mapping[str, Any]) -> Prompt:
     texts = {key: value for key, value in row.items() if _is_text(key) and value is not None}
     if wrong := [key for key, value in texts.items() if not isinstance(value, str)]:
-        raise DataError(f"{path}:{line}: {wrong[0]} is no text")
+        raise DataError(f"{path}:{line}: {wrong[0]} is not text")
     found = {key: stripped for key, value in texts.items() if (stripped := value.strip())}
     if not found:
         raise DataError(f"{path}:{line}: has no text")

@@ -20,10 +20,10 @@ _OTHERS = (
 def read_prompts(path: Path) -> list[str]:
     """Return the prompts of a UTF-8 file, one a line, without blank lines and without the space around each.
 
-    Lines end in LF, CRLF or CR, and nowhere else; a byte order mark is no part of a prompt.
+    Lines end in LF, CRLF or CR, and nowhere else; a byte order mark is not part of a prompt.
 
     Raises:
-        DataError: it holds no prompt, or is no UTF-8 text, with the line.
+        DataError: it holds no prompt, or is not UTF-8 text, with the line.
         OSError: it cannot be read.
     """
     lines = _lines(path)
@@ -47,7 +47,7 @@ def _lines(path: Path) -> list[str]:
 
 
 def require_text(prompts: Sequence[str]) -> None:
-    """Raise UsageError for a prompt of the command line whose bytes are no UTF-8."""
+    """Raise UsageError for a prompt of the command line whose bytes are not UTF-8."""
     for prompt in prompts:
         try:
             prompt.encode()

@@ -29,7 +29,7 @@ def convert_clips(recipe: Recipe, options: ConvertOptions) -> None:
     """Encode the clips of a recipe into a cache, or one job's share of them, and print where it lies.
 
     Raises:
-        UsageError, PluginError: the recipe cannot be built, or the source is no data.
+        UsageError, PluginError: the recipe cannot be built, or the source is not data.
         DataError: clips or weights cannot be used, or the folder holds another cache; what is whole is kept.
         Stopped: a signal came; what is whole is kept.
     """
@@ -103,7 +103,7 @@ def _parts(recipe: Recipe, dataset: SplitDataset, modalities: tuple[str, ...]) -
 def _count(recipe: Recipe, train: Dataset) -> int:
     count = recipe.train.bank or train.length
     if count is None:
-        raise UsageError("train.bank: 0 of a data set without an end is no number of clips to encode: give one")
+        raise UsageError("train.bank: 0 of a data set without an end is not a number of clips to encode: give one")
     return count
 
 

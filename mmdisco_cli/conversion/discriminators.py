@@ -12,7 +12,7 @@ from mmdisco_cli.paper.configs import RELEASED, Released
 from mmdisco_cli.paper.discriminator import PaperDiscriminator
 
 WIDEST = 4096
-"""Channels beyond which a width comes from damage."""
+"""Channels above which a width is taken for damage."""
 _FIRST = ("feature_extractor.", "fusion_model.", "last_linear.")
 _STEM = "feature_extractor.input_blocks.0.0.video_conv.video_conv_spatial.weight"
 _BETAS: dict[str, dict[str, Any]] = {

@@ -16,7 +16,7 @@ def export(source: Path, destination: Path) -> None:
 
     Raises:
         UsageError: the destination is not named like a file of torch.save.
-        DataError: the source is no discriminator of the paper's architectures, or damaged; or nothing can be written.
+        DataError: the source is not a discriminator of the paper's architectures, or damaged; or writing fails.
     """
     about = any_about(source)
     name = str(about.get("name") or about.get("architecture") or about.get("kind"))

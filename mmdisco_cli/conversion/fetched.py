@@ -29,7 +29,7 @@ def fetch_missing(recipe: Recipe, discriminator: bool = True) -> None:
     """Bring all published files that a recipe lacks to where it names them: as links into the user's cache.
 
     Raises:
-        DataError: a line for each that cannot be had; or something is lacking that nobody publishes, and then nothing
+        DataError: a line for each that cannot be had; or something is lacking that is not published, and then nothing
             was fetched.
     """
     failures = []

@@ -14,7 +14,7 @@ _KNOWN = {
 
 
 def describe_folder(folder: Path) -> str:
-    """Return in a clause that a folder is no checkpoint, what its names say that it is, and what to do with it."""
+    """Return in a clause that a folder is not a checkpoint, what its names say that it is, and what to do with it."""
     found = next((text for name, text in _KNOWN.items() if (folder / name).exists()), None)
     if found is not None:
         return f"a folder, not a checkpoint; it looks like {found}"

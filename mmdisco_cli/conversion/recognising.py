@@ -62,7 +62,7 @@ def recognised(registry: Registry, source: Path, tensors: Mapping[str, Tensor], 
     said = f" {describe_misfits(misfits)}" if misfits else ""
     if wanted is not None and found.spec is not wanted:
         near = f", apart from:{said}" if misfits else ""
-        raise DataError(f"{source}: is no {format_name}; it looks like {title}{near}")
+        raise DataError(f"{source}: is not {format_name}; it looks like {title}{near}")
     if misfits:
         raise DataError(f"{source}: looks like {title}, but {len(misfits)} tensors do not fit:{said}")
     return found.candidate

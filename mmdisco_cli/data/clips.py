@@ -108,7 +108,7 @@ def open_clips(
 ) -> ClipsDataset:
     """Open a folder, table or shards: windows of frames / fps seconds, `stride` seconds apart (default: end to end).
 
-    A file needs only the `modalities` named, so sound alone can be trained from .wav files. Its side of the split
+    A file needs only the `modalities` named, so audio alone can be trained from .wav files. Its side of the split
     hangs on its bytes, or on its folder where `path` holds `train` and `test`. Every file is decoded once, and nothing
     is remembered. Raise DataError where nothing is usable.
     """

@@ -25,7 +25,7 @@ from mmdisco_cli.errors import DataError
 LOOK_AHEAD = 16
 """Frames among which stamps are sorted: no codec reorders more."""
 WITHOUT_INDEX = ("mpeg", "mpegts")
-"""Formats in which a seek may land between keyframes; in "mpeg" stamps after a seek are also guessed differently."""
+"""Formats in which a seek may end between keyframes; in "mpeg" stamps after a seek are also guessed differently."""
 MOST_THREADS = 16
 """Threads that decode one stream; with more, ffmpeg warns."""
 GENERATE_STAMPS = 1

@@ -12,12 +12,12 @@ _UNNAMED = "by default what its name says"
 
 @dataclass(frozen=True)
 class ClipsOptions:
-    """Anyone's clips: a folder of video files, a table of them, WebDataset tars or Parquet, told apart by looking."""
+    """A user's clips: a folder of video files, a table of them, WebDataset tars or Parquet; which, is detected."""
 
     path: str | None = option(
         None, "folder, table (csv, json, jsonl, parquet) or tars and Parquet by braces: x-{000..146}.tar", path=True
     )
-    format: str | None = option(None, "the layout, where looking does not tell", choices=FORMATS, identity="never")
+    format: str | None = option(None, "the layout, where it is not detected", choices=FORMATS, identity="never")
     media: str | None = option(
         None, "folder that a table's media lie below; by default the table's", path=True, identity="never"
     )
@@ -32,10 +32,10 @@ class ClipsOptions:
         None, "seconds between the starts of a clip's windows; end to end by default", minimum=1e-3, identity="used"
     )
     windows: int | None = option(
-        None, "most windows of a clip, evenly spread; by default all", minimum=1, identity="used"
+        None, "maximum number of windows of a clip, evenly spread; by default all", minimum=1, identity="used"
     )
     max_bad: float = option(
-        0.05, "share of missing or broken rows above which nothing is begun", minimum=0, maximum=1, identity="never"
+        0.05, "share of missing or broken rows above which a run is refused", minimum=0, maximum=1, identity="never"
     )
     check: int = option(
         256, "rows up to which all are decoded once, at first, to find broken ones", minimum=0, identity="never"
@@ -44,7 +44,7 @@ class ClipsOptions:
         None, "processes that read media; by default as many as cores", minimum=1, identity="never"
     )
     cache: str | None = option(
-        None, "folder that remembers what was learnt of files; by default ~/.cache/mmdisco", path=True, identity="never"
+        None, "folder that keeps facts about files; by default ~/.cache/mmdisco", path=True, identity="never"
     )
 
     @property

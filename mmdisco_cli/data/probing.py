@@ -107,7 +107,7 @@ def check_covered(info: MediaInfo, modality: str, window: Span, slack: Fraction)
 def opened(path: str | os.PathLike[str], *, quick: bool = False) -> Iterator[InputContainer]:
     """Open a media file, or a part of a file; every failure inside the block becomes a one-line DataError naming it.
 
-    `quick` decodes no frame of video to learn more of it, which nobody needs who reads sound.
+    `quick` decodes no frame of video to learn more of it, which reading audio does not need.
     """
     name = os.fspath(path)
     if not isinstance(path, Packed) and Path(name).is_dir():

@@ -12,11 +12,11 @@ from typing import Generic, TypeVar
 from av.video.frame import VideoFrame
 from torch import Tensor
 
+from mmdisco_cli.data.audio import read_audio
 from mmdisco_cli.data.breaks import Span
 from mmdisco_cli.data.fitting import Fitted
 from mmdisco_cli.data.frames import Decoded, MissedSeekError, Pixels, timed_frames
 from mmdisco_cli.data.probing import FAR, MediaInfo, check_covered, opened, probe
-from mmdisco_cli.data.sound import read_audio
 from mmdisco_cli.data.writing import as_fps
 from mmdisco_cli.errors import DataError
 
@@ -74,7 +74,7 @@ def read_video(
     """Read video only, (3, T, H, W) in [-1, 1]; arguments and errors as for `read_clip`, `info` saves a probe."""
     info, rate = info or probe(path), as_fps(fps)
     begin = info.span(("video",)).start if start is None else Fraction(start)
-    return _as_video(read_pictures(info, _window_times(info, begin, frames, rate), height, width))
+    return _as_video(read_frames(info, _window_times(info, begin, frames, rate), height, width))
 
 
 class WindowFrames:
@@ -86,7 +86,7 @@ class WindowFrames:
         self._wanted: FramesAt[Decoded] = FramesAt(_window_times(info, info.span().start, frames, fps))
 
     def walk(self) -> Iterator[tuple[Fraction, Pixels]]:
-        """Yield every frame as `walk_pictures` does."""
+        """Yield every frame as `walk_frames` does."""
         for time, decoded in _walk(self._info):
             self._kept.add(self._wanted.take(time - _rounding(decoded.frame), decoded))
             yield time, decoded.upright("bgr24")
@@ -108,7 +108,7 @@ def _as_video(frames: Tensor) -> Tensor:
     return frames.transpose(0, 1).float().div_(127.5).sub_(1)
 
 
-def read_pictures(info: MediaInfo, times: Sequence[Fraction], height: int, width: int) -> Tensor:
+def read_frames(info: MediaInfo, times: Sequence[Fraction], height: int, width: int) -> Tensor:
     """Return the frame shown at each of the rising `times` (seconds from the file's zero), uint8 (N, 3, H, W)."""
     if times[0] > FAR and not info.breaks:
         with suppress(MissedSeekError):
@@ -116,7 +116,7 @@ def read_pictures(info: MediaInfo, times: Sequence[Fraction], height: int, width
     return _read(info, times, height, width, seek=False)
 
 
-def walk_pictures(info: MediaInfo) -> Iterator[tuple[Fraction, Pixels]]:
+def walk_frames(info: MediaInfo) -> Iterator[tuple[Fraction, Pixels]]:
     """Yield every frame of a file, upright, as (seconds from the file's zero, uint8 (H, W, 3) in BGR order).
 
     Raises:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
-from mmdisco_cli.data.media import MediaInfo, read_audio, read_pictures
+from mmdisco_cli.data.media import MediaInfo, read_audio, read_frames
 
 if TYPE_CHECKING:
     from mmdisco_cli.data.index.rows import Row
@@ -57,7 +57,7 @@ class ClipWindow:
 
     @property
     def place(self) -> tuple[object, ...]:
-        """Return what tells apart the media of windows."""
+        """Return what distinguishes the media of windows."""
         return self.info.path, self.audio and self.audio.path, self.start
 
 
@@ -104,7 +104,7 @@ def _decode(windows: Sequence[ClipWindow], shape: Shape, modalities: Sequence[st
 def _videos(windows: Sequence[ClipWindow], shape: Shape) -> Iterator[Tensor]:
     wanted = [[window.start + index / shape.fps for index in range(shape.frames)] for window in windows]
     times = sorted({time for row in wanted for time in row})
-    video = read_pictures(windows[0].info, times, shape.height, shape.width).transpose(0, 1)
+    video = read_frames(windows[0].info, times, shape.height, shape.width).transpose(0, 1)
     place = {time: index for index, time in enumerate(times)}
     for row in wanted:
         yield video if row == times else video[:, [place[time] for time in row]]

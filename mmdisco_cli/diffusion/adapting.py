@@ -143,12 +143,12 @@ def own_guidance(base: Base) -> OwnGuidance | None:
 
 
 def text_decoder(backbone: JointBackbone) -> ToText | None:
-    """Return what makes strings of a backbone's media of kind text, with mappings; None where it cannot."""
+    """Return a function from media of kind text to strings, with mappings; None where a backbone has none."""
     return backbone if isinstance(backbone, ToText) and isinstance(unwrap(backbone), ToText) else None
 
 
 def text_encoder(backbone: JointBackbone) -> FromText | None:
-    """Return what makes media of strings, with mappings; None where a backbone cannot."""
+    """Return a function from strings to media of kind text, with mappings; None where a backbone has none."""
     return backbone if isinstance(backbone, FromText) and isinstance(unwrap(backbone), FromText) else None
 
 

@@ -4,13 +4,13 @@ The author of a one-modality model writes a `Backbone`, whose members take and g
 modalities is a `JointBackbone`, whose members take and give mappings from modality. Layouts everywhere: channel 1,
 time 2.
 
-A modality is named by a label, which is free, and is of a kind, which says what people see of it and in which file its
-samples are kept. Media of each kind, of which a plugin may add further ones (`mmdisco_cli.hookspecs.KindSpec`):
+A modality is named by a label, which is free, and has a kind, which says how it is shown and in which files its
+samples are stored. Media of each kind, of which a plugin may add further ones (`mmdisco_cli.hookspecs.KindSpec`):
 
     audio    (B, channels, samples) in [-1, 1], at `rate` Hz
     video    (B, 3, T, H, W) in [-1, 1], at `rate` frames a second
     image    (B, 1 or 3, H, W) in [-1, 1]
-    text     of any shape: tokens or embeddings, which the member `to_text` makes strings of
+    text     of any shape: tokens or embeddings, which the member `to_text` turns into strings
     vector   of any shape and range
 
 Optional members, on either contract:
@@ -20,17 +20,17 @@ Optional members, on either contract:
     parameters          the number of weights, where they are loaded later
     memory              lines of text: what will occupy which memory
     operations(plan)    floating-point operations of predicting one sample (`mmdisco_cli.diffusion.operations`)
-    variant             of a `Backbone`: what samples depend on beside the fingerprint (`BackboneInfo`)
+    variant             of a `Backbone`: what samples depend on besides the fingerprint (`BackboneInfo`)
     unread(prompts)     for a model whose text encoders read a limited number of tokens (`LimitedText`)
     takes_prompts       true where prompts condition the model, so that planning need not encode one to find out
     keyed(keys)         for a model that draws random numbers while it predicts or decodes (`Keyed`)
     guided(...)         for a model whose authors use more than classifier-free guidance (`OwnGuidance`)
     run_whole(...)      for a model that can only be run from noise to media (`mmdisco_cli.diffusion.whole`)
-    to_text(...)        of a modality of kind text, which needs it: the strings that its media say (`ToText`)
-    from_text(...)      of a modality of kind text: media of strings, so that a text can be given (`FromText`)
+    to_text(...)        of a modality of kind text, which needs it: strings from media (`ToText`)
+    from_text(...)      of a modality of kind text: media from strings, so that a text can be given (`FromText`)
     pads_with_zeros     true where the conditions of prompts in a batch are those of each alone, their second axis (of
                         tokens) padded with zeros at its end, so that prompts encoded alone can be put together
-    release(parts)      free parts that training is done with (`Releasing`)
+    release(parts)      free parts that training no longer needs (`Releasing`)
 """
 
 from collections.abc import Mapping, Sequence
@@ -104,7 +104,7 @@ class Request:
 
 @dataclass(frozen=True)
 class ModalityPlan:
-    """What a model will really make of a request.
+    """What a model will actually produce for a request.
 
     Shapes are without batch, `rate` is in Hz, and `notes` say in a line each which requested value was changed to one
     that the model can make.
@@ -151,7 +151,7 @@ class Backbone(Protocol):
         """Return a text that changes whenever the weights or options that predictions depend on change."""
 
     def plan(self, request: Request) -> ModalityPlan:
-        """Return the shapes that the model will really produce for a request."""
+        """Return the shapes that the model will actually produce for a request."""
 
     def grid(self, steps: int, plan: ModalityPlan) -> Levels:
         """Return the levels (steps + 1,) of a sampler of this many steps, from noise to data."""
@@ -183,7 +183,7 @@ class JointBackbone(Protocol):
         """Return the description of the modalities and the fingerprint of the whole model."""
 
     def plan(self, request: Request) -> Plan:
-        """Return the shapes that the model will really produce for a request."""
+        """Return the shapes that the model will actually produce for a request."""
 
     def grid(self, steps: int, plan: Plan) -> dict[str, Levels]:
         """Return each modality's levels (steps + 1,), from noise to data."""
@@ -214,7 +214,7 @@ class BuildBackbone(Protocol):
     def __call__(self, label: str, options: Any, request: Request, /) -> Backbone | JointBackbone:
         """Return the model that a recipe names under `label`, loaded from what its options name, on the CPU.
 
-        `label` is the modality too, where the entry is of any one. The plan for `request` is asked for afterwards.
+        `label` is also the modality, where the entry serves any modality. `plan(request)` is called afterwards.
 
         Raises:
             ValueError, UsageError: the options do not go together.
@@ -254,7 +254,7 @@ class LimitedText(Protocol):
     """Optional member: the model's text encoders read a limited number of tokens."""
 
     def unread(self, prompts: Sequence[str]) -> Sequence[Unread | None]:
-        """Return for each prompt what the encoder that reads least leaves out, None where nothing, encoding none.
+        """Return for each prompt the end that its most limited encoder does not read, None for none; encodes nothing.
 
         The model does not warn of these any more when it encodes them.
         """
@@ -281,7 +281,7 @@ class ToText(Protocol):
     """Optional member that the kind `text` needs; a `Backbone` takes a tensor and gives a sequence, not mappings."""
 
     def to_text(self, media: Mapping[str, Tensor], plan: Plan) -> Mapping[str, Sequence[str]]:
-        """Return what media (B, *media_shape) say, one string a sample, of each modality of kind text given."""
+        """Return the strings of media (B, *media_shape), one for each sample, of each modality of kind text given."""
 
 
 @runtime_checkable
@@ -292,7 +292,7 @@ class FromText(Protocol):
         """Return media (B, *media_shape) of B strings of each modality given; `to_text` gives them back.
 
         Raises:
-            ValueError: the model cannot say a string; the message says which ones it can.
+            ValueError: the model cannot represent a string; the message says which ones it can.
         """
 
 
@@ -303,5 +303,5 @@ class Releasing(Protocol):
     def release(self, parts: Sequence[str], /) -> object:
         """Free `codec` (what encodes and decodes media), `text` (what encodes prompts), or both.
 
-        `predict` must go on as before. Whatever needs a part again loads it again, or says that it is gone.
+        `predict` must keep working. A later use of a freed part loads it again, or raises an error that says so.
         """

@@ -24,7 +24,7 @@ _HALVINGS = 48
 
 @dataclass(frozen=True)
 class Coupling:
-    """How levels are paired, and what is then added to the log-SNR of each modality: below 0 it lags behind.
+    """The pairing of noise levels, and a shift added to the log-SNR of each modality; one below 0 lags behind.
 
     The modalities of one model move together, by the shift of the first of them that has one.
     """
@@ -33,12 +33,12 @@ class Coupling:
     shift: Mapping[str, float] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        """Raise ValueError for a name that there is not."""
+        """Raise ValueError for an unknown name."""
         if self.name not in get_args(CouplingName):
             raise ValueError(f"unknown coupling {self.name!r} (one of {', '.join(get_args(CouplingName))})")
 
     def __str__(self) -> str:
-        """Return what files of discriminators say."""
+        """Return the text stored in files of discriminators."""
         return ", ".join([self.name, *(f"{m} {shift:+g}" for m, shift in sorted(self.shift.items()) if shift)])
 
     def of(self, base: Base) -> float:

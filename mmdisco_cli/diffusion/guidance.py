@@ -26,7 +26,7 @@ TIME_MODALITY = "audio"
 
 
 class Discriminator(Protocol):
-    """What guides: a `torch.nn.Module`, in a plugin's case, whose call tells real tuples of noisy states from others.
+    """A discriminator, in a plugin a `torch.nn.Module`: its call distinguishes real tuples of noisy states from others.
 
     `x` holds each modality's state (B, *latent_shape) divided by sqrt(alpha^2 + sigma^2), `log_snr` its log-SNR (B,),
     and `pooled` its condition (B, D) where the base model has one, else it is absent or None. The logit (B,) of each
@@ -37,7 +37,7 @@ class Discriminator(Protocol):
     def __call__(
         self, x: Mapping[str, Tensor], log_snr: Mapping[str, Tensor], pooled: Mapping[str, Tensor] | None = None, /
     ) -> Tensor:
-        """Return the logit (B,), floats of any kind: the log ratio of real tuples to those whose parts were mixed."""
+        """Return the logit (B,), of any floating-point type: the log density ratio of real to re-paired tuples."""
 
 
 @runtime_checkable
@@ -50,10 +50,10 @@ class Separable(Protocol):
     def read(
         self, x: Mapping[str, Tensor], log_snr: Mapping[str, Tensor], pooled: Mapping[str, Tensor] | None = None, /
     ) -> State:
-        """Return what is read (B, ...) of each modality in x, all of them or some, under the conditions of all."""
+        """Return features (B, ...) of each modality in x, all of them or some, under the conditions of all."""
 
     def compare(self, read: Mapping[str, Tensor], /) -> Tensor:
-        """Return the logit (B,) of tuples of what was read; (A, B) of what has two batch axes (A, B, ...)."""
+        """Return the logit (B,) of tuples of such features; (A, B) where they have two batch axes (A, B, ...)."""
 
 
 class BuildDiscriminator(Protocol):
@@ -63,10 +63,10 @@ class BuildDiscriminator(Protocol):
         """Return an untrained discriminator of latents (B, *shape) and conditions (B, size), by modality.
 
         All that its logit depends on is among its parameters and buffers, which a file keeps. Under
-        `torch.device("meta")`, where a dry run builds and calls it, nothing may ask for a tensor's values.
+        `torch.device("meta")`, where a dry run builds and calls it, no value of a tensor may be read.
 
         Raises:
-            ValueError: it takes no such shapes.
+            ValueError: these shapes are not supported.
         """
 
 

@@ -70,5 +70,5 @@ class VectorMLP(nn.Module):
 
 
 def build(options: MLPOptions, shapes: Mapping[str, tuple[int, ...]], pooled: Mapping[str, int]) -> VectorMLP:
-    """Build the discriminator of a recipe; raise ValueError where a modality is no vector."""
+    """Build the discriminator of a recipe; raise ValueError where a modality is not a vector."""
     return VectorMLP(options, shapes, pooled)

@@ -12,7 +12,7 @@ class EnergyOptions:
     width: int = option(128, "features of a token", minimum=1)
     depth: int = option(4, "number of blocks", minimum=1)
     heads: int = option(4, "attention heads", minimum=1)
-    steps: int = option(64, "most tokens along the common time axis", minimum=1)
+    steps: int = option(64, "maximum number of tokens along the common time axis", minimum=1)
     reads_x0: bool = option(
         False, "also read the base models' x_0; inputs are then detached, so no second derivative is needed"
     )
@@ -25,18 +25,18 @@ class PatchesOptions:
     width: int = option(128, "features of a token", minimum=1)
     depth: int = option(4, "number of blocks", minimum=1)
     heads: int = option(4, "attention heads", minimum=1)
-    tokens: int = option(32, "most patches of a modality", minimum=1)
+    tokens: int = option(32, "maximum number of patches of a modality", minimum=1)
 
 
 @dataclass(frozen=True)
 class FactorsOptions:
     """The log ratio of modalities that share a hidden factor; each is read alone, which makes re-pairing cheap."""
 
-    factors: int = option(32, "values of the hidden factor, at least as many as what is shared has", minimum=2)
+    factors: int = option(32, "values of the hidden factor, at least as many as the shared variable has", minimum=2)
     width: int = option(96, "features of a token", minimum=1)
     depth: int = option(3, "number of blocks", minimum=1)
     heads: int = option(4, "attention heads", minimum=1)
-    tokens: int = option(32, "most patches of a modality", minimum=1)
+    tokens: int = option(32, "maximum number of patches of a modality", minimum=1)
 
 
 @dataclass(frozen=True)
@@ -46,7 +46,7 @@ class AlignedOptions:
     width: int = option(128, "features of a token", minimum=1)
     depth: int = option(4, "number of blocks", minimum=1)
     heads: int = option(4, "attention heads", minimum=1)
-    steps: int = option(64, "most tokens along the common time axis", minimum=1)
+    steps: int = option(64, "maximum number of tokens along the common time axis", minimum=1)
 
 
 @dataclass(frozen=True)
@@ -56,7 +56,7 @@ class AdditiveOptions:
     width: int = option(128, "features of a token", minimum=1)
     depth: int = option(4, "number of blocks", minimum=1)
     heads: int = option(4, "attention heads", minimum=1)
-    steps: int = option(64, "most tokens along the common time axis", minimum=1)
+    steps: int = option(64, "maximum number of tokens along the common time axis", minimum=1)
 
 
 @dataclass(frozen=True)

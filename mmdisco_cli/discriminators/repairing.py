@@ -1,4 +1,4 @@
-"""Fakes by re-pairing where that costs no pass: of a discriminator that reads each modality alone."""
+"""Fakes by re-pairing without further forward passes, for a discriminator that reads each modality by itself."""
 
 from collections.abc import Mapping
 from itertools import islice, permutations
@@ -14,7 +14,7 @@ MOST = 64
 
 
 class ReadOnce:
-    """A separable discriminator as one that is called, which keeps what it read last."""
+    """A `Separable` discriminator with the call of a plain one, which keeps the features of its last call."""
 
     def __init__(self, discriminator: Separable) -> None:
         self.discriminator = discriminator

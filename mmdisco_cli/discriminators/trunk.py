@@ -22,7 +22,7 @@ class AlignedTrunk(nn.Module):
 
     A step's token is the sum of an embedding of each modality around that step, so the first block already has the
     pair. Before each block a depthwise convolution mixes neighbouring steps, because what relates two modalities is
-    mostly local in time (an impact is heard when it is seen); attention relates distant steps.
+    mostly local in time (the sound of an impact coincides with its frame); attention relates distant steps.
     """
 
     def __init__(

@@ -1,6 +1,6 @@
 """Texts that the rows of a report share: samples are made for the captions of held-out clips, row by row.
 
-Real, independent and guided clips then differ in how they were made, and not in what they are of.
+Real, independent and guided clips then differ in how they were made, but not in their texts.
 """
 
 from collections.abc import Mapping, Sequence
@@ -23,7 +23,7 @@ Text = Mapping[str, str]
 
 @dataclass(frozen=True)
 class Texts:
-    """What samples are made of, in turn: prompts, and beside each what it says of single modalities otherwise."""
+    """The prompts of samples, in turn, and texts by modality where these differ from the prompt."""
 
     prompts: tuple[str, ...] = ()
     captions: tuple[Text, ...] = ()

@@ -62,7 +62,7 @@ def evaluate(recipe: Recipe, options: EvalOptions, ranks: Ranks) -> Report | Non
     """Measure real, independent and guided clips side by side; ranks but the first only help, and return None.
 
     Raises:
-        UsageError: the recipe's data are not clips, or samples were made otherwise.
+        UsageError: the recipe's data are not clips, or existing samples have other settings.
         DataError: too few held-out windows, no samples, or clips that cannot be read.
         PluginError, DeviceError, Stopped: as for `mmdisco sample`.
     """

@@ -1,4 +1,4 @@
-"""Two evaluated runs beside each other, clip by clip: the honest way to say that one of them is better."""
+"""Paired comparison of two evaluated runs, clip by clip."""
 
 import csv
 import json
@@ -41,7 +41,7 @@ def compare_runs(a: Path, b: Path, options: EvalOptions) -> Report:
 
     Raises:
         DataError: no such run, or no clip in common.
-        UsageError: the two were not measured alike.
+        UsageError: the two were not measured in the same way.
     """
     first, second = read_clips(a), read_clips(b)
     pairs = [name for name in sorted(first) if name in second]

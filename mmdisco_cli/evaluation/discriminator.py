@@ -1,4 +1,4 @@
-"""What a report says of the discriminator itself: interaction, accuracy, size and what guiding with it costs."""
+"""Figures of the discriminator itself in a report: interaction, accuracy, size and the cost of guidance."""
 
 import random
 from collections.abc import Collection, Mapping, Sequence

@@ -1,4 +1,4 @@
-"""A discriminator's logit for real clips by noise level: dependence on the pair, and telling real from shuffled."""
+"""A discriminator's logit for real clips by noise level: dependence on the pair, and accuracy on shuffled ones."""
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -39,7 +39,7 @@ class LevelFigures:
     """A discriminator at one level: log-SNR by modality, and what is measured, by name.
 
     `interaction` is in [0, 1], `accuracy` a half by chance, `logit` the mean for real tuples, `shuffled` for shuffled
-    ones, `calibration` the mean distance of what it takes for the probability of real from their share. A tuple of
+    ones, `calibration` the expected calibration error of its probability of real. A tuple of
     several clips counts as one of that which its first modality is of.
     """
 
@@ -53,7 +53,7 @@ class LevelFigures:
 
 
 def measure_levels(assembly: Assembly, clean: Mapping[str, Tensor], seed: int) -> list[LevelFigures]:
-    """Evaluate the assembly's discriminator on latents (N, ...) of N >= 4 real clips, in an order without meaning.
+    """Evaluate the assembly's discriminator on latents (N, ...) of N >= 4 real clips, in random order.
 
     A clip has the same noise in every pair, and no text. Raise ValueError without a discriminator or for fewer clips.
     """

@@ -1,4 +1,4 @@
-"""Distances between features that somebody else has extracted: `mmdisco eval --features real.npz fake.npz`."""
+"""Distances between features extracted elsewhere: `mmdisco eval --features real.npz fake.npz`."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -92,7 +92,7 @@ def load_features(path: Path) -> Loaded:
             try:
                 return Loaded(None, from_moments(mean, covariance, _count(path, arrays)))
             except ValueError as error:
-                raise DataError(f"{path}: {names[1]} is no covariance: {error}") from error
+                raise DataError(f"{path}: {names[1]} is not a covariance: {error}") from error
     candidates = [name for name, array in arrays.items() if array.ndim == 2]
     chosen = "features" if "features" in candidates else candidates[0] if len(candidates) == 1 else None
     if chosen is None:

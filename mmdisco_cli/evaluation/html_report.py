@@ -25,7 +25,7 @@ REPORT_FILE = "report.html"
 NOTES = {
     "event_iou": "events in video and audio within 50 ms, over all events",
     "kind_correlation": "size in the video against lowness of pitch",
-    "material_agreement": "matched events that look and sound of one material; the stroke: chance",
+    "material_agreement": "matched events whose look and sound are of one material; the stroke: chance",
     "events_seen": "impacts a clip, as detected in its video",
     "events_heard": "impacts a clip, as detected in its audio",
     "av_align": "onsets that meet motion peaks, over all of both; the stroke: mismatched pairs",
@@ -55,7 +55,7 @@ NOTES = {
     "desync": "seconds by which Synchformer finds audio and video apart",
 }
 OF_LEVELS = {
-    "accuracy": "share of real and of shuffled pairs that are told apart rightly, of which half is chance (dashed)",
+    "accuracy": "share of real and of shuffled pairs that are classified correctly; one half is chance (dashed)",
     "interaction": "share of the logit's variance that no modality explains by itself",
 }
 CHANCE_OF_LEVELS = {"accuracy": 0.5}

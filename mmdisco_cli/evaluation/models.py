@@ -21,7 +21,7 @@ __all__ = ["Assembly", "Prompts", "draw_samples", "open_clips", "open_models"]
 def open_models(recipe: Recipe) -> Assembly:
     """Return a recipe's base models and its trained discriminator, on the GPU where there is one.
 
-    Of the result `encode` makes latents of media and `decode` media of latents, (B, ...) by modality; `modalities` has
+    Its `encode` turns media into latents and its `decode` latents into media, (B, ...) by modality; `modalities` has
     the plan of each modality, `discriminator` the trained one, if the recipe names any.
 
     Raises:

@@ -14,8 +14,8 @@ A plugin provides one by the hook `mmdisco_protocols`; its factory takes nothing
         return Report(recipe.eval.n, {"loudness": loudness}, {"seed": options.seed}, [f"loudness {loudness:.3f}"])
 
 `mmdisco_cli.evaluation.models` has what most of them take: a recipe's models, its clips, and samples. `recipe.eval` has
-`n` and `seed`, `recipe.sample` how to sample. What people can mend is a UsageError or DataError of
-`mmdisco_cli.errors`.
+`n` and `seed`, `recipe.sample` how to sample. Raise a UsageError or DataError of
+`mmdisco_cli.errors` for what users can correct.
 """
 
 import typing
@@ -56,7 +56,7 @@ class Report:
     """What was measured: n samples a row, metrics by name, and how they were measured.
 
     `metrics` and `protocol` hold what JSON can hold (None in place of NaN), and `protocol` at least the "seed"; `table`
-    is the lines of a table for people, `files` are further files that were written, `clips` and `samples` those that
+    is the lines of a readable table, `files` are further files that were written, `clips` and `samples` those that
     report.html shows. `prompts` is the text that a clip was made of, `beside` the real clip that has a sample's text.
     """
 

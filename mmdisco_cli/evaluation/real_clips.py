@@ -1,4 +1,4 @@
-"""Real clips to measure beside samples, written through the very path that samples take: codecs cost both the same."""
+"""Real clips to measure beside samples, written in the same way, so that codecs affect both alike."""
 
 from __future__ import annotations
 

@@ -41,7 +41,7 @@ class Evaluation:
 
 
 def open_protocol(name: str) -> Protocol:
-    """Return what `eval.protocol` names; raise PluginError, with names that are close, where nobody provides it."""
+    """Return what `eval.protocol` names; raise PluginError, with names that are close, where no plugin provides it."""
     build = load_registry().find(KIND, name).factory()
     protocol: Protocol = build()
     return protocol

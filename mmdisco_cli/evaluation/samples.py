@@ -55,7 +55,7 @@ def warn_of_found(recipe: Recipe, options: EvalOptions, n: int, independent: Pat
 
 
 def _warn_of_formats(rows: Mapping[str, Sequence[Path]], ranks: Ranks | None) -> None:
-    """Warn of samples that are written otherwise than real clips: their codec costs them more or less."""
+    """Warn of samples whose file format differs from that of real clips: their codecs lose different amounts."""
     others = {row: paths[0].suffix for row, paths in rows.items() if paths and paths[0].suffix != REAL_SUFFIX}
     if others and (ranks is None or ranks.first):
         listed = " and ".join(f"{row} samples as {suffix}" for row, suffix in others.items())
@@ -89,7 +89,7 @@ def draw_clips(
     Those of captions lie in a folder of their own, apart from what `mmdisco sample` made of other prompts.
 
     Raises:
-        UsageError: that folder holds samples made otherwise.
+        UsageError: that folder holds samples with other settings.
         DataError, PluginError, DeviceError, Stopped: as for `mmdisco sample`.
     """
     options = SampleOptions(n=n, seed=recipe.eval.seed, independent=independent)
@@ -113,9 +113,9 @@ def draw_clips(
 def draw_given(
     recipe: Recipe, modality: str, sources: Sequence[Path], folder: Path, ranks: Ranks | None = None
 ) -> dict[Path, Path]:
-    """Return one sample for each of a folder's clips with a modality held at it, by sample the clip that gave it.
+    """Return by sample the clip that gave its modality: one sample for each clip of a folder.
 
-    Samples that were held at other clips are replaced.
+    Samples of other clips are replaced.
 
     Raises:
         UsageError, DataError, PluginError, DeviceError, Stopped: as for `mmdisco sample`.
@@ -152,5 +152,5 @@ def warn_unless_control(independent: Path, samples: Path) -> None:
     theirs, ours = read_settings(samples), read_settings(independent)
     if theirs is not None and ours is not None and not is_control(ours, theirs):
         console.warn(
-            f"{independent}: not the same models and noise as {samples}, so they are no control for each other"
+            f"{independent}: not the same models and noise as {samples}, so neither is a control for the other"
         )

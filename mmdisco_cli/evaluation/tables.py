@@ -74,7 +74,7 @@ def _write_parquet(path: Path, rows: Sequence[Mapping[str, Any]]) -> None:
 
 
 def _as_text(value: Any) -> Any:
-    r"""Return a value with those bytes of a file name escaped that are no UTF-8, as in caf\udce9.mp4."""
+    r"""Return a value with those bytes of a file name escaped that are not UTF-8, as in caf\udce9.mp4."""
     return value.encode(errors=ESCAPED).decode() if isinstance(value, str) else value
 
 

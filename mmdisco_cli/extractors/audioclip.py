@@ -1,10 +1,10 @@
-"""The sound head of AudioCLIP, whose embeddings MM-Diffusion's "FAD" compares (Guzhov et al., 2021).
+"""The audio head of AudioCLIP, whose embeddings MM-Diffusion's "FAD" compares (Guzhov et al., 2021).
 
 A ResNeXt-50 with attention between its stages reads the power of complex B-spline wavelets in dB, whose 1023 lowest
 frequencies are cut into three bands for its three colours.
 
-MM-Diffusion takes the embeddings as they come and multiplies the distance by 1e4; its sound is in [-1, 1] where the
-network was trained on 16-bit numbers, so that it hears next to nothing but a level. Its batch norms see batches of
+MM-Diffusion takes the embeddings as they come and multiplies the distance by 1e4; its audio is in [-1, 1] where the
+network was trained on 16-bit numbers, so that it reacts to little but the level. Its batch norms see batches of
 eight clips instead of what was learnt, which depends on the order of files and is not followed here.
 """
 
@@ -16,7 +16,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torchvision.models import resnext50_32x4d
 
-from mmdisco_cli.extractors.contract import Extractor, Sound
+from mmdisco_cli.extractors.contract import Audio, Extractor
 from mmdisco_cli.extractors.options import ExtractorOptions
 from mmdisco_cli.extractors.weights import choose_preset, fill, identify, require_file
 from mmdisco_cli.measures.distances import Feature
@@ -71,8 +71,8 @@ class Attention(nn.Module):
         return found.sigmoid()
 
 
-class SoundHead(nn.Module):
-    """Sound (B, S) at 44.1 kHz in 16-bit numbers to embeddings (B, 1024), with AudioCLIP's names of tensors."""
+class AudioHead(nn.Module):
+    """Audio (B, S) at 44.1 kHz in 16-bit numbers to embeddings (B, 1024), with AudioCLIP's names of tensors."""
 
     window: Tensor
 
@@ -87,10 +87,10 @@ class SoundHead(nn.Module):
         turn = 2 * math.pi * torch.arange(WINDOW, dtype=torch.float64) / WINDOW
         self.register_buffer("window", torch.stack([a * (k * turn).cos() for k, a in enumerate(TERMS)]).sum(0).float())
 
-    def forward(self, sound: Tensor) -> Tensor:
+    def forward(self, audio: Tensor) -> Tensor:
         """Return embeddings."""
-        # In this order and in float32: what MM-Diffusion's quiet sound loses here is part of its figures.
-        power = self.fbsp(framed((sound + 32768) * 2 / 65535 - 1, self.window))
+        # In this order and in float32: what MM-Diffusion's quiet audio loses here is part of its figures.
+        power = self.fbsp(framed((audio + 32768) * 2 / 65535 - 1, self.window))
         rows = power.shape[1] // COLOURS
         power = power[:, : COLOURS * rows].unflatten(1, (COLOURS, rows))
         x = 10 * torch.where(power > 0, power, 1e-18).log10()
@@ -103,11 +103,11 @@ class SoundHead(nn.Module):
         return found
 
 
-def framed(sound: Tensor, window: Tensor) -> Tensor:
-    """Return windowed frames (B, frames, 2048) of sound (B, S), padded with zeros to whole frames on both sides."""
-    frames = 1 + max(0, math.ceil((sound.shape[-1] - WINDOW) / HOP))
-    missing = max(0, (frames - 1) * HOP + WINDOW - sound.shape[-1])
-    pieces = F.pad(sound, (missing // 2, missing - missing // 2)).unfold(-1, WINDOW, HOP) * window
+def framed(audio: Tensor, window: Tensor) -> Tensor:
+    """Return windowed frames (B, frames, 2048) of audio (B, S), padded with zeros to whole frames on both sides."""
+    frames = 1 + max(0, math.ceil((audio.shape[-1] - WINDOW) / HOP))
+    missing = max(0, (frames - 1) * HOP + WINDOW - audio.shape[-1])
+    pieces = F.pad(audio, (missing // 2, missing - missing // 2)).unfold(-1, WINDOW, HOP) * window
     left = (N_FFT - WINDOW) // 2
     return F.pad(pieces, (left, N_FFT - WINDOW - left))
 
@@ -122,7 +122,7 @@ def build(options: ExtractorOptions) -> Extractor:
     preset = choose_preset("audioclip", options.preset, PRESETS)
     path = require_file("audioclip", options.weights)
     weights = identify(path)
-    network = fill(SoundHead(), path, sound_part)
+    network = fill(AudioHead(), path, audio_part)
     theirs = preset == "mm-diffusion"
     about = {
         "extractor": "AudioCLIP, sound head",
@@ -131,25 +131,25 @@ def build(options: ExtractorOptions) -> Extractor:
         "weights": weights,
     }
 
-    def embed(sound: Tensor) -> dict[str, Tensor]:
+    def embed(audio: Tensor) -> dict[str, Tensor]:
         with torch.no_grad():
-            found = network(first_seconds(sound)[None] * (1 if theirs else 32768)).double()
+            found = network(first_seconds(audio)[None] * (1 if theirs else 32768)).double()
         return {"fad_audioclip": found if theirs else F.normalize(found)}
 
     feature = Feature(
         "fad_audioclip", "kad_audioclip", "fad_audioclip", "none", about,
         multiples={"fad_audioclip_x1e4": FACTOR}, compat={"mm-diffusion": FACTOR} if theirs else {},
     )  # fmt: skip
-    return Extractor(f"audioclip-{preset}-{weights['sha256'][:16]}", Sound(RATE, left=True), embed, [feature], about)
+    return Extractor(f"audioclip-{preset}-{weights['sha256'][:16]}", Audio(RATE, left=True), embed, [feature], about)
 
 
-def sound_part(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Return the sound head's tensors of those of the whole AudioCLIP; its wavelets have an empty bias there."""
+def audio_part(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Return the audio head's tensors of those of the whole AudioCLIP; its wavelets have an empty bias there."""
     head = {name.removeprefix("audio."): tensor for name, tensor in state.items() if name.startswith("audio.")}
     return {name: tensor for name, tensor in head.items() if name != "fbsp.bias"}
 
 
-def first_seconds(sound: Tensor) -> Tensor:
-    """Return the first 1.6 s of sound (S,), padded with zeros."""
+def first_seconds(audio: Tensor) -> Tensor:
+    """Return the first 1.6 s of audio (S,), padded with zeros."""
     samples = round(SECONDS * RATE)
-    return F.pad(sound[:samples], (0, max(0, samples - len(sound))))
+    return F.pad(audio[:samples], (0, max(0, samples - len(audio))))

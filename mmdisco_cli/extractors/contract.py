@@ -4,11 +4,11 @@
 all clips with those of real ones: by a kernel distance under the name `Feature.kernel`, and by a Frechet distance under
 `Feature.frechet`; the mean of each `Score` is reported beside them. For pitch, say:
 
-    def embed(sound: Tensor) -> dict[str, Tensor]:  # (S,), at the rate that Sound names
-        return {"pitch": torch.tensor([[octave_of(sound)]])}  # one vector of one dimension, (1, 1)
+    def embed(audio: Tensor) -> dict[str, Tensor]:  # (S,), at the rate that Audio names
+        return {"pitch": torch.tensor([[octave_of(audio)]])}  # one vector of one dimension, (1, 1)
 
     def build(options: ExtractorOptions) -> Extractor:
-        return Extractor("pitch-1", Sound(16000), embed, (Feature("pitch", kernel="kd_pitch", frechet="fd_pitch"),))
+        return Extractor("pitch-1", Audio(16000), embed, (Feature("pitch", kernel="kd_pitch", frechet="fd_pitch"),))
 
 What stands in `about` of a feature or score is kept beside each of its figures. Of its keys "extractor", "preset" and
 "weights" are shown with them, and `--compare` refuses runs in which they differ; for a file of weights the value of the
@@ -28,29 +28,30 @@ from mmdisco_cli.extractors.options import ExtractorOptions
 from mmdisco_cli.measures.distances import Feature
 
 __all__ = [
+    "Audio",
+    "AudioVideo",
     "BuildExtractor",
     "Extractor",
     "ExtractorOptions",
     "Feature",
-    "Film",
-    "Picture",
-    "Pictures",
+    "Frame",
+    "Frames",
     "Score",
-    "Sound",
 ]
 
-Picture = npt.NDArray[np.uint8]
+Frame = npt.NDArray[np.uint8]
 
 
 @dataclass(frozen=True)
-class Pictures:
-    """Pictures at `fps` (None: every one of the file), at most `most` from the first on, and at least `least`.
+class Frames:
+    """Frames at `fps` (None: every one of the file), at most `most` from the first on, and at least `least`.
 
-    `each` turns an upright picture (H, W, 3), blue first, into what is kept of it, such as (3, 224, 224). `moments`
-    takes instead what is shown at the seconds from the start that it returns for a length in seconds.
+    `each` maps an upright frame (H, W, 3), uint8 BGR, to the tensor that the network takes, such as (3, 224, 224).
+    `moments` maps the length of the clip in seconds to the times, in seconds from its start, whose frames are taken in
+    place of those at `fps`.
     """
 
-    each: Callable[[Picture], Tensor]
+    each: Callable[[Frame], Tensor]
     fps: Fraction | None = None
     most: int | None = None
     least: int = 1
@@ -58,8 +59,8 @@ class Pictures:
 
 
 @dataclass(frozen=True)
-class Sound:
-    """All sound in mono at `rate`, at least `least` seconds; `left` takes the left channel instead of the mean."""
+class Audio:
+    """All audio in mono at `rate` (Hz), at least `least` seconds; `left` takes the left channel instead of the mean."""
 
     rate: int
     least: float = 0.0
@@ -67,11 +68,11 @@ class Sound:
 
 
 @dataclass(frozen=True)
-class Film:
-    """Pictures and sound of the stretch that both cover."""
+class AudioVideo:
+    """Frames and audio of the part of a clip that has both."""
 
-    pictures: Pictures
-    sound: Sound
+    frames: Frames
+    audio: Audio
 
 
 @dataclass(frozen=True)
@@ -86,14 +87,14 @@ class Score:
 class Extractor:
     """One network with one way to feed it.
 
-    `embed` maps one clip's pictures (T, ...) or sound (S,), or both, to vectors (K, D) by the key of each of `features`
-    and numbers (K,) by the key of each of `scores`; K may differ by clip, D may not. `name` tells its results from
-    those of other weights and presets: they are kept under it, so change it with whatever changes them. `about` goes
+    `embed` maps one clip's frames (T, ...) or audio (S,), or both, to vectors (K, D) by the key of each of `features`
+    and numbers (K,) by the key of each of `scores`; K may differ by clip, D may not. `name` distinguishes its results
+    from those of other weights and presets: they are cached under it, so change it when they change. `about` goes
     into the protocol.
     """
 
     name: str
-    wants: Pictures | Sound | Film
+    wants: Frames | Audio | AudioVideo
     embed: Callable[..., Mapping[str, Tensor]]
     features: Sequence[Feature] = ()
     about: Mapping[str, Any] = field(default_factory=dict)

@@ -13,7 +13,7 @@ from torchaudio.transforms import MelSpectrogram
 from torchvision.transforms.v2 import InterpolationMode
 from torchvision.transforms.v2.functional import center_crop, resize
 
-from mmdisco_cli.extractors.contract import Extractor, Film, Picture, Pictures, Score, Sound
+from mmdisco_cli.extractors.contract import Audio, AudioVideo, Extractor, Frame, Frames, Score
 from mmdisco_cli.extractors.options import ExtractorOptions
 from mmdisco_cli.extractors.synchformer import FRAMES, MELS, Synchformer, parts
 from mmdisco_cli.extractors.weights import choose_preset, fill, identify, require_file
@@ -45,33 +45,33 @@ def build(options: ExtractorOptions) -> Extractor:
         "weights": weights,
     }
 
-    def embed(frames: Tensor, sound: Tensor) -> dict[str, Tensor]:
+    def embed(frames: Tensor, audio: Tensor) -> dict[str, Tensor]:
         with torch.no_grad():
-            return {"desync": network(*segments(frames, sound))[None].double()}
+            return {"desync": network(*segments(frames, audio))[None].double()}
 
     most, least = round(LONGEST * FPS), round(SHORTEST * FPS)
-    wants = Film(Pictures(squared, Fraction(FPS), most, least), Sound(RATE, SHORTEST))
+    wants = AudioVideo(Frames(squared, Fraction(FPS), most, least), Audio(RATE, SHORTEST))
     return Extractor(f"desync-{weights['sha256'][:16]}", wants, embed, (), about, [Score("desync", about)])
 
 
-def squared(frame: Picture) -> Tensor:
+def squared(frame: Frame) -> Tensor:
     """Return the middle square (3, 224, 224), uint8, red first."""
     tensor = torch.from_numpy(frame[:, :, ::-1].copy()).permute(2, 0, 1)
     square: Tensor = center_crop(resize(tensor, [SIDE], InterpolationMode.BICUBIC, antialias=True), [SIDE, SIDE])
     return square
 
 
-def segments(frames: Tensor, sound: Tensor) -> tuple[Tensor, Tensor]:
+def segments(frames: Tensor, audio: Tensor) -> tuple[Tensor, Tensor]:
     """Return segments (S, 3, 16, 224, 224) and (S, 128, 66) of frames (T, 3, 224, 224) and their audio (S,)."""
     video = frames.unfold(0, SEGMENT, SEGMENT // 2).movedim(-1, 2)
     # Audio that is a few samples short, by rounding of time stamps, is as long as its video.
-    missing = max(0, len(frames) * RATE // FPS - len(sound))
-    audio = F.pad(sound, (0, missing)).unfold(0, SAMPLES, SAMPLES // 2)[: len(video)]
+    missing = max(0, len(frames) * RATE // FPS - len(audio))
+    audio = F.pad(audio, (0, missing)).unfold(0, SAMPLES, SAMPLES // 2)[: len(video)]
     return video.float() / 127.5 - 1, spectra_of(audio)
 
 
 def spectra_of(pieces: Tensor) -> Tensor:
-    """Return normalised log-mel spectrograms (S, 128, 66) of pieces of sound (S, samples) at 16 kHz."""
+    """Return normalised log-mel spectrograms (S, 128, 66) of pieces of audio (S, samples) at 16 kHz."""
     mel = MelSpectrogram(RATE, n_fft=1024, win_length=400, hop_length=160, n_mels=MELS)(pieces)
     level = (mel + 1e-6).log()[..., :FRAMES]
     return (F.pad(level, (0, FRAMES - level.shape[-1])) - MEAN) / (2 * STD)

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from mmdisco_cli.errors import UsageError
-from mmdisco_cli.extractors.contract import Extractor, Picture, Pictures
+from mmdisco_cli.extractors.contract import Extractor, Frame, Frames
 from mmdisco_cli.extractors.options import ExtractorOptions
 from mmdisco_cli.extractors.weights import choose_preset
 from mmdisco_cli.measures.distances import Feature
@@ -51,13 +51,13 @@ def build(options: ExtractorOptions) -> Extractor:
 
     features = [
         Feature(key, f"kd_{key}", f"fd_{key}", "rms", about | {"of": of})
-        for key, of in (("effnet_frames", "mean over pictures"), ("effnet_motion", "mean |difference| of neighbours"))
+        for key, of in (("effnet_frames", "mean over frames"), ("effnet_motion", "mean |difference| of neighbours"))
     ]
-    wants = Pictures(prepared, Fraction(FPS), MOST, 2)
+    wants = Frames(prepared, Fraction(FPS), MOST, 2)
     return Extractor(f"effnet-lite0-{weights['sha256'][:16]}", wants, embed, features, about)
 
 
-def prepared(frame: Picture) -> Tensor:
+def prepared(frame: Frame) -> Tensor:
     """Return (3, 224, 224), red first, as the network was trained: the whole frame, (x - 127) / 128."""
     small = cv2.resize(frame, (SIDE, SIDE), interpolation=cv2.INTER_AREA)
     return (torch.from_numpy(small[:, :, ::-1].copy()).permute(2, 0, 1).float() - 127) / 128

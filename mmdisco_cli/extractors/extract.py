@@ -11,11 +11,11 @@ import torch
 import torch.distributed as dist
 from torch import Tensor
 
-from mmdisco_cli.data.media import MediaInfo, Span, probe, read_whole_sound, shown_at, walk_pictures
+from mmdisco_cli.data.media import MediaInfo, Span, probe, read_whole_audio, shown_at, walk_frames
 from mmdisco_cli.data.naming import UNUSABLE, file_errors
 from mmdisco_cli.data.resampling import resample
 from mmdisco_cli.errors import DataError, UsageError
-from mmdisco_cli.extractors.contract import BuildExtractor, Extractor, Film, Pictures, Sound
+from mmdisco_cli.extractors.contract import Audio, AudioVideo, BuildExtractor, Extractor, Frames
 from mmdisco_cli.extractors.options import ExtractorOptions
 from mmdisco_cli.measures.cache import Cache
 from mmdisco_cli.measures.clip import MeasuredClip
@@ -50,7 +50,7 @@ def open_extractor(text: str) -> Extractor:
     """Build what `--extractor NAME[:PRESET][=WEIGHTS]` names.
 
     Raises:
-        PluginError: nobody provides it.
+        PluginError: no plugin provides it.
         UsageError, DataError: as its factory does.
     """
     head, _, weights = text.partition("=")
@@ -106,43 +106,43 @@ def _embed(clip: MeasuredClip, extractor: Extractor, cache: Cache) -> Vectors:
     return found
 
 
-def media_of(path: Path, wants: Pictures | Sound | Film) -> tuple[Tensor, ...]:
+def media_of(path: Path, wants: Frames | Audio | AudioVideo) -> tuple[Tensor, ...]:
     """Return the frames (T, ...) or the audio (S,) that an extractor wants, or both.
 
     Raises:
         DataError: the file cannot be decoded, or holds too little.
     """
     info = probe(path)
-    if isinstance(wants, Sound):
+    if isinstance(wants, Audio):
         return (_audio(info, info.span(("audio",)), wants),)
-    if isinstance(wants, Pictures):
+    if isinstance(wants, Frames):
         return (_frames(info, info.span(("video",)), wants),)
     span = info.span()
-    sound = _audio(info, span, wants.sound)
-    return _frames(info, span, wants.pictures), sound
+    audio = _audio(info, span, wants.audio)
+    return _frames(info, span, wants.frames), audio
 
 
-def _audio(info: MediaInfo, span: Span, wants: Sound) -> Tensor:
+def _audio(info: MediaInfo, span: Span, wants: Audio) -> Tensor:
     seconds = float(span.stop - span.start)
     if seconds < wants.least - ROUNDING:
         raise DataError(f"{info.path}: {seconds:.2f} s of audio, the extractor takes {wants.least:.2f} s")
-    sound, rate = read_whole_sound(info, left=wants.left)
+    audio, rate = read_whole_audio(info, left=wants.left)
     first = round((span.start - info.span(("audio",)).start) * rate)
-    return resample(sound[None, first : first + round((span.stop - span.start) * rate)], rate, wants.rate)[0]
+    return resample(audio[None, first : first + round((span.stop - span.start) * rate)], rate, wants.rate)[0]
 
 
-def _frames(info: MediaInfo, span: Span, wants: Pictures) -> Tensor:
+def _frames(info: MediaInfo, span: Span, wants: Frames) -> Tensor:
     if wants.moments is not None:
         return _shown_at(info, span, wants, wants.moments(float(span.stop - span.start)))
-    found = [wants.each(one) for _, one in islice(sampled(walk_pictures(info), span, wants.fps, []), wants.most)]
+    found = [wants.each(one) for _, one in islice(sampled(walk_frames(info), span, wants.fps, []), wants.most)]
     if len(found) < wants.least:
         length = f" at {float(wants.fps):g} a second" if wants.fps else ""
         raise DataError(f"{info.path}: {len(found)} frames{length}, the extractor takes {wants.least}")
     return torch.stack(found)
 
 
-def _shown_at(info: MediaInfo, span: Span, wants: Pictures, moments: Sequence[float]) -> Tensor:
+def _shown_at(info: MediaInfo, span: Span, wants: Frames, moments: Sequence[float]) -> Tensor:
     order = sorted(set(moments))
-    frames = shown_at(info, walk_pictures(info), [span.start + Fraction(time) for time in order])
+    frames = shown_at(info, walk_frames(info), [span.start + Fraction(time) for time in order])
     kept = dict(zip(order, map(wants.each, frames), strict=True))
     return torch.stack([kept[time] for time in moments])

@@ -19,7 +19,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from mmdisco_cli.errors import DataError
-from mmdisco_cli.extractors.contract import Extractor, Picture, Pictures
+from mmdisco_cli.extractors.contract import Extractor, Frame, Frames
 from mmdisco_cli.extractors.i3d import I3D
 from mmdisco_cli.extractors.options import ExtractorOptions
 from mmdisco_cli.extractors.tf_checkpoint import DATA, INDEX, read_tensors
@@ -32,7 +32,7 @@ LEAST = 9
 NORMS = {"beta": "bias", "moving_mean": "running_mean", "moving_variance": "running_var"}
 
 
-def letterboxed(frame: Picture, side: int = 64) -> Tensor:
+def letterboxed(frame: Frame, side: int = 64) -> Tensor:
     """Fit a frame (H, W, 3), blue first, into a square with black bars, red first, as MM-Diffusion's loader does.
 
     Bicubic without smoothing, sizes rounded down, and the grey levels that its way to [-1, 1] and back cuts off.
@@ -47,18 +47,18 @@ def letterboxed(frame: Picture, side: int = 64) -> Tensor:
     return F.pad(kept, (left, side - width - left, top, side - height - top))
 
 
-def red_first(frame: Picture) -> Tensor:
+def red_first(frame: Frame) -> Tensor:
     """Return (3, H, W), uint8, red first."""
     return torch.from_numpy(frame[:, :, ::-1].copy()).permute(2, 0, 1)
 
 
-def enlarged(frame: Picture, *, boxed: bool) -> Tensor:
+def enlarged(frame: Frame, *, boxed: bool) -> Tensor:
     """Return (3, 224, 224) in [-1, 1], red first, bilinear without regard to aspect."""
     tensor = letterboxed(frame) if boxed else red_first(frame).float()
     return F.interpolate(tensor[None], (SIDE, SIDE), mode="bilinear", align_corners=False)[0] / 127.5 - 1
 
 
-def legacy(frame: Picture) -> Tensor:
+def legacy(frame: Frame) -> Tensor:
     """Return the same with TensorFlow 1's bilinear rule, whose samples lie at i * scale, not at pixel centres."""
     tensor = red_first(frame).float()
     for axis in (1, 2):
@@ -73,9 +73,9 @@ def legacy(frame: Picture) -> Tensor:
 
 EPS = {"mm-diffusion": 1e-5}
 PRESETS = {
-    "mm-diffusion": Pictures(partial(enlarged, boxed=True), Fraction(10), 16, LEAST),
-    "styleganv": Pictures(partial(enlarged, boxed=False), None, 16, LEAST),
-    "google": Pictures(legacy, None, None, LEAST),
+    "mm-diffusion": Frames(partial(enlarged, boxed=True), Fraction(10), 16, LEAST),
+    "styleganv": Frames(partial(enlarged, boxed=False), None, 16, LEAST),
+    "google": Frames(legacy, None, None, LEAST),
 }
 
 

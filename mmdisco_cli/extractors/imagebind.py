@@ -13,7 +13,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torchaudio.compliance import kaldi
 
-from mmdisco_cli.extractors.contract import Extractor, Film, Picture, Pictures, Score, Sound
+from mmdisco_cli.extractors.contract import Audio, AudioVideo, Extractor, Frame, Frames, Score
 from mmdisco_cli.extractors.options import ExtractorOptions
 from mmdisco_cli.extractors.transformer import Block, renamed
 from mmdisco_cli.extractors.weights import choose_preset, fill, identify, require_file
@@ -65,14 +65,14 @@ class Encoder(nn.Module):
 class ImageBind(nn.Module):
     """Both towers: frames (B, 3, 2, 224, 224) and log-mel spectrograms (B, 1, 128, 204)."""
 
-    def __init__(self, vision: Tower = VISION, sound: Tower = SOUND, dimension: int = DIMENSION) -> None:
+    def __init__(self, vision: Tower = VISION, audio: Tower = SOUND, dimension: int = DIMENSION) -> None:
         super().__init__()
         cut = (2, 14, 14)
         stem = nn.Conv3d(3, vision.width, cut, cut, bias=False)
         self.vision = Encoder(vision, stem, (SIDE // 14) ** 2, of_audio=False, dimension=dimension)
         across, along = (MELS - 16) // 10 + 1, (FRAMES - 16) // 10 + 1
-        hearing = nn.Conv2d(1, sound.width, 16, 10, bias=False)
-        self.audio = Encoder(sound, hearing, across * along, of_audio=True, dimension=dimension)
+        patches = nn.Conv2d(1, audio.width, 16, 10, bias=False)
+        self.audio = Encoder(audio, patches, across * along, of_audio=True, dimension=dimension)
 
     def forward(self, frames: Tensor, spectra: Tensor) -> Tensor:
         """Return the cosine () of a clip's mean embeddings."""
@@ -120,16 +120,16 @@ def build(options: ExtractorOptions) -> Extractor:
         bare = ImageBind()
     network = fill(bare, path, towers)
     about = {
-        "extractor": "ImageBind huge, pictures and sound",
+        "extractor": "ImageBind huge, frames and audio",
         "measure": "cosine as it is, not times 100; sound shorter than 2 s is padded, outside of what it was made for",
         "weights": weights,
     }
 
-    def embed(frames: Tensor, sound: Tensor) -> dict[str, Tensor]:
+    def embed(frames: Tensor, audio: Tensor) -> dict[str, Tensor]:
         with torch.no_grad():
-            return {"imagebind": network(cropped(frames), spectra_of(sound))[None].double()}
+            return {"imagebind": network(cropped(frames), spectra_of(audio))[None].double()}
 
-    wants = Film(Pictures(scaled, moments=moments), Sound(RATE, 0.1, left=True))
+    wants = AudioVideo(Frames(scaled, moments=moments), Audio(RATE, 0.1, left=True))
     return Extractor(f"imagebind-{weights['sha256'][:16]}", wants, embed, (), about, [Score("imagebind", about)])
 
 
@@ -144,7 +144,7 @@ def moments(seconds: float) -> Sequence[float]:
     return [time for pair in zip(starts(seconds, FRAME_STRETCHES), ends, strict=True) for time in pair]
 
 
-def scaled(frame: Picture) -> Tensor:
+def scaled(frame: Frame) -> Tensor:
     """Return (3, H, W), red first, the shorter side 224, scaled as CLIP's frames are."""
     tensor = torch.from_numpy(frame[:, :, ::-1].copy()).permute(2, 0, 1)[None].float() / 255
     rows, columns = frame.shape[:2]
@@ -162,10 +162,10 @@ def cropped(frames: Tensor) -> Tensor:
     return torch.stack([pairs[..., y : y + SIDE, x : x + SIDE] for y, x in places], 1).flatten(0, 1)
 
 
-def spectra_of(sound: Tensor) -> Tensor:
-    """Return normalised log-mel spectrograms (3, 1, 128, 204) of sound (S,) at 16 kHz."""
-    begins = [int(begin * RATE) for begin in starts(len(sound) / RATE, AUDIO_STRETCHES)]
-    return torch.stack([_spectrum(sound[begin : begin + int(STRETCH * RATE)]) for begin in begins])[:, None]
+def spectra_of(audio: Tensor) -> Tensor:
+    """Return normalised log-mel spectrograms (3, 1, 128, 204) of audio (S,) at 16 kHz."""
+    begins = [int(begin * RATE) for begin in starts(len(audio) / RATE, AUDIO_STRETCHES)]
+    return torch.stack([_spectrum(audio[begin : begin + int(STRETCH * RATE)]) for begin in begins])[:, None]
 
 
 def _spectrum(piece: Tensor) -> Tensor:

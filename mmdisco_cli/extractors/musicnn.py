@@ -1,7 +1,7 @@
-"""Taggers of music of the package musicnn, whose features tell how sound is made (Pons and Serra, 2019).
+"""Taggers of music of the package musicnn, whose features describe how music sounds (Pons and Serra, 2019).
 
 The package cannot be installed beside this Python's NumPy, but its files can be read: TensorFlow checkpoints, here put
-into networks of our own. Sound that is shorter than the 3 s of training is repeated, as it was in training.
+into networks of our own. Audio that is shorter than the 3 s of training is repeated, as it was in training.
 """
 
 import hashlib
@@ -20,7 +20,7 @@ from torch import Tensor, nn
 from torchaudio import functional as AF
 
 from mmdisco_cli.errors import DataError, UsageError
-from mmdisco_cli.extractors.contract import Extractor, Sound
+from mmdisco_cli.extractors.contract import Audio, Extractor
 from mmdisco_cli.extractors.options import ExtractorOptions
 from mmdisco_cli.extractors.tf_checkpoint import DATA, INDEX, read_tensors
 from mmdisco_cli.extractors.weights import choose_preset
@@ -151,12 +151,12 @@ def build(options: ExtractorOptions) -> Extractor:
     weights = {"file": f"{preset}/{DATA}", "sha256": sha, "published_as": "musicnn 0.1.0" if known else None}
     about = {"extractor": f"musicnn {preset}", "weights": weights, "of": "mean over patches of 3 s"}
 
-    def embed(sound: Tensor) -> dict[str, Tensor]:
+    def embed(audio: Tensor) -> dict[str, Tensor]:
         with torch.no_grad():
-            return {"musicnn": network(patches_of(sound)).mean(0)[None].double()}
+            return {"musicnn": network(patches_of(audio)).mean(0)[None].double()}
 
     feature = Feature("musicnn", "kd_musicnn", "fd_musicnn", "rms", about)
-    return Extractor(f"musicnn-{preset}-{sha[:16]}", Sound(RATE, 0.1), embed, [feature], about)
+    return Extractor(f"musicnn-{preset}-{sha[:16]}", Audio(RATE, 0.1), embed, [feature], about)
 
 
 class Folder(Protocol):
@@ -184,19 +184,19 @@ def files_of(given: str | None) -> Folder:
     return zipfile.Path(path, "musicnn/")
 
 
-def patches_of(sound: Tensor) -> Tensor:
-    """Return patches (K, 187, 96) of sound (S,) at 16 kHz, one after another; what is shorter than one is repeated."""
-    frames = log_mel(sound)
+def patches_of(audio: Tensor) -> Tensor:
+    """Return patches (K, 187, 96) of audio (S,) at 16 kHz, one after another; what is shorter than one is repeated."""
+    frames = log_mel(audio)
     if len(frames) < FRAMES:
         frames = frames.repeat(-(-FRAMES // len(frames)), 1)
     count = len(frames) // FRAMES
     return frames[: count * FRAMES].reshape(count, FRAMES, MELS)
 
 
-def log_mel(sound: Tensor) -> Tensor:
+def log_mel(audio: Tensor) -> Tensor:
     """Return log10(1 + 10000 power) of mel bands (frames, 96), as librosa computes them, in float32."""
     window = torch.hann_window(N_FFT)
-    power = torch.stft(sound, N_FFT, HOP, window=window, pad_mode="reflect", return_complex=True).abs().square()
+    power = torch.stft(audio, N_FFT, HOP, window=window, pad_mode="reflect", return_complex=True).abs().square()
     filters = AF.melscale_fbanks(N_FFT // 2 + 1, 0.0, RATE / 2, MELS, RATE, norm="slaney", mel_scale="slaney")
     level: Tensor = (1 + 10000 * power.T @ filters).log10()
     return level

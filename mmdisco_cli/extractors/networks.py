@@ -37,7 +37,7 @@ def open_extractors(options: EvalOptions, known: Collection[str]) -> list[Extrac
 
     Raises:
         UsageError: one lacks its weights, --compat is of no use, or nothing measures one of --metrics.
-        DataError, PluginError: weights cannot be used, or nobody provides an extractor.
+        DataError, PluginError: weights cannot be used, or no plugin provides an extractor.
     """
     found = [open_extractor(text) for text in options.extractors]
     check_compat(options.compat, found)

@@ -1,7 +1,7 @@
 """Read the tensors of a TensorFlow checkpoint without TensorFlow: an index, which is a sorted table, and one data file.
 
 A table is made of blocks of entries with shared beginnings of keys, its last 48 bytes say where the block of blocks is
-(as in LevelDB); a value is a protocol buffer that tells type, shape, place and checksum of a tensor.
+(as in LevelDB); a value is a protocol buffer with type, shape, offset and checksum of a tensor.
 """
 
 from collections.abc import Iterator, Mapping

@@ -10,7 +10,7 @@ from functools import lru_cache
 import torch
 from torch import Tensor, nn
 
-from mmdisco_cli.extractors.contract import Extractor, Sound
+from mmdisco_cli.extractors.contract import Audio, Extractor
 from mmdisco_cli.extractors.options import ExtractorOptions
 from mmdisco_cli.extractors.weights import choose_preset, fill, identify, require_file
 from mmdisco_cli.measures.distances import Feature
@@ -23,7 +23,7 @@ LAYERS = (64, "pool", 128, "pool", 256, 256, "pool", 512, 512, "pool")
 
 @dataclass(frozen=True)
 class Windows:
-    """Seconds from one window to the next, seconds that each takes, and whether the sound's peak is scaled to 1."""
+    """Seconds from one window to the next, seconds that each takes, and whether the audio's peak is scaled to 1."""
 
     hop: float
     length: float
@@ -57,9 +57,9 @@ class VGGish(nn.Module):
         return found
 
 
-def log_mel(sound: Tensor) -> Tensor:
-    """Return log mel magnitudes (frames, 64) of sound (S,) at 16 kHz, windows wholly inside of it."""
-    pieces = sound.double().unfold(0, WINDOW, HOP) * torch.hann_window(WINDOW, dtype=torch.float64)
+def log_mel(audio: Tensor) -> Tensor:
+    """Return log mel magnitudes (frames, 64) of audio (S,) at 16 kHz, windows wholly inside of it."""
+    pieces = audio.double().unfold(0, WINDOW, HOP) * torch.hann_window(WINDOW, dtype=torch.float64)
     level: Tensor = torch.fft.rfft(pieces, N_FFT).abs() @ _filters() + OFFSET
     return level.log().float()
 
@@ -81,18 +81,18 @@ def _filters() -> Tensor:
     return filters
 
 
-def patches_of(sound: Tensor, windows: Windows) -> Tensor:
-    """Return log-mel patches (K, 1, 96, 64) of sound (S,), K at least 1 where it lasts a window."""
+def patches_of(audio: Tensor, windows: Windows) -> Tensor:
+    """Return log-mel patches (K, 1, 96, 64) of audio (S,), K at least 1 where it lasts a window."""
     if windows.normalised:
         # By its greatest sample, not its largest: the published code leaves out the sign.
-        sound = sound / sound.max().clamp_min(0.1)
+        audio = audio / audio.max().clamp_min(0.1)
     if windows.length == windows.hop:
         # Patches of one long spectrogram, so that windows of 25 ms cross from one into the next.
-        frames = log_mel(sound)
+        frames = log_mel(audio)
         count = len(frames) // FRAMES
         return frames[: count * FRAMES].reshape(count, 1, FRAMES, MELS)
     size, step = round(windows.length * RATE), round(windows.hop * RATE)
-    return torch.stack([log_mel(piece)[:FRAMES] for piece in sound.unfold(0, size, step)])[:, None]
+    return torch.stack([log_mel(piece)[:FRAMES] for piece in audio.unfold(0, size, step)])[:, None]
 
 
 def build(options: ExtractorOptions) -> Extractor:
@@ -108,10 +108,10 @@ def build(options: ExtractorOptions) -> Extractor:
     weights = identify(path)
     about = {"extractor": "VGGish, before its last activation", "preset": preset, "of": "windows", "weights": weights}
 
-    def embed(sound: Tensor) -> dict[str, Tensor]:
+    def embed(audio: Tensor) -> dict[str, Tensor]:
         with torch.no_grad():
-            return {"fad_vggish": network(patches_of(sound, PRESETS[preset])).double()}
+            return {"fad_vggish": network(patches_of(audio, PRESETS[preset])).double()}
 
     least = PRESETS[preset].length + (WINDOW - HOP) / RATE * (preset != "google")
     feature = Feature("fad_vggish", "kad_vggish", "fad_vggish", "none", about)
-    return Extractor(f"vggish-{preset}-{weights['sha256'][:16]}", Sound(RATE, least), embed, [feature], about)
+    return Extractor(f"vggish-{preset}-{weights['sha256'][:16]}", Audio(RATE, least), embed, [feature], about)

@@ -65,6 +65,6 @@ def _reason(error: Exception) -> str:
     kinds = [type(one).__name__ for one in (error, error.__cause__)]
     if known := next((_NETWORK[kind] for kind in kinds if kind in _NETWORK), None):
         return known
-    # A refusal is told twice, the short way inside.
+    # A refusal comes as two nested errors, of which the inner one is the shorter.
     inner = error.__context__ if type(error.__context__) is type(error) else None
     return getattr(error, "strerror", None) or one_line(inner or error)

@@ -81,7 +81,7 @@ def require_hash(path: Path, repository: str) -> None:
 
 
 def forget(path: Path) -> None:
-    """Remove a file from the cache, so that it is fetched anew."""
+    """Remove a file from the cache, so that it is fetched again."""
     path.resolve().unlink(missing_ok=True)
     path.unlink(missing_ok=True)
 

@@ -5,9 +5,9 @@ from pathlib import Path
 
 from torch import Tensor
 
+from mmdisco_cli.data.audio import MARGIN
 from mmdisco_cli.data.media import read_audio, write_wav
 from mmdisco_cli.data.probing import probe
-from mmdisco_cli.data.sound import MARGIN
 from mmdisco_cli.diffusion.backbone import ModalityPlan
 from mmdisco_cli.errors import DataError
 from mmdisco_cli.kinds.contract import Item, Media
@@ -22,7 +22,7 @@ class AudioKind:
     """Audio (channels, samples) at the plan's rate."""
 
     def misfit(self, plan: ModalityPlan) -> str:
-        """Return why media of this plan are no audio."""
+        """Return why media of this plan are not audio."""
         right = len(plan.media_shape) == 2 and plan.rate is not None and plan.rate >= 1
         return "" if right else f"media of shape {plan.media_shape} at {plan.rate} Hz are not (channels, samples)"
 

@@ -14,7 +14,7 @@ from torch import Tensor
 from torch.nn.functional import interpolate
 from torchvision.io import encode_jpeg
 
-from mmdisco_cli.data.media import MediaInfo, probe, read_audio, read_pictures
+from mmdisco_cli.data.media import MediaInfo, probe, read_audio, read_frames
 from mmdisco_cli.data.naming import UNUSABLE, file_errors
 
 FRAMES = 16
@@ -88,7 +88,7 @@ def draw_clip(path: Path, marks: Mapping[str, Sequence[float]] | None = None) ->
     """
     info = probe(path)
     seconds = float(info.span(("video",) if info.audio is None else ("audio", "video")).stop)
-    frames = read_pictures(info, [Fraction(seconds) * k / FRAMES for k in range(FRAMES)], *_size(info, POSTER))
+    frames = read_frames(info, [Fraction(seconds) * k / FRAMES for k in range(FRAMES)], *_size(info, POSTER))
     parts = [
         f'<img class="strip" alt="frames in order of time" src="{_strip(frames, info)}">',
         _marks(marks or {}, seconds),

@@ -30,7 +30,7 @@ class ImageKind:
     """Images (1 or 3, H, W)."""
 
     def misfit(self, plan: ModalityPlan) -> str:
-        """Return why media of this plan are no images."""
+        """Return why media of this plan are not images."""
         right = len(plan.media_shape) == 3 and plan.media_shape[0] in MODES
         return "" if right else f"media of shape {plan.media_shape} are not (1 or 3, H, W)"
 

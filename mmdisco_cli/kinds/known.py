@@ -117,7 +117,7 @@ class OpenKind:
 
 
 def open_kinds(names: Iterable[str]) -> dict[str, OpenKind]:
-    """Return kinds by name; raise PluginError, with names that are close, for one that nobody provides."""
+    """Return kinds by name; raise PluginError, with names that are close, for one that no plugin provides."""
     registry = load_registry()
     found = {}
     for name in dict.fromkeys(names):
@@ -149,7 +149,7 @@ def kinds_by_label(
 
 
 def kind_of_file(path: Path) -> str | None:
-    """Return the kind whose files end as this one, None where nobody's or several kinds' do."""
+    """Return the kind whose files end as this one, None where none or several do."""
     entries = [cast(KindSpec, spec) for _, spec in load_registry().entries(ENTRY)]
     writing = [spec.name for spec in entries if _ends(path, (spec.suffix,))]
     reading = [spec.name for spec in entries if _ends(path, (spec.suffix, *spec.reads))]

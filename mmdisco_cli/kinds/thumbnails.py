@@ -15,7 +15,7 @@ import torch
 from PIL import Image, ImageDraw, ImageFont
 from torch import Tensor
 
-from mmdisco_cli.data.media import MediaInfo, probe, read_audio, read_pictures
+from mmdisco_cli.data.media import MediaInfo, probe, read_audio, read_frames
 from mmdisco_cli.kinds.drawing import RATE, spectrogram
 
 GROUND, INK, FAINT = (17, 22, 27), (226, 231, 236), (139, 150, 161)
@@ -99,7 +99,7 @@ def _strip(info: MediaInfo, seconds: Fraction, width: int) -> Tensor:
     edges = [width * k // count for k in range(count + 1)]
     height = max(8, round(width / count / shape))
     times = [seconds * k / count for k in range(count)]
-    frames = read_pictures(info, times, height, max(b - a for a, b in pairwise(edges)))
+    frames = read_frames(info, times, height, max(b - a for a, b in pairwise(edges)))
     return torch.cat([frames[k][:, :, : edges[k + 1] - edges[k]] for k in range(count)], 2)
 
 

@@ -16,7 +16,7 @@ class VideoKind:
     """Video (3, T, H, W) at the plan's rate."""
 
     def misfit(self, plan: ModalityPlan) -> str:
-        """Return why media of this plan are no video."""
+        """Return why media of this plan are not video."""
         shape = plan.media_shape
         right = len(shape) == 4 and shape[0] == 3 and plan.rate is not None and plan.rate > 0
         return "" if right else f"media of shape {shape} at {plan.rate} Hz are not (3, T, H, W)"

@@ -34,7 +34,7 @@ class Analysis:
     """The frames that motion is measured on: length of their shorter side, and how many a second; None: the file's.
 
     Flow is in pixels and peaks lie a frame apart, so that scores of clips that differ in either do not compare. Of a
-    file whose rate is no multiple of `fps` those frames are taken that lie nearest to it and evenly, and flow is given
+    file whose rate is not a multiple of `fps` the frames nearest to it are taken, evenly, and flow is given
     per 1 / `fps` whatever lies between them.
     """
 
@@ -43,7 +43,7 @@ class Analysis:
 
     @property
     def name(self) -> str:
-        """Return what tells one analysis from another."""
+        """Return a name that distinguishes analyses."""
         return f"{VERSION}-{self.height or 'native'}px-{self.fps or 'native'}fps"
 
 
@@ -128,7 +128,7 @@ def analyse_frames(
         times = [float(stamps[0] + k / info.rate) for k in range(len(stamps))]
     facts = {
         "video": [float(span.start), float(span.stop)],
-        "pictures": len(stamps),
+        "frames": len(stamps),
         "fps": round(own, 4),
         "varies": _varies(stamps),
         "height": size[0],

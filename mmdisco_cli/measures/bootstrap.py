@@ -15,12 +15,12 @@ from torch import Tensor
 RESAMPLES = 2000
 COVERAGE = 0.95
 INTERVAL = (
-    f"95 %, percentiles of {RESAMPLES} bootstrap draws by clip; of what is no mean over clips (distances, density, "
+    f"95 %, percentiles of {RESAMPLES} bootstrap draws by clip; of what is not a mean over clips (distances, density, "
     "coverage, diversity) through the influence of each clip, scaled to the error where there is one"
 )
 """How every interval of a report is made."""
 LEAST = 6
-"""Clips, or pairs of clips, that it takes to tell anything: all of 5 lean one way by chance once in 16."""
+"""Clips, or pairs of clips, that any conclusion takes: all of 5 lean one way by chance once in 16."""
 FIRST, UNPAIRED, REFERENCE = 0, 1, 3
 """Streams of draws: those of samples, of samples that share no noise with these, and of the reference.
 

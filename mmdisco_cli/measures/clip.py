@@ -14,7 +14,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from mmdisco_cli.data.media import Clip, MediaInfo, Span, WindowFrames, decode_sound, probe, walk_pictures
+from mmdisco_cli.data.media import Clip, MediaInfo, Span, WindowFrames, decode_audio, probe, walk_frames
 from mmdisco_cli.data.resampling import resample
 from mmdisco_cli.measures.analysis import Analysis, Floats, analyse_audio, analyse_frames
 from mmdisco_cli.measures.cache import Arrays, Cache
@@ -133,8 +133,8 @@ def _decode_and_measure(path: Path, analysis: Analysis, further: FurtherAnalysis
     assert info.video is not None
     assert info.audio is not None
     window = _window_of(info, further.shape) if further else None
-    frames = analyse_frames(info, info.video, window.walk() if window else walk_pictures(info), analysis)
-    sound = decode_sound(info)
+    frames = analyse_frames(info, info.video, window.walk() if window else walk_frames(info), analysis)
+    sound = decode_audio(info)
     whole = sound.whole()
     audio = analyse_audio(info.audio, whole[0], sound.rate)
     facts = frames.facts | audio.facts | {"jumps": bool(info.breaks)}

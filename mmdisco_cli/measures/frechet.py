@@ -58,7 +58,7 @@ def fitted(features: Tensor) -> Gaussian:
 
 
 def from_moments(mean: Tensor, covariance: Tensor, count: int | None = None) -> Gaussian:
-    """Return the Gaussian of a mean (D,) and a covariance (D, D) that somebody else has computed.
+    """Return the Gaussian of a mean (D,) and a covariance (D, D) that was computed elsewhere.
 
     Raises:
         ValueError: no distribution has that covariance.
@@ -134,7 +134,7 @@ def _rooted(x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
 def in_order(features: Tensor) -> Tensor:
     """Return the rows of (N, D) in float64, sorted, so that nothing drawn from them depends on the order of files."""
     rows = features.double()
-    # The first columns tell most clips apart; where all eight tie, the bytes of the whole row decide.
+    # The first columns distinguish most clips; where all eight tie, the bytes of the whole row decide.
     order = _by_bytes(rows)
     for column in reversed(range(min(8, rows.shape[1]))):
         order = order[rows[order, column].argsort(stable=True)]

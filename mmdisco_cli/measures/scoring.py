@@ -133,14 +133,14 @@ def how(options: EvalOptions) -> dict[str, Any]:
             "rule": options.rule,
             "shorter_side": options.height or "native",
             "fps": float(options.fps) if options.fps else "native",
-            "pictures": (
+            "frames": (
                 "the file's own, evenly, those nearest to fps; flow per 1 / fps; a match lies within the longer of both"
                 if options.fps
                 else "all"
             ),
             "flow": "Farneback 0.5, 3, 15, 3, 5, 1.2",
-            "chance": f"pictures with up to {MOST_PARTNERS} other clips' sounds",
-            "undefined": "nothing heard and nothing moving, or fewer than three pictures: left out and counted",
+            "chance": f"frames with the audio of up to {MOST_PARTNERS} other clips",
+            "undefined": "no onset and no motion, or fewer than three frames: left out and counted",
         },
         "av_lag": lag.DEFINITION,
         "frechet": (

@@ -113,7 +113,7 @@ def _link_html(path: Path, source: str) -> str:
 
 
 def _chance_html(name: str, values: Mapping[str, float | None]) -> str:
-    """Return beside a figure what mismatched pairs reach, or that a clip alone cannot tell."""
+    """Return the value of mismatched pairs beside a figure, or that a single clip has none."""
     if name not in CHANCE:
         return ""
     chance = values.get(CHANCE[name])

@@ -67,7 +67,7 @@ def interval_panel(
 
 
 def way_html(way: str) -> str:
-    """Return which way of a figure is good, as an arrow to see and in words to hear; empty where none is."""
+    """Return which direction of a figure is better, as an arrow and as text for screen readers; empty where none is."""
     if not way:
         return ""
     arrow = ARROWS[way]

@@ -51,7 +51,7 @@ def _plays(path: Path) -> bool:
 
 
 def embedded_file(path: Path, kind: OpenKind) -> tuple[str, bool]:
-    """Return a file that is no clip as a data: address, and whether it is the first 10 s of audio in place of more.
+    """Return a file that is not a clip as a data: address, and whether it is the first 10 s of audio in place of more.
 
     Of what is large and no audio there is no address: its kind may draw it all the same.
 

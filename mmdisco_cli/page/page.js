@@ -58,7 +58,7 @@ for (const clip of document.querySelectorAll(".clip")) {
   if (media.tagName === "VIDEO") controls(media, length);
   const draw = () => { head.style.left = `${100 * Math.min(1, media.currentTime / length)}%`; if (!media.paused) requestAnimationFrame(draw); };
   for (const name of ["play", "seeked", "timeupdate"]) media.addEventListener(name, draw);
-  // One clip is heard at a time.
+  // One clip plays at a time.
   media.addEventListener("play", () => { for (const other of document.querySelectorAll("video, audio")) if (other !== media) other.pause(); });
   time.addEventListener("click", (event) => {
     const box = time.getBoundingClientRect();

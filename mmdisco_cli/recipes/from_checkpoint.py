@@ -31,7 +31,7 @@ def checkpoint_file(name: str, download: bool = False) -> Path:
 
     Raises:
         UsageError: no name of a repository.
-        DataError: it is not in the cache, cannot be fetched, or holds no weights of ours, as a folder may.
+        DataError: it is not in the cache, cannot be fetched, or has no weights of mmdisco in it.
     """
     if not name.startswith(HUB):
         path = path_at_home(Path(name))
@@ -70,8 +70,8 @@ def recipe_of(path: Path, overrides: Sequence[str] = ()) -> tuple[Recipe, bool]:
     """Return the recipe of the models that a file belongs to, with its weights, and whether it can guide them.
 
     Raises:
-        DataError: no file of ours, or one that is not sampled with.
-        PluginError: nobody provides its base models.
+        DataError: not a file that mmdisco wrote, or not one that can be sampled.
+        PluginError: no plugin provides its base models.
         UsageError: overrides that do not fit.
     """
     path = path_at_home(path)
@@ -90,7 +90,7 @@ def recipe_of(path: Path, overrides: Sequence[str] = ()) -> tuple[Recipe, bool]:
 
 
 def _converter(name: str) -> ConverterSpec | None:
-    """Return what converts files of an architecture, None for one that nobody converts.
+    """Return what converts files of an architecture, None for one without a converter.
 
     Raises:
         PluginError: a plugin that is not installed does, or several do.

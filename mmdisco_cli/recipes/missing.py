@@ -1,4 +1,4 @@
-"""Weights that a recipe names and nobody has yet: what each file is, how large, and how it gets here."""
+"""Weights that a recipe names and that are missing: what each file is, how large, and how it gets here."""
 
 import inspect
 from collections.abc import Iterator

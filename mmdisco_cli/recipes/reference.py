@@ -111,8 +111,12 @@ def _type(hint: Any) -> str:
         one = _type(arguments[0])
         return f"list of {one}s" if arguments[-1] is Ellipsis else f"list of {len(arguments)} {one}s"
     if isinstance(origin, type) and issubclass(origin, Mapping):
-        return f"mapping of {_type(arguments[1])}s"
+        return f"mapping of {_plural(_type(arguments[1]))}"
     return _TYPES.get(hint, str(hint))
+
+
+def _plural(one: str) -> str:
+    return one.replace("list of", "lists of") if one.startswith("list of") else f"{one}s"
 
 
 def _limits(bounds: Bounds) -> str:

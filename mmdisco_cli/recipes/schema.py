@@ -40,7 +40,7 @@ class RequestConfig:
 class LevelDistributionConfig:
     """The distribution of the noise levels in training."""
 
-    name: str = option("uniform", "uniform in u, or log-SNR normal", choices=("uniform", "logsnr-normal"))
+    name: str = option("uniform", "uniform in progress u, or normal in log-SNR", choices=("uniform", "logsnr-normal"))
     mean: float = option(0.0, "mean of the log-SNR")
     std: float = option(1.0, "standard deviation of the log-SNR", minimum=1e-6)
 
@@ -56,27 +56,27 @@ class TrainConfig:
     steps: int = option(2000, "optimiser steps; a run may be given more later", minimum=1)
     codec_steps: int = option(0, "optimiser steps of a trainable codec, before the backbone itself", minimum=0)
     batch_size: int = option(32, "real tuples a step, over all ranks", minimum=1)
-    accumulate: int = option(1, "parts of a rank's batch, one after the other; memory falls, steps stay", minimum=1)
+    accumulate: int = option(1, "parts that a rank's batch is divided into, to save memory", minimum=1)
     learning_rate: float = option(1e-3, "peak of the schedule", minimum=0)
     warmup: int = option(100, "steps of linear warm-up", minimum=0)
     weight_decay: float = option(0.0, "of AdamW", minimum=0)
-    clip: float = option(1.0, "norm of the gradient", minimum=0)
+    clip: float = option(1.0, "largest norm of the gradient", minimum=0)
     ema: float = option(0.999, "decay of the averaged weights", minimum=0, maximum=1)
     seed: int = option(0, "of initialisation, data order and noise", minimum=0)
     dtype: str = option("float32", "of the forward passes", choices=("float32", "bfloat16"))
-    compile: bool = option(False, "base models' predictions by torch.compile, where that works")
+    compile: bool = option(False, "run base models through torch.compile, where that works")
     lambda_disc: float = option(1.0, "weight of the classification loss, Eq. (4)", minimum=0)
     lambda_denoise: float = option(1.0, "weight of the denoising loss, Eq. (5)", minimum=0)
     fakes: str = option("shuffled", "where fake tuples come from", choices=("shuffled", "generated", "mixed"))
     tuples_per_level: int = option(
         0,
-        "shuffled: tuples of a step at the same noise levels, re-paired among themselves; 0: one a modality",
+        "shuffled: tuples at the same noise levels, which are re-paired; 0: as many as there are modalities",
         minimum=0,
     )
     denoise_space: str = option(
-        "epsilon", "the quantity whose error Eq. (5) is; v weights noisy levels more", choices=("epsilon", "v")
+        "epsilon", "the quantity whose error Eq. (5) takes; v weights noisy levels more", choices=("epsilon", "v")
     )
-    given_fraction: float = option(0.25, "share of rows with one modality almost clean", minimum=0, maximum=1)
+    given_fraction: float = option(0.25, "share of tuples with one modality almost clean", minimum=0, maximum=1)
     given_shares: Mapping[str, float] = option(
         {},
         "how often each is the clean one, relative to the others; 1 where not given",
@@ -85,22 +85,24 @@ class TrainConfig:
         identity="used",
     )
     given_shift: float = option(
-        0.0, "added to the log-SNR of time_law in rows with one modality almost clean", identity="used"
+        0.0, "added to the log-SNR of noise_levels where one modality is almost clean", identity="used"
     )
-    text_dropout: float = option(0.1, "share of captioned rows that see the empty text", minimum=0, maximum=1)
-    fake_cfg: float = option(1.0, "CFG scale of captioned fakes; at 1 they are of what guidance corrects", minimum=0)
+    text_dropout: float = option(0.1, "share of captioned tuples that get the empty text", minimum=0, maximum=1)
+    fake_cfg: float = option(1.0, "CFG scale of captioned fakes; 1: the distribution that guidance corrects", minimum=0)
     bank: int = option(0, "clips encoded once and reused; 0 encodes every batch", minimum=0)
     init: str | None = option(None, "weights of a discriminator of the same kind to start from", path=True)
-    time_law: LevelDistributionConfig = field(default_factory=LevelDistributionConfig)
+    noise_levels: LevelDistributionConfig = field(
+        default_factory=LevelDistributionConfig, metadata={"bounds": Bounds(formerly="time_law")}
+    )
     log_every: int = option(50, "steps between two lines of metrics.jsonl", minimum=1)
     checkpoint_every: int = option(500, "steps between two checkpoints", minimum=1)
     validate_every: int = option(500, "steps between two measurements on held-out clips; 0 never", minimum=0)
     preview_every: int = option(0, "steps between two previews, guided samples of fixed noise; 0 none", minimum=0)
     previews: int = option(4, "samples of each preview", minimum=1)
-    on_failure: str = option("warn", "what a sign of failing does: a line, or an end", choices=("warn", "stop"))
+    on_failure: str = option("warn", "what a sign of failure causes: a warning, or an end", choices=("warn", "stop"))
     log: tuple[str, ...] = field(
         default=("jsonl",),
-        metadata={"bounds": Bounds(choices=TRACKERS, doc="where figures go; metrics.jsonl is always written")},
+        metadata={"bounds": Bounds(choices=TRACKERS, doc="where metrics go; metrics.jsonl is always written")},
     )
 
     def __post_init__(self) -> None:
@@ -247,11 +249,11 @@ class StudyConfig:
     rows: Mapping[str, tuple[str, ...]] = option(
         {}, "by name, settings KEY=VALUE of this recipe, or LABEL:KEY=VALUE of a base model's, which is trained first"
     )
-    bases: Mapping[str, str] = option({}, "recipes that rows train base models by, by backbone")
+    bases: Mapping[str, str] = option({}, "recipes that train the base models of rows, by backbone")
     protocol: str = field(
         default="bounce", metadata={"registry": "protocol", "bounds": Bounds(doc="what measures each row")}
     )
-    metrics: tuple[str, ...] = option((), "columns of the table, dotted: agreement.guided")
+    metrics: tuple[str, ...] = option((), "columns of the table, as dotted keys: agreement.guided")
 
 
 @dataclass(frozen=True)
@@ -272,7 +274,7 @@ class Recipe:
     )
     coupling: str = option("index", "how noise levels of the modalities are paired", choices=("index", "logsnr"))
     coupling_shift: Mapping[str, float] = option(
-        {}, "added to the log-SNR of each; one below 0 is decided later than its partner", by_modality=True
+        {}, "added to the log-SNR of each modality; one below 0 stays noisy for longer", by_modality=True
     )
     discriminator: Component | None = field(
         default=None,

@@ -83,7 +83,7 @@ class _Reader:
         schema, hints = {f.name: f for f in fields(cls) if f.init}, get_type_hints(cls)
         for key, at, _ in pairs:
             if key not in schema and key != ignore:
-                self.problem(at, _join(path, key), f"unknown key{did_you_mean(key, schema)}")
+                self.problem(at, _join(path, key), _unknown(key, schema, path))
         given = {key: value for key, _, value in pairs}
         values = {
             name: self.field(given[name], f, hints[name], _join(path, name))
@@ -188,6 +188,12 @@ class _Reader:
         if complaint := _complaint(value, bounds):
             self.problem(node, path, complaint)
         return at_home(value) if bounds.path else value
+
+
+def _unknown(key: str, schema: Mapping[str, "Field[Any]"], path: str) -> str:
+    renamed = (name for name, f in schema.items() if f.metadata.get("bounds", Bounds()).formerly == key)
+    name = next(renamed, "")
+    return f"is now called {_join(path, name)}" if name else f"unknown key{did_you_mean(key, schema)}"
 
 
 def _parse(node: ScalarNode, hint: type) -> Any:

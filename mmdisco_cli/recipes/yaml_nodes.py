@@ -39,7 +39,7 @@ def read_tree(path: Path) -> MappingNode:
     """Compose the mapping in a recipe file.
 
     Raises:
-        UsageError: it is no YAML mapping, with the file, line and column.
+        UsageError: it is not a YAML mapping, with the file, line and column.
     """
     return parse_tree(read_text(path), str(path))
 

@@ -26,7 +26,7 @@ def owner_of(thing: object) -> str:
 
 
 def blamed(error: BaseException) -> PluginError | None:
-    """Return what to say in place of an error that nobody foresaw and that came out of a plugin's code, else None."""
+    """Return what to say in place of an unexpected error from the code of a plugin, else None."""
     if exit_code_of(error) != ExitCode.UNEXPECTED or isinstance(error, PluginError):
         return None
     names = [str(frame.f_globals.get("__name__", "")) for frame, _ in walk_tb(error.__traceback__)]

@@ -91,7 +91,7 @@ class Registry:
         """Return the one entry called `name`, or `distribution:name`.
 
         Raises:
-            PluginError: nobody provides it, or several distributions do.
+            PluginError: no plugin provides it, or several distributions do.
         """
         distribution, colon, short = name.rpartition(":")
         entries = self.entries(kind)

@@ -44,7 +44,7 @@ def _as_json(value: Any) -> Any:
 
 
 def note(text: str, stream: TextIO | None = None) -> None:
-    """Print a line that is no part of the result on stderr; a closed stderr does not end the run."""
+    """Print a line that is not part of the result on stderr; a closed stderr does not end the run."""
     stream = stream or sys.stderr
     try:
         print(text, file=stream, flush=True)

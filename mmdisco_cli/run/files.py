@@ -104,7 +104,7 @@ def sha256_of(path: Path) -> str:
 
 
 def fingerprint(text: str) -> str:
-    """Return the first 16 hexadecimal digits of the SHA-256 of a text, which may hold names that are no UTF-8."""
+    """Return the first 16 hexadecimal digits of the SHA-256 of a text, which may hold names that are not UTF-8."""
     return hashlib.sha256(text.encode(errors=ESCAPED)).hexdigest()[:SHORT]
 
 

@@ -26,7 +26,7 @@ Given = Mapping[str, str | Path | Tensor]
 
 
 class Source(Protocol):
-    """What a given modality is held at; sample i takes the i-th, starting over after the last."""
+    """The media of a given modality; sample i takes item i, starting over after the last."""
 
     @property
     def names(self) -> Sequence[str]:

@@ -172,7 +172,7 @@ def _batch(job: SampleJob, batch: Sequence[int], on_step: OnStep) -> Iterator[Ro
 
 
 def _real(job: SampleJob, modality: str, batch: Sequence[int]) -> Tensor:
-    """Return the media (B, ...) that a modality is held at."""
+    """Return the media (B, ...) of a given modality."""
     read = job.sources[modality].read(batch, job.assembly.modalities[modality])
     return read if isinstance(read, Tensor) else job.assembly.from_text(modality, read)
 

@@ -10,7 +10,7 @@ from mmdisco_cli.errors import DataError
 
 FLOATS = (torch.float32, torch.float16, torch.bfloat16, torch.float64)
 _ROOM, _TIMES = 1 << 26, 16
-"""Bytes that repeated values may take in any case, and beyond them how many times the file's own size."""
+"""Bytes that repeated values may always take, and above these how many times the file's own size."""
 
 
 def form_trouble(tensor: Tensor) -> str:

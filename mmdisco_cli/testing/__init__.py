@@ -22,8 +22,8 @@ def test_protocol(tmp_path):
 def test_notes():
     check_kind(build, ".notes.json", torch.tensor([[1.0, -1.0]]), ModalityPlan((1, 2), (1, 2), 10.0, 0.2))
 
-What is checked twice, as by two processes, is built twice: hence the functions. Some return remarks on what breaks no
-promise and may still not be meant.
+Some checks take a function because they build the object twice, as two processes would. Some return remarks on
+behaviour that conforms to the contract and may still be unintended.
 """
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -77,22 +77,27 @@ def check_backbone(
     steps: int = 4,
     tolerance: float = 1e-4,
 ) -> None:
-    """Check every promise of the contract on one sample for each prompt, with the network out of reach.
+    """Check a backbone against every point of the contract, on one sample for each prompt, without network access.
 
-    They are: shapes, layouts and float32; levels that only ever get cleaner, by one schedule in grid and training;
-    predictions that depend on a sample's own x, t and prompt alone, under CFG or guidance of the model's own too;
-    samples fixed by their seed, and untouched by a guidance of weight 0; media and latents made of one another, the
-    same each time and in any batch; strings of media of kind text, and media of these strings; draws of the model's own
-    that follow a sample's key; nothing of the caller's written to, nor torch's global generator, nor its defaults;
-    nothing fetched, nor any other process started.
+    The points are:
 
-    "The same" is to within `tolerance` times the largest value, or times 1 if that is larger, and ten times that where
-    CFG or a run of `steps` steps multiplies what was rounded. Equal bits are never required of a model, not even of one
-    call made twice: which kernel sums a batch, and in what order, is up to processor and threads. What does have to
-    be equal in its bits is what is no sum: tensors of the caller's, and the state of torch's global generator.
+    - shapes, layouts and float32;
+    - noise levels that fall monotonically, with the same schedule in sampling grids and in training;
+    - predictions that depend on the sample's own x, t and prompt only, also with CFG or the model's own guidance;
+    - samples that are determined by their seed, and unchanged by guidance of weight 0;
+    - encoding and decoding that give the same result every time and in any batch;
+    - for media of kind text, strings from media and media from these strings;
+    - random numbers of the model itself that depend on the sample's key only;
+    - no change to tensors of the caller, torch's global generator or torch's defaults;
+    - no network access, and no other process started.
+
+    Results count as the same within `tolerance` times the largest value (or times 1, if that is larger), and within
+    ten times that where CFG or a run of `steps` steps amplifies rounding errors. Bit equality is never required of a
+    model, because the order of sums depends on processor and threads. It is required of the caller's tensors and of
+    the state of torch's global generator.
 
     Raises:
-        AssertionError: naming the first promise that is broken.
+        AssertionError: naming the first point that fails.
     """
     joint = as_joint(backbone)
     with _alone(), no_other_process():
@@ -117,18 +122,25 @@ def check_discriminator(
     device: torch.device | str = "cpu",
     tolerance: float = 1e-4,
 ) -> tuple[str, ...]:
-    """Check every promise of a discriminator for latents of these shapes and conditions of these sizes.
+    """Check a discriminator for latents of these shapes (without batch) and pooled conditions of these sizes.
 
-    They are: a logit (B,) of finite floats that depends on every modality, of each sample alone, and the same each
-    time; gradients by the states, of each sample alone, at any noise level and with frozen weights too; gradients of
-    these by the weights, as the denoising loss takes; a state_dict that holds all that it depends on; nothing of the
-    caller's written to; and that it can be built and called on the device meta, as a dry run does. Weights that begin
-    at 0 are drawn first, for they would hide the rest. `make` builds one, and is called several times.
+    The points are:
 
-    Returns a remark on a logit that is a sum of functions of one modality each. "The same" is as for `check_backbone`.
+    - a logit (B,) of finite floats that depends on every modality, and on its own sample only, the same every time;
+    - gradients by the states that depend on their own sample only, at any noise level, also with frozen weights;
+    - gradients of these by the weights, which the denoising loss, Eq. (5) of arXiv 2405.17842, needs;
+    - a state_dict that holds everything that the logit depends on;
+    - of a `Separable` one, features that are the same for modalities read together or apart, and give its logit;
+    - no change to tensors of the caller;
+    - building and calling on the device meta, as a dry run does.
+
+    Weights that are initialised to 0 are replaced by random ones first, because they would hide errors. `make` builds
+    one, and is called several times. Results are compared as in `check_backbone`.
+
+    Returns a remark where the logit is a sum of functions of one modality each, which cannot align modalities.
 
     Raises:
-        AssertionError: naming the first promise that is broken.
+        AssertionError: naming the first point that fails.
     """
     with _alone():
         module = make()
@@ -154,17 +166,23 @@ def check_dataset(
     clips: int = 4,
     tolerance: float = 1e-5,
 ) -> tuple[str, ...]:
-    """Check every promise of a data set on the first few `clips` of each part, whose media have these shapes.
+    """Check a data set on the first few `clips` of each part, whose media have these shapes (without batch).
 
-    They are: the same clip by the same index, each time, alone or beside others, in all modalities or in one, and where
-    the data set is built again; float32 in [-1, 1]; parts that share no clip; fingerprints that stay and that differ
-    by part; a KeyError, or nothing, for a modality that there is not; and, where it has captions or labels, one text
-    for each clip. `make` builds one, and is called twice.
+    The points are:
+
+    - an index names the same clip every time, alone or in a batch, in one modality or in all, and in another instance;
+    - media are float32 in [-1, 1];
+    - training and held-out parts share no clip;
+    - fingerprints stay the same, and differ between parts;
+    - a modality that does not exist is a KeyError, or is left out;
+    - captions and labels, where there are any, are one text for each clip.
+
+    `make` builds one, and is called twice.
 
     Returns a remark where there are too few clips to hold some out.
 
     Raises:
-        AssertionError: naming the first promise that is broken.
+        AssertionError: naming the first point that fails.
     """
     with _alone():
         parts, notes = datasets.parts_of(make)
@@ -181,14 +199,19 @@ def check_dataset(
 
 
 def check_extractor(make: Callable[[], Extractor], *, seconds: float = 1.0, tolerance: float = 1e-4) -> None:
-    """Check every promise of an extractor on two clips of noise: as short as it takes, and `seconds` longer.
+    """Check an extractor on two clips of noise: the shortest that it takes, and one that is `seconds` longer.
 
-    They are: finite vectors (K, D) and numbers (K,) under the very keys that it describes, of one width for all clips;
-    the same for one clip, whatever was embedded before, and where the extractor is built again; a name that stays;
-    nothing of the caller's written to; nothing fetched. `make` builds one, and is called twice.
+    The points are:
+
+    - finite vectors (K, D) and numbers (K,) under exactly the keys that it describes, with one D for all clips;
+    - the same result for the same clip, whatever was embedded before, and from another instance;
+    - a name that stays the same;
+    - no change to tensors of the caller, and no network access.
+
+    `make` builds one, and is called twice.
 
     Raises:
-        AssertionError: naming the first promise that is broken.
+        AssertionError: naming the first point that fails.
     """
     with _alone():
         extractor, again = make(), make()
@@ -197,16 +220,22 @@ def check_extractor(make: Callable[[], Extractor], *, seconds: float = 1.0, tole
 
 
 def check_protocol(make: Callable[[], Protocol], recipe: Recipe, out: Path, *, tolerance: float = 1e-4) -> Report:
-    """Check every promise of a protocol on a recipe that it can measure, with few `eval.n`, and return its report.
+    """Check a protocol on a recipe that it can measure, with a small `eval.n`, and return its report.
 
-    They are: all metrics that it lists and no others, or the one that is wanted, with the same value; metrics and
-    protocol that JSON can hold, the latter with the seed; a table of lines, files that are there; nothing printed; no
-    report of a rank but the first; UsageError, if anything, for a recipe without data; nothing fetched, and nothing of
-    the process changed. It is called four times, and writes into `out` and to where the recipe's samples go. Where
-    processes wait for one another, only the first is checked.
+    The points are:
+
+    - all metrics that it lists and no others, or the one that is requested, with the same value;
+    - metrics and protocol that JSON can represent, and the seed in the protocol;
+    - a table of lines, and files that exist;
+    - nothing on stdout, and a report from the first rank only;
+    - UsageError, if anything, for a recipe without data;
+    - no network access, and no change to the state of the process.
+
+    It is called four times, and writes into `out` and into the folder of the recipe's samples. Of a protocol whose
+    ranks wait for each other only the first rank is checked.
 
     Raises:
-        AssertionError: naming the first promise that is broken.
+        AssertionError: naming the first point that fails.
     """
     options = EvalOptions(seed=recipe.eval.seed, out=out, cache=out / "cache")
     out.mkdir(parents=True, exist_ok=True)
@@ -215,14 +244,19 @@ def check_protocol(make: Callable[[], Protocol], recipe: Recipe, out: Path, *, t
 
 
 def check_kind(make: Callable[[], Kind], suffix: str, media: Media, plan: ModalityPlan) -> None:
-    """Check every promise of a kind on the media of one sample, (*plan.media_shape) or of kind text a string.
+    """Check a kind on the media of one sample: a tensor (*plan.media_shape), or a string for the kind text.
 
-    They are: a file of the same bytes each time; what was written in it, to within what the format loses, in the plan's
-    shape; HTML that shows it, in which what comes from the file is escaped; nothing of the caller's written to; nothing
-    fetched. `make` builds one, `suffix` is that of its files.
+    The points are:
+
+    - the same bytes every time;
+    - reading gives what was written, up to the loss of the format, in the shape of the plan;
+    - HTML that shows it, with text from the file escaped;
+    - no change to tensors of the caller, and no network access.
+
+    `make` builds one; `suffix` is the suffix of its files, such as ".notes.json".
 
     Raises:
-        AssertionError: naming the first promise that is broken.
+        AssertionError: naming the first point that fails.
     """
     with _alone():
         check_files(make(), suffix, media, plan)
@@ -230,7 +264,7 @@ def check_kind(make: Callable[[], Kind], suffix: str, media: Media, plan: Modali
 
 @contextmanager
 def _alone() -> Iterator[None]:
-    """Let a check run with the network out of reach, and expect it to leave the process as it was."""
+    """Run a check without network access, and expect it to leave the state of the process unchanged."""
     changed: list[Any] = []
     with no_network(), undisturbed(changed.extend, draws=True):
         yield

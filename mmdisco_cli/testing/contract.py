@@ -1,4 +1,4 @@
-"""What a backbone says of itself, its noise levels, its predictions, and its way to media and back."""
+"""Checks of a backbone: description, noise levels, predictions, encoding and decoding."""
 
 from collections.abc import Callable, Mapping, Sequence
 
@@ -80,7 +80,7 @@ def _check_layout(about: ModalityInfo, plan: ModalityPlan) -> None:
 
 
 def check_prompts(base: Base, prompts: Sequence[str], tolerance: float) -> None:
-    """Expect a prompt to steer its own sample alone, whatever stands beside it, and negative ones to be taken."""
+    """Expect a prompt to condition its own sample only, in any batch, and negative prompts to be accepted."""
     negatives = [f"no {prompt}" for prompt in prompts]
     try:
         base.backbone.encode_prompt(prompts, negatives, base.plan)
@@ -100,7 +100,7 @@ def check_prompts(base: Base, prompts: Sequence[str], tolerance: float) -> None:
 
 
 def check_levels(base: Base, steps: int, tolerance: float) -> None:
-    """Expect levels that only ever get cleaner from u = 1 to u = 0, each sample's own."""
+    """Expect levels whose noise falls monotonically from u = 1 to u = 0, for each sample by itself."""
     u = torch.linspace(1, 0, steps + 1)
     drawn = base.backbone.levels_at(u, base.plan)
     for name, grid in base.backbone.grid(steps, base.plan).items():
@@ -114,7 +114,7 @@ def check_levels(base: Base, steps: int, tolerance: float) -> None:
 
 
 def _check_agreement(grid: Levels, drawn: Levels, name: str) -> None:
-    """Expect one noise schedule by native time, in the grid and in what training draws; the clean end may be added."""
+    """Expect the same noise schedule by native time in sampling grids and in training; a grid may add the clean end."""
     order = drawn.t.argsort()
     times = drawn.t[order]
     for field in ("alpha", "sigma"):
@@ -140,7 +140,7 @@ def _check_walk(levels: Levels, length: int, where: str) -> None:
 
 
 def _rises(values: torch.Tensor) -> bool:
-    """Return whether values never fall, but for what is rounded where they stay."""
+    """Return whether values never fall by more than rounding."""
     return bool((values.diff() >= -ROUNDING * values.abs().max()).all())
 
 
@@ -182,7 +182,7 @@ def _question(base: Base, batch: int) -> tuple[State, State]:
 def _check_answers(
     done: str, call: Callable[..., State], x: State, t: State, steering: Mapping[str, Payloads], tolerance: float
 ) -> None:
-    """Expect one answer to one question, each sample's its own, and nothing of the question written to."""
+    """Expect results that are repeatable, depend on their own sample only, and leave the inputs unchanged."""
     tensors = {**x, **{f"{m} times": value for m, value in t.items()}}
     for kind, payloads in steering.items():
         tensors |= {k: v for m, payload in payloads.items() for k, v in tensors_of(payload, f"{m} {kind}").items()}
@@ -197,7 +197,7 @@ def _check_answers(
 
 
 def negative_of(condition: Condition) -> Payload:
-    """Return what guidance leaves; the condition itself where it leaves nothing."""
+    """Return the negative half of a condition, the condition itself where it has none."""
     return condition.positive if condition.negative is None else condition.negative
 
 
@@ -209,7 +209,7 @@ def _without_condition(base: Base, x: State, t: State) -> State:
 
 
 def check_media(base: Base, batch: int, tolerance: float) -> None:
-    """Expect latents to become media of the planned shape, and the reverse."""
+    """Expect media of the planned shape from latents, and latents from media."""
     latents = noise({name: plan.latent_shape for name, plan in base.plan.modalities.items()}, batch)
     media = noise({name: plan.media_shape for name, plan in base.plan.modalities.items()}, batch)
     media = {name: value.clamp(-1, 1) for name, value in media.items()}
@@ -233,7 +233,7 @@ def check_media(base: Base, batch: int, tolerance: float) -> None:
 
 
 def check_keys(base: Base, batch: int, tolerance: float) -> None:
-    """Expect a model that draws by itself, if this is one, to draw for each sample by that sample's key alone."""
+    """Expect a model that draws random numbers, if this is one, to draw for each sample from that sample's key only."""
     if not isinstance(unwrap(base.backbone), Keyed):
         return
     keys = torch.arange(1, batch + 1)

@@ -1,4 +1,4 @@
-"""What a data set promises: the same clip by the same index, apart in training and evaluation, and texts beside it."""
+"""Checks of a data set: the same clip for the same index, separate training and held-out parts, and texts."""
 
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
@@ -16,7 +16,7 @@ Shapes = Mapping[str, tuple[int, ...]]
 
 
 def parts_of(make: Callable[[], SplitDataset]) -> tuple[dict[str, Any], list[str]]:
-    """Return the parts of a data set that say what they hold, and a remark on one that there are too few clips for."""
+    """Return the parts of a data set, and a remark on a part for which there are too few clips."""
     whole = make()
     expect_members(expect, whole, DATASET)
     parts, notes = {}, []
@@ -51,7 +51,7 @@ def check_media(part: Dataset, indices: Sequence[int], shapes: Shapes, tolerance
 
 
 def check_unknown_modality(part: Dataset) -> None:
-    """Expect a modality that there is not to be left out, or to be a KeyError of its name."""
+    """Expect a modality that does not exist to be left out, or to raise a KeyError with its name."""
     try:
         found = part.media([0], [UNKNOWN])
     except KeyError as error:
@@ -75,7 +75,7 @@ def check_same(part: Any, other: Any, indices: Sequence[int], shapes: Shapes, to
 
 
 def check_apart(train: Any, heldout: Any, numbers: Mapping[str, Sequence[int]], shapes: Shapes) -> None:
-    """Expect no clip of one part in the other, and the parts to be told apart by their names."""
+    """Expect no clip of one part in the other, and parts whose names differ."""
     expect(train.fingerprint != heldout.fingerprint, "train and heldout have one fingerprint")
     ours, theirs = media(train, numbers["train"], shapes), media(heldout, numbers["heldout"], shapes)
     for i in range(len(numbers["train"])):
@@ -85,7 +85,7 @@ def check_apart(train: Any, heldout: Any, numbers: Mapping[str, Sequence[int]], 
 
 
 def check_texts(part: Any, indices: Sequence[int], shapes: Shapes) -> None:
-    """Expect captions, labels and sources, if any, to be one text for each clip, whatever stands beside it."""
+    """Expect captions, labels and sources, if any, to be one text for each clip, in any batch."""
     together = texts_of(part, indices, shapes)
     expect(texts_of(part, indices, shapes) == together, "captions or labels change from call to call")
     for k, index in enumerate(indices):
@@ -99,7 +99,7 @@ def check_texts(part: Any, indices: Sequence[int], shapes: Shapes) -> None:
 
 
 def texts_of(part: Any, indices: Sequence[int], shapes: Shapes) -> dict[str, list[str]]:
-    """Return captions by modality, labels and sources of some clips, those that there are, by what they are called."""
+    """Return captions by modality, labels and sources of some clips, as far as it has any, by name."""
     found: dict[str, Any] = {}
     if isinstance(part, Captioned):
         captions = part.captions(indices, list(shapes))

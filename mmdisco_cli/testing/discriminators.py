@@ -1,4 +1,4 @@
-"""What a discriminator promises: a logit of each sample alone, and the gradients that guidance and training take."""
+"""Checks of a discriminator: a logit of each sample by itself, and the gradients that guidance and training need."""
 
 import copy
 import math
@@ -22,7 +22,7 @@ Shapes = Mapping[str, tuple[int, ...]]
 
 @dataclass(frozen=True)
 class Question:
-    """What a discriminator is called with, all of one batch: states, log-SNR (B,), and what not all of them take."""
+    """The inputs of a discriminator for one batch: states, log-SNR (B,), and optional ones."""
 
     x: State
     levels: State
@@ -35,12 +35,12 @@ class Question:
         return len(next(iter(self.x.values())))
 
     def sample(self, i: int) -> "Question":
-        """Return the same of one sample."""
+        """Return the inputs of one sample."""
         texts, x0 = (None if part is None else row(part, i) for part in (self.texts, self.x0))
         return Question(row(self.x, i), row(self.levels, i), texts, x0)
 
     def tensors(self) -> State:
-        """Return all tensors by what they are called."""
+        """Return all tensors by name."""
         tensors = self.x | tensors_of(self.levels, "log-SNR of") | tensors_of(self.texts, "condition of")
         return tensors | tensors_of(self.x0, "x_0 of")
 
@@ -51,7 +51,7 @@ class Question:
 
 
 def question_of(module: nn.Module, shapes: Shapes, pooled: Mapping[str, int], batch: int = 2) -> Question:
-    """Return noise of these shapes, log-SNR of each sample's own, and conditions."""
+    """Return noise of these shapes, a different log-SNR for each sample, and conditions."""
     first = next(iter(module.parameters()), torch.empty(0))
     x, levels, texts = noisy(shapes, pooled, batch, first.device)
     states = {m: state.detach() for m, state in x.items()}
@@ -59,7 +59,7 @@ def question_of(module: nn.Module, shapes: Shapes, pooled: Mapping[str, int], ba
 
 
 def fill_zeros(module: nn.Module) -> None:
-    """Draw the weights that begin at 0, such as those of a last layer: behind them every fault would be hidden."""
+    """Replace weights initialised to 0, such as those of a last layer, by random ones: they would hide errors."""
     draw = torch.Generator().manual_seed(0)
     for weight in module.parameters():
         if not bool(weight.detach().any()):
@@ -68,7 +68,7 @@ def fill_zeros(module: nn.Module) -> None:
 
 
 def check_answers(module: nn.Module, question: Question, tolerance: float) -> None:
-    """Expect one logit and gradient of each sample, the same beside others, and nothing of the caller's written to."""
+    """Expect one logit and gradient for each sample, the same in any batch, and inputs left unchanged."""
     with torch.no_grad():
         once = unchanged(lambda: {"logit": question.ask(module)}, question.tensors())
         again = undrawn(lambda: {"logit": question.ask(module)})
@@ -86,7 +86,7 @@ def check_answers(module: nn.Module, question: Question, tolerance: float) -> No
 
 
 def check_levels(module: nn.Module, question: Question) -> None:
-    """Expect finite answers at the ends of the noise levels that guidance may act in."""
+    """Expect finite results at both ends of the noise levels at which guidance may act."""
     for level in ALL_LEVELS:
         levels = {m: torch.full_like(v, level) for m, v in question.levels.items()}
         for name, value in gradients_of(module, replace(question, levels=levels)).items():
@@ -94,7 +94,7 @@ def check_levels(module: nn.Module, question: Question) -> None:
 
 
 def check_training(module: nn.Module, question: Question) -> None:
-    """Expect weights to be reached by the logit and by its gradient, of which Eq. (4) and (5) are losses."""
+    """Expect gradients by the weights of the logit, Eq. (4), and of its gradient by the states, Eq. (5)."""
     if not any(p.requires_grad for p in module.parameters()):
         return
     for name, gradient in gradients_of(module, question, twice=True).items():
@@ -109,7 +109,7 @@ def check_training(module: nn.Module, question: Question) -> None:
 
 
 def check_frozen(module: nn.Module, question: Question, tolerance: float) -> None:
-    """Expect the same answers with frozen weights, as sampling has them."""
+    """Expect the same results with frozen weights, as in sampling."""
     frozen = copy.deepcopy(module).requires_grad_(False)
     with torch.no_grad():
         before, after = ({"logit": question.ask(one)} for one in (module, frozen))
@@ -118,7 +118,7 @@ def check_frozen(module: nn.Module, question: Question, tolerance: float) -> Non
 
 
 def check_separable(module: nn.Module, question: Question, tolerance: float) -> None:
-    """Expect one that reads each modality alone to compare what it read into its own logit, read together or apart."""
+    """Expect features of a `Separable` one that do not depend on other modalities, and that give its own logit."""
     if not isinstance(module, Separable):
         return
     with torch.no_grad():
@@ -127,11 +127,11 @@ def check_separable(module: nn.Module, question: Question, tolerance: float) -> 
         alone = [module.read({m: x}, question.levels, question.texts)[m] for m, x in question.x.items()]
         apart = dict(zip(question.x, alone, strict=True))
     expect_close({"logit": module.compare(together)}, logit, tolerance, "compare(read(x)) is another one")
-    expect_close(apart, {m: together[m] for m in apart}, tolerance, "it is read as another one beside others")
+    expect_close(apart, {m: together[m] for m in apart}, tolerance, "its features change when it is read beside others")
 
 
 def check_state(module: nn.Module, make: Make, question: Question, tolerance: float) -> None:
-    """Expect another one with the same tensors to answer the same: a file holds nothing else."""
+    """Expect another instance with the same state_dict to give the same results: a file holds nothing else."""
     other = make().to(next(iter(question.x.values())).device).eval()
     other.load_state_dict(module.state_dict())
     with torch.no_grad():
@@ -140,7 +140,7 @@ def check_state(module: nn.Module, make: Make, question: Question, tolerance: fl
 
 
 def check_without_values(module: nn.Module, make: Make, question: Question) -> None:
-    """Expect to be built and called on no device, as a dry run does to count memory; what lies elsewhere shows too."""
+    """Expect it to work on the device meta, as a dry run uses it to count memory; tensors on other devices show too."""
     known = () if question.x0 is None else ({m: s.to("meta") for m, s in question.x0.items()},)
     texts = None if question.texts is None else {m: s.to("meta") for m, s in question.texts.items()}
     parts = [{m: s.to("meta") for m, s in part.items()} for part in (question.x, question.levels)]
@@ -150,13 +150,13 @@ def check_without_values(module: nn.Module, make: Make, question: Question) -> N
             copy.deepcopy(module).to("meta")(*parts, texts, *known)
     except Exception as error:
         raise AssertionError(
-            f"it cannot be built and called on the device meta, as --dry-run does: a tensor of its own is no buffer, "
-            f"or values are asked for ({' '.join(str(error).split())[:300]})"
+            f"it cannot be built and called on the device meta, as --dry-run does: a tensor of its own is not a "
+            f"buffer, or it reads values of tensors ({' '.join(str(error).split())[:300]})"
         ) from error
 
 
 def interaction_note(module: nn.Module, shapes: Shapes, pooled: Mapping[str, int]) -> str:
-    """Return a remark on a logit that no pair decides, empty for another one."""
+    """Return a remark where the logit does not depend on the pairing, else an empty string."""
     one = question_of(module, shapes, pooled, MANY)
     other = {m: x.flip(0).roll(1, -1) for m, x in one.x.items()}
     if len(shapes) < 2:
@@ -191,5 +191,5 @@ def gradients_of(module: nn.Module, question: Question, *, twice: bool = False) 
 
 
 def _x0_of(x: Mapping[str, Tensor]) -> State:
-    """Return what base models might make of states."""
+    """Return an x_0 that base models could predict from the states."""
     return {m: 0.5 * state for m, state in x.items()}

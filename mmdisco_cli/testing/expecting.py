@@ -1,4 +1,4 @@
-"""How the conformance checks compare and complain."""
+"""Comparisons and error messages of the conformance checks."""
 
 from collections.abc import Callable, Mapping
 from typing import TypeVar
@@ -55,14 +55,14 @@ def row_of(payload: Payload, i: int) -> Payload:
 
 
 def tensors_of(payload: Payload, name: str) -> State:
-    """Return the tensors of a condition, under names to complain of."""
+    """Return the tensors of a condition, under names for error messages."""
     if isinstance(payload, Mapping):
         return {f"{name} {key}": value for key, value in payload.items()}
     return {} if payload is None else {name: payload}
 
 
 def unchanged(call: Callable[[], State], tensors: Mapping[str, Tensor]) -> State:
-    """Return what a call gives, and expect it to leave the caller's tensors as they were."""
+    """Return the result of a call, and expect it to leave the caller's tensors unchanged."""
     before = {name: tensor.clone() for name, tensor in tensors.items()}
     result = call()
     for name, tensor in tensors.items():
@@ -71,7 +71,7 @@ def unchanged(call: Callable[[], State], tensors: Mapping[str, Tensor]) -> State
 
 
 def undrawn(call: Callable[[], Found]) -> Found:
-    """Return what a call gives, and expect it not to touch torch's global generator; not for the first, which loads."""
+    """Return the result of a call that must not use torch's global generator; a first call may, to load."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(283)  # in a state that nobody would set
         before = torch.get_rng_state()

@@ -1,4 +1,4 @@
-"""What an extractor promises: vectors of one width and numbers of a clip alone, under a name that fixes them."""
+"""Checks of an extractor: vectors of one width and numbers that depend on the clip only, under a fixed name."""
 
 import json
 import math
@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from mmdisco_cli.diffusion.backbone import State
-from mmdisco_cli.extractors.contract import Extractor, Film, Pictures, Sound
+from mmdisco_cli.extractors.contract import Audio, AudioVideo, Extractor, Frames
 from mmdisco_cli.measures.distances import SCALES
 from mmdisco_cli.testing.expecting import expect, expect_close, unchanged, undrawn
 
@@ -33,7 +33,7 @@ def check_description(extractor: Extractor, again: Extractor) -> None:
         try:
             json.dumps(dict(about))
         except (TypeError, ValueError) as error:
-            raise AssertionError(f"about, which reports hold as JSON, is no such data ({error})") from error
+            raise AssertionError(f"about cannot be written as JSON ({error})") from error
 
 
 def keys_of(extractor: Extractor) -> list[str]:
@@ -48,7 +48,7 @@ def clips_for(extractor: Extractor, seconds: float) -> list[Clip]:
 
 
 def check_embedding(extractor: Extractor, other: Extractor, clips: list[Clip], tolerance: float) -> None:
-    """Expect vectors of one width, those of a clip hanging on nothing but the clip."""
+    """Expect vectors of one width that depend on their clip only."""
     first = [found_in(extractor, clip) for clip in clips]
     for feature in extractor.features:
         widths = [found[feature.key].shape[1] for found in first]
@@ -87,11 +87,11 @@ def found_in(extractor: Extractor, clip: Clip) -> State:
     return {key: value.cpu() for key, value in found.items()}
 
 
-def _least(wants: Pictures | Sound | Film) -> float:
+def _least(wants: Frames | Audio | AudioVideo) -> float:
     """Return the seconds of the shortest clip that is taken."""
-    if isinstance(wants, Film):
-        return max(_least(wants.pictures), _least(wants.sound))
-    if isinstance(wants, Sound):
+    if isinstance(wants, AudioVideo):
+        return max(_least(wants.frames), _least(wants.audio))
+    if isinstance(wants, Audio):
         return wants.least or 1.0
     seconds = wants.least / float(wants.fps or USUAL_FPS)
     while wants.moments is not None and len(wants.moments(seconds)) < wants.least:
@@ -100,22 +100,22 @@ def _least(wants: Pictures | Sound | Film) -> float:
     return seconds
 
 
-def _clip(wants: Pictures | Sound | Film, seconds: float, seed: int) -> Clip:
-    if isinstance(wants, Film):
-        return _clip(wants.pictures, seconds, seed) + _clip(wants.sound, seconds, seed)
-    if isinstance(wants, Sound):
+def _clip(wants: Frames | Audio | AudioVideo, seconds: float, seed: int) -> Clip:
+    if isinstance(wants, AudioVideo):
+        return _clip(wants.frames, seconds, seed) + _clip(wants.audio, seconds, seed)
+    if isinstance(wants, Audio):
         draw = torch.Generator().manual_seed(seed)
         return (0.1 * torch.randn(math.ceil(seconds * wants.rate), generator=draw),)
-    rng, pictures = np.random.default_rng(seed), []
+    rng, frames = np.random.default_rng(seed), []
     for _ in range(_count(wants, seconds)):
-        picture = rng.integers(0, 256, (96, 128, 3), np.uint8)
-        kept = picture.copy()
-        pictures.append(wants.each(picture))
-        expect(np.array_equal(kept, picture), "each writes to the picture that it is given")
-    return (torch.stack(pictures),)
+        frame = rng.integers(0, 256, (96, 128, 3), np.uint8)
+        kept = frame.copy()
+        frames.append(wants.each(frame))
+        expect(np.array_equal(kept, frame), "each writes to the frame that it is given")
+    return (torch.stack(frames),)
 
 
-def _count(wants: Pictures, seconds: float) -> int:
+def _count(wants: Frames, seconds: float) -> int:
     if wants.moments is not None:
         found = wants.moments(seconds)
         expect(all(0 <= at <= seconds for at in found), f"moments gives some outside of {seconds:g} s: {list(found)}")

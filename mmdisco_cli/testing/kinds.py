@@ -1,4 +1,4 @@
-"""What a kind of modality promises: files that hold what was written, and a card that is safe to show."""
+"""Checks of a kind of modality: files that hold what was written, and a card that is safe to show."""
 
 import tempfile
 from html.parser import HTMLParser
@@ -60,7 +60,7 @@ def _same(one: Media, other: Media) -> bool:
 
 
 def _holds(found: Media, media: Media) -> bool:
-    """Return whether media came back: a text as it was, a tensor nearer to what it was than its mean is."""
+    """Return whether media were read back: a text exactly, a tensor with less error than its mean would have."""
     if isinstance(found, Tensor) and isinstance(media, Tensor):
         return bool((found - media).abs().mean() <= (media - media.mean()).abs().mean())
     return found == media
@@ -70,7 +70,7 @@ def _check_thumbnail(kind: Kind, path: Path) -> None:
     for width in (100, 460) if isinstance(kind, Drawing) else ():
         drawn: Any = kind.thumbnail(path, width)  # type: ignore[attr-defined]
         right = isinstance(drawn, Tensor) and drawn.dtype == torch.uint8 and drawn.ndim == 3
-        expect(right and drawn.shape[::2] == (3, width), f"thumbnail is no uint8 (3, H, {width})")
+        expect(right and drawn.shape[::2] == (3, width), f"thumbnail is not uint8 (3, H, {width})")
 
 
 class _Tags(HTMLParser):

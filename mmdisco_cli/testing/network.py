@@ -1,4 +1,4 @@
-"""A process that cannot reach the network for a while, and knows when something tried."""
+"""Block network access of the process within a block, and report attempts."""
 
 import sys
 from collections.abc import Iterator
@@ -15,7 +15,7 @@ _alone = [0]
 
 @contextmanager
 def no_other_process() -> Iterator[None]:
-    """Refuse to start processes too, within `no_network`, which would not notice what they do."""
+    """Also refuse to start processes, whose network access `no_network` could not see; use it within that."""
     _alone[0] += 1
     try:
         yield
@@ -25,7 +25,7 @@ def no_other_process() -> Iterator[None]:
 
 @contextmanager
 def no_network() -> Iterator[None]:
-    """Refuse every connection and look-up of a name, and complain at the end even where the refusal was swallowed.
+    """Refuse every connection and host look-up, and raise at the end even where the error was caught inside.
 
     Raises:
         AssertionError: something inside tried.
@@ -38,7 +38,7 @@ def no_network() -> Iterator[None]:
     finally:
         _guarding[0] -= 1
     if _attempts:
-        raise AssertionError(f"the network, or another process, was asked for: {_attempts[0]}")
+        raise AssertionError(f"the network was used, or another process started: {_attempts[0]}")
 
 
 def _install(done: list[bool] = []) -> None:  # noqa: B006 - it remembers: an audit hook can never be removed
@@ -58,5 +58,5 @@ def _audit(event: str, arguments: tuple[Any, ...]) -> None:
 
 
 def _is_local(event: str, arguments: tuple[Any, ...]) -> bool:
-    """Return whether a socket speaks to its own machine by a file's name, as loggers and worker pools do."""
+    """Return whether a socket is a Unix domain socket, which loggers and worker pools use."""
     return event in _CALLS[:3] and not isinstance(arguments[-1], tuple)

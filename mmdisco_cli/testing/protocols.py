@@ -1,4 +1,4 @@
-"""What a protocol promises: figures under the names that it lists, which JSON can hold, from a recipe and a seed."""
+"""Checks of a protocol: metrics under the names that it lists, which JSON can represent, from a recipe and a seed."""
 
 import contextlib
 import io
@@ -18,7 +18,7 @@ NO_GROUP = "process group"
 
 
 def check_whole(protocol: Protocol, recipe: Recipe, options: EvalOptions, tolerance: float) -> Report:
-    """Check all of this, and return the report of all metrics."""
+    """Run all checks, and return the report with all metrics."""
     check_description(protocol)
     report = report_of(protocol, recipe, options)
     check_report(protocol, report, options)
@@ -38,7 +38,7 @@ def check_description(protocol: Protocol) -> None:
 
 
 def report_of(protocol: Protocol, recipe: Recipe, options: EvalOptions) -> Report:
-    """Return the report of the first rank of one, and expect nothing on stdout."""
+    """Return the report of a single rank, and expect nothing on stdout."""
     with contextlib.redirect_stdout(io.StringIO()) as printed:
         report = protocol.evaluate(recipe, options, Ranks())
     expect(not printed.getvalue(), "evaluate prints to stdout, which is for results: add lines to the report's table")
@@ -48,7 +48,7 @@ def report_of(protocol: Protocol, recipe: Recipe, options: EvalOptions) -> Repor
 
 
 def check_report(protocol: Protocol, report: Report, options: EvalOptions) -> None:
-    """Expect the metrics that were wanted, data that JSON holds, lines of a table, and files that are there."""
+    """Expect the requested metrics, JSON data, lines of a table, and files that exist."""
     expect(type(report.n) is int and report.n > 0, f"n is {report.n!r}, not a number of samples")
     _check_json(report.metrics, "metrics")
     _check_json(report.protocol, "protocol")
@@ -66,7 +66,7 @@ def check_report(protocol: Protocol, report: Report, options: EvalOptions) -> No
 
 
 def check_one(protocol: Protocol, recipe: Recipe, options: EvalOptions, whole: Report, tolerance: float) -> None:
-    """Expect a metric that is wanted alone to have the value that it has among all."""
+    """Expect a metric requested by itself to have the same value as among all."""
     name = protocol.metrics[0]
     alone = replace(options, metrics=(name,))
     report = report_of(protocol, recipe, alone)
@@ -77,7 +77,7 @@ def check_one(protocol: Protocol, recipe: Recipe, options: EvalOptions, whole: R
 
 
 def check_refusal(protocol: Protocol, recipe: Recipe, options: EvalOptions) -> None:
-    """Expect a recipe without data to be measured, or to be refused in a line."""
+    """Expect a recipe without data to be measured, or refused with a one-line error."""
     try:
         protocol.evaluate(replace(recipe, data=None), options, Ranks())
     except Exception as error:
@@ -86,7 +86,7 @@ def check_refusal(protocol: Protocol, recipe: Recipe, options: EvalOptions) -> N
 
 
 def check_other_rank(protocol: Protocol, recipe: Recipe, options: EvalOptions) -> None:
-    """Expect no report of a rank that is not the first; one that waits for the others cannot be tried here."""
+    """Expect no report from ranks other than the first; one that waits for others cannot be checked here."""
     try:
         report = protocol.evaluate(recipe, options, Ranks(1, 2))
     except Exception as error:
@@ -99,7 +99,7 @@ def _check_json(content: Mapping[str, Any], name: str) -> None:
     try:
         json.dumps(dict(content), allow_nan=False)
     except (TypeError, ValueError) as error:
-        raise AssertionError(f"{name}, which is written as JSON, is no such data ({error})") from error
+        raise AssertionError(f"{name} cannot be written as JSON ({error})") from error
 
 
 def _leaves(value: Any, name: str = "") -> Iterator[tuple[str, Any]]:

@@ -1,4 +1,4 @@
-"""What the core's sampler makes of a backbone: the model itself, no more and no less."""
+"""Checks of sampling with a backbone, against a plain loop over its own predictions."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -31,7 +31,7 @@ PARTNER = "partner"
 
 
 def check_cfg(base: Base, batch: int, tolerance: float) -> None:
-    """Expect both halves of classifier-free guidance to go through the model in one batch as they do one by one."""
+    """Expect the same from both halves of classifier-free guidance in one batch as one after the other."""
     steered = {m: c for m, c in base.conditions.items() if c.negative is not None}
     if not steered or own_guidance(base) is not None:
         return
@@ -53,7 +53,7 @@ def check_cfg(base: Base, batch: int, tolerance: float) -> None:
 
 
 def check_sampling(base: Base, batch: int, steps: int, tolerance: float) -> None:
-    """Expect samples fixed by their seed alone, and the same beside a partner that is guided while this one is not."""
+    """Expect samples that depend on their seed only, also beside another model that is guided while this one is not."""
     within = 10 * tolerance  # a run of steps multiplies what was rounded
     alone = _walk(base, batch, steps)
     expect_close(_walk(base, batch, steps), alone, within, "one seed gives two sets of samples")

@@ -1,4 +1,4 @@
-"""What a modality of kind text promises: strings of its media, and media of strings."""
+"""Checks of a modality of kind text: strings from media, and media from strings."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -12,7 +12,7 @@ Strings = dict[str, list[str]]
 
 
 def check_text(base: Base, batch: int, tolerance: float) -> None:
-    """Expect media of kind text to become one string a sample, whatever stands beside it, and the reverse."""
+    """Expect media of kind text to become one string for each sample, in any batch, and the reverse."""
     names = [name for name, info in base.modalities.items() if info.kind == TEXT]
     if not names:
         return

@@ -1,4 +1,4 @@
-"""What of a recipe goes together with captions, said in one line before anything has cost anything."""
+"""Checks of a recipe with captions, as one-line errors before anything is computed."""
 
 from collections import defaultdict
 from collections.abc import Callable, Sequence
@@ -12,7 +12,7 @@ from mmdisco_cli.recipes.schema import Recipe
 from mmdisco_cli.training.pairing import Captions, Partners, captions_of
 
 LOOKED_AT = 4096
-"""Clips by which is told whether a data set has captions."""
+"""Clips that are looked at to decide whether a data set has captions."""
 
 
 def require_captions(assembly: Assembly, captions: Captions | None) -> None:
@@ -25,7 +25,7 @@ def require_captions(assembly: Assembly, captions: Captions | None) -> None:
 
 
 def require_none_shown(assembly: Assembly, report: Sequence[str], say: Callable[[str], None]) -> None:
-    """Require of data without captions that none are needed; lines of their report may tell why there are none."""
+    """Require of data without captions that none are needed; lines of their report may say why there are none."""
     try:
         require_captions(assembly, None)
     except UsageError:
@@ -95,7 +95,7 @@ def caption_notes(recipe: Recipe, assembly: Assembly, captions: Captions | None,
 
 
 def _unused_captions(assembly: Assembly, clips: Dataset) -> list[str]:
-    """Say so where clips have captions that no model takes; a few clips tell."""
+    """Return a note where clips have captions that no model takes; only a few clips are looked at."""
     few = range(min(LOOKED_AT, clips.length or LOOKED_AT))
     if captions_of(clips, few, tuple(assembly.modalities)) is None or assembly.reads_prompts:
         return []

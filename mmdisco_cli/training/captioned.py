@@ -26,8 +26,8 @@ class CaptionedClips:
 
     A share `dropout` of them sees the empty text in place of its own, in all modalities. Tuples come in sets of `sets`,
     the first tuple of each set, then the second of each, and so on: those of a set may be re-paired with one another,
-    or else are not `comparable`. `encoded` are the texts where they were encoded beforehand. `ahead` is told of
-    each draw before it is made, so that it can prepare what is drawn next. Sets with a clip that is not `readable` are
+    or else are not `comparable`. `encoded` are the texts where they were encoded beforehand. `ahead` is called
+    before each draw, so that it can prepare what is drawn next. Sets with a clip that is not `readable` are
     drawn again, so that tuples are as if it were not there.
     """
 

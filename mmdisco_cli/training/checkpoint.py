@@ -101,7 +101,7 @@ def load_state(path: Path, state: TrainState, fingerprint: str, *, first: bool =
 
 
 def adopt_state(path: Path, former: str, fingerprint: str) -> int:
-    """Have a state of the run `former`, if `path` is one, belong to `fingerprint`; return its step, else 0."""
+    """Give a state of the run `former`, if `path` is one, the new `fingerprint`; return its step, else 0."""
     try:
         content = _read(path) if path.exists() else {}
     except _StateError:  # reported by `load_state`, which reads it next

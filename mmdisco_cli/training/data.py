@@ -41,7 +41,7 @@ DEFAULT_COUNT = 4096
 
 
 def real_tuples(assembly: Assembly, dataset: Dataset, count: int, context: Context) -> BatchSource:
-    """Return a source of real latents: of the first `count` clips, encoded once; or with 0 of ever new clips.
+    """Return a source of real latents: of the first `count` clips, encoded once; with 0, of new clips at every step.
 
     Where the clips have captions and a model takes prompts, the tuples have texts (`CaptionedClips`). Of a cache, 0 is
     all of its clips.

@@ -1,6 +1,6 @@
 """The directory of a training run: its recipe, what it used, and whether it may be resumed.
 
-It may while nothing of the recipe changes that decides the weights which training ends with.
+It may be as long as nothing in the recipe changes that affects the trained weights.
 """
 
 import shutil
@@ -33,7 +33,7 @@ BEST, PROGRESS, PREVIEWS, TENSORBOARD, WANDB = (
 
 _EVERY = (
     "target", "steps", "batch_size", "learning_rate", "warmup", "weight_decay", "clip", "ema", "seed", "dtype", "bank",
-    "time_law",
+    "noise_levels",
 )  # fmt: skip
 _OWN = {
     "backbone": ("codec_steps",),

@@ -57,7 +57,6 @@ from mmdisco_cli.training.data import (
     require_fakes_fit,
     training_captions,
 )
-from mmdisco_cli.training.foretelling import unevaluated
 from mmdisco_cli.training.initial import start_from
 from mmdisco_cli.training.loop import Context, Loss, Observer, fit
 from mmdisco_cli.training.losses import joint_losses
@@ -75,6 +74,7 @@ from mmdisco_cli.training.report import (
     round_to_file,
     step_memory,
 )
+from mmdisco_cli.training.unevaluated import unevaluated
 from mmdisco_cli.weights_file import find_weights
 
 STAGE = "discriminator"
@@ -207,7 +207,7 @@ class DiscriminatorJob:
         return [Tuples(real, fake_tuples(self.assembly, real, context, heldout=True) if own else None)]
 
     def _has_texts(self, heldout: SplitDataset, context: Context) -> bool:
-        """Return whether held-out clips have texts where training had; tell the user where not."""
+        """Return whether held-out clips have texts where training had; print a note where not."""
         if self.captions is None:
             return True
         if (captions := training_captions(self.assembly, heldout, self._measured_clips)) is not None:
@@ -278,7 +278,8 @@ def discriminator_loss(
     """Return the loss of one step of `batch` tuples; without a source of fakes, real tuples are re-paired."""
     config, bases, device = recipe.train, assembly.bases, assembly.device
     shares = shares_of(bases, config.given_shares)
-    sampler = LevelSampler(bases, assembly.coupling, config.time_law, config.given_fraction, shares, config.given_shift)
+    given = (config.given_fraction, shares, config.given_shift)
+    sampler = LevelSampler(bases, assembly.coupling, config.noise_levels, *given)
     groups = 1 if fake else groups_of(real, config, len(assembly.modalities), batch)
     each, dtype = max(batch // groups, 1), DTYPES[config.dtype]
     conditions = Conditions(assembly, encoded_of(real))

@@ -1,4 +1,4 @@
-"""`train.bank: 0`: clips read anew for every step, by processes that know what the next steps will draw.
+"""`train.bank: 0`: clips are decoded for each step, by worker processes that know what the next steps will draw.
 
 What a step draws follows from (seed, rank, step), as everything does, so a run that goes on reads the same clips.
 """

@@ -81,7 +81,7 @@ class Context:
         return lambda done, total: report(done, total, {})
 
     def say(self, text: str) -> None:
-        """Tell the user something, once for all ranks."""
+        """Print a line for the user, once for all ranks."""
         if self.ranks.first:
             console.note(text)
 

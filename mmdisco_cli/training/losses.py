@@ -85,11 +85,10 @@ def joint_losses(
     """Return the weighted sum of both losses of real and fake tuples of the same levels (B,), and figures to log.
 
     Without fakes the real tuples are re-paired (`mismatched`), for which the levels repeat `groups` times (by default
-    once a modality); this
-    needs no further prediction of the base models, unless the discriminator reads theirs and rows that are re-paired
-    differ in text. One that reads each modality alone sees all re-pairings, for one reading. Real and fake rows have
-    the same conditions. `gain` is the share of the base models' denoising error that guidance removes: the one figure
-    that says it is learning.
+    once a modality). This needs no further prediction of the base models, unless the discriminator reads these and
+    re-paired rows differ in text. A `Separable` discriminator gets all re-pairings from one forward pass. Real and fake
+    rows have the same conditions. The figure `gain` is the share of the base models' denoising error that guidance
+    removes; it shows best whether training makes progress.
     """
     once = ReadOnce(discriminator) if _all_repaired(discriminator, real, fake) else None
     # Without (5) nothing needs the bases, unless the discriminator reads them, nor a gradient with a graph of its own.

@@ -53,7 +53,7 @@ def last_figures(path: Path) -> dict[str, dict[str, float]]:
 
 
 def not_finite(figures: Mapping[str, Any]) -> str:
-    """Return the dotted name of the first figure, however deep, that is no finite number; empty where all are."""
+    """Return the dotted name of the first figure, however deep, that is not a finite number; empty where all are."""
     for name, value in figures.items():
         if isinstance(value, Mapping) and (below := not_finite(value)):
             return f"{name}.{below}"

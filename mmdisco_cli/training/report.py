@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from mmdisco_cli.assembly import Assembly
-from mmdisco_cli.backbones.additions import beyond
+from mmdisco_cli.backbones.additions import without_base
 from mmdisco_cli.backbones.audio_codec import SAMPLE_RATE
 from mmdisco_cli.backbones.latent_gaussian import LatentGaussian
 from mmdisco_cli.backbones.logmel import SCALE, encode_logmel
@@ -160,7 +160,7 @@ def measured_interaction(
     discriminator: nn.Module, real: BatchSource, assembly: Assembly, config: TrainConfig, batches: int = BATCHES
 ) -> float:
     """Return the interaction over noise levels as training draws them."""
-    sampler = LevelSampler(assembly.bases, assembly.coupling, config.time_law)
+    sampler = LevelSampler(assembly.bases, assembly.coupling, config.noise_levels)
     known = Conditions(assembly, encoded_of(real))
 
     def once(k: int) -> float:
@@ -181,29 +181,29 @@ def round_to_file(module: nn.Module) -> None:
     """Round the weights to the half precision of a weights file, so that what is measured is what is kept.
 
     Raises:
-        DataError: a weight is beyond it.
+        DataError: a weight overflows half precision.
     """
     for name, tensor in module.state_dict().items():
         if tensor.is_floating_point():
             rounded = tensor.half().to(tensor.dtype)
             if not bool(rounded.isfinite().all()):
-                raise DataError(f"training diverged: {name} is beyond half precision")
+                raise DataError(f"training diverged: {name} overflows half precision")
             tensor.copy_(rounded)
 
 
 def export_backbone(
     backbone: TokenBackbone | LatentGaussian, codec: str, recipe: Recipe, path: Path, results: Mapping[str, Any]
 ) -> None:
-    """Write a trained base model to `path`, rounding it in place; `codec` names what its `encode` computes.
-    One with a base is written without what that has.
+    """Write a trained base model to `path`, rounding it in place; `codec` is the fingerprint of its codec.
 
+    Of a model with a base only the tensors that differ from it are written.
 
     Raises:
         DataError: the file cannot be written.
     """
     round_to_file(backbone.module)
     tensors, name = backbone.module.state_dict(), getattr(backbone.options, "base", None)
-    tensors, base = beyond(name, tensors) if name else (tensors, {})
+    tensors, base = without_base(name, tensors) if name else (tensors, {})
     options = {key: value for key, value in to_plain(backbone.options).items() if key != "weights"}
     about = {
         "kind": "backbone",

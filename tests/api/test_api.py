@@ -108,7 +108,7 @@ def test_what_is_wrong_is_said(tmp_path: Path) -> None:
         mmdisco.load("bounce", {"sample.stepps": 3})
     with pytest.raises(UsageError, match="recipe bounce has no smell, but audio, video"):
         mmdisco.load("bounce", backbones={"smell": object()})
-    with pytest.raises(UsageError, match="object is no Backbone, nor does token adopt it"):
+    with pytest.raises(UsageError, match="object is not a Backbone, and token does not adopt it"):
         mmdisco.load("bounce", backbones={"audio": object()})
     with pytest.raises(PluginError):
         mmdisco.load("bounce", {"data.name": "nowhere"})

@@ -19,7 +19,7 @@ from mmdisco_cli.training.discriminator import discriminator_job
 from mmdisco_cli.training.loop import Context
 
 sys.path.insert(0, str(Path(__file__).parent.parent / "sampling"))
-from tiny_models import CPU, PICTURE, REQUEST, make_tiny, save_joint
+from tiny_models import CPU, REQUEST, VIDEO, make_tiny, save_joint
 
 
 @pytest.fixture(scope="module")
@@ -117,7 +117,7 @@ def test_what_a_factory_refuses_is_named(recipe: Recipe) -> None:
 
 def test_a_backbone_without_to_stays_on_the_cpu() -> None:
     class Fixed:
-        info = TokenBackbone("video", PICTURE, REQUEST).info
+        info = TokenBackbone("video", VIDEO, REQUEST).info
         fingerprint = "fixed"
 
     joint = as_joint(Fixed())  # type: ignore[arg-type]
@@ -128,7 +128,7 @@ def test_a_backbone_without_to_stays_on_the_cpu() -> None:
 
 
 def test_the_built_in_backbone_moves_and_counts() -> None:
-    backbone = TokenBackbone("video", PICTURE, REQUEST)
+    backbone = TokenBackbone("video", VIDEO, REQUEST)
     assert backbone.codec is not None
     parameters = [*backbone.denoiser.parameters(), *backbone.codec.parameters()]
     assert count_parameters(as_joint(backbone)) == sum(p.numel() for p in parameters)

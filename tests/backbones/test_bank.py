@@ -92,7 +92,7 @@ def test_strings_become_media_and_media_strings():
 def test_a_string_that_is_not_in_the_bank_is_refused():
     bank = build("word", WORDS, Request())
     plan = bank.plan(Request())
-    with pytest.raises(ValueError, match="'ten' is none of the 4 strings: zero, one, two, three"):
+    with pytest.raises(ValueError, match="'ten' is not one of the 4 strings: zero, one, two, three"):
         bank.from_text(["ten"], plan)
 
 

@@ -1,4 +1,4 @@
-"""The codec of pictures: every frame by itself, latents normalised, and it learns to reconstruct."""
+"""The codec of frames: every frame by itself, latents normalised, and it learns to reconstruct."""
 
 import pytest
 import torch
@@ -37,9 +37,9 @@ def test_sizes_are_whole_cells():
 
 @pytest.mark.parametrize("missing", ["frames", "fps", "height", "width"])
 def test_nothing_is_guessed(missing):
-    asked = {"frames": 4, "fps": 10.0, "height": 32, "width": 32, missing: None}
+    requested = {"frames": 4, "fps": 10.0, "height": 32, "width": 32, missing: None}
     with pytest.raises(UsageError, match="needs frames, fps, height and width"):
-        codec().plan(Request(**asked))
+        codec().plan(Request(**requested))
 
 
 def test_folding():

@@ -114,7 +114,7 @@ def test_a_size_of_no_whole_cells_is_refused(request_):
 
 
 def test_a_width_that_the_norms_cannot_divide_is_refused():
-    with pytest.raises(UsageError, match="width: 6 is no multiple of 4"):
+    with pytest.raises(UsageError, match="width: 6 is not a multiple of 4"):
         build("image", replace(LatentGaussianOptions(), width=6), REQUEST)
 
 

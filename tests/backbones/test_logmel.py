@@ -1,4 +1,4 @@
-"""Log-mel pictures: what survives the way to a picture and back to sound."""
+"""Log-mel spectrograms: what survives the way to a spectrogram and back to audio."""
 
 import math
 
@@ -58,9 +58,9 @@ def test_what_is_below_the_floor_is_silence():
 
 def test_doubling_the_sound_adds_log_two():
     quiet, loud = (encode_logmel(tone(800.0, amplitude=a), RATE) for a in (0.2, 0.4))
-    heard = quiet > SILENCE + 0.01
-    assert heard.any()
-    torch.testing.assert_close((loud - quiet)[heard], torch.full_like(quiet[heard], math.log(2) / SCALE))
+    audible = quiet > SILENCE + 0.01
+    assert audible.any()
+    torch.testing.assert_close((loud - quiet)[audible], torch.full_like(quiet[audible], math.log(2) / SCALE))
 
 
 def test_a_tone_lights_the_band_of_its_frequency():
@@ -74,13 +74,13 @@ def test_a_tone_lights_the_band_of_its_frequency():
         assert abs(band - nearest) <= 1
 
 
-def test_the_same_picture_always_gives_the_same_sound():
+def test_the_same_spectrogram_always_gives_the_same_audio():
     mel = torch.randn(1, MELS, 20, generator=torch.Generator().manual_seed(0))
     assert torch.equal(decode_logmel(mel, RATE), decode_logmel(mel, RATE))
     assert decode_logmel(mel, RATE).shape == (1, 1, 20 * HOP)
 
 
-def test_a_wild_picture_stays_within_full_scale():
+def test_an_extreme_spectrogram_stays_within_full_scale():
     sound = decode_logmel(torch.full((1, MELS, 20), 50.0), RATE)
     assert torch.isfinite(sound).all()
     assert float(sound.abs().max()) <= 1

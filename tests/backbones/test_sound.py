@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from mmdisco_cli.backbones.audio_codec import SAMPLE_RATE, STRIDE, SoundCodec
+from mmdisco_cli.backbones.audio_codec import SAMPLE_RATE, STRIDE, AudioCodec
 from mmdisco_cli.backbones.logmel import HOP, MELS
 from mmdisco_cli.diffusion.backbone import Request
 from mmdisco_cli.errors import UsageError
@@ -13,7 +13,7 @@ STEP = HOP * STRIDE
 
 def codec(width=16, channels=3):
     torch.manual_seed(0)
-    return SoundCodec(channels, width=width)
+    return AudioCodec(channels, width=width)
 
 
 def noise(batch=2, steps=40, seed=0):
@@ -30,9 +30,9 @@ def test_shapes_follow_the_plan():
         assert network.decode(latent).shape == (2, *plan.media_shape)
 
 
-@pytest.mark.parametrize(("asked", "made"), [(1.6, 1.6), (0.809, 0.8), (0.811, 0.82), (0.001, 0.02)])
-def test_lengths_are_whole_steps(asked, made):
-    assert codec().plan(Request(seconds=asked)).seconds == pytest.approx(made)
+@pytest.mark.parametrize(("requested", "made"), [(1.6, 1.6), (0.809, 0.8), (0.811, 0.82), (0.001, 0.02)])
+def test_lengths_are_whole_steps(requested, made):
+    assert codec().plan(Request(seconds=requested)).seconds == pytest.approx(made)
 
 
 def test_a_length_is_needed():
@@ -84,7 +84,7 @@ def test_it_learns_to_reconstruct():
 
 
 def test_the_loss_is_the_error_where_the_code_is_not_noisy():
-    network = SoundCodec(3, noise=0.0, width=16)
+    network = AudioCodec(3, noise=0.0, width=16)
     mel = torch.randn(2, MELS, 20, generator=torch.Generator().manual_seed(0))
     error = network.decoder(torch.tanh(network.encoder(mel))) - mel
     expected = error.abs().sum() / error.numel() + 2 * error.pow(2).sum() / error.numel()

@@ -6,7 +6,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from mmdisco_cli.backbones.additions import beyond
+from mmdisco_cli.backbones.additions import without_base
 from mmdisco_cli.backbones.denoiser import TokenDenoiser
 from mmdisco_cli.backbones.options import TokenOptions
 from mmdisco_cli.backbones.text import WORDS, TextBank, TextEncoder, token_ids, words_of
@@ -63,7 +63,7 @@ def base(tmp_path):
 def written(base, path):
     """Return a model with captions on top of `base` as it was trained, and the options that name its file."""
     trained = scrambled(build("audio", TokenOptions(base=str(base), text=6), REQUEST))
-    tensors, named = beyond(str(base), trained.module.state_dict())
+    tensors, named = without_base(str(base), trained.module.state_dict())
     save_weights(path, tensors, about(trained, base=named))
     return trained, TokenOptions(weights=str(path))
 
@@ -184,7 +184,7 @@ def test_another_base_is_refused_by_its_content(base, tmp_path):
     other = scrambled(build("audio", TokenOptions(weights=str(base)), REQUEST))
     other.denoiser.position.data += 1
     save_weights(base, other.module.state_dict(), about(other))
-    with pytest.raises(DataError, match=r"own\.safetensors: goes on from .*base\.safetensors [0-9a-f]+, but .* is "):
+    with pytest.raises(DataError, match=r"own\.safetensors: is based on .*base\.safetensors [0-9a-f]+, but .* is "):
         build("audio", options, REQUEST)
 
 

@@ -2,7 +2,7 @@
 
     python tests/benchmarks/bench_eval.py [COUNT ...]      # default 250 1000
 
-Every count is measured in a process of its own, on fresh clips of 1.6 s (16 pictures of 256 x 256, sound at 16 kHz)
+Every count is measured in a process of its own, on fresh clips of 1.6 s (16 frames of 256 x 256, sound at 16 kHz)
 that differ from one another, without a cache. Prints one JSON object a count: seconds a clip, those of the processor,
 peak memory in MiB, and time and memory as ratios of the first count. The page of 36 clips is part of it.
 

@@ -124,8 +124,8 @@ def encode_clip(path: Path, args: argparse.Namespace) -> None:
         video.width = video.height = args.size
         video.pix_fmt = "yuv420p"
         for k in range(args.seconds * FPS):
-            picture = noise[k : k + args.size, 2 * k : 2 * k + args.size] // 4 + 64
-            file.mux(video.encode(av.VideoFrame.from_ndarray(np.ascontiguousarray(picture), "rgb24")))
+            image = noise[k : k + args.size, 2 * k : 2 * k + args.size] // 4 + 64
+            file.mux(video.encode(av.VideoFrame.from_ndarray(np.ascontiguousarray(image), "rgb24")))
         tone = np.sin(np.arange(args.seconds * RATE) * 0.17).astype(np.float32)
         for k in range(0, len(tone), 1024):
             frame = av.AudioFrame.from_ndarray(tone[None, k : k + 1024], "fltp", "mono")

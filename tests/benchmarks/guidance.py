@@ -1,4 +1,4 @@
-"""What one evaluation of the paper's guidance costs at its real size: logit and gradient by sound and picture.
+"""What one evaluation of the paper's guidance costs at its real size: logit and gradient by audio and video.
 
     python tests/benchmarks/guidance.py [--peer PATH] [--device cuda] [--repeat 3] [--threads 2] [--weights small]
 
@@ -206,7 +206,7 @@ def make_weights(args: argparse.Namespace) -> dict[str, float]:
 
 
 def ours(args: argparse.Namespace, device: Any) -> Callable[[], dict[str, Any]]:
-    """Return our guidance, as sampling asks for it."""
+    """Return our guidance, as sampling calls it."""
     import torch
 
     prepare()

@@ -1,4 +1,4 @@
-"""What a training step and a guided step of base models at their real sizes take, beside what was foretold.
+"""What a training step and a guided step of base models at their real sizes take, beside what was estimated.
 
     python tests/benchmarks/real_size.py [--pair audioldm-animatediff] [--dtype bfloat16] [--threads 1] [--folder DIR]
 
@@ -8,7 +8,7 @@ and what torch allocated on a GPU. The training step is of --batch tuples with g
 models, both losses and the update. The guided step is one sample's: both halves of classifier-free guidance, the
 discriminator's gradient and the solver's step; neither encodes nor decodes media.
 The first step of each is measured, after the weights are on the device, whose loading has a peak of its own; --repeat
-takes the least of several. "Foretold" is `mmdisco train --dry-run`'s memory, with the activations of base models left
+takes the least of several. "Estimated" is `mmdisco train --dry-run`'s memory, with the activations of base models left
 out, and for the guided step the weights and what guidance keeps; on a CPU both with what the process itself occupies.
 """
 
@@ -25,7 +25,7 @@ from typing import Any
 
 from real_models import PAIRS, settings, write
 
-ROWS = ("foretold", "training step", "guided step")
+ROWS = ("estimated", "training step", "guided step")
 
 
 def main() -> None:
@@ -59,13 +59,13 @@ def arguments() -> argparse.ArgumentParser:
 
 def show(pair: str, args: argparse.Namespace, found: dict[str, dict[str, Any]]) -> None:
     """Print the rows of a pair."""
-    foretold = found["foretold"]
-    print(f"\n{pair}, {foretold['device']}, {args.dtype}, {args.threads} threads, {args.batch} tuples a step")
+    estimated = found["estimated"]
+    print(f"\n{pair}, {estimated['device']}, {args.dtype}, {args.threads} threads, {args.batch} tuples a step")
     for row, key in (("training step", "train"), ("guided step", "sample")):
         took = found[row]
         print(
             f"{row:<15} {took['seconds']:8.1f} s {took['cpu']:8.1f} CPU s   peak {took['peak']:8.0f} MB   "
-            f"foretold {foretold[key]:8.0f} MB   loading {took['before']:8.0f} MB",
+            f"estimated {estimated[key]:8.0f} MB   loading {took['before']:8.0f} MB",
             flush=True,
         )
 
@@ -92,8 +92,8 @@ def measure(args: argparse.Namespace) -> dict[str, Any]:
         f"train.batch_size={args.batch}", "train.fakes=generated", f"sample.dtype={args.dtype}",
     ]  # fmt: skip
     recipe = recipes.load(args.one, [*settings(args.one, args.folder), *changed])
-    if args.row == "foretold":
-        return foretold(recipe, device)
+    if args.row == "estimated":
+        return estimated(recipe, device)
     from mmdisco_cli.assembly import assemble
 
     assembly = assemble(recipe, device, DTYPES[args.dtype], with_discriminator=False)
@@ -111,8 +111,8 @@ def measure(args: argparse.Namespace) -> dict[str, Any]:
     }
 
 
-def foretold(recipe: Any, device: Any) -> dict[str, Any]:
-    """Return the memory in MB that dry runs foretell for training and sampling."""
+def estimated(recipe: Any, device: Any) -> dict[str, Any]:
+    """Return the memory in MB that dry runs estimate for training and sampling."""
     from mmdisco_cli.assembly import assemble
     from mmdisco_cli.assembly.models import LoadedDiscriminator
     from mmdisco_cli.devices import process_mb

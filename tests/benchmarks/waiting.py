@@ -44,7 +44,7 @@ def main() -> None:
             print(f"{rows} rows, {found['disk']:.0f} MB of cache", end=": ")
             print(f"{wait:.2f} ms of {step:.0f} ms a step are waiting, {100 * wait / step:.2f} %", end="; ")
             print(f"memory {found['memory']:.0f} MB; load {os.getloadavg()[0]:.1f}")
-        print(f"memory of {args.rows[-1]} rows beyond that of {args.rows[0]}: {peaks[-1] - peaks[0]:.0f} MB")
+        print(f"memory of {args.rows[-1]} rows above that of {args.rows[0]}: {peaks[-1] - peaks[0]:.0f} MB")
 
 
 def arguments() -> argparse.ArgumentParser:

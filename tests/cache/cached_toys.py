@@ -48,7 +48,7 @@ class Numbers:
     fingerprint: str = "numbers"
     broken: tuple[int, ...] = ()
     deadly: tuple[int, ...] = ()
-    asked: list[int] = field(default_factory=list)
+    requested: list[int] = field(default_factory=list)
     said: bool = False
 
     def media(self, indices: Sequence[int], modalities: Sequence[str]) -> dict[str, Tensor]:
@@ -57,7 +57,7 @@ class Numbers:
                 os.kill(os.getpid(), signal.SIGKILL)
             if index in self.broken:
                 raise DataError(f"{index}.mp4: broken")
-        self.asked.extend(indices)
+        self.requested.extend(indices)
         values = torch.tensor(list(indices), dtype=torch.float32)[:, None].expand(-1, 2)
         return {m: {"audio": values, "video": -values}[m] for m in modalities}
 

@@ -54,20 +54,20 @@ def test_latents_are_those_of_a_direct_encoding_in_half_precision(tmp_path: Path
 def test_each_clip_is_read_once_for_all_modalities_and_never_again(tmp_path: Path) -> None:
     data, again = Numbers(), Numbers()
     made(tmp_path / "c", content(20, data))
-    assert data.asked == list(range(20))
+    assert data.requested == list(range(20))
     made(tmp_path / "c", content(20, again))
-    assert again.asked == []
+    assert again.requested == []
 
 
 def test_a_larger_cache_only_adds_and_a_smaller_one_is_a_part(tmp_path: Path) -> None:
     made(tmp_path / "c", content(16, Numbers()))
     more, less = Numbers(), Numbers()
     assert len(made(tmp_path / "c", content(24, more)).clips) == 24
-    assert more.asked == list(range(16, 24))
+    assert more.requested == list(range(16, 24))
     rows = made(tmp_path / "c", content(11, less))
     assert rows.clips == list(range(11))
     assert {len(bank) for bank in rows.latents.values()} == {11}
-    assert less.asked == []
+    assert less.requested == []
 
 
 def test_a_data_set_that_ends_gives_what_it_has(tmp_path: Path) -> None:
@@ -86,7 +86,7 @@ def test_an_interruption_costs_at_most_a_shard(tmp_path: Path) -> None:
         open_cache(tmp_path / "c")
     after = Numbers()
     rows = made(tmp_path / "c", content(20, after))
-    assert after.asked == [16, 17, 18, 19]
+    assert after.requested == [16, 17, 18, 19]
     assert torch.equal(everything(rows)["audio"], everything(made(tmp_path / "d", content(20, Numbers())))["audio"])
 
 
@@ -98,18 +98,18 @@ def test_a_full_disk_keeps_what_is_whole(tmp_path: Path, largest_file) -> None: 
     assert left == ["00000000-8.safetensors", "cache.json", "key.json"]
     after = Numbers()
     assert len(made(tmp_path / "c", content(24, after)).clips) == 24
-    assert after.asked == list(range(8, 24))
+    assert after.requested == list(range(8, 24))
 
 
 def test_processes_share_the_shards_out(tmp_path: Path) -> None:
     all_of_them = Numbers()
     for number in range(3):
-        share = Numbers(asked=all_of_them.asked)
-        before = len(share.asked)
+        share = Numbers(requested=all_of_them.requested)
+        before = len(share.requested)
         make_shards(tmp_path / "c", content(23, share), (number, 3))
-        assert len(share.asked) - before == (8, 8, 7)[number]
+        assert len(share.requested) - before == (8, 8, 7)[number]
         assert left_to_make(tmp_path / "c", content(23, share)) == (2 - number, 3)
-    assert sorted(all_of_them.asked) == list(range(23))
+    assert sorted(all_of_them.requested) == list(range(23))
     complete(tmp_path / "c", content(23, Numbers()))
     assert everything(open_cache(tmp_path / "c").rows("train"))["video"][:, 0].tolist() == pytest.approx(
         [0.1 - i for i in range(23)], abs=0.02
@@ -190,7 +190,7 @@ def test_a_damaged_shard_is_named(tmp_path: Path, how: str) -> None:
         open_cache(tmp_path / "c").rows("train")
     again = Numbers()
     assert len(made(tmp_path / "c", content(20, again)).clips) == 20
-    assert again.asked == list(range(8, 16))
+    assert again.requested == list(range(8, 16))
 
 
 def test_what_a_killed_run_left_beside_a_shard_is_removed(tmp_path: Path) -> None:

@@ -33,7 +33,7 @@ def test_workers_read_what_this_process_would(tmp_path: Path) -> None:
         data = Numbers(broken=(3, 31))
         make_shards(tmp_path / str(number), content(50, data), workers=number)
         complete(tmp_path / str(number), content(50, data))
-        assert bool(data.asked) == (number == 0)
+        assert bool(data.requested) == (number == 0)
         rows = open_cache(tmp_path / str(number)).rows("train")
         found.append((rows.clips, {m: bank[torch.arange(48)].tolist() for m, bank in rows.latents.items()}))
     assert found[0] == found[1]
@@ -51,7 +51,7 @@ def test_a_worker_that_is_killed_is_one_line_and_keeps_the_shards(tmp_path: Path
     assert [path.name for path in sorted((tmp_path / "c/train").iterdir())][:1] == ["00000000-20.safetensors"]
     after = Numbers()
     make_shards(tmp_path / "c", content(60, after))
-    assert after.asked[0] >= 20
+    assert after.requested[0] >= 20
     assert complete(tmp_path / "c", content(60, after)).parts["train"].clips == 60
 
 

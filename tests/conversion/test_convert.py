@@ -139,8 +139,8 @@ def test_missing_surplus_and_misshapen_tensors_are_named(kind, written, capsys, 
 
 
 @pytest.mark.parametrize("config", RELEASED)
-def test_one_wrong_shape_of_the_released_size_is_told_as_one(config, written, capsys, tmp_path):
-    """Not even the tensor that tells the width may throw the rest off."""
+def test_one_wrong_shape_of_the_released_size_is_reported_as_one(config, written, capsys, tmp_path):
+    """Not even the tensor that gives the width may change the rest."""
     source = tmp_path / f"{config}.pt"
     shapes = discriminator_shapes(RELEASED[config])
     tensors = {name: torch.empty(1).expand(shape) for name, shape in shapes.items()}
@@ -161,13 +161,13 @@ def test_more_misfits_than_a_line_holds_are_counted(written, capsys, tmp_path):
     assert "; and 61 more" in error
 
 
-def test_another_kind_than_was_asked_for_is_told_as_what_it_is(written, capsys, tmp_path):
+def test_another_kind_than_was_requested_is_reported_as_what_it_is(written, capsys, tmp_path):
     source = tmp_path / "x.pt"
     torch.save(tensors_of("audioldm_animediff_vggsound"), source)
-    for asked in ("auffusion_videocrafter2_vggsound", "mmdiffusion_landscape"):
-        code, error = refused(source, written, capsys, "--format", asked)
+    for requested in ("auffusion_videocrafter2_vggsound", "mmdiffusion_landscape"):
+        code, error = refused(source, written, capsys, "--format", requested)
         assert code == 4
-        assert f"is no {asked}; it looks like discriminator audioldm_animediff_vggsound" in error
+        assert f"is not {requested}; it looks like discriminator audioldm_animediff_vggsound" in error
 
 
 @pytest.mark.parametrize("suffix", [".pt", ".safetensors"])
@@ -270,7 +270,7 @@ def test_nothing_in_a_pickle_is_run(written, capsys, tmp_path):
         ({}, "found nothing"),
     ],
 )
-def test_other_checkpoints_are_told_as_what_they_are(content, message, written, capsys, tmp_path):
+def test_other_checkpoints_are_reported_as_what_they_are(content, message, written, capsys, tmp_path):
     source = tmp_path / "x.pt"
     torch.save(content, source)
     code, error = refused(source, written, capsys)

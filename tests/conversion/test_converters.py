@@ -103,7 +103,7 @@ def test_of_two_that_fit_alike_the_one_that_is_asked_for_is_taken(make_plugin, c
         assert any_about(folder / "y.safetensors")["architecture"] == name
 
 
-def test_two_of_one_name_are_told_apart_by_their_plugins(make_plugin, capsys):
+def test_two_of_one_name_are_distinguished_by_their_plugins(make_plugin, capsys):
     make_plugin("mmdisco-a", BODY)
     make_plugin("mmdisco-b", BODY)
     code, error = convert(capsys, TENSORS, "--format", "tone")

@@ -148,7 +148,7 @@ def test_strided_views_of_one_memory_are_kept(plain, tmp_path, capsys):
 
 @pytest.fixture
 def little_memory():
-    """Refuse this process more than 8 GiB beyond what it has: what asks for hundreds must fail, and not the machine."""
+    """Refuse this process more than 8 GiB on top of what it has: a request for hundreds must fail cleanly."""
     soft, hard = resource.getrlimit(resource.RLIMIT_AS)
     now = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
     resource.setrlimit(resource.RLIMIT_AS, (now + (8 << 30), hard))

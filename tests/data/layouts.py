@@ -17,7 +17,7 @@ REQUEST = Request(frames=8, fps=10, height=16, width=24)
 
 
 def clip(number: int = 0) -> bytes:
-    """One of five clips of at least 1.6 s of sound and picture."""
+    """One of five clips of at least 1.6 s of audio and video."""
     return ASSETS[number].read_bytes()
 
 

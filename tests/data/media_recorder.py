@@ -32,7 +32,7 @@ def flat(level: int, size: tuple[int, int] = (32, 48)) -> np.ndarray:
 
 def record(
     path: Path,
-    pictures: Sequence[tuple[float, np.ndarray]] = (),
+    frames: Sequence[tuple[float, np.ndarray]] = (),
     sound: np.ndarray | None = None,
     rate: int = 16000,
     *,
@@ -42,18 +42,18 @@ def record(
     move_sound: Callable[[float], float] = lambda t: t,
     form: str | None = None,
 ) -> Path:
-    """Write pictures at their times (seconds) and sound (C, S); `move_*` map a packet's time to the one it is given."""
+    """Write frames at their times (seconds) and sound (C, S); `move_*` map a packet's time to the one it is given."""
     with av.open(str(path), "w", format=form) as container:
         packets = []
-        video = container.add_stream(codecs[0], rate=10) if len(pictures) else None
+        video = container.add_stream(codecs[0], rate=10) if len(frames) else None
         audio = container.add_stream(codecs[1], rate=rate, layout=layout) if sound is not None else None
         if video is not None:
-            height, width = pictures[0][1].shape[:2]
+            height, width = frames[0][1].shape[:2]
             video.height, video.width, video.pix_fmt = height, width, "yuv420p"
             video.codec_context.time_base = MILLISECOND
             video.options = {"crf": "4", "bf": "0", "g": "20"} if codecs[0] == "libx264" else {}
-            for time, picture in pictures:
-                frame = av.VideoFrame.from_ndarray(picture, format="rgb24")
+            for time, image in frames:
+                frame = av.VideoFrame.from_ndarray(image, format="rgb24")
                 frame.pts, frame.time_base = round(time * 1000), MILLISECOND
                 packets += [(packet, move_video) for packet in video.encode(frame)]
             packets += [(packet, move_video) for packet in video.encode(None)]

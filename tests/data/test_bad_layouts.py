@@ -233,7 +233,7 @@ def test_members_without_a_partner(tmp_path: Path) -> None:
     data = opened(tar(tmp_path / "x.tar", files), **ALL)
     assert texts(data) == {"x.tar/0.mp4": "one", "x.tar/2.mp4": "", "x.tar/3.mp4": ""}
     assert data.skipped == (("x.tar/1", "has .txt, but no media"),)
-    assert any(line.startswith("note x.tar/3: its .json is no JSON") for line in data.report)
+    assert any(line.startswith("note x.tar/3: its .json is not JSON") for line in data.report)
 
 
 def test_shards_that_are_not_there(tmp_path: Path) -> None:

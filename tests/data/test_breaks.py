@@ -10,7 +10,7 @@ from media_recorder import flat, pulse, record
 
 from mmdisco_cli.data.breaks import Stamp, find_breaks
 from mmdisco_cli.data.clips import open_clips
-from mmdisco_cli.data.media import probe, read_clip, read_whole_sound, walk_pictures
+from mmdisco_cli.data.media import probe, read_clip, read_whole_audio, walk_frames
 
 RATE = 16000
 AT = (0.5, 1.5, 2.5, 3.5)
@@ -25,12 +25,12 @@ CASES = {
 
 
 def jumping(path: Path, video: Move, sound: Move) -> Path:
-    pictures = [(k / 10, flat(20 + 5 * k)) for k in range(40)]
-    return record(path, pictures, sum(pulse(RATE, 4, at) for at in AT), RATE, move_video=video, move_sound=sound)
+    images = [(k / 10, flat(20 + 5 * k)) for k in range(40)]
+    return record(path, images, sum(pulse(RATE, 4, at) for at in AT), RATE, move_video=video, move_sound=sound)
 
 
 def clicks(path: Path) -> list[float]:
-    sound, rate = read_whole_sound(probe(path))
+    sound, rate = read_whole_audio(probe(path))
     loud = np.flatnonzero(sound.abs().numpy() > 0.4) / rate
     return [float(time) for k, time in enumerate(loud) if k == 0 or time > loud[k - 1] + 0.1]
 
@@ -49,7 +49,7 @@ def test_play_goes_on_where_stamps_jump(name: str, form: str, tmp_path: Path) ->
     assert float(info.video.stop) == pytest.approx(begin + 4, abs=0.01)
     assert float(info.audio.stop) == pytest.approx(begin + 4, abs=0.07)
     assert clicks(file) == pytest.approx([begin + at for at in AT], abs=2e-3)
-    shown = [(float(time), picture.mean()) for time, picture in walk_pictures(info)]
+    shown = [(float(time), frame.mean()) for time, frame in walk_frames(info)]
     assert [time for time, _ in shown] == pytest.approx([begin + k / 10 for k in range(40)], abs=2e-3)
     assert [level for _, level in shown] == pytest.approx([20 + 5 * k for k in range(40)], abs=2)
     assert "time stamps jump by +36" in info.remarks[0]
@@ -74,12 +74,12 @@ def test_joined_recordings_whose_stamps_begin_again_are_played_one_after_the_oth
     info = probe(joined)
     assert float(info.span().stop - info.span().start) == pytest.approx(12, abs=0.2)
     assert len(clicks(joined)) == 12
-    assert len(list(walk_pictures(info))) == 120
+    assert len(list(walk_frames(info))) == 120
     assert "time stamps jump by -" in info.remarks[0]
     assert "the first of 2 breaks" in info.remarks[0]
 
 
-def test_a_pause_of_sound_beside_sparse_pictures_is_a_pause(tmp_path: Path) -> None:
+def test_a_pause_of_sound_beside_sparse_frames_is_a_pause(tmp_path: Path) -> None:
     for form in ("mkv", "mp4"):
         file = jumping(tmp_path / f"pause.{form}", lambda t: 8 * t, lambda t: t + 20 * (t >= 2))
         assert probe(file).remarks == ()
@@ -92,7 +92,7 @@ def test_a_pause_that_may_be_one_is_kept(tmp_path: Path) -> None:
     assert clicks(file) == pytest.approx([0.5, 1.5, 10.5, 11.5], abs=2e-3)
 
 
-def test_sound_keeps_its_distance_from_the_picture_across_a_break(tmp_path: Path) -> None:
+def test_sound_keeps_its_distance_from_the_frame_across_a_break(tmp_path: Path) -> None:
     file = jumping(tmp_path / "apart.mkv", HOUR, lambda t: t + 3600.3 * (t >= 2))
     assert clicks(file) == pytest.approx([0.5, 1.5, 2.8, 3.8], abs=2e-3)
 

@@ -13,7 +13,7 @@ from torch.nn.functional import interpolate
 
 from mmdisco_cli.data.fitting import Box, centre_box, fit_pixels
 from mmdisco_cli.data.frames import Orientation
-from mmdisco_cli.data.media import probe, read_pictures, read_video, write_mp4
+from mmdisco_cli.data.media import probe, read_frames, read_video, write_mp4
 
 MATRICES = {1: (0.2126, 0.0722), 5: (0.299, 0.114)}
 """Weights of red and blue by the number of a matrix: BT.709, BT.601."""
@@ -85,8 +85,8 @@ def test_frames_are_what_exact_arithmetic_makes_of_their_planes(
         exact = as_rgb(levels, matrix, full)
         part = centre_box(height, width, Fraction(size[1], size[0])).of(exact[0])[None]
         expected = interpolate(part, size, mode="bilinear", antialias=True)[0]
-        found = read_pictures(probe(file), [Fraction(0)], *size)[0].double()
-        # A pixel of the source at most from where it belongs, where only pairs of them can be told apart.
+        found = read_frames(probe(file), [Fraction(0)], *size)[0].double()
+        # A pixel of the source at most from where it belongs, where only pairs of them can be distinguished.
         assert float((found - expected).abs().mean()) < 1.5, (height, width)
         assert float((found - expected).abs().max()) < 8, (height, width)
 
@@ -119,14 +119,14 @@ def test_a_frame_of_the_right_size_is_only_converted(tmp_path: Path) -> None:
     file = write_mp4(tmp_path / "same.mp4", noise, torch.from_numpy(pulse(16000, 0.4, 0.2)), 10, 16000)
     with av.open(str(file)) as container:
         expected = [frame.to_ndarray(format="rgb24") for frame in container.decode(video=0)]
-    found = read_pictures(probe(file), [Fraction(k, 10) for k in range(4)], 32, 48)
+    found = read_frames(probe(file), [Fraction(k, 10) for k in range(4)], 32, 48)
     assert np.array_equal(found.permute(0, 2, 3, 1).numpy(), np.stack(expected))
 
 
 def test_a_frame_shown_twice_is_the_same_twice(tmp_path: Path) -> None:
     levels = planes("yuv420p", 64, 64, False)
     file = encoded(tmp_path / "twice.mkv", "yuv420p", levels, 1, False)
-    found = read_pictures(probe(file), [Fraction(k, 40) for k in range(8)], 32, 32)
+    found = read_frames(probe(file), [Fraction(k, 40) for k in range(8)], 32, 32)
     assert found.shape == (8, 3, 32, 32)
     assert all(torch.equal(one, found[0]) for one in found)
 
@@ -137,5 +137,5 @@ def test_extreme_sizes_are_fitted_as_rgb_is(tmp_path: Path, size: tuple[int, int
     file = encoded(tmp_path / "extreme.mkv", "yuv420p", levels, 1, False)
     pixels = as_rgb(levels, 1, False)[0].round().to(torch.uint8)
     expected = fit_pixels(pixels, Fraction(size[1], size[0]), *size)
-    found = read_pictures(probe(file), [Fraction(0)], *size)[0]
+    found = read_frames(probe(file), [Fraction(0)], *size)[0]
     assert float((found.double() - expected.double()).abs().mean()) < 3

@@ -15,7 +15,7 @@ from media_recorder import flat, pulse, record
 from mmdisco_cli.data import reading
 from mmdisco_cli.data.clips import open_clips
 from mmdisco_cli.data.frames import in_order
-from mmdisco_cli.data.media import probe, read_pictures, read_video, walk_pictures
+from mmdisco_cli.data.media import probe, read_frames, read_video, walk_frames
 from mmdisco_cli.errors import DataError
 
 PACKED = Path(__file__).parent / "cases" / "packed_bframes.avi"
@@ -25,16 +25,16 @@ SIZE = (96, 128)
 
 def numbered(number: int) -> np.ndarray:
     """A frame whose bars at the top are its number in binary, with something below that moves."""
-    picture = flat(30, SIZE)
+    image = flat(30, SIZE)
     for bit in range(BITS):
         if number >> bit & 1:
-            picture[:40, 14 * bit : 14 * bit + 14] = 220
-    picture[60:76, 2 * number % 110 : 2 * number % 110 + 16] = 128
-    return picture
+            image[:40, 14 * bit : 14 * bit + 14] = 220
+    image[60:76, 2 * number % 110 : 2 * number % 110 + 16] = 128
+    return image
 
 
-def number_of(picture: np.ndarray) -> int:
-    return sum(1 << bit for bit in range(BITS) if picture[10:30, 14 * bit + 5 : 14 * bit + 10].mean() > 120)
+def number_of(image: np.ndarray) -> int:
+    return sum(1 << bit for bit in range(BITS) if image[10:30, 14 * bit + 5 : 14 * bit + 10].mean() > 120)
 
 
 def encode(path: Path, codec: str, options: dict[str, str], count: int = COUNT) -> Path:
@@ -82,8 +82,8 @@ NAMES = ["mpeg4.avi", "h264.avi", "h264.mp4", "h264.ts", "mpeg2.mpg", "remuxed.m
 
 @pytest.mark.parametrize("name", NAMES)
 def test_every_frame_comes_once_and_in_order(files: dict[str, Path], name: str) -> None:
-    walked = list(walk_pictures(probe(files[name])))
-    assert [number_of(picture) for _, picture in walked] == list(range(COUNT))
+    walked = list(walk_frames(probe(files[name])))
+    assert [number_of(image) for _, image in walked] == list(range(COUNT))
     times = [time for time, _ in walked]
     assert times == sorted(times)
     steps = {round(float(b - a) * RATE, 1) for a, b in pairwise(times)}
@@ -113,7 +113,7 @@ def test_a_seek_shows_what_reading_from_the_beginning_shows(
     def shown(far: float) -> Iterator[list[int]]:
         monkeypatch.setattr(reading, "FAR", far)
         for start in starts:
-            pair = read_pictures(info, [start, start + Fraction(1, RATE)], *SIZE)
+            pair = read_frames(info, [start, start + Fraction(1, RATE)], *SIZE)
             yield [number_of(one.permute(1, 2, 0).numpy()) for one in pair]
 
     assert list(shown(0)) == list(shown(1e9))
@@ -122,9 +122,9 @@ def test_a_seek_shows_what_reading_from_the_beginning_shows(
 def test_frames_packed_two_to_a_chunk_are_read_in_order() -> None:
     with av.open(str(PACKED)) as container:
         expected = [number_of(frame.to_ndarray(format="rgb24")) for frame in container.decode(video=0)]
-    walked = list(walk_pictures(probe(PACKED)))
+    walked = list(walk_frames(probe(PACKED)))
     times = [time for time, _ in walked]
-    assert [number_of(picture) for _, picture in walked] == expected
+    assert [number_of(image) for _, image in walked] == expected
     assert len(set(times)) == len(times)
     assert times == sorted(times)
 
@@ -143,8 +143,8 @@ def test_frames_of_equal_stamps_and_without_stamps_keep_their_order(files: dict[
         packet.pts = packet.dts = place // 2 * 80
 
     source = encode(tmp_path / "plain.mkv", "mpeg4", {"bf": "0"}, 20)
-    walked = list(walk_pictures(probe(remuxed(source, tmp_path / "equal.mkv", equal))))
-    assert [number_of(picture) for _, picture in walked] == list(range(20))
+    walked = list(walk_frames(probe(remuxed(source, tmp_path / "equal.mkv", equal))))
+    assert [number_of(image) for _, image in walked] == list(range(20))
     assert [round(float(time) * 12.5) for time, _ in walked] == [k // 2 for k in range(20)]
 
 
@@ -152,7 +152,7 @@ def test_a_recording_after_another_goes_on_where_its_stamps_fall_back(tmp_path: 
     one = encode(tmp_path / "one.ts", *H264).read_bytes()
     (tmp_path / "twice.ts").write_bytes(one + one)
     info = probe(tmp_path / "twice.ts")
-    assert [number_of(picture) for _, picture in walk_pictures(info)] == [*range(COUNT), *range(COUNT)]
+    assert [number_of(image) for _, image in walk_frames(info)] == [*range(COUNT), *range(COUNT)]
     assert len(info.remarks) == 1
     assert info.remarks[0].startswith("time stamps jump by -2.")
 
@@ -161,7 +161,7 @@ def test_stamps_that_fall_back_by_less_than_a_break_are_an_error_where_no_order_
     one = encode(tmp_path / "one.ts", "libx264", {"bf": "0"}, 10).read_bytes()
     (tmp_path / "twice.ts").write_bytes(one + one)
     with pytest.raises(DataError, match=r"twice\.ts: its time stamps go back from \d\.\d+ to 0\.\d+ s"):
-        list(walk_pictures(probe(tmp_path / "twice.ts")))
+        list(walk_frames(probe(tmp_path / "twice.ts")))
 
 
 def test_frames_before_a_fault_are_shown() -> None:
@@ -192,16 +192,16 @@ ORIENTATIONS: dict[str, tuple[tuple[int, int, int, int], Callable[[np.ndarray], 
 @pytest.mark.parametrize("name", ORIENTATIONS)
 def test_every_orientation_is_shown_as_players_show_it(tmp_path: Path, name: str) -> None:
     (a, b, c, d), reorder = ORIENTATIONS[name]
-    picture = flat(20, (32, 64))
-    picture[:16, :32], picture[16:, :32], picture[:16, 32:] = (220, 30, 30), (30, 200, 30), (30, 30, 220)
-    file = record(tmp_path / "turned.mp4", [(i / 10, picture) for i in range(10)], pulse(16000, 1, 0.5))
-    stored = next(walk_pictures(probe(file)))[1]
+    image = flat(20, (32, 64))
+    image[:16, :32], image[16:, :32], image[:16, 32:] = (220, 30, 30), (30, 200, 30), (30, 30, 220)
+    file = record(tmp_path / "turned.mp4", [(i / 10, image) for i in range(10)], pulse(16000, 1, 0.5))
+    stored = next(walk_frames(probe(file)))[1]
     data = bytearray(file.read_bytes())
     matrix = data.index(b"tkhd") + 4 + 40
     data[matrix : matrix + 36] = struct.pack(">9i", a, b, 0, c, d, 0, 0, 0, 1 << 30)
     file.write_bytes(data)
     expected = reorder(stored)
-    assert np.array_equal(next(walk_pictures(probe(file)))[1], expected)
+    assert np.array_equal(next(walk_frames(probe(file)))[1], expected)
     shown = read_video(file, 0, 1, 10, *expected.shape[:2])[:, 0].permute(1, 2, 0).numpy()
     assert np.abs((shown[:, :, ::-1] + 1) * 127.5 - expected).max() < 2
 
@@ -211,11 +211,11 @@ def resized(path: Path) -> Path:
     tone = 0.1 * np.random.default_rng(0).standard_normal((1, 32000)).astype(np.float32)
     pieces = []
     for k, size in enumerate(((48, 64), (48, 32))):
-        picture = flat(60, size)
-        picture[:24, : size[1] // 2] = 200
+        image = flat(60, size)
+        image[:24, : size[1] // 2] = 200
         later = {"move_video": lambda t, k=k: t + 2 * k, "move_sound": lambda t, k=k: t + 2 * k}
         piece = path.with_name(f"piece{k}.ts")
-        record(piece, [(i / 10, picture) for i in range(20)], tone, codecs=("libx264", "mp2"), form="mpegts", **later)
+        record(piece, [(i / 10, image) for i in range(20)], tone, codecs=("libx264", "mp2"), form="mpegts", **later)
         pieces.append(piece.read_bytes())
         piece.unlink()
     path.write_bytes(b"".join(pieces))
@@ -224,9 +224,9 @@ def resized(path: Path) -> Path:
 
 def test_a_stream_that_changes_its_size_is_shown_in_that_of_its_beginning(tmp_path: Path) -> None:
     file = resized(tmp_path / "resized.ts")
-    pictures = [picture for _, picture in walk_pictures(probe(file))]
-    assert {picture.shape for picture in pictures} == {(48, 64, 3)}
+    images = [image for _, image in walk_frames(probe(file))]
+    assert {image.shape for image in images} == {(48, 64, 3)}
     video = read_video(file, 0, 30, 10, 48, 64)
-    for before, after in ((pictures[5], pictures[-5]), (video[:, 2].numpy() * 127, video[:, -2].numpy() * 127)):
+    for before, after in ((images[5], images[-5]), (video[:, 2].numpy() * 127, video[:, -2].numpy() * 127)):
         # Stretched, the bright quarter stays where it was.
         assert np.abs(before.astype(float) - after.astype(float)).mean() < 4

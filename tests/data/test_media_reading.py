@@ -10,7 +10,7 @@ import pytest
 import torch
 from media_recorder import centre, flat, pulse, record
 
-from mmdisco_cli.data import reading, sound
+from mmdisco_cli.data import audio, reading
 from mmdisco_cli.data.media import probe, read_audio, read_clip, read_video
 from mmdisco_cli.errors import DataError, ExitCode
 
@@ -38,12 +38,12 @@ def test_frames_of_a_variable_rate_file_are_those_on_screen(tmp_path: Path) -> N
 
 
 def test_rounded_stamps_of_matroska_do_not_repeat_a_frame(tmp_path: Path) -> None:
-    # 1/15 s is 66.67 ms, stored as 67: asked at 66.67 ms the frame is there all the same.
+    # 1/15 s is 66.67 ms, stored as 67: requested at 66.67 ms the frame is there all the same.
     file = record(tmp_path / "r.mkv", [(i / 15, flat(20 + 12 * i)) for i in range(15)], pulse(16000, 1, 0.4))
     assert levels(read_video(file, 0, 15, 15, **SIZE)) == pytest.approx([20 + 12 * i for i in range(15)], abs=2)
 
 
-def test_a_picture_that_starts_late(tmp_path: Path) -> None:
+def test_a_frame_that_starts_late(tmp_path: Path) -> None:
     file = record(tmp_path / "late.mp4", steady(16), pulse(16000, 2.0, 0.9), move_video=lambda t: t + 0.5)
     clip = read_clip(file, None, 8, 10, 32, 48, 16000)
     assert clip.start == pytest.approx(0.5, abs=1e-3)
@@ -97,23 +97,23 @@ def test_resampling_leaves_a_click_where_it_was(tmp_path: Path, rate: int) -> No
 def test_channels_are_mixed_down_and_mono_is_doubled(tmp_path: Path) -> None:
     surround = 0.5**0.5
     side = 1 + 2 * surround  # front, centre and back reach each ear
-    # FL FR FC LFE BL BR: what of each is heard in the mean of both ears
-    for loud, heard in ((0, 0.5 / side), (2, surround / side), (3, 0.0), (4, 0.5 * surround / side)):
+    # FL FR FC LFE BL BR: the share of each in the mean of both downmixed channels
+    for loud, share in ((0, 0.5 / side), (2, surround / side), (3, 0.0), (4, 0.5 * surround / side)):
         wave = np.zeros((6, 16000), dtype=np.float32)
         wave[loud] = pulse(16000, 1.0, 0.5)[0]
         file = record(tmp_path / f"{loud}.wav", sound=wave, layout="5.1", codecs=("", "pcm_s16le"))
         peak = float(read_audio(file, None, 0.9, 16000).abs().max())
-        assert peak == pytest.approx(0.8 * heard, abs=2e-3), loud
+        assert peak == pytest.approx(0.8 * share, abs=2e-3), loud
     mono = record(tmp_path / "mono.wav", sound=pulse(16000, 1.0, 0.5), codecs=("", "pcm_s16le"))
     left, right = read_audio(mono, None, 0.9, 16000, 2)
     assert torch.equal(left, right)
     assert float(left.max()) == pytest.approx(0.8, abs=0.01)
 
 
-def test_a_turned_picture_is_shown_as_a_player_shows_it(tmp_path: Path) -> None:
-    picture = flat(20, (32, 64))
-    picture[:16, :32] = 220  # bright top left, which a quarter turn clockwise brings to the top right
-    file = record(tmp_path / "turned.mp4", [(i / 10, picture) for i in range(10)], pulse(16000, 1, 0.5))
+def test_a_turned_frame_is_shown_as_a_player_shows_it(tmp_path: Path) -> None:
+    image = flat(20, (32, 64))
+    image[:16, :32] = 220  # bright top left, which a quarter turn clockwise brings to the top right
+    file = record(tmp_path / "turned.mp4", [(i / 10, image) for i in range(10)], pulse(16000, 1, 0.5))
     data = bytearray(file.read_bytes())
     matrix = data.index(b"tkhd") + 4 + 40  # version and flags, five times and numbers, two reserved, four shorts
     assert data[matrix : matrix + 4] == struct.pack(">i", 1 << 16)
@@ -125,23 +125,23 @@ def test_a_turned_picture_is_shown_as_a_player_shows_it(tmp_path: Path) -> None:
     assert float(shown[36:60].mean()) < -0.7
 
 
-def test_a_picture_is_scaled_to_cover_and_cropped_about_its_centre(tmp_path: Path) -> None:
-    picture = flat(20, (32, 96))
-    picture[:, 32:64] = 220
-    file = record(tmp_path / "wide.mp4", [(i / 10, picture) for i in range(5)])
+def test_a_frame_is_scaled_to_cover_and_cropped_about_its_centre(tmp_path: Path) -> None:
+    image = flat(20, (32, 96))
+    image[:, 32:64] = 220
+    file = record(tmp_path / "wide.mp4", [(i / 10, image) for i in range(5)])
     assert float(read_video(file, 0, 1, 10, 16, 16)[:, 0, :, 1:-1].min()) > 0.6
 
 
 def test_a_window_far_into_a_file_is_found_by_seeking_too(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    pictures = [(i / 10, flat(20 + i)) for i in range(160)]
+    images = [(i / 10, flat(20 + i)) for i in range(160)]
     for name in ("long.mp4", "long.mkv"):
-        file = record(tmp_path / name, pictures, pulse(16000, 16, 9.7))
+        file = record(tmp_path / name, images, pulse(16000, 16, 9.7))
         sought = read_clip(file, 9.25, 16, 10, 32, 48, 16000)
         assert centre(sought.audio[0].numpy(), 16000) == pytest.approx(0.45, abs=1e-3)
         assert levels(sought.video) == pytest.approx([112 + i for i in range(16)], abs=2)
         with monkeypatch.context() as patch:
             patch.setattr(reading, "FAR", 1e9)
-            patch.setattr(sound, "FAR", 1e9)
+            patch.setattr(audio, "FAR", 1e9)
             walked = read_clip(file, 9.25, 16, 10, 32, 48, 16000)
         assert torch.equal(sought.video, walked.video)
         assert float((sought.audio - walked.audio).abs().max()) < 2e-3
@@ -167,7 +167,7 @@ def _broken(folder: Path) -> dict[str, Path]:
     noisy[body : body + 3000] = np.random.default_rng(0).integers(0, 256, 3000, dtype=np.uint8).tobytes()
     contents = {
         "empty.mp4": b"",
-        "text.mp4": b"hello, this is no film\n" * 40,
+        "text.mp4": b"hello, this is no video\n" * 40,
         "noise.mp4": np.random.default_rng(1).integers(0, 256, 20000, dtype=np.uint8).tobytes(),
         "no_index.mp4": good[: good.index(b"moov") - 10],
         "overwritten.mp4": bytes(noisy),
@@ -179,7 +179,7 @@ def _broken(folder: Path) -> dict[str, Path]:
     (folder / "folder.mp4").mkdir()
     made = {name: folder / name for name in (*contents, "folder.mp4", "absent.mp4")}
     return made | {
-        "silent_film.mp4": record(folder / "silent_film.mp4", steady(20, step=8)),
+        "silent_video.mp4": record(folder / "silent_video.mp4", steady(20, step=8)),
         "sound_alone.mp4": record(folder / "sound_alone.mp4", sound=pulse(16000, 2, 0.5)),
         "short.mp4": record(folder / "short.mp4", steady(2), pulse(16000, 0.2, 0.1)),
     }

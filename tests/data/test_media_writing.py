@@ -101,7 +101,7 @@ def test_bytes_do_not_depend_on_what_was_in_memory(tmp_path: Path, size: int) ->
     video = avg_pool2d(torch.rand(3, 16, size, size, generator=generator) * 2 - 1, 5, 1, 2)
     written = set()
     for k in range(25):
-        _ = [torch.rand(1000 + 997 * k) for _ in range(5)]  # fills freed memory anew each time
+        _ = [torch.rand(1000 + 997 * k) for _ in range(5)]  # fills freed memory again each time
         written.add(write_mp4(tmp_path / "a.mp4", video, torch.zeros(1, 25600), 10, 16000).read_bytes())
     assert len(written) == 1
 

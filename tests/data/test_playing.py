@@ -12,12 +12,12 @@ import pytest
 import torch
 from media_recorder import centre, flat, pulse, record
 
-from mmdisco_cli.data.media import probe, read_audio, read_whole_sound
+from mmdisco_cli.data.media import probe, read_audio, read_whole_audio
 from mmdisco_cli.data.playing import GAP, Piece, played
 from mmdisco_cli.data.windows import ClipWindow, Shape, WindowStore
 
 RATE = 44100
-PICTURES = [(0.0, flat(20)), (0.1, flat(30))]
+FRAMES = [(0.0, flat(20)), (0.1, flat(30))]
 JITTER = random.Random(0)
 MOVES: dict[str, Callable[[float], float]] = {
     "slow": lambda t: 1.002 * t,
@@ -54,11 +54,11 @@ def shifts(wave: torch.Tensor, times: list[float]) -> list[float]:
 def test_drift_makes_no_holes_and_leaves_sound_by_its_stamps(name: str, form: str, tmp_path: Path) -> None:
     # ffmpeg's own async=1 lets 100 ms of drift build up and then cuts; async=1000 stretches, as is done here.
     move = MOVES[name]
-    steady = record(tmp_path / f"tone.{form}", PICTURES, tone(15), RATE, move_sound=move)
-    assert above(read_whole_sound(probe(steady))[0]) < -70
+    steady = record(tmp_path / f"tone.{form}", FRAMES, tone(15), RATE, move_sound=move)
+    assert above(read_whole_audio(probe(steady))[0]) < -70
     clicks = sum(pulse(RATE, 15, at) for at in range(1, 14))
-    ticking = record(tmp_path / f"clicks.{form}", PICTURES, clicks, RATE, move_sound=move)
-    off = shifts(read_whole_sound(probe(ticking))[0], [move(at) for at in range(1, 14)])
+    ticking = record(tmp_path / f"clicks.{form}", FRAMES, clicks, RATE, move_sound=move)
+    off = shifts(read_whole_audio(probe(ticking))[0], [move(at) for at in range(1, 14)])
     assert max(map(abs, off)) < 0.012
 
 
@@ -69,37 +69,37 @@ def test_drift_makes_no_holes_and_leaves_sound_by_its_stamps(name: str, form: st
 def test_what_lies_within_the_threshold_is_played_on_sample_by_sample(
     move: Callable[[float], float], form: str, tmp_path: Path
 ) -> None:
-    file = record(tmp_path / f"moved.{form}", PICTURES, tone(4), RATE, move_sound=move)
+    file = record(tmp_path / f"moved.{form}", FRAMES, tone(4), RATE, move_sound=move)
     with av.open(str(file)) as container:
         decoded = np.concatenate([frame.to_ndarray()[0] for frame in container.decode(audio=0)])
-    inner = read_whole_sound(probe(file))[0][2000:-2000].numpy()
+    inner = read_whole_audio(probe(file))[0][2000:-2000].numpy()
     assert min(np.abs(decoded[k : k + len(inner)] - inner).max() for k in range(1000, 3100)) < 1e-6
 
 
 def test_rounded_milliseconds_in_mp4_are_no_clicks(tmp_path: Path) -> None:
-    first = record(tmp_path / "first.mkv", PICTURES, tone(3), RATE)
+    first = record(tmp_path / "first.mkv", FRAMES, tone(3), RATE)
     with av.open(str(first)) as source, av.open(str(tmp_path / "again.mp4"), "w") as target:
         streams = {stream.index: target.add_stream_from_template(stream) for stream in source.streams}
         for packet in source.demux():
             if packet.dts is not None:
                 packet.stream = streams[packet.stream_index]
                 target.mux(packet)
-    assert above(read_whole_sound(probe(tmp_path / "again.mp4"))[0]) < -60
+    assert above(read_whole_audio(probe(tmp_path / "again.mp4"))[0]) < -60
 
 
 @pytest.mark.parametrize("width", [0.03, 0.06, 0.3])
 def test_a_step_beyond_the_threshold_moves_what_follows_by_all_of_it(width: float, tmp_path: Path) -> None:
     move = lambda t: t + width * (t > 2.505)  # noqa: E731
     clicks = sum(pulse(RATE, 5, at) for at in (1, 2, 3.5, 4.5))
-    file = record(tmp_path / "step.mkv", PICTURES, clicks, RATE, move_sound=move)
-    off = shifts(read_whole_sound(probe(file))[0], [1, 2, 3.5 + width, 4.5 + width])
+    file = record(tmp_path / "step.mkv", FRAMES, clicks, RATE, move_sound=move)
+    off = shifts(read_whole_audio(probe(file))[0], [1, 2, 3.5 + width, 4.5 + width])
     assert max(map(abs, off)) < 2e-3
 
 
 def test_windows_follow_drift_as_whole_clips_do(tmp_path: Path) -> None:
     move = MOVES["slow"]
-    file = record(tmp_path / "clicks.mkv", PICTURES, pulse(RATE, 20, 15), RATE, move_sound=move)
-    steady = record(tmp_path / "tone.mkv", PICTURES, tone(20), RATE, move_sound=move)
+    file = record(tmp_path / "clicks.mkv", FRAMES, pulse(RATE, 20, 15), RATE, move_sound=move)
+    steady = record(tmp_path / "tone.mkv", FRAMES, tone(20), RATE, move_sound=move)
     sound = read_audio(file, Fraction(29, 2), 1, RATE)[0]
     assert centre(sound.numpy(), RATE) == pytest.approx(move(15) - 14.5, abs=GAP)
     store = WindowStore(Shape(20, Fraction(10), 32, 48, RATE), ("audio",), 0)
@@ -132,6 +132,6 @@ def test_stamps_that_stand_still_are_an_end_and_no_crash() -> None:
 
 
 def test_whole_sound_ends_with_what_is_decoded_and_not_in_a_hole(tmp_path: Path) -> None:
-    file = record(tmp_path / "slow.mkv", PICTURES, tone(8), RATE, move_sound=MOVES["slow"], codecs=("libx264", "flac"))
-    sound, _ = read_whole_sound(probe(file))
+    file = record(tmp_path / "slow.mkv", FRAMES, tone(8), RATE, move_sound=MOVES["slow"], codecs=("libx264", "flac"))
+    sound, _ = read_whole_audio(probe(file))
     assert float(sound[-200:].abs().max()) > 0.2

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from media_recorder import flat, record
 
-from mmdisco_cli.data.media import probe, read_whole_sound
+from mmdisco_cli.data.media import probe, read_whole_audio
 from mmdisco_cli.errors import DataError
 
 RATE = 44100
@@ -37,7 +37,7 @@ def test_mp3_of_a_varying_rate_without_a_count_is_read_whole(first: int, second:
     with av.open(str(file)) as container:
         estimated = (container.duration or 0) / av.time_base
     assert abs(estimated - 12) > 3
-    sound, rate = read_whole_sound(probe(file))
+    sound, rate = read_whole_audio(probe(file))
     assert len(sound) / rate == pytest.approx(12, abs=0.2)
 
 
@@ -55,7 +55,7 @@ def test_adts_is_read_whole_whatever_its_first_packets_weigh(quiet_first: bool, 
     halves = [np.zeros((1, 6 * RATE), np.float32), noise(6)]
     wave = np.concatenate(halves if quiet_first else halves[::-1], axis=1)
     file = record(tmp_path / "adts.aac", sound=wave, rate=RATE, codecs=("", "aac"), form="adts")
-    sound, rate = read_whole_sound(probe(file))
+    sound, rate = read_whole_audio(probe(file))
     assert len(sound) / rate == pytest.approx(12, abs=0.1)
 
 
@@ -66,7 +66,7 @@ def test_wav_from_a_pipe_is_read_whole_whatever_its_header_says(size: int, tmp_p
     place = data.index(b"data") + 4
     data[place : place + 4] = size.to_bytes(4, "little")
     file.write_bytes(data)
-    sound, rate = read_whole_sound(probe(file))
+    sound, rate = read_whole_audio(probe(file))
     assert len(sound) / rate == pytest.approx(3, abs=0.01)
 
 
@@ -81,11 +81,11 @@ def test_avi_from_a_pipe_promises_nothing(tmp_path: Path) -> None:
 
 
 def test_matroska_promises_the_whole_file_and_no_single_stream(tmp_path: Path) -> None:
-    pictures = [(k / 10, flat(20 + 8 * k)) for k in range(4)]
-    file = record(tmp_path / "film.mkv", pictures, noise(4), RATE)
+    frames = [(k / 10, flat(20 + 8 * k)) for k in range(4)]
+    file = record(tmp_path / "cut.mkv", frames, noise(4), RATE)
     info = probe(file)
     assert info.video is not None
     assert float(info.video.stop) == pytest.approx(0.4, abs=0.02)
     file.write_bytes(file.read_bytes()[: file.stat().st_size // 2])
-    with pytest.raises(DataError, match=r"film\.mkv: cut short: ends after [12]\.\d+ s of 4\.\d+ s"):
+    with pytest.raises(DataError, match=r"cut\.mkv: cut short: ends after [12]\.\d+ s of 4\.\d+ s"):
         probe(file)

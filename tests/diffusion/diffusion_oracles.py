@@ -1,4 +1,4 @@
-"""Independent answers: diffusers' schedulers, and Gaussians, whose every noisy law is known in closed form."""
+"""Independent answers: diffusers' schedulers, and Gaussians, whose every noisy distribution is known in closed form."""
 
 import warnings
 from collections.abc import Mapping
@@ -32,7 +32,7 @@ __all__ = [
 
 
 class JointGaussian:
-    """Scalar modalities with a joint normal law; states are (B, 1)."""
+    """Scalar modalities with a joint normal distribution; states are (B, 1)."""
 
     def __init__(self, names: str, mean: list[float], cov: list[list[float]]) -> None:
         self.names = list(names)

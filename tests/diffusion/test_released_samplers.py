@@ -22,37 +22,37 @@ TOLERANCE = 1e-4
 SCHEDULES = {"audioldm": "vp-audioldm", "animatediff": "vp-scaled-linear", "videocrafter": "vp-videocrafter2"}
 
 
-def denoiser(law, kept):
+def denoiser(distribution, kept):
     """Return the epsilon of a Gaussian at whole times, as the vectors were made with it."""
 
     def denoise(state, levels):
         x0, epsilon = {}, {}
         for m, x in state.items():
             a, s = kept[levels[m].t.long()].sqrt(), (1 - kept[levels[m].t.long()]).sqrt()
-            epsilon[m] = s * x if law == "unit" else s * (x - 0.3 * a) / (0.25 * a**2 + s**2)
+            epsilon[m] = s * x if distribution == "unit" else s * (x - 0.3 * a) / (0.25 * a**2 + s**2)
             x0[m] = to_x0_eps(epsilon[m], x, levels[m].alpha, levels[m].sigma, "epsilon")[0]
         return Prediction(x0, epsilon)
 
     return denoise
 
 
-@pytest.mark.parametrize("law", ["unit", "gauss_m0.3_s0.5"])
+@pytest.mark.parametrize("distribution", ["unit", "gauss_m0.3_s0.5"])
 @pytest.mark.parametrize("variant", ["x0_thresh", "x0_nothresh", "noise"])
-def test_the_singlestep_solvers_end_where_the_released_ones_do(law, variant):
+def test_the_singlestep_solvers_end_where_the_released_ones_do(distribution, variant):
     known = vectors("sampling")
     grid = dict.fromkeys(("audio", "video"), log_snr_grid(betas_linear(), 20))
     start = {"audio": drawn("input.x_T.audio", (2, 1, 400)), "video": drawn("input.x_T.video", (2, 4, 3, 8, 8))}
-    denoise = denoiser(law, (1 - betas_linear()).cumprod(0).float())
+    denoise = denoiser(distribution, (1 - betas_linear()).cumprod(0).float())
     sampler = dpm_3s if variant == "noise" else dpmpp_3s
     times = []
     end = sampler(
         threshold(denoise) if variant == "x0_thresh" else denoise, start, grid,
         callback=lambda step, state, prediction: times.append(int(grid["audio"].t[step])),
     )  # fmt: skip
-    assert times == known[f"dpm.{law}.{variant}.calls.t_int"].tolist()
+    assert times == known[f"dpm.{distribution}.{variant}.calls.t_int"].tolist()
     assert singlestep_orders(grid) == known["dpm.orders"].tolist()
     for m, state in end.items():
-        assert distance(state, known[f"dpm.{law}.{variant}.{m}"]) < TOLERANCE
+        assert distance(state, known[f"dpm.{distribution}.{variant}.{m}"]) < TOLERANCE
 
 
 @pytest.mark.parametrize("name", SCHEDULES)
@@ -91,21 +91,23 @@ def test_one_step_back_and_forth_is_the_released_one(name):
 
 
 def test_a_repeated_step_begins_where_the_forward_process_leads():
-    grid, asked = {"x": make_schedule("vp-audioldm").grid(3)}, []
+    grid, calls = {"x": make_schedule("vp-audioldm").grid(3)}, []
     noises = iter(torch.randn(3 * 3, 1, 5, generator=torch.Generator().manual_seed(0)))
-    law, drawn_noise = denoiser("gauss", (1 - betas_linear()).cumprod(0).float()), []
+    model, drawn_noise = denoiser("gauss", (1 - betas_linear()).cumprod(0).float()), []
 
     def noise(step, state):
         drawn_noise.append({"x": next(noises)})
         return drawn_noise[-1]
 
-    sampler_of("ddpm", 2)(law, {"x": torch.ones(1, 5)}, grid, noise, lambda step, state, _: asked.append((step, state)))
-    assert [step for step, _ in asked] == [0, 0, 1, 1, 2, 2]
+    sampler_of("ddpm", 2)(
+        model, {"x": torch.ones(1, 5)}, grid, noise, lambda step, state, _: calls.append((step, state))
+    )
+    assert [step for step, _ in calls] == [0, 0, 1, 1, 2, 2]
     for step in range(3):
         here = {"x": Levels(*(value[step : step + 2] for value in grid["x"]))}
-        stepped = ddpm(law, asked[2 * step][1], here, lambda _, state, k=step: drawn_noise[3 * k])
+        stepped = ddpm(model, calls[2 * step][1], here, lambda _, state, k=step: drawn_noise[3 * k])
         again = renoised(stepped, here, 0, drawn_noise[3 * step + 1])
-        torch.testing.assert_close(asked[2 * step + 1][1]["x"], again["x"])
+        torch.testing.assert_close(calls[2 * step + 1][1]["x"], again["x"])
 
 
 def pair(schedule, t):

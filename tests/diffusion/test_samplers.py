@@ -56,7 +56,7 @@ def _denoiser(prediction: PredictionType) -> Denoiser:
 
 
 def _walk(sampler: Sampler, prediction: PredictionType, levels: Levels) -> list[Tensor]:
-    """Return the states that the denoiser was asked about, and the last."""
+    """Return the states that the denoiser was evaluated at, and the last."""
     seen: list[Tensor] = []
     last = sampler(
         _denoiser(prediction), {"x": START}, {"x": levels}, NOISE, lambda step, state, _: seen.append(state["x"])
@@ -152,7 +152,7 @@ def test_dpmpp_3s_is_made_of_the_updates_of_diffusers(steps: int) -> None:
     torch.testing.assert_close(_walk(dpmpp_3s, "epsilon", levels), expected, rtol=1e-3, atol=1e-4)
 
 
-# The norm of the states that MM-Diffusion's solver asks about, measured on the released MMDisCo code (20 evaluations,
+# The norm of the states that MM-Diffusion's solver evaluates, measured on the released MMDisCo code (20 evaluations,
 # thresholding, epsilon of the Gaussian N(0.3, 0.5^2), start (2, 4, 3, 8, 8) from the key "input.x_T.video").
 MMDIFFUSION_NORMS = """39.87926102 39.88012314 39.88080597 39.87942123 39.86993790 39.84131622 39.75192642 39.48291779
 38.85641861 37.36757660 34.28165436 30.67600060 26.73300743 22.62122726 19.47105217 17.34346581 15.97562027 15.10695076
@@ -201,15 +201,15 @@ def test_ddim_on_a_flow_is_eulers_method_of_diffusers(shift: float) -> None:
 
 @pytest.mark.parametrize(("sampler", "order"), [(ddim, 1), (dpmpp_2m, 2), (dpmpp_3s, 3)])
 def test_the_order_of_convergence_on_a_gaussian(sampler: Sampler, order: int) -> None:
-    law = JointGaussian("x", [0.3], [[0.25]])
+    gaussian = JointGaussian("x", [0.3], [[0.25]])
 
     def error(steps: int) -> float:
         grid = {"x": vp_grid(-3, 3, steps)}
-        ends = [law.noisy({"x": grid["x"].at(i)}) for i in (0, steps)]
+        ends = [gaussian.noisy({"x": grid["x"].at(i)}) for i in (0, steps)]
         x = torch.linspace(-2, 2, 9, dtype=torch.float64)[:, None]
         # The probability flow of a Gaussian keeps the standard score of a point.
         exact = ends[1][0] + (x - ends[0][0]) * (ends[1][1] / ends[0][1]).sqrt()
-        return (sampler(law.denoiser(), {"x": x}, grid)["x"] - exact).abs().max().item()
+        return (sampler(gaussian.denoiser(), {"x": x}, grid)["x"] - exact).abs().max().item()
 
     coarse, fine = error(191), error(383)  # both leave 2 over when divided by 3: 3S then ends with a step of order 2
     assert math.log2(coarse / fine) == pytest.approx(order, abs=0.2)
@@ -254,7 +254,7 @@ def test_ancestral_samples_have_the_moments_too() -> None:
 
 
 @pytest.mark.parametrize("name", ["dpmpp_2m", "dpmpp_3s"])
-def test_guided_independent_models_reach_the_joint_law(name: str) -> None:
+def test_guided_independent_models_reach_the_joint_distribution(name: str) -> None:
     product, levels = PAIR.independent(), GRIDS["unlike"](80)
 
     def guided(state: State, here: Mapping[str, Levels]) -> Prediction:
@@ -290,7 +290,7 @@ def test_a_modality_given_clean_conditions_the_other(name: str) -> None:
 
 
 def test_a_modality_given_under_noise_conditions_less() -> None:
-    """Seen at the sampler's own level it still pulls, but less than the conditional law: integrated independently."""
+    """At the sampler's own level it still guides, but less than the conditional, which is integrated independently."""
     levels, start, value = {m: vp_grid(-4, 4, 400) for m in "av"}, white("av", 300), 2.0
     unit = JointGaussian("av", [0.0, 0.0], [[1.0, 0.8], [0.8, 1.0]])
     given = Given({"v": torch.full_like(start["v"], value)}, {"v": start["v"]})
@@ -324,15 +324,15 @@ def test_a_given_modality_ends_as_given(name: str) -> None:
 @pytest.mark.parametrize("grid", GRIDS)
 @pytest.mark.parametrize("steps", [1, 2, 3, 4, 5, 9])
 def test_every_sampler_asks_once_an_interval_and_is_finite_from_end_to_end(name: str, grid: str, steps: int) -> None:
-    levels, asked = GRIDS[grid](steps), []
+    levels, requested = GRIDS[grid](steps), []
     end = SAMPLERS[name](
         PAIR.denoiser(),
         _start(levels, 20),
         levels,
         _fresh(torch.Generator().manual_seed(0)),
-        lambda step, _, __: asked.append(step),
+        lambda step, _, __: requested.append(step),
     )
-    assert asked == list(range(steps))
+    assert requested == list(range(steps))
     assert all(x.isfinite().all() for x in end.values())
 
 
@@ -341,8 +341,8 @@ def test_a_level_that_repeats_does_no_harm(name: str) -> None:
     once = vp_grid(-3, 3, 9)
     twice = Levels(*(torch.cat([value[:4], value[3:]]) for value in once))
     start = {"x": torch.linspace(-2, 2, 9, dtype=torch.float64)[:, None]}
-    law, noise = JointGaussian("x", [0.3], [[0.25]]), _fresh(torch.Generator().manual_seed(0))
-    assert SAMPLERS[name](law.denoiser(), start, {"x": twice}, noise)["x"].isfinite().all()
+    gaussian, noise = JointGaussian("x", [0.3], [[0.25]]), _fresh(torch.Generator().manual_seed(0))
+    assert SAMPLERS[name](gaussian.denoiser(), start, {"x": twice}, noise)["x"].isfinite().all()
 
 
 def test_a_sample_does_not_depend_on_its_batch() -> None:
@@ -371,31 +371,31 @@ def test_no_graph_grows_over_the_steps() -> None:
         assert not sampler(denoise, {"x": START}, {"x": flow().grid(5)}, NOISE)["x"].requires_grad
 
 
-def exact_gaussian(asked):
+def exact_gaussian(requested):
     """Return the denoiser of x_0 ~ N(0, 1) on a variance-preserving schedule, noting the steps that ask."""
 
     def denoise(state, levels):
-        asked.append(float(log_snr(levels["x"].alpha, levels["x"].sigma)))
+        requested.append(float(log_snr(levels["x"].alpha, levels["x"].sigma)))
         return Prediction({"x": levels["x"].alpha * state["x"]}, {"x": levels["x"].sigma * state["x"]})
 
     return denoise
 
 
 @pytest.mark.parametrize("name", ["ddim", "ddpm"])
-def test_steps_inside_the_window_are_taken_again_and_keep_the_law(name):
+def test_steps_inside_the_window_are_taken_again_and_keep_the_distribution(name):
     """Noising again by the forward process is exact: a unit Gaussian stays one, and only steps inside repeat."""
-    generator, asked, window = torch.Generator().manual_seed(0), [], (-2.0, 1.0)
+    generator, requested, window = torch.Generator().manual_seed(0), [], (-2.0, 1.0)
 
     def noise(_, state):
         return {"x": torch.randn(state["x"].shape, generator=generator)}
 
     start = {"x": torch.randn(100_000, 1, generator=generator)}
     grid = {"x": cosine().grid(400)}
-    end = sampler_of(name, 3, window)(exact_gaussian(asked), start, grid, noise)["x"]
+    end = sampler_of(name, 3, window)(exact_gaussian(requested), start, grid, noise)["x"]
     assert float(end.mean()) == pytest.approx(0, abs=0.015)
     assert float(end.std()) == pytest.approx(1, abs=0.01)
     levels = [float(v) for v in log_snr(grid["x"].alpha, grid["x"].sigma)[:-1]]
-    assert sorted(asked) == sorted(v for v in levels for _ in range(3 if window[0] <= v <= window[1] else 1))
+    assert sorted(requested) == sorted(v for v in levels for _ in range(3 if window[0] <= v <= window[1] else 1))
 
 
 def test_ddim_outside_its_window_is_ddim():

@@ -1,4 +1,4 @@
-"""Models that can only be run: all of a recipe's are run together, and asked for nothing else."""
+"""Models that can only be run: all models of a recipe are run together, and nothing else of them is used."""
 
 from dataclasses import dataclass
 
@@ -15,7 +15,7 @@ from mmdisco_cli.sampling.draw import draw
 
 
 @dataclass(frozen=True)
-class Asked:
+class Predicting:
     """A backbone of one number that says nothing."""
 
     modality: str
@@ -27,13 +27,13 @@ class Asked:
 
     @property
     def fingerprint(self):
-        return "asked"
+        return "predicting"
 
     def plan(self, request):
         return ModalityPlan((1,), (1,), None, 0.0)
 
 
-class Run(Asked):
+class Run(Predicting):
     """One that makes its own key into media."""
 
     def keyed(self, keys):
@@ -55,24 +55,24 @@ def assembly(*models):
 
 def test_they_are_run_together_each_with_the_samples_own_keys():
     steps = []
-    both = assembly(Run("sound"), Run("picture"))
+    both = assembly(Run("audio"), Run("video"))
     drawn = draw(both, SampleConfig(steps=3), 5, [0, 1], on_step=steps.append)
     again = draw(both, SampleConfig(steps=3), 5, [1])
     assert steps == [1, 2, 3]
     assert drawn.logit is None
-    assert torch.equal(drawn.latents["sound"][1:], again.latents["sound"])
-    assert not torch.equal(drawn.latents["sound"], drawn.latents["picture"])
+    assert torch.equal(drawn.latents["audio"][1:], again.latents["audio"])
+    assert not torch.equal(drawn.latents["audio"], drawn.latents["video"])
 
 
 def test_one_that_is_asked_cannot_be_beside_them():
-    with pytest.raises(UsageError, match=r"backbones.picture: other models of this recipe can only be run whole"):
-        draw(assembly(Run("sound"), Asked("picture")), SampleConfig(steps=3), 5, [0])
+    with pytest.raises(UsageError, match=r"backbones.video: other models of this recipe can only be run whole"):
+        draw(assembly(Run("audio"), Predicting("video")), SampleConfig(steps=3), 5, [0])
 
 
-def test_what_asks_them_is_told_so():
-    require_predictions(assembly(Asked("sound"), Asked("picture")).models, "trained beside")
-    with pytest.raises(UsageError, match=r"picture: it can only be run from noise to media, not trained beside"):
-        require_predictions(assembly(Asked("sound"), Run("picture")).models, "trained beside")
+def test_other_uses_are_refused():
+    require_predictions(assembly(Predicting("audio"), Predicting("video")).models, "trained beside")
+    with pytest.raises(UsageError, match=r"video: it can only be run from noise to media, not trained beside"):
+        require_predictions(assembly(Predicting("audio"), Run("video")).models, "trained beside")
 
 
 class Own(Run):
@@ -89,19 +89,19 @@ class Own(Run):
         return media, None
 
 
-OWN = {"sound": ["a", "bb"], "picture": ["ccc", "dddd"]}
+OWN = {"audio": ["a", "bb"], "video": ["ccc", "dddd"]}
 
 
-@pytest.mark.parametrize("prompts", [OWN, {"sound": OWN["sound"], "picture": OWN["sound"]}, OWN["sound"]])
+@pytest.mark.parametrize("prompts", [OWN, {"audio": OWN["audio"], "video": OWN["audio"]}, OWN["audio"]])
 def test_each_gets_the_prompts_of_its_modality(prompts):
-    drawn = draw(assembly(Own("sound"), Own("picture")), SampleConfig(steps=3), 5, [0, 1], prompts=prompts)
+    drawn = draw(assembly(Own("audio"), Own("video")), SampleConfig(steps=3), 5, [0, 1], prompts=prompts)
     for m, made in drawn.latents.items():
         texts = prompts[m] if isinstance(prompts, dict) else prompts
         assert made[:, 0].tolist() == [len(text) for text in texts]
 
 
 def test_one_prompt_for_all_is_what_others_take():
-    with pytest.raises(UsageError, match=r"backbones.picture takes one prompt for all modalities: .* column, caption$"):
-        draw(assembly(Own("sound"), Run("picture")), SampleConfig(steps=3), 5, [0, 1], prompts=OWN)
+    with pytest.raises(UsageError, match=r"backbones.video takes one prompt for all modalities: .* column, caption$"):
+        draw(assembly(Own("audio"), Run("video")), SampleConfig(steps=3), 5, [0, 1], prompts=OWN)
     same = {m: ["a", "bb"] for m in OWN}
-    assert draw(assembly(Run("sound"), Run("picture")), SampleConfig(steps=3), 5, [0, 1], prompts=same).latents
+    assert draw(assembly(Run("audio"), Run("video")), SampleConfig(steps=3), 5, [0, 1], prompts=same).latents

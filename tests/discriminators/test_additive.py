@@ -1,4 +1,4 @@
-"""The control: whatever its weights, no modality can tell the other anything."""
+"""The control: whatever its weights, no modality can affect the guidance of the other."""
 
 import torch
 

@@ -11,7 +11,7 @@ from mmdisco_cli.discriminators.options import PatchesOptions
 from mmdisco_cli.discriminators.patches import build, patch_of
 from mmdisco_cli.testing import check_discriminator
 
-SHAPES = {"audio": (2, 12), "image": (1, 4, 6), "word": (5,), "film": (1, 3, 2, 2)}
+SHAPES = {"audio": (2, 12), "image": (1, 4, 6), "word": (5,), "video": (1, 3, 2, 2)}
 OPTIONS = PatchesOptions(width=8, depth=1, heads=2, tokens=6)
 
 
@@ -35,7 +35,7 @@ def gradient(network, x, level, *x0):
     return dict(zip(points, found, strict=True))
 
 
-@pytest.mark.parametrize("names", [("audio", "image"), ("image", "word"), ("audio", "image", "word", "film")])
+@pytest.mark.parametrize("names", [("audio", "image"), ("image", "word"), ("audio", "image", "word", "video")])
 def test_contract(names):
     shapes = {m: SHAPES[m] for m in names}
     assert check_discriminator(lambda: build(OPTIONS, shapes, {}), shapes) == ()

@@ -120,8 +120,8 @@ def write_clips(folder: Path, texts: Sequence[str | Mapping[str, str]]) -> Path:
 
 
 def load(folder: Path, clips: Path, model: str = "obedient", n: int = 8) -> Recipe:
-    """Return a recipe named `told` of these models, guided by a discriminator that changes nothing."""
-    path, weights = folder / "told.yaml", folder / f"{model}.safetensors"
+    """Return a recipe named `captioned` of these models, guided by a discriminator that changes nothing."""
+    path, weights = folder / "captioned.yaml", folder / f"{model}.safetensors"
     path.write_text(RECIPE.format(clips=clips, model=model, weights=weights, n=n))
     recipe = recipes.load(str(path), registry=registry())
     if not weights.exists():

@@ -20,7 +20,7 @@ pytestmark = pytest.mark.usefixtures("in_empty_folder")
 TEXTS = [f"text {k}" for k in range(8)]
 REAL = TEXTS[::2]
 """Every other held-out clip is in the row real; the rest are what all rows are compared with."""
-OUT = Path("runs/told/eval")
+OUT = Path("runs/captioned/eval")
 
 
 @pytest.fixture(scope="module")
@@ -68,9 +68,9 @@ def test_samples_are_of_the_captions_of_the_real_row(table, capsys):
     assert "8 held-out clips with captions" in said
     assert "so 4 samples a row instead of 8" in said
     for folder in ("captions", "independent-captions"):
-        assert of_rows(f"runs/told/{folder}") == [(text, None) for text in REAL]
-        for row, text in zip(read_rows(Path("runs/told") / folder), REAL, strict=True):
-            assert grey(Path("runs/told") / folder / row["path"]) == pytest.approx(number(text), abs=0.05)
+        assert of_rows(f"runs/captioned/{folder}") == [(text, None) for text in REAL]
+        for row, text in zip(read_rows(Path("runs/captioned") / folder), REAL, strict=True):
+            assert grey(Path("runs/captioned") / folder / row["path"]) == pytest.approx(number(text), abs=0.05)
     page = (OUT / "report.html").read_text()
     assert re.findall(r'<p class="prompt">(text \d)</p>', page) == REAL
     assert found["protocol"]["captions"] in page
@@ -84,19 +84,19 @@ def test_captions_by_modality(capsys):
     texts = [{"audio": f"sound {k}", "video": f"view {k}"} for k in range(4)]
     recipe = load(Path(), write_clips(Path("clips"), texts), n=2)
     measured(recipe, capsys)
-    assert of_rows("runs/told/captions") == [(f"sound {k} / view {k}", texts[k]) for k in (0, 2)]
-    for row, text in zip(read_rows(Path("runs/told/captions")), texts[::2], strict=True):
-        assert grey(Path("runs/told/captions") / row["path"]) == pytest.approx(number(text["video"]), abs=0.05)
+    assert of_rows("runs/captioned/captions") == [(f"sound {k} / view {k}", texts[k]) for k in (0, 2)]
+    for row, text in zip(read_rows(Path("runs/captioned/captions")), texts[::2], strict=True):
+        assert grey(Path("runs/captioned/captions") / row["path"]) == pytest.approx(number(text["video"]), abs=0.05)
 
 
 def test_more_samples_go_on_from_those_that_are_there(table, capsys):
     measured(load(Path(), table, n=2), capsys)
-    (first, *_) = sorted(Path("runs/told/captions").glob("*.mp4"))
+    (first, *_) = sorted(Path("runs/captioned/captions").glob("*.mp4"))
     made = first.stat().st_mtime_ns
     found, _ = measured(load(Path(), table, n=3), capsys)
     assert found["n"] == 3
     assert first.stat().st_mtime_ns == made
-    assert of_rows("runs/told/captions") == [(text, None) for text in REAL[:3]]
+    assert of_rows("runs/captioned/captions") == [(text, None) for text in REAL[:3]]
 
 
 def test_samples_of_other_captions_are_not_used(capsys):
@@ -115,21 +115,21 @@ def test_clips_without_a_caption_are_in_no_row_and_one_with_several_in_one(capsy
     table.write_text(json.dumps([*rows, {"video": "0.mp4", "caption": "text 0 in other words", "split": "test"}]))
     found, _ = measured(load(Path(), table), capsys)
     assert found["n"] == 2
-    assert of_rows("runs/told/captions") == [("text 0", None), ("text 2", None)]
+    assert of_rows("runs/captioned/captions") == [("text 0", None), ("text 2", None)]
 
 
 def test_with_a_single_caption_samples_are_of_none(capsys):
     found, _ = measured(load(Path(), write_clips(Path("clips"), ["text", "", ""]), n=2), capsys)
     assert found["n"] == 2
     assert "captions" not in found["protocol"]
-    assert of_rows("runs/told/samples") == [(None, None)] * 2
+    assert of_rows("runs/captioned/samples") == [(None, None)] * 2
 
 
 def test_captions_without_a_model_that_takes_prompts(table, capsys):
     found, said = measured(load(Path(), table, "deaf", n=2), capsys)
     assert found["n"] == 2
     assert "the captions of the clips are not used: no backbone of this recipe takes any prompts" in said
-    assert of_rows("runs/told/samples") == [(None, None)] * 2
+    assert of_rows("runs/captioned/samples") == [(None, None)] * 2
 
 
 def test_real_clips_follow_the_texts_of_samples_that_are_there(table, capsys):
@@ -138,8 +138,8 @@ def test_real_clips_follow_the_texts_of_samples_that_are_there(table, capsys):
     found, said = measured(recipe, capsys, samples=Path("mine"))
     assert found["n"] == 3
     assert "not of the caption" not in said
-    assert "no control" not in said
-    assert of_rows("runs/told/independent") == of_rows("mine")
+    assert "neither is a control" not in said
+    assert of_rows("runs/captioned/independent") == of_rows("mine")
     assert [card["real"] for card in cards_in((OUT / "report.html").read_text())] == [4, 0, 6]
 
 
@@ -152,7 +152,7 @@ def test_samples_of_other_texts_than_the_clips_are_warned_of(prompts, wrong, tab
     found, said = measured(recipe, capsys, samples=Path("mine"))
     assert f"mine: {wrong} samples are not of the caption of a real clip of their own" in said
     assert found["protocol"]["captions"] == "samples are of other texts than the held-out clips in the row real"
-    assert of_rows("runs/told/independent") == of_rows("mine")
+    assert of_rows("runs/captioned/independent") == of_rows("mine")
 
 
 def test_samples_without_a_manifest_are_warned_of(table, capsys):
@@ -176,7 +176,7 @@ def test_a_reference_folder_with_captions_is_the_real_row(capsys):
     assert found["protocol"]["captions"] == (
         "samples are of the captions of 2 clips in reference, which are the row real"
     )
-    assert of_rows("runs/told/captions") == [("a clip called a", None), ("a clip called c", None)]
+    assert of_rows("runs/captioned/captions") == [("a clip called a", None), ("a clip called c", None)]
 
 
 def test_folders_alone_show_their_prompts(table, capsys):

@@ -32,11 +32,11 @@ FAULTS = [
 
 @pytest.fixture
 def folder(in_empty_folder):
-    Path("films").mkdir()
+    Path("videos").mkdir()
     for path in sorted(ASSETS.glob("*.mp4"))[:3]:
-        shutil.copy(path, "films")
-    shutil.copy(ASSETS / "synth_sync_10.mp4", "films/odd.mp4")
-    return Path("films")
+        shutil.copy(path, "videos")
+    shutil.copy(ASSETS / "synth_sync_10.mp4", "videos/odd.mp4")
+    return Path("videos")
 
 
 def failing(real, fault, place=0):
@@ -53,29 +53,29 @@ def failing(real, fault, place=0):
 @pytest.mark.parametrize("fault", FAULTS, ids=lambda fault: type(fault).__name__)
 def test_a_clip_that_fails_in_any_way_is_listed_and_counts_toward_the_share(folder, capsys, monkeypatch, fault):
     monkeypatch.setattr(measured_clip, "probe", failing(measured_clip.probe, fault))
-    arguments = ["eval", "--samples", "films", "--analysis-height", "32", "--json"]
+    arguments = ["eval", "--samples", "videos", "--analysis-height", "32", "--json"]
     assert mmdisco(arguments) == ExitCode.DATA
     err = capsys.readouterr().err
-    assert f"error: films/odd.mp4: {type(fault).__name__}" in err
+    assert f"error: videos/odd.mp4: {type(fault).__name__}" in err
     assert "1 of 4 clips cannot be used" in err
     assert mmdisco([*arguments, "--max-bad", "0.25"]) == ExitCode.OK
     found = json.loads(capsys.readouterr().out)
     (bad,) = found["protocol"]["unusable"]
-    assert bad["path"] == "films/odd.mp4"
+    assert bad["path"] == "videos/odd.mp4"
     assert bad["reason"].startswith(type(fault).__name__)
     assert (found["n"], found["metrics"]["health"]["samples"]["unusable"]) == (3, 1)
 
 
 @pytest.mark.parametrize("fault", [KeyboardInterrupt(), Stopped("stopped"), UsageError("of the whole")])
 def test_what_ends_the_program_is_no_fault_of_a_clip(folder, monkeypatch, fault):
-    with pytest.raises(type(fault)), file_errors("films/odd.mp4"):
+    with pytest.raises(type(fault)), file_errors("videos/odd.mp4"):
         raise fault
     monkeypatch.setattr(measured_clip, "probe", failing(measured_clip.probe, fault))
     code = {KeyboardInterrupt: ExitCode.INTERRUPTED, Stopped: ExitCode.STOPPED, UsageError: ExitCode.USAGE}
-    assert mmdisco(["eval", "--samples", "films", "--analysis-height", "32", "--max-bad", "1"]) == code[type(fault)]
+    assert mmdisco(["eval", "--samples", "videos", "--analysis-height", "32", "--max-bad", "1"]) == code[type(fault)]
 
 
-def test_memory_that_a_file_asks_for_is_told_apart_from_a_bad_file():
+def test_memory_that_a_file_asks_for_is_distinguished_from_a_bad_file():
     with pytest.raises(DeviceError, match=r"^a\.mp4: MemoryError"), file_errors("a.mp4"):
         raise MemoryError
     with pytest.raises(DataError, match=r"^a\.mp4: IndexError: list"), file_errors("a.mp4"):
@@ -94,14 +94,14 @@ def test_a_training_set_skips_what_fails_in_any_way(folder, monkeypatch, fault):
 def test_a_window_that_fails_later_names_its_file(folder, monkeypatch):
     found = open_clips(folder, **SMALL, cache_bytes=0)
     monkeypatch.setattr(type(found._store), "get", lambda *_: torch.empty(0)[1])
-    with pytest.raises(DataError, match=r"films/.*\.mp4: IndexError"):
+    with pytest.raises(DataError, match=r"videos/.*\.mp4: IndexError"):
         found.media([0], ["video"])
 
 
 def test_a_given_file_that_fails_is_named(folder, monkeypatch):
     monkeypatch.setattr(video, "read_video", failing(video.read_video, ValueError("no good")))
     plan = ModalityPlan((1,), (3, 8, 16, 24), 10.0, 0.8)
-    with pytest.raises(DataError, match=r"films/odd\.mp4: ValueError: no good"):
+    with pytest.raises(DataError, match=r"videos/odd\.mp4: ValueError: no good"):
         read_media(folder / "odd.mp4", "video", plan)
 
 
@@ -111,7 +111,7 @@ def test_a_page_whose_clip_cannot_be_drawn_is_written(folder, capsys, monkeypatc
 
     monkeypatch.setattr(report_cards, "embedded", failing(report_cards.embedded, ValueError("no good")))
     monkeypatch.setattr(drawing, "draw_clip", failing(drawing.draw_clip, ValueError("cannot draw")))
-    assert mmdisco(["eval", "--samples", "films", "--analysis-height", "32"]) == ExitCode.OK
+    assert mmdisco(["eval", "--samples", "videos", "--analysis-height", "32"]) == ExitCode.OK
     assert "odd.mp4: ValueError: cannot draw" in Path("runs/eval/report.html").read_text()
 
 
@@ -142,16 +142,16 @@ def test_mpg_is_trained_on_and_measured(tmp_path):
 
 
 def test_unknown_metrics_list_all_that_there_are(folder, capsys):
-    assert mmdisco(["eval", "--samples", "films", "--metrics", "foo"]) == ExitCode.USAGE
+    assert mmdisco(["eval", "--samples", "videos", "--metrics", "foo"]) == ExitCode.USAGE
     err = capsys.readouterr().err
     assert "--metrics foo: unknown (known: av_align, av_align_chance, av_align_gain, av_lag, " in err
     assert all(name in err for name in ("fd_logmel", "health", "accuracy", "what an --extractor adds"))
-    assert mmdisco(["eval", "--samples", "films", "--metrics", "av_aligm"]) == ExitCode.USAGE
+    assert mmdisco(["eval", "--samples", "videos", "--metrics", "av_aligm"]) == ExitCode.USAGE
     assert "did you mean av_align or" in capsys.readouterr().err
 
 
 def test_the_terminal_says_the_conclusion_and_which_way_is_good(folder, capsys):
-    assert mmdisco(["eval", "--samples", "films", "--reference", str(ASSETS), "--analysis-height", "32"]) == ExitCode.OK
+    assert mmdisco(["eval", "--samples", "videos", "--reference", str(ASSETS), "--analysis-height=32"]) == ExitCode.OK
     err = capsys.readouterr().err
     lines = {line.split("  ")[0]: line.split()[-1] for line in err.splitlines() if line.strip()}
     assert (lines["av align"], lines["av align chance"], lines["fd logmel"]) == ("higher", "-", "lower")

@@ -30,8 +30,8 @@ ROWS = {"real", "independent", "guided"}
 FAST = "event_iou,kd_logmel"
 
 
-def write_films(folder, count, part="heldout", size=64, start=0):
-    """Write real films of bounce, or of it seen larger, as a folder of anyone's."""
+def write_videos(folder, count, part="heldout", size=64, start=0):
+    """Write real videos of bounce, or of it seen larger, as a folder of anyone's."""
     Path(folder).mkdir(parents=True, exist_ok=True)
     data = Bounce(BounceOptions(), size=size).split(part)
     for index in range(start, start + count):
@@ -63,7 +63,7 @@ def test_bounce_end_to_end(small, capsys):
     assert metrics["event_iou"]["real"]["low"] <= metrics["event_iou"]["real"]["value"]
     assert metrics["kd_logmel"]["independent"]["value"] > metrics["kd_logmel"]["real"]["value"]
     assert len(metrics["accuracy"]["levels"]) == 10
-    # A given modality is measured in the film that gave it, so it has all of its events.
+    # A given modality is measured in the video that gave it, so it has all of its events.
     assert metrics["given_video"]["events_seen"] == metrics["events_seen"]["real"]
     assert metrics["given_audio"]["events_heard"] == metrics["events_heard"]["real"]
     out = Path("runs/small/eval")
@@ -104,7 +104,7 @@ def test_a_discriminator_that_cannot_see_the_pair_is_warned_of(models, in_empty_
 
 
 def test_samples_found_in_a_folder_are_the_guided_row(small, capsys):
-    write_films("mine", 3)
+    write_videos("mine", 3)
     found = evaluated(capsys, "--samples", "mine", "--metrics", FAST)
     assert found["n"] == 3
     # What was put there is the very row `real`, but for the size at which it was written.
@@ -113,7 +113,7 @@ def test_samples_found_in_a_folder_are_the_guided_row(small, capsys):
 
 
 def test_a_reference_folder_takes_the_place_of_held_out_clips(small, capsys):
-    write_films("reference", 4, part="train")
+    write_videos("reference", 4, part="train")
     found = evaluated(capsys, "--reference", "reference", "--metrics", FAST, "--set", "eval.n=3")
     assert found["protocol"]["reference"] == "reference"
     assert found["protocol"]["clips"] == {"real": 2, "independent": 3, "guided": 3}
@@ -122,8 +122,8 @@ def test_a_reference_folder_takes_the_place_of_held_out_clips(small, capsys):
 @pytest.mark.slow
 def test_clips_end_to_end(models, in_empty_folder, capsys):
     for split in ("train", "test"):
-        write_films(f"clips/{split}", 5, part=split if split == "train" else "heldout")
-    (Path("clips/test") / "broken.mp4").write_bytes(b"no film")
+        write_videos(f"clips/{split}", 5, part=split if split == "train" else "heldout")
+    (Path("clips/test") / "broken.mp4").write_bytes(b"no video")
     write_recipe(models, in_empty_folder, "clips", "{name: clips, path: clips, max_bad: 0.2}")
     assert mmdisco(["eval", "--recipe", "small.yaml", "--json"]) == ExitCode.OK
     output = capsys.readouterr()
@@ -170,7 +170,7 @@ def test_samples_made_otherwise_are_not_measured(small, capsys):
 
 
 def test_one_unreadable_sample_is_an_error_and_one_real_clip_in_twenty_is_not(tmp_path, capsys):
-    clips = [write_films(tmp_path / "films", 1) / "000.mp4"] * 20
+    clips = [write_videos(tmp_path / "videos", 1) / "000.mp4"] * 20
     broken = tmp_path / "broken.mp4"
     broken.write_bytes(b"no video")
     how = Measuring(Analysis(height=32), Cache(tmp_path / "cache"), event_analysis(2))
@@ -181,7 +181,7 @@ def test_one_unreadable_sample_is_an_error_and_one_real_clip_in_twenty_is_not(tm
             measure_clips([*few, broken], how, "guided", share, Ranks())
 
 
-def test_real_films_of_other_data_are_written_again(tmp_path):
+def test_real_videos_of_other_data_are_written_again(tmp_path):
     data = Bounce(BounceOptions()).split("heldout")
 
     def write(dataset, count):

@@ -16,7 +16,7 @@ ASSETS = Path(__file__).parent.parent / "assets"
 
 
 def evaluated(folder, *launcher):
-    command = [sys.executable, *launcher, "mmdisco_cli", "eval", "--samples", "films", "--reference", str(ASSETS)]
+    command = [sys.executable, *launcher, "mmdisco_cli", "eval", "--samples", "videos", "--reference", str(ASSETS)]
     done = subprocess.run(
         [*command, "--out", f"out-{len(launcher)}", "--cache", f"cache-{len(launcher)}", "--max-bad", "0.5", "--json"],
         cwd=folder,
@@ -32,10 +32,10 @@ def evaluated(folder, *launcher):
 
 @pytest.mark.slow
 def test_two_ranks_find_what_one_finds(tmp_path):
-    (tmp_path / "films").mkdir()
+    (tmp_path / "videos").mkdir()
     for path in ASSETS.glob("*.mp4"):
-        shutil.copy(path, tmp_path / "films" / path.name)
-    (tmp_path / "films" / "broken.mp4").write_bytes(b"no film")
+        shutil.copy(path, tmp_path / "videos" / path.name)
+    (tmp_path / "videos" / "broken.mp4").write_bytes(b"no video")
     one = evaluated(tmp_path, "-m")
     two = evaluated(tmp_path, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2", "-m", "--")
     assert one == two

@@ -1,6 +1,6 @@
 """What `mmdisco eval` says of folders of clips, and of two runs beside each other.
 
-Which clips belong together, what few of them can tell, and that nothing is compared, overwritten or left out silently.
+Which clips belong together, what few of them can show, and that nothing is compared, overwritten or left out silently.
 """
 
 import csv
@@ -29,7 +29,7 @@ TOO_FEW = "too few pairs to tell, it takes 6: "
 
 
 def write_clip(path, seed):
-    """Write 1.6 s of sound and picture that no other seed shares."""
+    """Write 1.6 s of audio and video that no other seed shares."""
     path.parent.mkdir(parents=True, exist_ok=True)
     generator = torch.Generator().manual_seed(seed)
     video = torch.rand(3, 16, 32, 32, generator=generator) * 2 - 1
@@ -37,9 +37,9 @@ def write_clip(path, seed):
 
 
 @pytest.fixture(scope="module")
-def films(tmp_path_factory):
+def videos(tmp_path_factory):
     """A folder of clips in two subfolders that use the same names, and one of the same clips in reverse order."""
-    folder = tmp_path_factory.mktemp("films")
+    folder = tmp_path_factory.mktemp("videos")
     names = [f"{sub}/{k}.mp4" for sub in "ab" for k in range(3)]
     for seed, name in enumerate(names):
         write_clip(folder / "one" / name, seed)
@@ -50,7 +50,7 @@ def films(tmp_path_factory):
 
 
 def evaluated(capsys, *arguments):
-    """Run `mmdisco eval` and return its object and what it told beside."""
+    """Run `mmdisco eval` and return its JSON object and its messages."""
     capsys.readouterr()
     code = mmdisco(["eval", "--json", *map(str, arguments)])
     printed = capsys.readouterr()
@@ -83,12 +83,12 @@ def run_of(folder, values, how=None, metrics=None, **more):
 
 
 @pytest.mark.parametrize("made", [True, False])
-def test_samples_are_not_called_what_they_are_not(films, capsys, made):
+def test_samples_are_not_called_what_they_are_not(videos, capsys, made):
     kinds = ("independent", "guided") if made else ("guided", "independent")
     option = "--samples" if made else "--independent"
-    shutil.copytree(films / "one", "made")
+    shutil.copytree(videos / "one", "made")
     Path("made/settings.json").write_text(json.dumps({"independent": made}))
-    arguments = {"--samples": films / "other", "--independent": films / "other", option: "made"}
+    arguments = {"--samples": videos / "other", "--independent": videos / "other", option: "made"}
     said = refused(capsys, *(word for pair in arguments.items() for word in pair))
     assert said == f"error: {option} made: holds {kinds[0]} samples, which the report would call {kinds[1]}\n"
     if made:
@@ -96,8 +96,8 @@ def test_samples_are_not_called_what_they_are_not(films, capsys, made):
         assert "holds independent samples, which the report would call guided" in said
 
 
-def test_clips_of_one_name_in_two_subfolders_are_two_clips(films, capsys):
-    _, told = evaluated(capsys, "--samples", films / "one", "--independent", films / "other", "--out", "first")
+def test_clips_of_one_name_in_two_subfolders_are_two_clips(videos, capsys):
+    _, output = evaluated(capsys, "--samples", videos / "one", "--independent", videos / "other", "--out", "first")
     page = Path("first/report.html").read_text()
     assert "over 6 pairs" in page
     captions = re.findall(r"<figcaption>independent · (.*?)</figcaption>", page)
@@ -106,10 +106,10 @@ def test_clips_of_one_name_in_two_subfolders_are_two_clips(films, capsys):
     assert len(rows) == 12
     assert rows["guided", "a/0.mp4"]["sha256"] == rows["independent", "b/2.mp4"]["sha256"]
 
-    evaluated(capsys, "--samples", films / "other", "--out", "second")
-    found, told = evaluated(capsys, "--compare", "first", "second")
+    evaluated(capsys, "--samples", videos / "other", "--out", "second")
+    found, output = evaluated(capsys, "--compare", "first", "second")
     assert (found["n"], found["protocol"]["unpaired"]) == (6, {"a": 0, "b": 0})
-    assert "left out" not in told
+    assert "left out" not in output
     # Every clip of one run is another's clip in the other, so that nothing but their order differs.
     assert found["metrics"]["av_align_gain"]["difference"]["value"] == pytest.approx(0, abs=1e-12)
     assert found["metrics"]["av_align_gain"]["difference"]["low"] < 0
@@ -124,9 +124,9 @@ def test_runs_without_names_pair_by_what_lies_below_their_common_folder(tmp_path
     run_of(tmp_path / "bare", {"0.mp4": 1.0, "s/0.mp4": 2.0})
     assert read_clips(tmp_path / "bare").keys() == {"0.mp4", "s/0.mp4"}
     run_of(tmp_path / "less", {path: value for path, value in values.items() if path != "x/a/3.mp4"})
-    found, told = evaluated(capsys, "--compare", "old", "less")
+    found, output = evaluated(capsys, "--compare", "old", "less")
     assert found["n"] == 9
-    assert "warning: 1 clips of old or less have none of their name in the other: left out" in told
+    assert "warning: 1 clips of old or less have none of their name in the other: left out" in output
 
 
 def test_a_table_of_clips_without_what_pairs_them_is_refused_in_one_line(tmp_path, capsys):
@@ -150,19 +150,19 @@ def test_one_clip_has_no_interval():
 def test_a_handful_of_pairs_is_no_verdict(pairs, tmp_path, capsys):
     for name, shift in (("a", 0.0), ("b", 0.25)):
         run_of(tmp_path / name, {f"{k}.mp4": k / 8 + shift for k in range(pairs)})
-    found, told = evaluated(capsys, "--compare", "a", "b")
-    assert (TOO_FEW in told, "the second run is better" in told) == (pairs < LEAST, pairs >= LEAST)
+    found, output = evaluated(capsys, "--compare", "a", "b")
+    assert (TOO_FEW in output, "the second run is better" in output) == (pairs < LEAST, pairs >= LEAST)
     shown = "0.250 over 1 pair\n" if pairs == 1 else f"0.250 [0.250, 0.250] over {pairs} pairs\n"
-    assert shown in told
+    assert shown in output
     assert found["metrics"]["av_align"]["difference"]["value"] == 0.25
 
 
 @pytest.mark.parametrize(("clips", "few"), [(1, True), (6, False)])
-def test_a_report_of_a_handful_of_clips_says_that_they_are_few(films, capsys, clips, few):
+def test_a_report_of_a_handful_of_clips_says_that_they_are_few(videos, capsys, clips, few):
     for name in ("one", "other"):
         Path(name).mkdir()
         for k in range(clips):
-            shutil.copy(films / name / f"{'ab'[k // 3]}/{k % 3}.mp4", Path(name) / f"{k}.mp4")
+            shutil.copy(videos / name / f"{'ab'[k // 3]}/{k % 3}.mp4", Path(name) / f"{k}.mp4")
     page = Path("runs/eval/report.html")
     found, _ = evaluated(capsys, "--samples", "one", "--independent", "other")
     assert ("Too few pairs to tell whether guidance helped: it takes 6." in page.read_text()) == few
@@ -173,9 +173,9 @@ def test_a_report_of_a_handful_of_clips_says_that_they_are_few(films, capsys, cl
         assert found["metrics"]["av_align"]["guided"]["low"] is None
 
 
-def test_rows_in_another_format_take_the_place_of_the_old_ones(films, capsys):
+def test_rows_in_another_format_take_the_place_of_the_old_ones(videos, capsys):
     pytest.importorskip("pyarrow", reason="pyarrow is not installed")
-    samples = ("--samples", films / "one" / "a")
+    samples = ("--samples", videos / "one" / "a")
     evaluated(capsys, *samples, "--out", "run")
     evaluated(capsys, *samples, "--out", "run", "--rows", "parquet", "--av-align-rule", "javisbench")
     assert not Path("run/clips.csv").exists()
@@ -205,29 +205,29 @@ def test_runs_that_were_measured_otherwise_do_not_compare(tmp_path, capsys):
     run_of(tmp_path / "d", values, ours | {"versions": {"av": "15"}}, {"net": {"protocol": moved}}, net=1)
     run_of(tmp_path / "e", values, net=1)
 
-    told = refused(capsys, "--compare", "a", "b")
-    assert "error: av_align rule: tempotokens-2025 in a, javisbench in b" in told
-    assert "error: av_align shorter_side: 128 in a, native in b" in told
-    assert told.count("error:") == 3
+    output = refused(capsys, "--compare", "a", "b")
+    assert "error: av_align rule: tempotokens-2025 in a, javisbench in b" in output
+    assert "error: av_align shorter_side: 128 in a, native in b" in output
+    assert output.count("error:") == 3
     assert f"net weights: SHA-256 {'0' * 64} in a" in refused(capsys, "--compare", "a", "c")
-    _, told = evaluated(capsys, "--compare", "a", "d")
-    assert "warning: a and d were measured by different versions: av 14 and 15" in told
-    _, told = evaluated(capsys, "--compare", "a", "e")
-    assert "warning: e: no metrics.json" in told
+    _, output = evaluated(capsys, "--compare", "a", "d")
+    assert "warning: a and d were measured by different versions: av 14 and 15" in output
+    _, output = evaluated(capsys, "--compare", "a", "e")
+    assert "warning: e: no metrics.json" in output
     (tmp_path / "e" / "metrics.json").write_text("{")
     assert mmdisco(["eval", "--compare", "a", "e"]) == ExitCode.DATA
 
 
-def test_what_is_measured_by_another_rule_is_told_from_real_runs(films, capsys):
+def test_what_is_measured_by_another_rule_is_distinguished_in_real_runs(videos, capsys):
     for name, more in (("a", ()), ("b", ("--av-align-rule", "javisbench", "--analysis-fps", "native"))):
-        evaluated(capsys, "--samples", films / "one" / "a", "--out", name, *more)
-    told = refused(capsys, "--compare", "a", "b")
-    assert "av_align rule: tempotokens-2025 in a, javisbench in b" in told
-    assert "av_align fps: 10.0 in a, native in b" in told
+        evaluated(capsys, "--samples", videos / "one" / "a", "--out", name, *more)
+    output = refused(capsys, "--compare", "a", "b")
+    assert "av_align rule: tempotokens-2025 in a, javisbench in b" in output
+    assert "av_align fps: 10.0 in a, native in b" in output
 
 
-def test_comparing_leaves_what_is_compared(films, capsys):
-    evaluated(capsys, "--samples", films / "one" / "a")
+def test_comparing_leaves_what_is_compared(videos, capsys):
+    evaluated(capsys, "--samples", videos / "one" / "a")
     before = Path("runs/eval/metrics.json").read_bytes()
     evaluated(capsys, "--compare", "runs/eval", "runs/eval")
     assert Path("runs/eval/metrics.json").read_bytes() == before
@@ -241,26 +241,26 @@ def test_comparing_leaves_what_is_compared(films, capsys):
     assert Path("runs/eval/metrics.json").read_bytes() == before
 
 
-def test_a_file_name_that_is_no_text_is_escaped_wherever_it_is_told(capsys, monkeypatch):
-    name, told = os.fsdecode(b"caf\xe9"), r"caf\udce9"
+def test_a_file_name_that_is_no_text_is_escaped_wherever_it_is_shown(capsys, monkeypatch):
+    name, output = os.fsdecode(b"caf\xe9"), r"caf\udce9"
     try:
-        write_clip(Path("films") / name / f"{name}.mp4", 0)
+        write_clip(Path("videos") / name / f"{name}.mp4", 0)
     except (DataError, OSError):
         pytest.skip("this file system has no such names")
-    (Path("films") / f"{name}.mp4").write_bytes(b"no film")
+    (Path("videos") / f"{name}.mp4").write_bytes(b"no video")
     # Warnings go to a stream that escapes by itself, unlike the one that stands in for it here.
     monkeypatch.setattr(console, "warn", lambda text: None)
-    arguments = ("--samples", "films", "--max-bad", "0.5")
+    arguments = ("--samples", "videos", "--max-bad", "0.5")
     found, _ = evaluated(capsys, *arguments)
     # JSON has an escape for such bytes, by which they read back as they were.
-    assert [bad["path"] for bad in found["protocol"]["unusable"]] == [f"films/{name}.mp4"]
+    assert [bad["path"] for bad in found["protocol"]["unusable"]] == [f"videos/{name}.mp4"]
     assert json.loads(Path("runs/eval/metrics.json").read_text(encoding="utf-8")) == found
-    assert [row["name"] for row in rows_of("runs/eval/clips.csv")] == [f"{told}/{told}.mp4"]
-    assert f"samples · {told}/{told}.mp4" in Path("runs/eval/report.html").read_text(encoding="utf-8")
+    assert [row["name"] for row in rows_of("runs/eval/clips.csv")] == [f"{output}/{output}.mp4"]
+    assert f"samples · {output}/{output}.mp4" in Path("runs/eval/report.html").read_text(encoding="utf-8")
     assert evaluated(capsys, "--compare", "runs/eval", "runs/eval")[0]["n"] == 1
     if find_spec("pyarrow"):
         evaluated(capsys, *arguments, "--rows", "parquet")
-        assert read_clips(Path("runs/eval")).keys() == {f"{told}/{told}.mp4"}
+        assert read_clips(Path("runs/eval")).keys() == {f"{output}/{output}.mp4"}
 
 
 def test_a_path_that_is_no_text_is_printed_as_the_bytes_that_open_it(monkeypatch):
@@ -277,9 +277,9 @@ def test_a_path_that_is_no_text_is_printed_as_the_bytes_that_open_it(monkeypatch
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
-        ("--samples films --metrics fd_logmel", "--metrics fd_logmel: is a distance to real clips"),
-        ("--samples films --metrics av_align,kd_motion", "--metrics kd_motion: is a distance to real clips"),
-        ("--samples films --metrics interaction", "--metrics interaction: is of a recipe's discriminator"),
+        ("--samples videos --metrics fd_logmel", "--metrics fd_logmel: is a distance to real clips"),
+        ("--samples videos --metrics av_align,kd_motion", "--metrics kd_motion: is a distance to real clips"),
+        ("--samples videos --metrics interaction", "--metrics interaction: is of a recipe's discriminator"),
         ("--features a b --compare c d", "--features stands alone: --compare would do nothing"),
         ("--features a b --independent x", "--features stands alone: --independent would do nothing"),
         ("--features a b --analysis-fps 10 --rows csv", "--analysis-fps, --rows would do nothing"),

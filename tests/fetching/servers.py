@@ -19,12 +19,12 @@ T = TypeVar("T", bound="Server")
 
 
 class Server:
-    """What a server answers, and what it was asked for."""
+    """What a server answers, and the requests that it got."""
 
     address = ""
 
     def __init__(self) -> None:
-        self.asked: list[str] = []
+        self.requested: list[str] = []
 
     def reply(self, path: str, headers: Any) -> Reply:
         raise NotImplementedError
@@ -124,14 +124,14 @@ class Drive(Server):
         monkeypatch.setattr(requests.Session, "request", redirected)
 
     def reply(self, path: str, headers: Any) -> Reply:
-        asked = urlsplit(path)
-        (name,) = parse_qs(asked.query).get("id", [""])
-        if asked.path == "/embeddedfolderview" and name in self.folders:
+        requested = urlsplit(path)
+        (name,) = parse_qs(requested.query).get("id", [""])
+        if requested.path == "/embeddedfolderview" and name in self.folders:
             links = [
                 f'<a href="https://drive.google.com/file/d/{i}/view">{self.files[i][0]}</a>' for i in self.folders[name]
             ]
             return 200, {"Content-Type": "text/html"}, f"<title>models</title>{''.join(links)}".encode()
-        if asked.path == "/uc" and name in self.files:
+        if requested.path == "/uc" and name in self.files:
             return self._file(*self.files[name], headers)
         return 404, {}, b"<html>not found</html>"
 
@@ -159,7 +159,7 @@ def serving(server: T) -> Iterator[T]:
 
     class Handler(BaseHTTPRequestHandler):
         def do_GET(self) -> None:
-            server.asked.append(self.path)
+            server.requested.append(self.path)
             status, headers, body = server.reply(self.path, self.headers)
             self.send_response(status)
             usual = {"Content-Type": "application/octet-stream", "Content-Length": str(len(body))}

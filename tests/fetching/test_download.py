@@ -99,14 +99,14 @@ def test_one_command_fetches_converts_and_samples(both, place, capsys):
 def test_what_is_in_the_cache_is_not_fetched_again(both, place, monkeypatch, capsys):
     hub, drive = both
     assert app.run([*SAMPLE, "--download"]) == 0
-    asked = len(hub.asked), len(drive.asked)
+    requested = len(hub.requested), len(drive.requested)
     other = place.parent / "other"
     other.mkdir()
     monkeypatch.chdir(other)
     capsys.readouterr()
     assert app.run([*SAMPLE, "--download"]) == 0
     assert "fetching" not in capsys.readouterr().err
-    assert (len(hub.asked), len(drive.asked)) == asked
+    assert (len(hub.requested), len(drive.requested)) == requested
     assert app.run(SAMPLE) == 0  # what lies there needs no option
 
 
@@ -124,16 +124,16 @@ def test_without_the_option_all_is_named_with_its_commands_and_nothing_fetched(b
     )
     assert " MB, MIT)" in discriminator
     assert all(line.endswith("; or add --download") for line in (unet, discriminator))
-    assert (hub.asked, drive.asked) == ([], [])
+    assert (hub.requested, drive.requested) == ([], [])
     assert app.run([*SAMPLE, "--dry-run", "--download", "--json"]) == 0
     assert len(json.loads(capsys.readouterr().out)["missing"]) == 2
-    assert (hub.asked, drive.asked) == ([], [])
+    assert (hub.requested, drive.requested) == ([], [])
 
 
 def test_independent_samples_need_no_discriminator(both, place):
     hub, _ = both
     assert app.run([*SAMPLE, "--independent", "--download"]) == 0
-    assert hub.asked == []
+    assert hub.requested == []
 
 
 def test_evaluation_and_a_checkpoint_fetch_too(both, place, capsys):
@@ -158,7 +158,7 @@ def test_training_fetches_its_base_model_alone(both, place, capsys):
     assert app.run([*train, "--download"]) == 4
     assert "nowhere: no such folder" in capsys.readouterr().err
     assert [path.name for path in (place / "weights").iterdir()] == ["mmdiffusion-landscape.safetensors"]
-    assert hub.asked == []
+    assert hub.requested == []
 
 
 def one_error(capsys) -> str:
@@ -306,7 +306,7 @@ def test_nothing_is_fetched_for_a_recipe_that_lacks_more_than_that(both, place, 
     )
     assert app.run(["sample", "--recipe", "mine.yaml", "--download"]) == 4
     assert "error: recipe mine lacks 2 things; in this order:" in capsys.readouterr().err
-    assert (hub.asked, drive.asked) == ([], [])
+    assert (hub.requested, drive.requested) == ([], [])
 
 
 def test_eval_fetches_the_models_of_a_recipe(capsys):

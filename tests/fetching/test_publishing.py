@@ -63,7 +63,7 @@ def test_the_folder_has_what_is_published_and_nothing_else(release, hub):
     # What upload_folder calls first: it lists the folder, and has the hub judge the card's front matter.
     found = HfApi()._prepare_upload_folder_additions(folder_path=release, path_in_repo="", repo_type="model")
     assert {operation.path_in_repo for operation in found} == FILES
-    assert "/api/validate-yaml" in hub.asked
+    assert "/api/validate-yaml" in hub.requested
 
 
 def test_nothing_in_it_names_a_path_of_this_machine(run, release):
@@ -110,13 +110,13 @@ def test_a_released_folder_is_sampled_from_by_its_name(run, published, capsys):
     assert app.run(checkpoint) == 4
     said = "hf:me/tiny is not in the cache: fetch it with `hf download me/tiny`, or add --download"
     assert capsys.readouterr().err == f"error: {said}\n"
-    assert published.asked == []
+    assert published.requested == []
     assert app.run([*checkpoint, "--download", "--json"]) == 0
     assert json.loads(capsys.readouterr().out)["guided"] is True
     ours, theirs = (latents(Path(folder)) for folder in ("ours", "theirs"))
     assert ours.keys() == theirs.keys()
     assert all(ours[name].equal(theirs[name]) for name in ours)
-    assert not any("evil.py" in path or "state.pt" in path for path in published.asked)
+    assert not any("evil.py" in path or "state.pt" in path for path in published.requested)
     folder = str(run / "out" / "release")
     assert app.run(["sample", "--checkpoint", folder, *SAMPLE, "--out", "folder"]) == 0
     assert latents(Path("folder")).keys() == ours.keys()
@@ -170,11 +170,11 @@ def test_what_was_fetched_once_needs_no_connection(published, capsys):
     assert "`hf download me/tiny --revision v1`, or add --download" in capsys.readouterr().err
     assert app.run(["sample", "--checkpoint", "hf:me/tiny@v1", "--download", *SAMPLE]) == 0
     os.environ.pop("MMDISCO_DOWNLOAD")
-    asked = len(published.asked)
+    requested = len(published.requested)
     capsys.readouterr()
     assert app.run(["sample", "--checkpoint", "hf:me/tiny@v1", *SAMPLE, "--dry-run", "--json"]) == 0
     assert json.loads(capsys.readouterr().out)["missing"] == []
-    assert len(published.asked) == asked
+    assert len(published.requested) == requested
 
 
 @pytest.mark.parametrize(

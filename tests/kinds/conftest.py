@@ -64,7 +64,7 @@ def build(label, options, request):
 
             def from_text(self, texts, plan):
                 if unknown := [text for text in texts if text not in WORDS]:
-                    raise ValueError(f"{unknown[0]!r} is none of {', '.join(WORDS)}")
+                    raise ValueError(f"{unknown[0]!r} is not one of {', '.join(WORDS)}")
                 return torch.eye(4)[[WORDS.index(text) for text in texts]].reshape(-1, *options.shape)
 
     return Anything()

@@ -63,8 +63,8 @@ def opened(make_plugin, tmp_path, monkeypatch):
         ({"left": IMAGE}, {"left": "image"}, (Request(height=4, width=6), None, None)),
         ({"latent": IMAGE}, {"latent": "vector"}, (EMPTY, None, None)),
         (
-            {"still": IMAGE, "film": VIDEO},
-            {"still": "image", "film": "video"},
+            {"still": IMAGE, "clip": VIDEO},
+            {"still": "image", "clip": "video"},
             (Request(frames=5, fps=10.0, height=16, width=24), None, None),
         ),
         ({"cloud": VIDEO}, {"cloud": "vector"}, (EMPTY, None, None)),

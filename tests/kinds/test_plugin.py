@@ -27,7 +27,7 @@ class Roll:
     """Notes (pitches, T): on where positive, one step of `plan.rate` long."""
 
     def misfit(self, plan):
-        return "" if len(plan.media_shape) == 2 and plan.rate else f"{plan.media_shape} is no piano roll"
+        return "" if len(plan.media_shape) == 2 and plan.rate else f"{plan.media_shape} is not a piano roll"
 
     def write(self, path, media, item):
         notes = [[LOWEST + pitch, step / item.plan.rate] for pitch, step in (media > 0).nonzero().tolist()]
@@ -108,7 +108,7 @@ def test_media_that_do_not_fit_it_become_vectors(anything, make_plugin, capsys) 
     make_plugin("mmdisco-roll", ROLL)
     odd = anything(melody="kind: piano-roll, shape: [8]")
     assert sample(odd, out="odd") == ExitCode.OK
-    assert "written as a vector, not as piano-roll: (8,) is no piano roll" in capsys.readouterr().err
+    assert "written as a vector, not as piano-roll: (8,) is not a piano roll" in capsys.readouterr().err
     assert Path("odd/00000-seed0.safetensors").exists()
 
 

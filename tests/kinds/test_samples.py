@@ -74,13 +74,13 @@ def test_two_images_are_named_by_their_labels(anything) -> None:
 @pytest.mark.parametrize(
     ("backbones", "expected"),
     [
-        ({"film": VIDEO, "music": SOUND}, {".mp4": ["video", "audio"]}),
-        ({"film": VIDEO}, {".mp4": ["video"]}),
-        ({"film": VIDEO, "voice": SOUND, "noise": SOUND}, {".mp4": ["video"], "-voice.wav": [], "-noise.wav": []}),
+        ({"clip": VIDEO, "music": SOUND}, {".mp4": ["video", "audio"]}),
+        ({"clip": VIDEO}, {".mp4": ["video"]}),
+        ({"clip": VIDEO, "voice": SOUND, "noise": SOUND}, {".mp4": ["video"], "-voice.wav": [], "-noise.wav": []}),
         ({"a": VIDEO, "b": VIDEO, "c": SOUND}, {"-a.mp4": ["video"], "-b.mp4": ["video"], ".wav": []}),
-        ({"film": VIDEO, "music": SOUND, "still": IMAGE}, {".mp4": ["video", "audio"], ".png": []}),
-        ({"film": VIDEO, "six": "kind: audio, shape: [6, 4000], rate: 8000"}, {".mp4": ["video"], ".wav": ["audio"]}),
-        ({"x": "kind: vector", "film": VIDEO, "y": "kind: vector"}, {".mp4": ["video"], ".safetensors": []}),
+        ({"clip": VIDEO, "music": SOUND, "still": IMAGE}, {".mp4": ["video", "audio"], ".png": []}),
+        ({"clip": VIDEO, "six": "kind: audio, shape: [6, 4000], rate: 8000"}, {".mp4": ["video"], ".wav": ["audio"]}),
+        ({"x": "kind: vector", "clip": VIDEO, "y": "kind: vector"}, {".mp4": ["video"], ".safetensors": []}),
     ],
 )
 def test_one_video_and_one_audio_are_one_file(anything, backbones, expected) -> None:
@@ -171,7 +171,7 @@ def test_silence_follows_a_short_recording(anything, capsys) -> None:
 @pytest.mark.parametrize(
     ("arguments", "said", "code"),
     [
-        ("word=eight", "--given word: 'eight' is none of zero, one, two, seven", ExitCode.USAGE),
+        ("word=eight", "--given word: 'eight' is not one of zero, one, two, seven", ExitCode.USAGE),
         ("word=eight.txt", "eight.txt: no such file or folder", ExitCode.DATA),
         ("word=latin", "latin: not text in UTF-8", ExitCode.DATA),
         ("word=blank", "blank: holds no text", ExitCode.DATA),

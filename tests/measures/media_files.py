@@ -15,8 +15,8 @@ def mpeg_program_stream(path: Path, seconds: int = 2) -> Path:
         video.height, video.width, video.pix_fmt = 32, 48, "yuv420p"
         audio = container.add_stream("mp2", rate=16000, layout="mono")
         for place in range(25 * seconds):
-            picture = np.full((32, 48, 3), 20 + 2 * place, np.uint8)
-            container.mux(video.encode(av.VideoFrame.from_ndarray(picture, format="rgb24")))
+            image = np.full((32, 48, 3), 20 + 2 * place, np.uint8)
+            container.mux(video.encode(av.VideoFrame.from_ndarray(image, format="rgb24")))
             sound = (3000 * draw.standard_normal((1, 640))).astype(np.int16)
             frame = av.AudioFrame.from_ndarray(sound, format="s16", layout="mono")
             frame.sample_rate, frame.pts, frame.time_base = 16000, 640 * place, Fraction(1, 16000)

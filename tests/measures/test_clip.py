@@ -39,22 +39,22 @@ def noise(seconds=1.6):
 
 
 def jumping(fps, seconds, at):
-    """Return pictures in which a square jumps at each of the given times."""
-    pictures, side = [], 0
+    """Return frames in which a square jumps at each of the given times."""
+    images, side = [], 0
     for k in range(round(fps * seconds)):
         time = k / fps
         side = sum(time >= moment for moment in at)
-        picture = flat(30, (48, 64))
-        picture[16:32, 8 + 12 * side : 20 + 12 * side] = 220
-        pictures.append((time, picture))
-    return pictures
+        image = flat(30, (48, 64))
+        image[16:32, 8 + 12 * side : 20 + 12 * side] = 220
+        images.append((time, image))
+    return images
 
 
-def test_pictures_are_taken_at_their_times_whatever_the_rate(tmp_path):
+def test_frames_are_taken_at_their_times_whatever_the_rate(tmp_path):
     for fps in (10, 25, 30):
         path = record(tmp_path / f"{fps}.mp4", jumping(fps, 2, [0.5, 1.2]), noise(2.0))
         found = measured(path)
-        # The recorder shows its last picture for a tenth of a second; of 25 a second every third is taken.
+        # The recorder shows its last frame for a tenth of a second; of 25 a second every third is taken.
         assert len(found.times) in ((17, 18) if fps == 25 else (20, 21))
         assert found.times[1] - found.times[0] == pytest.approx(0.12 if fps == 25 else 0.1)
         moving = [float(found.times[i]) for i in np.nonzero(found.motion > 0.2)[0] if i]
@@ -65,11 +65,11 @@ def panned(folder, fps, at):
     """Record what moves by 40 pixels a second, and by 5 more at each of the given times."""
     grain = cv2.GaussianBlur(np.random.default_rng(0).random((64, 400, 3)), (0, 0), 3)
     scene = np.uint8(255 * (grain - grain.min()) / (grain.max() - grain.min()))
-    pictures = []
+    images = []
     for k in range(int(2.4 * fps)):
         place = 40 * k / fps + sum(2.5 * (1 + np.tanh((k / fps - time) / 0.05)) for time in at)
-        pictures.append((k / fps, cv2.warpAffine(scene, np.float32([[1, 0, -place], [0, 1, 0]]), (96, 64))))
-    return record(folder / f"{fps}-{len(at)}.mp4", pictures, noise(2.4))
+        images.append((k / fps, cv2.warpAffine(scene, np.float32([[1, 0, -place], [0, 1, 0]]), (96, 64))))
+    return record(folder / f"{fps}-{len(at)}.mp4", images, noise(2.4))
 
 
 @pytest.mark.parametrize("fps", [5, 8, 12, 15, 16, 20, 24, 25, 30])
@@ -85,7 +85,7 @@ def test_motion_peaks_where_something_happens_at_any_rate(fps, tmp_path):
     found = measured(panned(tmp_path, fps, moments), Analysis(64))
     peaks = peaks_of(found, "tempotokens-2025").motion
     assert matched(moments, peaks, found.match_window, once=True) == 3
-    # Flow is not steady to the last digit: of its own pictures too one or two stand out.
+    # Flow is not steady to the last digit: of its own frames too one or two stand out.
     assert len(peaks) <= 5
 
 
@@ -94,7 +94,7 @@ def test_motion_peaks_where_something_happens_at_any_rate(fps, tmp_path):
                       ("15", 2), ("16", 2), ("12", 1), ("8", 1), ("5", 1)]
 )  # fmt: skip
 @pytest.mark.parametrize("milliseconds", [False, True])
-def test_every_so_many_pictures_are_taken_whole_steps_apart(fps, step, milliseconds):
+def test_every_so_many_frames_are_taken_whole_steps_apart(fps, step, milliseconds):
     rate = Fraction(fps)
     stamps = [Fraction(round(1000 * k / rate), 1000) if milliseconds else k / rate for k in range(int(3 * rate))]
     span, passed = Span(Fraction(0), stamps[-1] + 1 / rate), []
@@ -104,7 +104,7 @@ def test_every_so_many_pictures_are_taken_whole_steps_apart(fps, step, milliseco
     assert len(found) >= len(stamps[::step]) - 1
 
 
-def test_uneven_pictures_and_late_streams(tmp_path):
+def test_uneven_frames_and_late_streams(tmp_path):
     even = jumping(20, 2, [1.0])
     uneven = record(tmp_path / "uneven.mp4", [one for k, one in enumerate(even) if k % 7 < 4], noise(2.0))
     late = record(tmp_path / "late.mp4", even, noise(2.0), move_video=lambda t: t + 0.5)
@@ -126,7 +126,7 @@ def test_a_clip_whose_stamps_jump_is_measured_as_it_plays_and_flagged(tmp_path):
             joined.write(part.read_bytes())
     found = measured(tmp_path / "joined.ts", Analysis(32))
     assert "jumps" in flags_of(found)
-    assert found.facts["pictures"] == 40
+    assert found.facts["frames"] == 40
     assert found.facts["audio"][1] - found.facts["audio"][0] == pytest.approx(4, abs=0.15)  # and a codec's padding
     assert health_of([found], 0)["jumps"] == 1
 
@@ -139,13 +139,13 @@ def test_the_tail_that_a_codec_adds_is_no_sound_of_the_clip(tmp_path):
     assert abs(gap_of(found)) < 2e-3
 
 
-def test_native_analysis_takes_every_picture_at_its_own_time():
+def test_native_analysis_takes_every_frame_at_its_own_time():
     found = measured(ASSETS / "mmd_aist_13.mp4", Analysis(None, None))
     assert (len(found.motion), found.match_window) == (16, pytest.approx(0.1))
     assert found.facts["height"] == found.facts["width"] == 256
 
 
-def test_one_picture_silence_and_stillness_are_no_reason_to_fail(tmp_path):
+def test_one_frame_silence_and_stillness_are_no_reason_to_fail(tmp_path):
     one = measured(record(tmp_path / "one.mp4", [(0.0, flat(90))], noise(1.0)))
     assert len(one.motion) == 1
     still = measured(
@@ -219,7 +219,7 @@ def broken_folder(folder):
     good = (ASSETS / "mmd_aist_13.mp4").read_bytes()
     (folder / "good.mp4").write_bytes(good)
     (folder / "empty.mp4").write_bytes(b"")
-    (folder / "text.mp4").write_text("no film")
+    (folder / "text.mp4").write_text("no video")
     (folder / "cut.mp4").write_bytes(good[: len(good) // 2])
     (folder / "folder.mp4").mkdir()
     record(folder / "mute.mp4", jumping(10, 1, [0.5]))
@@ -235,26 +235,26 @@ def broken_folder(folder):
 
 
 def test_every_unusable_clip_is_named_with_its_reason_and_fails_only_above_the_share(tmp_path):
-    reasons = broken_folder(tmp_path / "films")
-    paths = list_clips(tmp_path / "films")
+    reasons = broken_folder(tmp_path / "videos")
+    paths = list_clips(tmp_path / "videos")
     how = Measuring(Analysis(height=32), Cache(None))
-    found = measure_clips(paths, how, "films", 6 / 7, Ranks())
+    found = measure_clips(paths, how, "videos", 6 / 7, Ranks())
     assert [one.path.name for one in found.clips] == ["good.mp4"]
     assert {path.name for path, _ in found.bad} == reasons.keys()
     assert all(re.search(reasons[path.name], why) for path, why in found.bad)
-    with pytest.raises(DataError, match="films: 6 of 7 clips cannot be used"):
-        measure_clips(paths, how, "films", 0.8, Ranks())
+    with pytest.raises(DataError, match="videos: 6 of 7 clips cannot be used"):
+        measure_clips(paths, how, "videos", 0.8, Ranks())
 
 
 @pytest.mark.usefixtures("in_empty_folder")
 def test_folders_are_compared_without_a_recipe(capsys, tmp_path):
-    reasons = broken_folder(tmp_path / "films")
+    reasons = broken_folder(tmp_path / "videos")
     for k in range(3):
         video = torch.rand(3, 16, 32, 32, generator=torch.Generator().manual_seed(k)) * 2 - 1
-        write_mp4(tmp_path / "films" / f"{k}.mp4", video, torch.from_numpy(noise()), 10, RATE)
-    arguments = ["eval", "--samples", "films", "--reference", str(ASSETS), "--json"]
+        write_mp4(tmp_path / "videos" / f"{k}.mp4", video, torch.from_numpy(noise()), 10, RATE)
+    arguments = ["eval", "--samples", "videos", "--reference", str(ASSETS), "--json"]
     assert mmdisco(arguments) == ExitCode.DATA
-    assert "films/mute.mp4: no audio stream" in capsys.readouterr().err
+    assert "videos/mute.mp4: no audio stream" in capsys.readouterr().err
     assert mmdisco([*arguments, "--max-bad", "0.7"]) == ExitCode.OK
     found = json.loads(capsys.readouterr().out)
     assert (found["recipe"], found["n"]) == (None, 4)
@@ -266,7 +266,7 @@ def test_folders_are_compared_without_a_recipe(capsys, tmp_path):
     scores = [float(row["av_align"]) for row in rows if row["row"] == "real" and row["av_align"]]
     assert sum(scores) / len(scores) == pytest.approx(found["metrics"]["av_align"]["real"]["value"])
     # The same again, from what was kept, with files renamed so that they come in another order.
-    for path in sorted((tmp_path / "films").glob("[0-9].mp4")):
+    for path in sorted((tmp_path / "videos").glob("[0-9].mp4")):
         path.rename(path.with_stem(f"{9 - int(path.stem)}"))
     assert mmdisco([*arguments, "--max-bad", "0.7"]) == ExitCode.OK
     assert json.loads(capsys.readouterr().out)["metrics"] == found["metrics"]
@@ -276,7 +276,7 @@ def test_a_clip_slower_than_the_analysis_says_so(tmp_path):
     path = record(tmp_path / "slow.mp4", jumping(5, 2, [1.0]), noise(2.0))
     found = measured(path)
     assert "slow" in flags_of(found)
-    # Its own pictures are taken, none twice, and a frame is what lies between them.
+    # Its own frames are taken, none twice, and a frame is what lies between them.
     assert (len(found.times), found.match_window) == (10, pytest.approx(0.2))
     assert "slow" not in flags_of(measured(path, Analysis(32, Fraction(5))))
 

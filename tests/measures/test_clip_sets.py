@@ -34,16 +34,16 @@ def test_what_is_hidden_is_so_below_the_folder_that_was_named(tmp_path):
 
 
 def test_links_to_folders_are_followed_and_no_folder_counts_twice(tmp_path):
-    touch(tmp_path, "films/a.mp4", "films/z/b.mp4", "other/c.mp4", "other/deep/d.mp4", "films/.kept/e.mp4")
-    films = tmp_path / "films"
-    (films / "again").symlink_to(films / "z")
-    (films / "beyond").symlink_to(tmp_path / "other")
-    (films / "kept").symlink_to(".kept")
-    (films / "z" / "loop").symlink_to(films)
-    (films / "gone").symlink_to(tmp_path / "absent")
-    assert listed(films) == ["a.mp4", "beyond/c.mp4", "beyond/deep/d.mp4", "kept/e.mp4", "z/b.mp4"]
-    (tmp_path / "link").symlink_to(films)
-    assert listed(tmp_path / "link") == listed(films)
+    touch(tmp_path, "videos/a.mp4", "videos/z/b.mp4", "other/c.mp4", "other/deep/d.mp4", "videos/.kept/e.mp4")
+    videos = tmp_path / "videos"
+    (videos / "again").symlink_to(videos / "z")
+    (videos / "linked").symlink_to(tmp_path / "other")
+    (videos / "kept").symlink_to(".kept")
+    (videos / "z" / "loop").symlink_to(videos)
+    (videos / "gone").symlink_to(tmp_path / "absent")
+    assert listed(videos) == ["a.mp4", "linked/c.mp4", "linked/deep/d.mp4", "kept/e.mp4", "z/b.mp4"]
+    (tmp_path / "link").symlink_to(videos)
+    assert listed(tmp_path / "link") == listed(videos)
 
 
 def test_clips_are_called_by_their_path_below_the_folder_that_was_named(tmp_path):

@@ -13,10 +13,10 @@ from mmdisco_cli.toys.bounce.options import BounceOptions
 def test_features_tell_what_was_changed():
     data = Bounce(BounceOptions()).split("heldout")
     media = data.media(range(90), ("audio", "video"))
-    films = list(zip(media["video"], media["audio"], strict=True))
+    videos = list(zip(media["video"], media["audio"], strict=True))
 
     def features(change=lambda video, sound: (video, sound), part=slice(0, 45)):
-        return stacked([features_of(*change(video, sound)) for video, sound in films[part]])
+        return stacked([features_of(*change(video, sound)) for video, sound in videos[part]])
 
     changes = {
         "kd_logmel": lambda video, sound: (video, 0.3 * sound),

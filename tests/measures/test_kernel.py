@@ -91,8 +91,8 @@ def test_the_error_is_the_spread_over_repetitions(n, m, dims, shift, scale):
     pairs = [(normal(n, dims, k, shift), normal(m, dims, 9000 + k)) for k in range(200)]
     found = [kernel_distance(x, y, scale) for x, y in pairs]
     spread = float(torch.tensor([one.value for one in found]).std())
-    told = float(torch.tensor([one.error for one in found]).mean())
-    assert told == pytest.approx(spread, rel=0.15)
+    error = float(torch.tensor([one.error for one in found]).mean())
+    assert error == pytest.approx(spread, rel=0.15)
 
 
 def test_the_error_of_a_ratio_is_its_spread_over_repetitions():
@@ -109,7 +109,7 @@ def test_the_error_of_a_ratio_is_its_spread_over_repetitions():
 def test_the_variance_of_pairs_is_that_of_a_kernel_without_single_effects():
     # E of a product kernel of centred features vanishes by row: all variance is of pairs, var k / N^2 and the like.
     found = [left_out(normal(12, 400, k), normal(9, 400, 700 + k)).pairs for k in range(150)]
-    # (x.y / D + 1)^3 is 1 + 3 x.y / D up to terms of D^-1: its variance beyond row means is 9 / D.
+    # (x.y / D + 1)^3 is 1 + 3 x.y / D up to terms of D^-1: its variance besides row means is 9 / D.
     own, cross, reference = (
         sum(float(getattr(one, name)) for one in found) / 150 for name in ("own", "cross", "reference")
     )

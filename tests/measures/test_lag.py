@@ -1,4 +1,4 @@
-"""The lag of sound behind picture is found where it was put, and nowhere when nothing moves or sounds."""
+"""The lag of audio behind video is found where it was put, and nowhere when nothing moves or sounds."""
 
 import numpy as np
 import pytest
@@ -10,11 +10,11 @@ EVENTS = np.array([0.35, 0.9, 1.15, 1.9, 2.6])
 
 
 def curves(late, fps=25.0, seconds=3.2):
-    """Return motion and onsets of events, the sound `late` seconds after the picture."""
+    """Return motion and onsets of events, the audio `late` seconds after the video."""
     times = np.arange(round(seconds * fps)) / fps
     motion = sum(np.exp(-(((times - at) / 0.05) ** 2)) for at in EVENTS)
-    heard = (np.arange(round(seconds * ONSET_RATE / HOP)) - 0.5) * HOP / ONSET_RATE
-    envelope = sum(np.exp(-(((heard - at - late) / 0.02) ** 2)) for at in EVENTS)
+    centres = (np.arange(round(seconds * ONSET_RATE / HOP)) - 0.5) * HOP / ONSET_RATE
+    envelope = sum(np.exp(-(((centres - at - late) / 0.02) ** 2)) for at in EVENTS)
     return motion, times, envelope
 
 

@@ -28,11 +28,11 @@ def many(tmp_path: Path) -> dict[str, Any]:
     (tmp_path / "a.txt").write_text("<i>seven</i> & more\n")
     save_file({"x": torch.tensor([0.5, -1.25])}, tmp_path / "a.safetensors")
     files = {
-        **{"sound": "a.mp4", "film": "a.mp4", "left": "a-left.png", "right": "a-right.png"},
+        **{"sound": "a.mp4", "clip": "a.mp4", "left": "a-left.png", "right": "a-right.png"},
         **{"noise": "a.wav", "word": "a.txt", "x": "a.safetensors"},
     }
     kinds = {
-        **{"sound": "audio", "film": "video", "left": "image", "right": "image"},
+        **{"sound": "audio", "clip": "video", "left": "image", "right": "image"},
         **{"noise": "audio", "word": "text", "x": "vector"},
     }
     return {"path": "a.mp4", "files": files, "kinds": kinds, "index": 0, "seed": 7, "guided": True}

@@ -1,4 +1,4 @@
-"""Pages in a browser: clips play, sorting sorts, nothing is asked of anybody and nothing is complained of."""
+"""Pages in a browser: clips play, sorting sorts, nothing is fetched and the console stays empty."""
 
 import json
 import shutil
@@ -16,7 +16,7 @@ from mmdisco_cli.page.shell import document
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
 pytestmark = [pytest.mark.browser, pytest.mark.slow, pytest.mark.skipif(CHROMIUM is None, reason="no Chromium")]
 ASSETS = Path(__file__).parent.parent / "assets"
-# Besides what lets it run as root and play by itself: it asks nothing of the network on its own account.
+# Besides what lets it run as root and play by itself: it makes no network requests of its own.
 FLAGS = (
     "--no-sandbox", "--autoplay-policy=no-user-gesture-required", "--disable-gpu", "--disable-quic", "--no-first-run",
     "--disable-background-networking", "--disable-component-update", "--disable-sync",
@@ -40,7 +40,7 @@ def browser():
 
 
 class Opened:
-    """A page with all that it complained of and asked for."""
+    """A page with its console errors and network requests."""
 
     def __init__(self, browser, path, **options):
         self.complaints, self.requests = [], []
@@ -67,7 +67,7 @@ def report(tmp_path_factory):
     # Larger than is embedded as it is: a small copy takes its place, and says so.
     noise = torch.rand(3, 16, 256, 320) * 2 - 1
     write_mp4(samples / "a <b> & #1.mp4", noise, 0.1 * torch.randn(1, 25600), 10, 16000)
-    (samples / ("verylongname" * 12 + ".mp4")).write_bytes(b"no film")
+    (samples / ("verylongname" * 12 + ".mp4")).write_bytes(b"no video")
     code = mmdisco(
         [
             "eval",
@@ -85,9 +85,9 @@ def test_a_report_plays_sorts_and_asks_for_nothing(browser, report):
     assert page.locator(".verdict .says").inner_text()
     # The first thing on the page, after its title.
     assert page.evaluate("document.querySelector('header').nextElementSibling.className").startswith("verdict")
-    films = page.locator("video")
-    assert films.count() == 8 + 2 * 5
-    assert films.nth(0).evaluate(PLAY) > 0.2
+    videos = page.locator("video")
+    assert videos.count() == 8 + 2 * 5
+    assert videos.nth(0).evaluate(PLAY) > 0.2
     assert page.locator("text=small copy").count() == 1
     for key in ("guided.av_align", "guided.rms_db", "real.motion"):
         for sign in (-1, 1):
@@ -128,7 +128,7 @@ def test_controls_lie_below_the_frames_and_work_by_keys(browser, report):
     assert page.evaluate("[...document.images].every(i => i.alt)")
 
 
-def test_a_click_on_the_film_strip_moves_the_film(browser, report):
+def test_a_click_on_the_video_strip_moves_the_video(browser, report):
     page = Opened(browser, report).page
     figure = page.locator("figure").first
     box = figure.locator(".time").bounding_box()
@@ -150,7 +150,7 @@ def test_a_report_fits_a_phone_and_the_dark(browser, report, scheme):
     assert opened.complaints == []
 
 
-def test_a_gallery_plays_its_films_and_shows_the_others_on_request(browser, tmp_path):
+def test_a_gallery_plays_its_videos_and_shows_the_others_on_request(browser, tmp_path):
     for name in ("0.mp4", "1.mp4", "independent/0.mp4"):
         (tmp_path / name).parent.mkdir(exist_ok=True)
         shutil.copy(ASSETS / "mmd_aist_13.mp4", tmp_path / name)
@@ -209,7 +209,7 @@ def test_a_gallery_of_every_kind_plays_and_fits_a_phone(browser, tmp_path, many)
     assert page.locator("img.image").evaluate_all("all => all.map(i => i.naturalWidth)") == [8, 8]
     assert page.locator("audio").evaluate(PLAY) > 0.1
     assert page.locator("video").evaluate(PLAY) > 0.1
-    # One is heard at a time, whatever it is.
+    # One plays at a time, whatever it is.
     assert page.locator("audio").evaluate("a => a.paused")
     left = "h => parseFloat(h.style.left)"
     assert page.locator(".kind-audio .head").evaluate(left) > 0

@@ -1,4 +1,4 @@
-"""Plots place what they show where it belongs, and escape what they are told."""
+"""Plots put points and labels where they belong, and escape texts."""
 
 import re
 

@@ -1,4 +1,4 @@
-"""The gallery is one page that needs only the films beside it, and shows any text as text."""
+"""The gallery is one page that needs only the videos beside it, and shows any text as text."""
 
 import os
 import re
@@ -17,7 +17,7 @@ from mmdisco_cli.page.gallery import write_gallery
 from mmdisco_cli.page.marking import Marking, Marks
 
 
-def film(path: Path) -> Path:
+def write_video(path: Path) -> Path:
     path.parent.mkdir(exist_ok=True)
     sound = torch.sin(torch.arange(25600) / 10)[None] * torch.linspace(0, 0.8, 25600)
     video = torch.sin(torch.arange(3 * 16 * 32 * 32) / 500).reshape(3, 16, 32, 32)
@@ -25,9 +25,9 @@ def film(path: Path) -> Path:
 
 
 def test_the_page_is_small_complete_and_escaped(tmp_path: Path) -> None:
-    film(tmp_path / "a b#1.mp4")
-    film(tmp_path / "independent" / "0.mp4")
-    (tmp_path / "broken.mp4").write_bytes(b"no film")
+    write_video(tmp_path / "a b#1.mp4")
+    write_video(tmp_path / "independent" / "0.mp4")
+    (tmp_path / "broken.mp4").write_bytes(b"no video")
     prompt = '<script>alert("x")</script> & more'
     rows = [
         {
@@ -60,7 +60,7 @@ def test_names_that_are_no_utf_8_are_linked_by_their_bytes(tmp_path: Path) -> No
     folder = tmp_path / os.fsdecode(b"\xff out")
     names = [os.fsdecode(b"\xfe.mp4"), "\u00f6.mp4", os.fsdecode(b"broken \xfe.mp4")]
     for name in names[:2]:
-        film(folder / name)
+        write_video(folder / name)
     (folder / names[2]).touch()
     rows = [{"path": name, "index": index, "seed": 0} for index, name in enumerate(names)]
     page = write_gallery(folder, rows, title=folder.name).read_text(encoding="utf-8")
@@ -69,7 +69,7 @@ def test_names_that_are_no_utf_8_are_linked_by_their_bytes(tmp_path: Path) -> No
 
 
 def test_a_long_run_is_cut_and_says_so(tmp_path: Path) -> None:
-    film(tmp_path / "0.mp4")
+    write_video(tmp_path / "0.mp4")
     rows = [{"path": "0.mp4", "index": index, "seed": 0} for index in range(3)]
     page = write_gallery(tmp_path, rows, title="t", recipe="r", most=2).read_text(encoding="utf-8")
     assert page.count("<article") == 2
@@ -89,7 +89,7 @@ def test_a_long_run_is_cut_and_says_so(tmp_path: Path) -> None:
     ],
 )
 def test_a_sample_is_called_what_its_line_says_it_is(tmp_path: Path, line: dict, row: str, caption: str) -> None:
-    film(tmp_path / "0.mp4")
+    write_video(tmp_path / "0.mp4")
     page = write_gallery(tmp_path, [{"path": "0.mp4", "index": 0, "seed": 0, "logit": 2.0, **line}], title="t")
     text = page.read_text(encoding="utf-8")
     assert re.findall(r'<figure class="row-(\w+)"><figcaption>(.*?)</figcaption>', text) == [(row, caption)]
@@ -101,8 +101,8 @@ def test_a_sample_is_called_what_its_line_says_it_is(tmp_path: Path, line: dict,
 
 
 def test_what_was_given_is_said_of_the_control_too(tmp_path: Path) -> None:
-    film(tmp_path / "0.mp4")
-    film(tmp_path / "independent" / "0.mp4")
+    write_video(tmp_path / "0.mp4")
+    write_video(tmp_path / "independent" / "0.mp4")
     line = {"path": "0.mp4", "index": 0, "seed": 0, "guided": True, "given": {"video": "a.mp4"}}
     page = write_gallery(tmp_path, [line | {"independent": "independent/0.mp4"}], title="t").read_text()
     captions = ["guided, video given", "independent, same noise, video given"]
@@ -152,7 +152,7 @@ def test_a_file_that_is_gone_is_said_in_its_place(tmp_path: Path, many: dict[str
 
 
 def test_what_a_protocol_detects_is_marked_in_place_of_motion_and_onsets(tmp_path: Path) -> None:
-    film(tmp_path / "0.mp4")
+    write_video(tmp_path / "0.mp4")
     marking = Marking("impacts seen", "strikes heard", lambda clip: Marks((0.4,), (0.8, 1.2), {"event_iou": 0.25}))
     page = write_gallery(tmp_path, [{"path": "0.mp4", "index": 0}], title="t", marking=marking).read_text()
     card = page.split("<main")[1]
@@ -200,8 +200,8 @@ def test_files_have_names_links_and_labels(tmp_path: Path, many: dict[str, Any])
 
 
 def test_a_guided_sample_stands_beside_an_independent_one_too(tmp_path: Path) -> None:
-    film(tmp_path / "0.mp4")
-    film(tmp_path / "guided" / "0.mp4")
+    write_video(tmp_path / "0.mp4")
+    write_video(tmp_path / "guided" / "0.mp4")
     row = {"path": "0.mp4", "index": 0, "guided": False, "beside_guided": "guided/0.mp4"}
     page = write_gallery(tmp_path, [row], title="t").read_text()
     assert re.findall(r'<figure class="row-(\w+)"><figcaption>(.*?)</figcaption>', page) == [
@@ -211,7 +211,7 @@ def test_a_guided_sample_stands_beside_an_independent_one_too(tmp_path: Path) ->
 
 
 def test_arrows_say_which_way_is_good_in_words_too(tmp_path: Path) -> None:
-    film(tmp_path / "0.mp4")
+    write_video(tmp_path / "0.mp4")
     page = write_gallery(tmp_path, [{"path": "0.mp4", "index": 0}], title="t").read_text()
     (head,) = re.findall(r"<dt>AV-Align (.*?)</dt>", page)
     assert head == (

@@ -42,12 +42,12 @@ def test_every_entry_is_built_as_its_row_says(kind: str, spec: hookspecs.Spec) -
 
 
 def test_captions_and_labels_are_optional() -> None:
-    class Told:
+    class Captions:
         def captions(self, indices, modalities):  # type: ignore[no-untyped-def]
             return {}
 
     plain = Gaussians(GaussiansOptions())
-    assert [isinstance(one, Captioned) for one in (plain, Told())] == [False, True]
+    assert [isinstance(one, Captioned) for one in (plain, Captions())] == [False, True]
     assert not isinstance(plain, Labelled)
 
 

@@ -140,7 +140,7 @@ def test_the_advice_on_duplicates_keeps_the_options(make_plugin, tmp_path):
     assert load(str(tmp_path / "s.yaml")).backbones["audio"].options.pitch == 220
 
 
-def test_duplicates_name_both_and_can_be_told_apart(make_plugin):
+def test_duplicates_name_both_and_can_be_distinguished(make_plugin):
     make_plugin("mmdisco-one", GOOD)
     make_plugin("mmdisco-two", GOOD.replace("a pure tone", "another"))
     registry = load_registry()

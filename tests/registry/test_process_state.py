@@ -129,14 +129,14 @@ def test_in_a_process_of_its_own(make_plugin, tmp_path, body, loads):
 
 
 def test_what_the_user_chose_before_stays_chosen():
-    told: list[list[str]] = []
+    reported: list[list[str]] = []
     torch.set_default_dtype(torch.float64)
     try:
-        with undisturbed(told.append):
+        with undisturbed(reported.append):
             torch.set_default_dtype(torch.float16)
         assert torch.get_default_dtype() == torch.float64
-        with torch.device("meta"), undisturbed(told.append):
+        with torch.device("meta"), undisturbed(reported.append):
             assert torch.zeros(1).device.type == "meta"
-        assert told == [["torch's default dtype"]]
+        assert reported == [["torch's default dtype"]]
     finally:
         torch.set_default_dtype(torch.float32)

@@ -94,7 +94,7 @@ def mmdisco_backbones():
 
 @hooks.hookimpl
 def mmdisco_converters():
-    build, film = (lambda: candidates), "backbones.film"
-    yield hooks.ConverterSpec("mmdiffusion-unet", "a U-Net", build, 1, published=UNET, key=f"{film}.weights")
-    yield hooks.ConverterSpec("mmdiffusion-sr", "enlarges", build, 1, published=LARGE, key=f"{film}.sr_weights")
+    build, label = (lambda: candidates), "backbones.film"
+    yield hooks.ConverterSpec("mmdiffusion-unet", "a U-Net", build, 1, published=UNET, key=f"{label}.weights")
+    yield hooks.ConverterSpec("mmdiffusion-sr", "enlarges", build, 1, published=LARGE, key=f"{label}.sr_weights")
 '''

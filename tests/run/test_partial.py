@@ -79,7 +79,7 @@ def test_what_an_earlier_process_of_the_same_number_left_goes(tmp_path: Path) ->
 
 
 def test_other_names_are_not_ours_to_remove(tmp_path: Path) -> None:
-    names = {"film.mp4.part", ".mmdisco-x.part", ".mmdisco-1-d295d0a0.partial"}
+    names = {"video.mp4.part", ".mmdisco-x.part", ".mmdisco-1-d295d0a0.partial"}
     for name in names:
         (tmp_path / name).touch()
         os.utime(tmp_path / name, (0, 0))

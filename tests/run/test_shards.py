@@ -6,8 +6,8 @@ from mmdisco_cli.errors import UsageError
 from mmdisco_cli.run.ranks import Shard, share_note, this_shard
 
 
-def ranks(asked: tuple[int, int] | None, world: int) -> list[Shard]:
-    return [this_shard(asked, {"RANK": str(rank), "WORLD_SIZE": str(world)}) for rank in range(world)]
+def ranks(requested: tuple[int, int] | None, world: int) -> list[Shard]:
+    return [this_shard(requested, {"RANK": str(rank), "WORLD_SIZE": str(world)}) for rank in range(world)]
 
 
 def test_alone_a_process_makes_everything() -> None:
@@ -33,10 +33,10 @@ def test_more_shards_than_samples_leave_some_without_work() -> None:
     assert list(this_shard((4, 8), {}).of(3)) == []
 
 
-@pytest.mark.parametrize("asked", [(3, 3), (-1, 2)])
-def test_an_index_beyond_the_count_is_refused(asked: tuple[int, int]) -> None:
+@pytest.mark.parametrize("requested", [(3, 3), (-1, 2)])
+def test_an_index_beyond_the_count_is_refused(requested: tuple[int, int]) -> None:
     with pytest.raises(UsageError, match="must lie between"):
-        this_shard(asked, {})
+        this_shard(requested, {})
 
 
 def test_a_part_that_only_the_environment_asks_for_is_said() -> None:

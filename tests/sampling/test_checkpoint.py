@@ -1,4 +1,4 @@
-"""One weights file is enough to sample with, and weights that are missing are told with where to get them."""
+"""One weights file is enough to sample with, and missing weights are named with where to get them."""
 
 import json
 import re
@@ -140,7 +140,7 @@ def _shown(plan):
     return "\n".join(dry_run_lines(plan))
 
 
-def test_what_backbones_tell_of_their_own_memory_is_not_told_again():
+def test_what_backbones_report_of_their_own_memory_is_not_reported_again():
     from mmdisco_cli.sampling.memory import memory_mb
 
     telling = SimpleNamespace(parameters=3_000_000, memory=("unet: 6 MB in bfloat16",))
@@ -259,5 +259,5 @@ def test_memory_grows_with_what_guidance_has_to_keep():
     twice = kept_for_backward(network, {"audio": (1, 640), "video": (3, 8, 8, 8)}, {})
     # At least what the first norm of each modality gets, and what its convolution gives.
     assert once > 4 * 32 * (320 + 4 * 8 * 8) * 2
-    # Frozen weights laid out anew are kept once, whatever the size; features grow with it.
+    # Frozen weights in another layout are kept once, whatever the size; features grow with it.
     assert once + 4 * 32 * (320 + 4 * 8 * 8) < twice <= 2 * once

@@ -57,12 +57,12 @@ def test_a_sample_is_the_same_in_any_batch(joint: Assembly, sampler: str) -> Non
 
 
 def test_all_samples_are_guided_away_from_a_negative_prompt() -> None:
-    """The toy's output is tanh(x + t) plus the length of its text, so what is guided can be told in closed form."""
-    told: list[tuple[Sequence[str], Sequence[str] | None]] = []
+    """The toy's output is tanh(x + t) plus the length of its text, so guided samples are known in closed form."""
+    texts: list[tuple[Sequence[str], Sequence[str] | None]] = []
 
     class Listening(Toy):
         def encode_prompt(self, prompts: Sequence[str], negatives: Sequence[str] | None, plan: Any) -> Condition:
-            told.append((prompts, negatives))
+            texts.append((prompts, negatives))
             return super().encode_prompt(prompts, negatives, plan)
 
     toy = as_joint(Listening())
@@ -71,7 +71,7 @@ def test_all_samples_are_guided_away_from_a_negative_prompt() -> None:
         text: draw(alone, SampleConfig(steps=2, negative_prompt=text), 0, [0, 1], prompts=("a", "bc")).latents["audio"]
         for text in ("", "dull", "else")
     }
-    assert told == [(("a", "bc"), None), (("a", "bc"), ["dull"] * 2), (("a", "bc"), ["else"] * 2)]
+    assert texts == [(("a", "bc"), None), (("a", "bc"), ["dull"] * 2), (("a", "bc"), ["else"] * 2)]
     assert not torch.equal(found[""], found["dull"])
     assert torch.equal(found["dull"], found["else"])  # of one length, which is all that the toy reads
 
@@ -95,13 +95,13 @@ def test_seed_and_index_make_the_sample(joint: Assembly) -> None:
 
 
 def test_independent_asks_the_discriminator_once(joint: Assembly) -> None:
-    asked = []
+    requested = []
     module = joint.discriminator.module if joint.discriminator else None
     assert module is not None
-    hook = module.register_forward_hook(lambda *_: asked.append(1))
+    hook = module.register_forward_hook(lambda *_: requested.append(1))
     draw(joint, config(), 0, [0], independent=True)
     hook.remove()
-    assert len(asked) == 1
+    assert len(requested) == 1
 
 
 def test_without_a_discriminator_there_is_no_logit(tiny: Path) -> None:
@@ -110,7 +110,7 @@ def test_without_a_discriminator_there_is_no_logit(tiny: Path) -> None:
 
 
 def test_the_logit_is_that_of_the_last_step_in_the_window(joint: Assembly) -> None:
-    """One DDIM step from pure noise leads to alpha * x_0 + sigma * noise, which is asked about next."""
+    """One DDIM step from pure noise leads to alpha * x_0 + sigma * noise, where the model is evaluated next."""
     chosen = config(steps=2, window=(-1.0, 1.0))
     levels = {m: grid.at(1) for m, grid in coupled_grid(joint.bases, 2).items()}
     seen = {}
@@ -158,9 +158,9 @@ def test_the_logit_of_an_independent_sample_sees_what_is_given(joint: Assembly) 
 
 
 def test_steps_are_counted_and_may_be_stopped(joint: Assembly) -> None:
-    heard: list[int] = []
-    draw(joint, config(), 0, [0], on_step=heard.append)
-    assert heard == [1, 2, 3, 4, 5, 6]
+    done: list[int] = []
+    draw(joint, config(), 0, [0], on_step=done.append)
+    assert done == [1, 2, 3, 4, 5, 6]
 
     def stop(step: int) -> None:
         raise KeyboardInterrupt
@@ -174,7 +174,7 @@ def test_the_last_step_inside_a_window_is_found() -> None:
     levels = Levels(alpha, alpha, (1 - alpha**2).sqrt())
     lam = log_snr(levels.alpha, levels.sigma).tolist()
     assert last_inside({"x": levels}, (-4.0, lam[2])) == 2
-    assert last_inside({"x": levels}, (-4.0, 100.0)) == 3  # no model is asked at the last level
+    assert last_inside({"x": levels}, (-4.0, 100.0)) == 3  # no model is evaluated at the last level
     assert last_inside({"x": levels}, (lam[1] + 0.01, lam[2] - 0.01)) is None
 
 
@@ -220,9 +220,9 @@ def test_what_is_given_or_alone_beside_it_is_not_made_anew(joint: Assembly) -> N
     given = {"video": torch.zeros(1, *joint.shapes["video"])}
     plain = draw(joint, config(), 0, [0], given=given).latents
     assert largest_difference(plain, draw(joint, chosen, 0, [0], given=given).latents) == 0
-    heard: list[int] = []
-    draw(joint, chosen, 0, [0], on_step=heard.append)
-    assert heard == [*range(1, 15)]
+    done: list[int] = []
+    draw(joint, chosen, 0, [0], on_step=done.append)
+    assert done == [*range(1, 15)]
 
 
 class ExactLogit(nn.Module):
@@ -248,9 +248,9 @@ def _log_density(mixture: Mixture, x: Tensor, lam: Tensor) -> Tensor:
     return modes.log_prob(x[:, None]).sum(2).logsumexp(1) - math.log(len(mixture.means))
 
 
-@pytest.mark.parametrize(("given_fraction", "lands"), [(0.25, True), (0.0, False)])
-def test_one_anew_under_the_exact_logit_has_the_joint_law(given_fraction: float, lands: bool) -> None:
-    """Unless it sees the other almost clean: at the sampler's own level the conditional law is not what is followed."""
+@pytest.mark.parametrize(("given_fraction", "joint"), [(0.25, True), (0.0, False)])
+def test_one_resampled_under_the_exact_logit_has_the_joint_distribution(given_fraction: float, joint: bool) -> None:
+    """It does not at the sampler's own level of the other one, whose gradient is not that of the conditional."""
     recipe = recipes.load("gaussians")
     bases = assemble(recipe, CPU, with_discriminator=False)
     assert recipe.data is not None
@@ -259,7 +259,7 @@ def test_one_anew_under_the_exact_logit_has_the_joint_law(given_fraction: float,
     chosen = SampleConfig(steps=40, window=(-9.0, 9.0), gibbs=("y",), gibbs_steps=40)
     latents = draw(replace(bases, discriminator=exact), chosen, 0, range(1000)).latents
     points = torch.cat([latents["x"], latents["y"]], 1)
-    assert (mixture.on_modes(points) > 0.98) == lands
+    assert (mixture.on_modes(points) > 0.98) == joint
     on_each = [float((points[:, 1] - mean[1]).abs().lt(3.5 * mixture.std).float().mean()) for mean in mixture.means]
     assert on_each == pytest.approx([0.25] * 4, abs=0.06)
 

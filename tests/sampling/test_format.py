@@ -43,7 +43,7 @@ def test_a_run_of_webm_goes_on_as_such_in_shards_too_and_is_given_again(tiny: Pa
 
 
 @pytest.mark.parametrize(("first", "then"), [("mp4", "webm"), ("webm", "mp4")])
-def test_another_format_is_refused_in_one_line_and_overwritten_when_told(
+def test_another_format_is_refused_in_one_line_and_overwritten_on_request(
     tiny: Path, capsys, first: str, then: str
 ) -> None:
     assert sample(tiny, "--format", first) == ExitCode.OK

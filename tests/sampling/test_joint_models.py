@@ -37,10 +37,10 @@ NAMES = ("audio", "video")
 
 @dataclass(frozen=True)
 class Drawing:
-    """A model of sound and picture that adds to its predictions and media a number drawn from each sample's key."""
+    """A model of audio and video that adds to its predictions and media a number drawn from each sample's key."""
 
     keys: Tensor | None = None
-    asked: list[Any] = field(default_factory=list)
+    requested: list[Any] = field(default_factory=list)
 
     @property
     def info(self) -> BackboneInfo:
@@ -66,7 +66,7 @@ class Drawing:
     def predict(
         self, x: Mapping[str, Tensor], t: Mapping[str, Tensor], condition: Mapping[str, Payload], plan: Plan
     ) -> State:
-        self.asked.append({m: time.clone() for m, time in t.items()})
+        self.requested.append({m: time.clone() for m, time in t.items()})
         drawn = self.drawn(len(x["audio"]))
         return {"audio": torch.tanh(x["video"]) + drawn, "video": torch.tanh(x["audio"]) - drawn}
 
@@ -74,7 +74,7 @@ class Drawing:
         return dict(media)
 
     def decode(self, latent: Mapping[str, Tensor], plan: Plan) -> State:
-        self.asked.append(sorted(latent))
+        self.requested.append(sorted(latent))
         return {m: x + self.drawn(len(x)) for m, x in latent.items()}
 
     def drawn(self, rows: int) -> Tensor:
@@ -85,15 +85,15 @@ class Drawing:
 
 def assembly(**changed: Any) -> Assembly:
     backbone = Drawing()
-    return replace(Assembly({"film": Base(backbone, backbone.plan(Request()))}, INDEX, CPU), **changed)
+    return replace(Assembly({"joint": Base(backbone, backbone.plan(Request()))}, INDEX, CPU), **changed)
 
 
 def test_keys_are_the_samples_and_the_models_own() -> None:
-    together = sample_keys(3, [4, 5, 6], "film")
+    together = sample_keys(3, [4, 5, 6], "joint")
     assert len(set(together.tolist())) == 3
-    assert torch.equal(sample_keys(3, [6], "film"), together[2:])
+    assert torch.equal(sample_keys(3, [6], "joint"), together[2:])
     assert not torch.equal(sample_keys(3, [6], "other"), together[2:])
-    assert not torch.equal(sample_keys(2, [6], "film"), together[2:])
+    assert not torch.equal(sample_keys(2, [6], "joint"), together[2:])
 
 
 def test_what_a_model_draws_is_the_samples_in_any_batch() -> None:
@@ -106,7 +106,7 @@ def test_what_a_model_draws_is_the_samples_in_any_batch() -> None:
 
 
 def test_one_modality_of_a_model_of_two_is_not_made_anew() -> None:
-    with pytest.raises(UsageError, match="gibbs: audio: backbone film makes audio and video at one noise level only"):
+    with pytest.raises(UsageError, match="gibbs: audio: backbone joint makes audio and video at one noise level only"):
         _require_given(assembly(), SampleConfig(gibbs=("audio",)))
 
 
@@ -139,7 +139,7 @@ def test_a_model_of_one_modality_is_keyed_behind_its_mapping() -> None:
 
 
 def test_held_beside_a_modality_of_its_own_model_a_given_one_keeps_the_common_time() -> None:
-    """Whatever its discriminator has seen in training: a model of both was never asked at two times."""
+    """Whatever its discriminator has seen in training: a model of both is never evaluated at two times."""
 
     class Blind(nn.Module):
         def forward(self, x: Mapping[str, Tensor], log_snr: Mapping[str, Tensor], pooled: object = None) -> Tensor:
@@ -149,18 +149,18 @@ def test_held_beside_a_modality_of_its_own_model_a_given_one_keeps_the_common_ti
     models = assembly(discriminator=loaded)
     given = {"video": torch.ones(2, 3)}
     found = draw(models, SampleConfig(steps=4), 0, [0, 1], given=given).latents
-    backbone = models.models["film"].backbone
+    backbone = models.models["joint"].backbone
     assert isinstance(backbone, Drawing)
-    assert len(backbone.asked) >= 4
-    assert all(torch.equal(t["audio"], t["video"]) for t in backbone.asked)
+    assert len(backbone.requested) >= 4
+    assert all(torch.equal(t["audio"], t["video"]) for t in backbone.requested)
     torch.testing.assert_close(found["video"], given["video"])
 
 
 def test_only_the_latents_at_hand_are_decoded() -> None:
     models = assembly()
     media = models.keyed(0, [0, 1]).decode({"audio": torch.zeros(2, 3)})
-    backbone = models.models["film"].backbone
+    backbone = models.models["joint"].backbone
     assert isinstance(backbone, Drawing)
-    assert backbone.asked == [["audio"]]
+    assert backbone.requested == [["audio"]]
     assert media.keys() == {"audio"}
     assert not torch.equal(media["audio"][0], media["audio"][1])

@@ -78,16 +78,16 @@ def assert_same_set(found: Latents, expected: Latents, within: float = 1e-3) -> 
 
 
 def aged(folder: str) -> list[Path]:
-    """Return the films of a folder, each made to look as old as can be."""
-    films = sorted(Path(folder).glob("*.mp4"))
-    for film in films:
-        os.utime(film, ns=(0, 0))
-    return films
+    """Return the videos of a folder, each made to look as old as can be."""
+    videos = sorted(Path(folder).glob("*.mp4"))
+    for video in videos:
+        os.utime(video, ns=(0, 0))
+    return videos
 
 
-def written_since(films: list[Path]) -> bool:
+def written_since(videos: list[Path]) -> bool:
     """Return whether any of what was aged has been written again, however coarse the times of the file system are."""
-    return any(film.stat().st_mtime_ns for film in films)
+    return any(video.stat().st_mtime_ns for video in videos)
 
 
 def leftovers(folder: Path) -> list[Path]:
@@ -165,7 +165,7 @@ def test_another_seed_stands_beside(tiny: Path) -> None:
     assert not torch.equal(first["audio"], second["audio"])
 
 
-def test_settings_that_differ_are_named_and_overwritten_only_when_told(tiny: Path) -> None:
+def test_settings_that_differ_are_named_and_overwritten_only_on_request(tiny: Path) -> None:
     make(tiny, "out", n=2)
     before = latents("out")
     with pytest.raises(UsageError, match=r"steps 6 instead of 5, sample.scale 1 instead of 2 ") as raised:
@@ -183,7 +183,7 @@ def test_settings_that_differ_are_named_and_overwritten_only_when_told(tiny: Pat
     assert [row["index"] for row in complete_rows(Path("out"))] == [0, 1]
 
 
-def test_a_film_has_picture_and_sound_of_equal_length(tiny: Path) -> None:
+def test_a_clip_has_video_and_audio_of_equal_length(tiny: Path) -> None:
     make(tiny, "out", "sample.scale=3", n=1)
     info = probe("out/00000-seed0.mp4")
     assert (info.height, info.width) == (96, 96)
@@ -200,8 +200,8 @@ def test_latents_are_float32_and_say_what_they_are(tiny: Path) -> None:
         assert file.get_tensor("video").shape == (2, 4, 2, 2)
     about = json.loads(metadata["mmdisco"])
     assert metadata.keys() == {"mmdisco"}
-    told = {"kind": "sample", "index": "0", "seed": "0", "prompt": "a ball", "recipe": "tiny"}
-    assert about.items() >= told.items()
+    stored = {"kind": "sample", "index": "0", "seed": "0", "prompt": "a ball", "recipe": "tiny"}
+    assert about.items() >= stored.items()
 
 
 def test_every_file_of_a_sample_is_the_same_bytes_again_and_readable_as_any_new_file(tiny: Path) -> None:
@@ -230,7 +230,7 @@ def _huge(tensors: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
 
 @pytest.mark.parametrize("alone", [True, False])
 def test_a_sample_that_is_not_finite_is_refused_by_its_number(tiny: Path, alone: bool) -> None:
-    """A film could not be written; tensors could, and would pass for good ones."""
+    """A clip could not be written; tensors could, and would pass for good ones."""
     good = Path(tiny).with_name("audio.safetensors")
     about = any_about(good)
     # Finite themselves, or they would not be loaded; what they make is not.
@@ -406,7 +406,7 @@ def test_given_video_is_written_as_it_is_and_the_sound_is_made(tiny: Path) -> No
         )
         assert float((found - real).square().mean()) < 1e-3
     kept = latents("given")
-    # The same film under other noise: its latent is the same, the sound is not.
+    # The same video under other noise: its latent is the same, the audio is not.
     first, last = kept["00000-seed0.latents.safetensors"], kept["00003-seed0.latents.safetensors"]
     torch.testing.assert_close(first["video"], last["video"], atol=1e-5, rtol=0)
     assert float((first["audio"] - last["audio"]).abs().max()) > 1e-2
@@ -481,10 +481,10 @@ def test_modalities_made_anew_are_planned_and_fix_the_samples(tiny: Path, capsys
     knows = Path("knows.safetensors").absolute()
     save_weights(knows, load_file(loaded.path), {**loaded.about, "given_fraction": 0.25}, exact=True)
     arguments = ["sample", "--recipe", str(tiny), "--n", "1", "--set", f"sample.weights={knows}"]
-    anew = ["--set", "sample.gibbs=[audio]", "--set", "sample.gibbs_steps=3"]
-    assert mmdisco([*arguments, *anew, "--dry-run"]) == ExitCode.OK
+    resampling = ["--set", "sample.gibbs=[audio]", "--set", "sample.gibbs_steps=3"]
+    assert mmdisco([*arguments, *resampling, "--dry-run"]) == ExitCode.OK
     assert "then audio resampled given all others, 3 steps each" in capsys.readouterr().out
-    assert mmdisco([*arguments, *anew]) == ExitCode.OK
+    assert mmdisco([*arguments, *resampling]) == ExitCode.OK
     assert mmdisco(arguments) == ExitCode.USAGE
     assert 'sample.gibbs ["audio"] instead of nothing' in capsys.readouterr().err
 
@@ -567,7 +567,7 @@ def test_an_n_below_one_is_wrong_usage(tiny: Path) -> None:
         plan_job(recipes.load(str(tiny)), SampleOptions(n=0))
 
 
-def test_picture_and_sound_of_different_length_are_refused(tiny: Path) -> None:
+def test_video_and_audio_of_different_length_are_refused(tiny: Path) -> None:
     save_base(Path("long.safetensors"), "audio", SOUND, replace(REQUEST, seconds=0.8))
     recipe = recipes.load(str(tiny), ["backbones.audio.weights=long.safetensors", "sample.weights=null"])
     with pytest.raises(UsageError, match=r"audio would last 0\.8 s and the video 0\.4 s: let request\.seconds"):
@@ -580,7 +580,7 @@ def test_an_output_that_cannot_be_written_is_a_data_error(tiny: Path, capsys: py
     assert "error: file/out: cannot write (Not a directory)" in capsys.readouterr().err
 
 
-def test_a_film_that_does_not_fit_leaves_nothing(
+def test_a_video_that_does_not_fit_leaves_nothing(
     tiny: Path, largest_file: Callable[[int], AbstractContextManager[None]]
 ) -> None:
     with largest_file(2000), pytest.raises(DataError, match=r"00000-seed0\.mp4: cannot write"):
@@ -629,17 +629,17 @@ def test_a_signal_while_denoising_ends_between_two_steps(tiny: Path) -> None:
     recipe = recipes.load(str(tiny))
     job = plan_job(recipe, SampleOptions(n=2, out=Path("out")))
     module = job.assembly.discriminator.module if job.assembly.discriminator else torch.nn.Identity()
-    asked = []
+    requested = []
 
     def hook(*_: Any) -> None:
-        asked.append(1)
+        requested.append(1)
         os.kill(os.getpid(), signal.SIGTERM)
 
     handle = module.register_forward_hook(hook)
     with pytest.raises(Stopped):
         run.make_samples(job)
     handle.remove()
-    assert len(asked) == 1
+    assert len(requested) == 1
     assert complete_rows(Path("out")) == []
 
 

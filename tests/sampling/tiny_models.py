@@ -16,7 +16,7 @@ from mmdisco_cli.weights_file import save_weights
 
 REQUEST = Request(seconds=0.4, frames=4, fps=10.0, height=32, width=32)
 SOUND = TokenOptions(codec="sound", latent_channels=3, patch=(4,), width=16, depth=1, heads=2)
-PICTURE = TokenOptions(codec="frames", latent_channels=2, patch=(1, 2, 2), width=16, depth=1, heads=2)
+VIDEO = TokenOptions(codec="frames", latent_channels=2, patch=(1, 2, 2), width=16, depth=1, heads=2)
 CPU = torch.device("cpu")
 
 RECIPE = """
@@ -37,7 +37,7 @@ sample:
 def make_tiny(folder: Path) -> Path:
     """Write three weights files and tiny.yaml into a folder; return the recipe's path."""
     torch.manual_seed(0)
-    for modality, options in (("audio", SOUND), ("video", PICTURE)):
+    for modality, options in (("audio", SOUND), ("video", VIDEO)):
         save_base(folder / f"{modality}.safetensors", modality, options)
     path = folder / "tiny.yaml"
     path.write_text(RECIPE.format(folder=folder))

@@ -24,7 +24,7 @@ COUNT = itertools.count()
 
 @dataclass(frozen=True)
 class Noise:
-    """Clips of noise by index, each with a caption of what is heard and a class."""
+    """Clips of noise by index, each with a caption of its audio and a class."""
 
     part: str = "train"
     length: int | None = 5
@@ -45,7 +45,7 @@ class Noise:
         return torch.rand(SHAPES[modality], generator=torch.Generator().manual_seed(seed)) * 2 - 1
 
 
-class Told(Noise):
+class Captions(Noise):
     def captions(self, indices, modalities):
         return {m: [f"{self.part} {i}" if m == "audio" else "" for i in indices] for m in modalities}
 
@@ -53,7 +53,7 @@ class Told(Noise):
         return [f"class {i % 2}" for i in indices]
 
 
-@pytest.mark.parametrize("kind", [Noise, Told])
+@pytest.mark.parametrize("kind", [Noise, Captions])
 @pytest.mark.parametrize("length", [1, 5, None])
 def test_an_honest_data_set_passes(kind, length):
     assert check_dataset(lambda: kind(length=length), SHAPES) == ()
@@ -161,7 +161,7 @@ def drawn(member, make):
          r"an unknown modality raises KeyError\(3,\), not of its name"),
         (spoilt(compact=lambda self, i, m: {k: torch.zeros(len(i), *SHAPES[k], dtype=torch.uint8) for k in m}),
          "media are not what `compact` gives, converted by `as_float`"),
-        (media(lambda found, *_: ask_the_network() or found), "was asked for: .*example.invalid"),
+        (media(lambda found, *_: ask_the_network() or found), "started: .*example.invalid"),
         (media(lambda found, *_: [found, torch.set_grad_enabled(False)][0]), "it changes torch's grad mode"),
         (spoilt(captions=lambda self, i, m: ["one"] * len(i)), "captions gives list, not a mapping"),
         (spoilt(captions=lambda self, i, m: {"audio": ["one"] * len(i)}), r"captions gives \['audio'\], not"),

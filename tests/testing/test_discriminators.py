@@ -193,7 +193,7 @@ def state(function):
         (spoilt(forward=lambda s, x, u, p=None: Judge.forward(s, x, u, p) * s.scale,
                 __init__=lambda s: (Judge.__init__(s), lying_elsewhere(s))[0]), "on the device meta, as --dry-run"),
         (forward(lambda y, *_: y if float(y.detach().abs().sum()) >= 0 else -y), "on the device meta, as --dry-run"),
-        (forward(lambda y, *_: y + ask_the_network()), "was asked for: .*example.invalid"),
+        (forward(lambda y, *_: y + ask_the_network()), "started: .*example.invalid"),
         (forward(lambda y, *_: torch.set_num_threads(torch.get_num_threads() + 1) or y), "it changes torch's threads"),
     ],
 )  # fmt: skip
@@ -252,7 +252,10 @@ def test_one_that_reads_each_modality_alone_passes():
 
 @pytest.mark.parametrize(
     ("broken", "promise"),
-    [(ComparedOtherwise, "compare.read.x.. is another one"), (ReadTogether, "read as another one beside others")],
+    [
+        (ComparedOtherwise, "compare.read.x.. is another one"),
+        (ReadTogether, "its features change when it is read beside others"),
+    ],
 )
 def test_reading_apart_is_reading_together(broken, promise):
     with pytest.raises(AssertionError, match=promise):

@@ -8,14 +8,14 @@ from fractions import Fraction
 import pytest
 import torch
 
-from mmdisco_cli.extractors.contract import Extractor, Film, Pictures, Score, Sound
+from mmdisco_cli.extractors.contract import Audio, AudioVideo, Extractor, Frames, Score
 from mmdisco_cli.extractors.options import ExtractorOptions
 from mmdisco_cli.measures.distances import Feature
 from mmdisco_cli.testing import check_extractor
 
 COUNT = itertools.count()
-SOUND = Sound(100, least=0.5)
-PICTURES = Pictures(lambda picture: torch.from_numpy(picture[:4, :4].copy()).float(), Fraction(5))
+SOUND = Audio(100, least=0.5)
+FRAMES = Frames(lambda frame: torch.from_numpy(frame[:4, :4].copy()).float(), Fraction(5))
 
 
 def embed(sound):
@@ -35,29 +35,29 @@ def test_an_honest_extractor_passes():
 @pytest.mark.parametrize(
     "wants",
     [
-        PICTURES,
-        replace(PICTURES, fps=None, least=3),
-        replace(PICTURES, most=4),
-        replace(PICTURES, moments=lambda seconds: [0.1 * k for k in range(int(seconds / 0.4))], least=2),
+        FRAMES,
+        replace(FRAMES, fps=None, least=3),
+        replace(FRAMES, most=4),
+        replace(FRAMES, moments=lambda seconds: [0.1 * k for k in range(int(seconds / 0.4))], least=2),
     ],
 )
-def test_pictures_come_as_they_are_wanted(wants):
+def test_frames_come_as_they_are_wanted(wants):
     numbers = []
 
-    def look(pictures):
-        numbers.append(len(pictures))
-        return {"tone": pictures.flatten(1).mean(0)[None]}
+    def look(frames):
+        numbers.append(len(frames))
+        return {"tone": frames.flatten(1).mean(0)[None]}
 
     check_extractor(lambda: honest(wants=wants, embed=look, scores=()))
     assert min(numbers) >= wants.least
     assert max(numbers) <= (wants.most or 1000)
 
 
-def test_pictures_and_sound_come_together():
-    def both(pictures, sound):
-        return {"tone": torch.stack([pictures.mean(), sound.mean()])[None]}
+def test_frames_and_sound_come_together():
+    def both(frames, sound):
+        return {"tone": torch.stack([frames.mean(), sound.mean()])[None]}
 
-    check_extractor(lambda: honest(wants=Film(PICTURES, SOUND), embed=both, scores=()))
+    check_extractor(lambda: honest(wants=AudioVideo(FRAMES, SOUND), embed=both, scores=()))
 
 
 def test_one_with_weights_passes():
@@ -98,8 +98,8 @@ def drawn():
     return honest(embed=lambda sound: embed(sound) | {"tone": embed(sound)["tone"] + scale})
 
 
-def writing(picture):
-    picture[:] = 0
+def writing(frame):
+    frame[:] = 0
     return torch.zeros(3)
 
 
@@ -112,8 +112,8 @@ def writing(picture):
         (lambda: honest(features=(), scores=(), embed=lambda sound: {}), "neither features nor scores"),
         (lambda: honest(scores=(Score("tone"),)), "two features or scores have one key: tone, tone"),
         (lambda: honest(features=(Feature("tone", "kd", scale="log"),)), "tone: unknown scale 'log'"),
-        (lambda: honest(about={"weights": torch.ones(1)}), "about, which reports hold as JSON, is no such data"),
-        (lambda: honest(scores=(Score("loud", {"of": {1}}),)), "about, which reports hold as JSON"),
+        (lambda: honest(about={"weights": torch.ones(1)}), "about cannot be written as JSON"),
+        (lambda: honest(scores=(Score("loud", {"of": {1}}),)), "about cannot be written as JSON"),
         (found(lambda one, sound: {"tone": one["tone"]}), r"embed gives \['tone'\], not \['loud', 'tone'\]"),
         (found(lambda one, sound: one | {"more": one["loud"]}), r"embed gives \['loud', 'more', 'tone'\], not"),
         (vectors(lambda x, sound: x[0]), r"tone: embed gives \(2,\), not \(K, D\)"),
@@ -129,10 +129,10 @@ def writing(picture):
         (remembering, "tone: a clip is embedded otherwise after another"),
         (vectors(lambda x, sound: x.repeat(1 + next(COUNT) % 7, 1)), r"\(other shapes\)"),
         (drawn, "tone: a clip is embedded otherwise where the extractor is built again"),
-        (lambda: honest(wants=Pictures(writing, Fraction(5)), embed=lambda pictures: {}), "each writes to the picture"),
-        (lambda: honest(wants=replace(PICTURES, moments=lambda seconds: [])), "moments gives fewer than 1 even for"),
-        (lambda: honest(wants=replace(PICTURES, moments=lambda seconds: [seconds + 1])), "moments gives some outside"),
-        (vectors(lambda x, sound: x + ask_the_network()), "was asked for: .*example.invalid"),
+        (lambda: honest(wants=Frames(writing, Fraction(5)), embed=lambda frames: {}), "each writes to the frame"),
+        (lambda: honest(wants=replace(FRAMES, moments=lambda seconds: [])), "moments gives fewer than 1 even for"),
+        (lambda: honest(wants=replace(FRAMES, moments=lambda seconds: [seconds + 1])), "moments gives some outside"),
+        (vectors(lambda x, sound: x + ask_the_network()), "started: .*example.invalid"),
         (vectors(lambda x, sound: [x, torch.set_grad_enabled(False)][0]), "it changes torch's grad mode"),
     ],
 )  # fmt: skip

@@ -65,7 +65,7 @@ class Word(Still):
 
     def from_text(self, texts, plan):
         if unknown := [text for text in texts if text not in WORDS]:
-            raise ValueError(f"{unknown[0]!r} is none of {', '.join(WORDS)}")
+            raise ValueError(f"{unknown[0]!r} is not one of {', '.join(WORDS)}")
         return torch.eye(4)[[WORDS.index(text) for text in texts]]
 
 

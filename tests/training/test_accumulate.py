@@ -137,16 +137,16 @@ def _most_kept(work: Callable[[], object]) -> int:
     return Kept.most
 
 
-def test_memory_falls_with_the_parts_as_a_dry_run_foretells(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_memory_falls_with_the_parts_as_a_dry_run_estimates(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     settings = {"batch_size": 2048, "steps": 2, "bank": 64}
-    kept, foretold = {}, {}
+    kept, estimated = {}, {}
     for parts in (1, 8):
         recipe = load(tmp_path, **settings, accumulate=parts)
         kept[parts] = _most_kept(lambda recipe=recipe, parts=parts: run(recipe, tmp_path / str(parts)))
         context = alone(recipe, tmp_path / "dry")
-        foretold[parts] = discriminator_job(context).overview["memory_mb"]
+        estimated[parts] = discriminator_job(context).overview["memory_mb"]
     assert kept[8] < 0.2 * kept[1]
-    assert foretold[8] < foretold[1]
+    assert estimated[8] < estimated[1]
     capsys.readouterr()
     more = ["--set=train.batch_size=64", "--set=train.accumulate=8", "--dry-run"]
     assert app.run(["train", "--recipe", str(tmp_path / "points.yaml"), *more]) == 0

@@ -31,7 +31,7 @@ def test_fakes_are_the_given_ones_or_else_re_paired_real_ones():
         return Batch({"x": torch.full((len(clean), 1), 50.0), "y": torch.full((len(clean), 1), -50.0)})
 
     probe, assembly = Probe(), Assembly(dict(zip("xy", bases(), strict=True)), INDEX, torch.device("cpu"))
-    train, sample = TrainConfig(time_law=NORMAL, given_fraction=0.0), SampleConfig(window=(-4.5, 4.0))
+    train, sample = TrainConfig(noise_levels=NORMAL, given_fraction=0.0), SampleConfig(window=(-4.5, 4.0))
     recipe = Recipe("pairs", "", {}, train=train, sample=sample)
     for source in (fake, None):
         loss = discriminator_loss(probe, assembly, recipe, real, source, 512)

@@ -21,7 +21,7 @@ from mmdisco_cli.training.directory import training_fingerprint
 from mmdisco_cli.training.run import train
 from mmdisco_cli.weights_file import read_about, save_weights
 
-TOLD = """
+CAPTIONED = """
 summary: frames of one cell, with captions
 data: {{name: bounce, captions: {captions}}}
 request: {{seconds: 1.6, frames: 16, fps: 10, height: 16, width: 16}}
@@ -39,9 +39,9 @@ def base(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder / "out" / "backbone.safetensors"
 
 
-def told(folder: Path, base: Path, *settings: str, captions: str = "true") -> Recipe:
-    path = folder / "told.yaml"
-    path.write_text(TOLD.format(base=base, captions=captions))
+def captioned(folder: Path, base: Path, *settings: str, captions: str = "true") -> Recipe:
+    path = folder / "captioned.yaml"
+    path.write_text(CAPTIONED.format(base=base, captions=captions))
     return recipes.load(str(path), settings)
 
 
@@ -52,7 +52,7 @@ def loaded(path: Path) -> TokenBackbone:
 def test_a_model_learns_captions_on_top_of_its_base_and_its_file_holds_what_it_changed(
     tmp_path: Path, base: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    recipe, out = told(tmp_path, base), tmp_path / "out"
+    recipe, out = captioned(tmp_path, base), tmp_path / "out"
     train(recipe, TrainOptions(out=out, dry_run=True, json=True))
     plan = json.loads(capsys.readouterr().out)
     assert (plan["captions"], plan["text_dropout"], plan["steps"]["codec"]) == (6, 0.1, 0)
@@ -84,22 +84,22 @@ def test_a_model_learns_captions_on_top_of_its_base_and_its_file_holds_what_it_c
 
 def test_it_ends_in_the_same_weights_every_time(tmp_path: Path, base: Path) -> None:
     for name in ("one", "again"):
-        train(told(tmp_path, base, "train.steps=10"), TrainOptions(out=tmp_path / name))
+        train(captioned(tmp_path, base, "train.steps=10"), TrainOptions(out=tmp_path / name))
     first, second = (read_safetensors(tmp_path / name / "backbone.safetensors") for name in ("one", "again"))
     assert all(torch.equal(first[name], second[name]) for name in first)
 
 
 def test_with_another_dropout_or_base_it_is_another_run(tmp_path: Path, base: Path) -> None:
-    recipe, out = told(tmp_path, base), tmp_path / "out"
+    recipe, out = captioned(tmp_path, base), tmp_path / "out"
     train(recipe, TrainOptions(out=out))
     with pytest.raises(DataError, match=r"the content changed of train\.text_dropout"):
-        train(told(tmp_path, base, "train.text_dropout=0.5"), TrainOptions(out=out))
+        train(captioned(tmp_path, base, "train.text_dropout=0.5"), TrainOptions(out=out))
     other = tmp_path / "other.safetensors"
     tensors = read_safetensors(base)
     tensors["denoiser.position"] += 1
     save_weights(other, tensors, read_about(base, "backbone"))
     with pytest.raises(DataError, match=r"another backbones\.video\.base"):
-        train(told(tmp_path, other), TrainOptions(out=out))
+        train(captioned(tmp_path, other), TrainOptions(out=out))
 
 
 @pytest.mark.parametrize(
@@ -114,13 +114,13 @@ def test_what_does_not_go_together_is_said_by_key(
     settings: list[str], captions: str, said: str, tmp_path: Path, base: Path
 ) -> None:
     with pytest.raises(UsageError, match=said):
-        train(told(tmp_path, base, *settings, captions=captions), TrainOptions(out=tmp_path / "out"))
+        train(captioned(tmp_path, base, *settings, captions=captions), TrainOptions(out=tmp_path / "out"))
     assert not (tmp_path / "out").exists()
 
 
 def test_a_base_that_is_not_there_is_named(tmp_path: Path) -> None:
     with pytest.raises(DataError, match=r"no weights 'bounce-adio'.*did you mean bounce-audio"):
-        train(told(tmp_path, Path("bounce-adio")), TrainOptions(out=tmp_path / "out"))
+        train(captioned(tmp_path, Path("bounce-adio")), TrainOptions(out=tmp_path / "out"))
 
 
 def points(folder: Path, first: Path, **settings: Any) -> Recipe:

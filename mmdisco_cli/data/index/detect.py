@@ -1,4 +1,4 @@
-"""Which layout lies at a path, told by looking."""
+"""Which layout a path holds, detected from its content."""
 
 from __future__ import annotations
 

@@ -27,7 +27,7 @@ ID = re.compile(r"[\w-]{11}")
 
 @dataclass(frozen=True)
 class Media:
-    """Media files by their names without suffix: those with pictures, and those of sound alone."""
+    """Media files by their names without suffix: those with video, and those of audio alone."""
 
     folder: Path
     video: dict[str, Source]

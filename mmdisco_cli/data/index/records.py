@@ -92,7 +92,7 @@ def segment(record: Mapping[str, Any], columns: Columns, name: str) -> tuple[Fra
     A file called after its start, NAME_000030.mp4, has been cut there already.
 
     Raises:
-        DataError: a time is no number, or negative.
+        DataError: a time is not a number, or negative.
     """
     start = columns.seconds(record, "start")
     if start is None or PurePosixPath(name).stem.endswith(f"_{int(start):06d}"):
@@ -100,7 +100,7 @@ def segment(record: Mapping[str, Any], columns: Columns, name: str) -> tuple[Fra
     end, duration = columns.seconds(record, "end"), columns.seconds(record, "duration")
     length = end - start if end is not None else duration
     if start < 0 or (length is not None and length <= 0):
-        raise DataError(f"takes {float(length or 0):g} s from {float(start):g} s on, which is no part of a file")
+        raise DataError(f"takes {float(length or 0):g} s from {float(start):g} s on, which is not part of a file")
     return start, length
 
 

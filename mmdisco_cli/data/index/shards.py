@@ -69,7 +69,7 @@ def read_shards(paths: Sequence[Path], chosen: Mapping[str, str], memory: Memory
 
 
 def list_shard(path: str, memory: Memory) -> Shard:
-    """Return a tar's members, from memory or else by reading their headers; raise DataError where it is no tar."""
+    """Return a tar's members, from memory or else by reading their headers; raise DataError where it is not a tar."""
     try:
         stamp, name = stamp_of(path), os.fsencode(os.path.abspath(path)) + b"\0members"  # noqa: PTH100
     except OSError as error:
@@ -156,7 +156,7 @@ def _texts(members: Mapping[str, Member], chosen: Mapping[str, str], index: Inde
         try:
             record = json.loads(member.text or "")
         except ValueError as error:
-            index.notes.append((name, f"its .json is no JSON ({error})"))
+            index.notes.append((name, f"its .json is not JSON ({error})"))
     texts = texts_of_json(record, chosen, name) or [{}]
     plain = members[".txt"].text if ".txt" in members else ""
     rest = {"caption": " ".join((plain or "").split())} if plain and "caption" not in chosen else {}

@@ -17,7 +17,7 @@ TABLES = (".csv", ".tsv", ".json", ".jsonl", ".ndjson")
 DELIMITERS = ",;\t"
 MARKS = ((codecs.BOM_UTF8, "utf-8-sig"), (codecs.BOM_UTF16_LE, "utf-16"), (codecs.BOM_UTF16_BE, "utf-16"))
 LEGACY = ("cp1252", "latin-1")
-"""What a text that is no UTF-8 is read as: Latin-1 as Windows has it, or where bytes are left over as it was."""
+"""What a text that is not UTF-8 is read as: Latin-1 as Windows has it, or where bytes are left over as it was."""
 
 
 @dataclass
@@ -32,7 +32,7 @@ class Table:
 
 
 def read_table(content: bytes, name: str) -> Table:
-    """Read a table whose first line names its columns; `name` tells its kind and is what messages call it.
+    """Read a table whose first line names its columns; `name` gives its format, and messages use it.
 
     Raises:
         DataError: it is empty, or no such table.
@@ -67,7 +67,7 @@ def read_csv_rows(text: str, name: str, bad: list[tuple[str, str]]) -> Iterator[
     """Yield (line, cells) of a csv text; quoted cells may hold commas and line breaks. Wrong lines go to `bad`.
 
     Raises:
-        DataError: a quote is never closed, so that nobody knows which lines it takes in.
+        DataError: a quote is never closed, so that its end is unknown.
     """
     delimiter = _delimiter(text, name)
     reader = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter, strict=True, skipinitialspace=True)

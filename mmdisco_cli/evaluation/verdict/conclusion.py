@@ -114,7 +114,7 @@ def _guidance(metric: str, rows: Mapping[str, Any]) -> Conclusion:
 
 
 def _with_quality(found: Conclusion, metrics: Mapping[str, Any]) -> Conclusion:
-    """Return a conclusion about alignment with what the same report says of quality, where it can tell anything."""
+    """Return a conclusion about alignment with what the same report says about quality, if anything."""
     quality = judge_quality(metrics)
     open_ended = found.good is not None
     if quality is None:

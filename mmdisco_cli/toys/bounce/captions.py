@@ -1,6 +1,6 @@
 """What a caption says of a bounce clip: how many balls there are, and the size and material of each.
 
-The balls of a captioned clip differ in kind, so that what is heard says how many there are just as what is seen does.
+The balls of a captioned clip differ in kind, so that audio and video each show how many there are.
 """
 
 import random
@@ -95,6 +95,6 @@ HELDOUT_WORDINGS = (
 
 
 def caption(kinds: Sequence[Kind], rng: random.Random, *, heldout: bool) -> str:
-    """Return a sentence that tells these kinds, in any order and in a wording of those that the part has."""
+    """Return a sentence that names these kinds, in any order and in a wording of those that the part has."""
     wording = rng.choice(HELDOUT_WORDINGS if heldout else WORDINGS)
     return wording.write(rng.sample(list(kinds), len(kinds)), rng)

@@ -62,6 +62,6 @@ def kind_correlation(matches: Sequence[Match]) -> float:
 
 
 def material_agreement(matches: Sequence[Match]) -> float:
-    """Return the share of matched pairs that look and sound of one material; a third is chance."""
+    """Return the share of matched pairs whose look and sound are of one material; a third is chance."""
     pairs = [video.material == audio.material for match in matches for video, audio in match.pairs]
     return sum(pairs) / len(pairs) if pairs else float("nan")

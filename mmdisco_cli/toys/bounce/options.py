@@ -12,4 +12,6 @@ class BounceOptions:
     objects: int = option(2, "moving objects in a clip", minimum=1)
     misalignment: float = option(0.0, "fraction of pairs deliberately wrong", minimum=0, maximum=1)
     seed: int = option(0, "which infinite sequence of clips", minimum=0)
-    captions: bool = option(False, "clips of up to so many objects, with a sentence that tells them", identity="used")
+    captions: bool = option(
+        False, "clips of up to that many objects, with a sentence that describes them", identity="used"
+    )

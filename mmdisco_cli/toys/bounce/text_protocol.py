@@ -63,7 +63,7 @@ def evaluate(recipe: Recipe, options: EvalOptions, ranks: Ranks) -> Report | Non
     """Measure real clips and samples of their captions and of no text; ranks but the first only help, and return None.
 
     Raises:
-        UsageError: the recipe's data are no captioned bounce, samples were made otherwise, or --samples or --reference.
+        UsageError: the recipe's data are not captioned bounce, other samples lie there, or --samples or --reference.
         DataError: clips that cannot be read.
         PluginError, DeviceError, Stopped: as for `mmdisco sample`.
     """
@@ -88,7 +88,7 @@ def evaluate(recipe: Recipe, options: EvalOptions, ranks: Ranks) -> Report | Non
 
 
 def heldout_of(recipe: Recipe) -> Bounce:
-    """Return the held-out clips of a recipe; raise UsageError where its data are no bounce with captions."""
+    """Return the held-out clips of a recipe; raise UsageError where its data are not bounce with captions."""
     if recipe.data is None or not isinstance(recipe.data.options, BounceOptions) or not recipe.data.options.captions:
         raise UsageError("eval.protocol: bounce-text needs the data set bounce with data.captions: true")
     require_clips(recipe)

@@ -58,7 +58,7 @@ class ImageJudge(nn.Module):
         return logits
 
 
-class SoundJudge(nn.Module):
+class AudioJudge(nn.Module):
     """Classify log-mel spectrograms (N, 64, T) of recordings, whatever their level and where in them the word is."""
 
     def __init__(self) -> None:
@@ -86,7 +86,7 @@ class Judges(nn.Module):
 
     def __init__(self) -> None:
         super().__init__()
-        self.audio, self.image = SoundJudge(), ImageJudge()
+        self.audio, self.image = AudioJudge(), ImageJudge()
 
     @torch.no_grad()
     def judge(self, kind: str, media: Tensor) -> Verdicts:

@@ -55,7 +55,7 @@ def evaluate(recipe: Recipe, options: EvalOptions, ranks: Ranks) -> Report | Non
     """Judge real, independent and guided samples, and those with a modality given; ranks but the first only help.
 
     Raises:
-        UsageError: the recipe's data or modalities are not those of digits, or samples were made otherwise.
+        UsageError: the recipe's data or modalities are not those of digits, or existing samples have other settings.
         DataError: real digits, samples or judges cannot be read.
         PluginError, DeviceError, Stopped: as for `mmdisco sample`.
     """

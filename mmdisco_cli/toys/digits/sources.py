@@ -1,4 +1,4 @@
-"""Where the real digits come from, and their one download for whoever has none yet."""
+"""Where the real digits come from, and their one download where there are none."""
 
 import os
 import tarfile

@@ -110,5 +110,5 @@ def _read_pair(images: Path, labels: Path) -> tuple[Tensor, Tensor]:
     if pixels.ndim != 3 or pixels.shape[1:] != (SIDE, SIDE) or digits.shape != pixels.shape[:1]:
         raise DataError(f"{images}: {tuple(pixels.shape)} images do not go with {tuple(digits.shape)} labels")
     if len(digits) and int(digits.max()) > 9:
-        raise DataError(f"{labels}: holds {int(digits.max())}, which is no digit")
+        raise DataError(f"{labels}: holds {int(digits.max())}, which is not a digit")
     return pixels, digits

@@ -295,7 +295,7 @@ def denoising_loss(
     def loss(generator: torch.Generator) -> tuple[Tensor, Mapping[str, float]]:
         rows = torch.randint(len(bank), (batch,), generator=generator)
         clean = bank[rows].float().to(device)
-        u = draw_progress(config.time_law, schedule.levels_at, batch, generator)
+        u = draw_progress(config.noise_levels, schedule.levels_at, batch, generator)
         levels = Levels(*(level.to(device) for level in schedule.levels_at(u)))
         alpha, sigma = (level.view(-1, *[1] * (clean.ndim - 1)) for level in (levels.alpha, levels.sigma))
         noisy = alpha * clean + sigma * torch.randn(clean.shape, generator=generator).to(device)

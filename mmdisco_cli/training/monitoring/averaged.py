@@ -1,4 +1,4 @@
-"""Looking at a network in the middle of its training, which goes on afterwards as if nobody had looked."""
+"""Use the averaged weights of a network in the middle of its training, without any effect on the training."""
 
 import random
 from collections.abc import Iterator
@@ -14,10 +14,10 @@ from mmdisco_cli.training.report import round_to_file
 
 @contextmanager
 def looked_at(state: TrainState, device: torch.device) -> Iterator[None]:
-    """Hold for a block the averaged weights, rounded as in a file; give everything back to the bit, and the memory.
+    """Use the averaged weights, rounded as in a file, within a block; afterwards restore everything bit for bit.
 
     Raises:
-        DataError: a weight is beyond half precision.
+        DataError: a weight overflows half precision.
     """
     try:
         with unchanged(state.module), _untouched_generators(device):
@@ -32,7 +32,7 @@ def looked_at(state: TrainState, device: torch.device) -> Iterator[None]:
 
 @contextmanager
 def unchanged(module: nn.Module) -> Iterator[None]:
-    """Give a module back after a block with the weights, and in the mode, that it had before."""
+    """Restore the weights and the mode of a module after a block."""
     own, training = {name: tensor.detach().clone() for name, tensor in module.state_dict().items()}, module.training
     try:
         yield

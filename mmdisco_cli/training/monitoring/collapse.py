@@ -43,7 +43,7 @@ def _unlearnt(window: Rows, late: Rows) -> Sign | None:
         "discriminator collapse",
         f"accuracy {accuracy:.3f}{chance}, disc {disc:.3f} of {CHANCE:.3f}",
         since_when(late, _is_unlearnt),
-        "train.learning_rate, train.time_law.mean, a larger discriminator; or the modalities are independent",
+        "train.learning_rate, train.noise_levels.mean, a larger discriminator; or the modalities are independent",
     )
 
 
@@ -61,7 +61,7 @@ def _unmoved(window: Rows, late: Rows) -> Sign | None:
         "discriminator collapse",
         f"guidance changes nothing, gain {gain:.2g} at most",
         since_when(late, lambda row: abs(row["gain"]) <= UNMOVED),
-        "train.learning_rate, train.time_law.mean, sample.window; or the modalities are independent",
+        "train.learning_rate, train.noise_levels.mean, sample.window; or the modalities are independent",
     )
 
 
@@ -75,6 +75,6 @@ def _saturated(rows: Rows, window: Rows, late: Rows) -> Sign | None:
             "discriminator collapse",
             f"accuracy {accuracy:.3f} with {left:.2g} of the former gradient: its logit is saturated",
             since_when(late, lambda row: row["accuracy"] >= SURE),
-            "train.fakes, train.time_law.mean lower, train.lambda_denoise higher",
+            "train.fakes, train.noise_levels.mean lower, train.lambda_denoise higher",
         )
     return None

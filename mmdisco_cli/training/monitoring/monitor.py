@@ -1,4 +1,4 @@
-"""What watches a stage of a training: it measures, keeps the best weights, draws previews, and warns of failing."""
+"""Monitoring of one stage of a training: held-out figures, the best weights, previews, and warnings of failure."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -26,7 +26,7 @@ STEP = "step"
 
 @dataclass(frozen=True)
 class Probe:
-    """What can be done with a network while it is trained; what is None cannot be.
+    """What can be done with a network while it is trained; None where it cannot.
 
     `measure` returns figures of held-out clips, of which `best` decides which weights are kept; `export` writes weights
     with figures of theirs to a file; `preview` writes samples of a step.
@@ -39,7 +39,7 @@ class Probe:
 
 
 class Monitor:
-    """An `Observer` of one stage; only the first rank looks, and all hear whether training must stop."""
+    """An `Observer` of one stage; only the first rank measures, and all ranks learn whether training must stop."""
 
     def __init__(self, context: Context, stage: str, steps: int, probe: Probe | None = None) -> None:
         self._context, self._stage, self._steps, self._probe = context, stage, steps, probe or Probe()
@@ -93,7 +93,7 @@ class Monitor:
             self._page.write(self._rows, self._heldout, self._signs, now=now)
 
     def _guarded(self, state: TrainState, failed: str, look: Callable[[int], None]) -> None:
-        """Look at the averaged weights; what goes wrong then is said, and ends no training."""
+        """Use the averaged weights; an error there is reported, and does not end the training."""
         try:
             with looked_at(state, self._context.device):
                 look(state.step)
@@ -129,7 +129,7 @@ class Monitor:
         self._probe.preview(step)
 
     def _watch(self) -> None:
-        """Look for signs of failing, and say each kind once."""
+        """Look for signs of failure, and report each kind once."""
         self._signs = signs(self._rows, self._heldout, self._probe.best, self._steps, self._config.warmup)
         for sign in self._signs:
             if sign.name not in self._said:

@@ -18,7 +18,7 @@ TITLES = {
     "disc": ("Classification loss, Eq. (4)", ""),
     "denoise": ("Denoising loss, Eq. (5)", ""),
     "gain": ("Gain", "share of the base models' denoising error that guidance removes"),
-    "accuracy": ("Accuracy", "real pairs told from fakes"),
+    "accuracy": ("Accuracy", "real pairs distinguished from fakes"),
     "interaction": ("Interaction", "how much the logit depends on the pair, 0 to 1"),
     "grad_norm": ("Norm of the gradient", "before it is clipped"),
     "x0_error": ("Error of x_0", "of clips with noise, in units of their variance"),

@@ -29,7 +29,7 @@ KEPT = 0.5
 class Measure:
     """The figure of held-out clips that the best weights are chosen by, and by how much it must worsen to count.
 
-    `nothing` is its value where nothing is learnt, if that is known, and `least` how far from there it is no noise.
+    `nothing` is its value where nothing is learnt, if known, and `least` the difference from it that exceeds noise.
     """
 
     name: str
@@ -75,7 +75,7 @@ def signs(rows: Rows, heldout: Rows, measure: Measure, steps: int, warmup: int) 
 
 
 def instability(rows: Rows, steps: int, warmup: int) -> Sign | None:
-    """Return the sign that loss or gradient have jumped by orders of magnitude, or that guidance does harm for long."""
+    """Return the sign that loss or gradient jumped by orders of magnitude, or guidance increased the error for long."""
     keys = "train.learning_rate lower, train.warmup longer, train.clip lower"
     for number, row in enumerate(rows):
         if seen := _jump(row, rows[max(0, number - RUNNING) : number]) or _harm(row):
@@ -90,7 +90,7 @@ def instability(rows: Rows, steps: int, warmup: int) -> Sign | None:
 
 
 def overfitting(rows: Rows, heldout: Rows, measure: Measure) -> Sign | None:
-    """Return the sign that the clips are learnt by heart: others fare worse and worse, or never gain half as much."""
+    """Return the sign of overfitting: held-out figures worsen, or stay below half of what is learnt in training."""
     return _worsening(rows, heldout, measure) or _left_behind(rows, heldout, measure)
 
 
@@ -116,7 +116,7 @@ def _worsening(rows: Rows, heldout: Rows, measure: Measure) -> Sign | None:
 
 
 def _left_behind(rows: Rows, heldout: Rows, measure: Measure) -> Sign | None:
-    """Return the sign that held-out clips have less than half of what is learnt, and get no more of it.
+    """Return the sign that held-out clips show less than half of what is learnt, and do not improve.
 
     Early in a training averaged weights are behind those that are trained, but then each measurement is better.
     """
@@ -151,7 +151,7 @@ def _jump(row: Row, before: Rows) -> str:
 
 
 def _harm(row: Row) -> str:
-    """Say what is a failure by itself: a run that never was stable has no median to compare with."""
+    """Return what is a failure by itself: a run that was never stable has no median to compare with."""
     if row.get("disc", 0.0) > 10 * CHANCE:
         return f"disc {row['disc']:.3g} is {row['disc'] / CHANCE:.2g} times that of chance"
     if row.get("gain", 0.0) < HARM:

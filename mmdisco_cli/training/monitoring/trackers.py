@@ -67,7 +67,7 @@ def scalars(stage: str, figures: Mapping[str, Any]) -> dict[str, float]:
 def _tensorboard(directory: RunDirectory) -> Iterator[Tracker]:
     """Write event files into the run's folder.
 
-    A run that goes on repeats some steps, and TensorBoard is told that these stand for the former ones.
+    A run that goes on repeats some steps, and TensorBoard lets these replace the earlier ones.
     """
     from torch.utils.tensorboard import SummaryWriter
 

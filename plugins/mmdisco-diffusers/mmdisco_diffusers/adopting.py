@@ -28,7 +28,7 @@ def adopting(build: Factory) -> Callable[[str, Any, Request, Any], Any]:
 
 def _written(label: str, pipeline: Any) -> Path:
     if not callable(getattr(pipeline, "save_pretrained", None)):
-        raise UsageError(f"backbones.{label}: a {type(pipeline).__name__} is no pipeline of diffusers")
+        raise UsageError(f"backbones.{label}: a {type(pipeline).__name__} is not a pipeline of diffusers")
     folder = Path(tempfile.mkdtemp(prefix="mmdisco-"))
     atexit.register(shutil.rmtree, folder, ignore_errors=True)
     try:

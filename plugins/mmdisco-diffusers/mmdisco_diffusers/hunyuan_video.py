@@ -87,7 +87,7 @@ class HunyuanVideo:
             encoder_hidden_states=condition["tokens"],
             encoder_attention_mask=condition["mask"].to(x.dtype),
             pooled_projections=condition["pooled"],
-            guidance=torch.full_like(t, self.options.told_scale * 1000, dtype=x.dtype),
+            guidance=torch.full_like(t, self.options.embedded_guidance_scale * 1000, dtype=x.dtype),
             return_dict=False,
         )[0]
         return out

@@ -51,7 +51,9 @@ class VideoCrafter2Options(ModelOptions):
     """VideoCrafter 2: a U-Net beside the text encoder and codec of a ModelScope or ZeroScope."""
 
     unet: str = option("", "folder of VideoCrafter's U-Net, or its name on the hub", path=True)
-    told_fps: float = option(24.0, "frame rate that the model is conditioned on", minimum=1)
+    conditioning_fps: float = option(
+        24.0, "frame rate that the model is conditioned on", minimum=1, formerly="told_fps"
+    )
     mismatch: bool = option(False, "the levels that the paper sampled with, not those that the model was trained on")
 
 
@@ -59,7 +61,9 @@ class VideoCrafter2Options(ModelOptions):
 class HunyuanVideoOptions(ModelOptions):
     """HunyuanVideo, which was distilled from its own guidance."""
 
-    told_scale: float = option(6.0, "guidance scale that the model is conditioned on", minimum=0)
+    embedded_guidance_scale: float = option(
+        6.0, "guidance scale that the model is conditioned on", minimum=0, formerly="told_scale"
+    )
 
 
 @dataclass(frozen=True)

@@ -17,8 +17,8 @@ import torch
 from torch import Tensor
 from torchaudio.functional import resample
 
+from mmdisco_cli.data.audio import MARGIN
 from mmdisco_cli.data.media import probe, read_audio
-from mmdisco_cli.data.sound import MARGIN
 from mmdisco_cli.diffusion.backbone import Request, as_joint
 from mmdisco_cli.errors import DataError, ExitCode, MMDiscoError, describe, exit_code_of
 from mmdisco_cli.hookspecs import BackboneSpec

@@ -19,7 +19,7 @@ from mmdisco_diffusers.weights_on_disk import name_weights
 
 ROLES = ("denoiser", "codec", "text")
 """Roles that may have a device of their own, as in `Roles`."""
-PREDICTING = ("betas", "told_fps", "told_scale", "mismatch", "padded", "normalise")
+PREDICTING = ("betas", "conditioning_fps", "embedded_guidance_scale", "mismatch", "padded", "normalise")
 """Options that change predictions, levels or latents: a discriminator trained with others does not fit."""
 SAMPLING = ("clean_end", "full", "dtype", "tiling", "modality_scale", "stg_blocks", "stg_scale", "rescale")
 """Options that change only samples."""

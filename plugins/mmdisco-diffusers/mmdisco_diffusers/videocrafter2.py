@@ -71,7 +71,7 @@ class _WithFrameRate(nn.Module):
         return embedded + self.rate
 
 
-def _with_frame_rate(told_fps: float, parts: Parts, unet: Any) -> Any:
+def _with_frame_rate(fps: float, parts: Parts, unet: Any) -> Any:
     """Add VideoCrafter's embedding of the frame rate to a ModelScope U-Net, from weights that diffusers ignores."""
     from diffusers.models.embeddings import TimestepEmbedding
 
@@ -84,7 +84,7 @@ def _with_frame_rate(told_fps: float, parts: Parts, unet: Any) -> Any:
     embedding = TimestepEmbedding(width, 4 * width, act_fn="silu")
     embedding.load_state_dict({name: weight.float() for name, weight in own.items()})
     with torch.no_grad():
-        rate = embedding(unet.time_proj(torch.tensor([told_fps])).float())
+        rate = embedding(unet.time_proj(torch.tensor([fps])).float())
     unet.time_embedding = _WithFrameRate(unet.time_embedding, rate.to(unet.dtype))
     return unet
 
@@ -97,7 +97,7 @@ def build(label: str, options: VideoCrafter2Options, request: Request) -> Diffus
         ["TextToVideoSDPipeline"],
         ROLES,
         folders={"unet": find_model(options.unet, f"backbones.{label}.unet", whole=True)},
-        made={"unet": partial(_with_frame_rate, options.told_fps)},
+        made={"unet": partial(_with_frame_rate, options.conditioning_fps)},
         left={"unet": PREFIX},
     )
     schedule = make_schedule("vp-videocrafter2") if options.mismatch else trained_schedule()

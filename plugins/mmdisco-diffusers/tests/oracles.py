@@ -50,13 +50,13 @@ def call(folder: Path, family: str, noise: Tensor, scale: float, **changed: Any)
     step, ends = pipeline.scheduler.step, []
 
     @functools.wraps(step)  # pipelines look at its parameters
-    def heard(output: Tensor, t: Tensor, sample: Tensor, *args: Any, **kwargs: Any) -> Any:
+    def recorded(output: Tensor, t: Tensor, sample: Tensor, *args: Any, **kwargs: Any) -> Any:
         steps.append((t, sample.clone(), output.clone()))
         out = step(output, t, sample, *args, **kwargs)
         ends.append(out[0] if isinstance(out, tuple) else out.prev_sample)
         return out
 
-    pipeline.scheduler.step = heard
+    pipeline.scheduler.step = recorded
     torch.manual_seed(0)
     arguments = {"guidance_scale": scale, "latents": noise, **CALLS[family]}
     pipeline(PROMPTS, num_inference_steps=STEPS, **arguments)

@@ -40,7 +40,7 @@ def test_two_pipelines_are_joined_in_memory(models, tmp_path):
 def test_an_object_that_is_no_pipeline_is_refused(tmp_path):
     path = tmp_path / "pair.yaml"
     path.write_text(RECIPE.format(audio="", video=""))
-    with pytest.raises(UsageError, match=r"backbones\.audio: a int is no pipeline of diffusers"):
+    with pytest.raises(UsageError, match=r"backbones\.audio: a int is not a pipeline of diffusers"):
         mmdisco.load(path, backbones={"audio": 3, "video": 4}).sample(1, independent=True)
     unet = diffusers.UNet2DModel(
         sample_size=8, layers_per_block=1, block_out_channels=(32,), down_block_types=("DownBlock2D",),

@@ -23,7 +23,7 @@ from mmdisco_diffusers.weights_on_disk import count_weights, name_weights, weigh
 SPECS = {spec.name: spec for spec in mmdisco_backbones()}
 
 
-def test_whoever_has_not_installed_it_is_told_to():
+def test_whoever_has_not_installed_it_sees_how():
     from mmdisco_cli.registry.installing import entries_of
 
     assert entries_of("mmdisco-diffusers") == {"backbone": list(SPECS)}
@@ -66,7 +66,7 @@ def test_a_missing_model_comes_with_the_command_that_fetches_it(empty_cache):
     )
 
 
-def test_every_model_that_is_lacked_is_told_with_its_command(empty_cache, monkeypatch):
+def test_every_model_that_is_lacked_is_named_with_its_command(empty_cache, monkeypatch):
     from mmdisco_diffusers.finding import models_lacked
     from mmdisco_diffusers.options import AnimateDiffOptions
 
@@ -109,15 +109,15 @@ def test_a_model_in_the_cache_is_found_by_its_name(empty_cache, models):
 def test_only_the_option_lets_anything_be_fetched(empty_cache, monkeypatch):
     import diffusers
 
-    asked = []
-    monkeypatch.setattr(diffusers.DiffusionPipeline, "download", lambda name: asked.append(name) or 1 / 0)
+    requested = []
+    monkeypatch.setattr(diffusers.DiffusionPipeline, "download", lambda name: requested.append(name) or 1 / 0)
     with pytest.raises(DataError, match="neither a folder nor in the cache"):
         build("wan", "someone/tiny")
-    assert asked == []
+    assert requested == []
     monkeypatch.setenv("MMDISCO_DOWNLOAD", "1")
     with pytest.raises(DataError, match=r"someone/tiny could not be fetched \(division by zero\)"):
         build("wan", "someone/tiny")
-    assert asked == ["someone/tiny"]
+    assert requested == ["someone/tiny"]
 
 
 def test_a_gated_model_says_what_to_do(empty_cache, monkeypatch):
@@ -154,16 +154,16 @@ def test_what_diffusers_left_out_of_a_repository_is_not_missed(empty_cache, monk
 def test_a_part_beside_a_pipeline_is_fetched_with_its_weights(empty_cache, monkeypatch, models):
     import huggingface_hub
 
-    asked = []
+    requested = []
 
     def snapshot(name, **wanted):
-        asked.append((name, wanted))
+        requested.append((name, wanted))
         return str(models("text-to-video-sd") / "unet")
 
     monkeypatch.setattr(huggingface_hub, "snapshot_download", snapshot)
     monkeypatch.setenv("MMDISCO_DOWNLOAD", "1")
     build("videocrafter2", models("text-to-video-sd"), unet="someone/unet")
-    ((name, wanted),) = asked
+    ((name, wanted),) = requested
     assert name == "someone/unet"
     assert "*.safetensors" in wanted["allow_patterns"]
     assert not wanted.get("local_files_only")
@@ -410,18 +410,20 @@ def test_a_vocoder_is_in_the_variant_and_in_no_fingerprint(family, models, tmp_p
 
 
 def test_a_fingerprint_follows_what_changes_predictions_and_a_variant_the_rest(models):
-    def told(family, **options):
+    def seen(family, **options):
         model = build(family, models(family), **options)
         return model.fingerprint, model.variant
 
-    plain = told("hunyuan-video")
+    plain = seen("hunyuan-video")
     assert plain[1] == ""
-    assert told("hunyuan-video", told_scale=6.0, chunk=2, slicing=True, text="free", offload="codec") == plain
-    assert told("hunyuan-video", tiling=True) == (plain[0], "tiling True")
-    assert told("hunyuan-video", told_scale=3.0)[0] != plain[0]
-    assert told("hunyuan-video", clean_end=True) == (plain[0], "clean_end True")
-    assert told("audioldm")[0] != told("audioldm", normalise=False)[0]
-    assert told("animatediff")[0] != told("animatediff", betas="scaled_linear")[0]
+    assert (
+        seen("hunyuan-video", embedded_guidance_scale=6.0, chunk=2, slicing=True, text="free", offload="codec") == plain
+    )
+    assert seen("hunyuan-video", tiling=True) == (plain[0], "tiling True")
+    assert seen("hunyuan-video", embedded_guidance_scale=3.0)[0] != plain[0]
+    assert seen("hunyuan-video", clean_end=True) == (plain[0], "clean_end True")
+    assert seen("audioldm")[0] != seen("audioldm", normalise=False)[0]
+    assert seen("animatediff")[0] != seen("animatediff", betas="scaled_linear")[0]
     assert as_joint(build("stable-audio", models("stable-audio"), full=False)).info.variant == "full False"
 
 

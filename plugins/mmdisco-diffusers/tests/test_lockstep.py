@@ -6,7 +6,7 @@ import diffusers
 import pytest
 import torch
 from oracles import CALLS, to_pipeline
-from tiny import AUDIO, FILMS
+from tiny import AUDIO, VIDEOS
 
 from mmdisco_cli.diffusion.backbone import Base, Request, as_joint
 from mmdisco_cli.diffusion.denoise import make_denoiser
@@ -79,7 +79,7 @@ def test_without_guidance_each_is_as_it_is_alone(audio, video, models, backbone)
         assert torch.equal(latents(zero[modality]), expected)
 
 
-@pytest.mark.parametrize("video", FILMS)
+@pytest.mark.parametrize("video", VIDEOS)
 def test_guided_it_ends_where_the_native_backbones_end(video, models, backbone):
     audio = "audioldm2"
     noise, plans = noises(models, backbone, audio, video), plans_of(backbone, audio, video)
@@ -180,9 +180,9 @@ def test_an_interrupt_ends_both_at_their_next_step(models, backbone, monkeypatch
 def test_a_pipeline_of_several_schedulers_is_named(models):
     pipeline = diffusers.DiffusionPipeline.from_pretrained(models("ltx2"), local_files_only=True)
     pipeline.set_progress_bar_config(disable=True)
-    asked = {"prompt": "a dog", "num_frames": 9, "height": 64, "width": 64, "num_inference_steps": 2}
+    requested = {"prompt": "a dog", "num_frames": 9, "height": 64, "width": 64, "num_inference_steps": 2}
     with pytest.raises(UsageError, match="lockstep: a LTX2Pipeline uses several schedulers at once"):
-        run({"video": Part(pipeline, {**asked, "stg_scale": 0.0, "audio_stg_scale": 0.0})})
+        run({"video": Part(pipeline, {**requested, "stg_scale": 0.0, "audio_stg_scale": 0.0})})
 
 
 def test_a_scheduler_of_unknown_levels_runs_where_nothing_guides(models, backbone):

@@ -6,7 +6,7 @@ import av
 import diffusers
 import pytest
 import torch
-from test_pairs import assert_a_film_with_sound, clips, registry
+from test_pairs import assert_video_with_audio, clips, registry
 
 from mmdisco_cli import app
 from mmdisco_cli.assembly import assemble
@@ -37,7 +37,7 @@ sample: {{sampler: ddim, steps: 2, window: [-20, 20], weights: {out}/discriminat
 
 @pytest.fixture
 def write(models, tmp_path):
-    """Return a function that writes a recipe of a sound and a film, in lockstep unless it is told otherwise."""
+    """Return a function that writes a recipe of audio and video, in lockstep by default."""
     folder = models("audioldm2").parent
     assert models("wan").parent == folder
 
@@ -60,7 +60,7 @@ def test_each_is_what_its_pipeline_makes_alone(write, models):
     recipe = recipes.load(str(write("plain")))
     assembly = assemble(recipe, torch.device("cpu"), with_discriminator=False)
     drawn = draw(assembly, recipe.sample, 7, [3, 4], prompts=["a dog", "rain"], independent=True)
-    asked = {"audio": {"audio_length_in_s": 0.625}, "video": {"num_frames": 5, "height": 16, "width": 16}}
+    requested = {"audio": {"audio_length_in_s": 0.625}, "video": {"num_frames": 5, "height": 16, "width": 16}}
     for modality, family in (("audio", "audioldm2"), ("video", "wan")):
         pipeline = diffusers.DiffusionPipeline.from_pretrained(models(family), local_files_only=True)
         pipeline.set_progress_bar_config(disable=True)
@@ -68,7 +68,7 @@ def test_each_is_what_its_pipeline_makes_alone(write, models):
         for i, prompt in enumerate(("a dog", "rain")):
             generator = torch.Generator().manual_seed(int(keys[i]))
             result = pipeline(
-                prompt, num_inference_steps=2, generator=generator, output_type="np", **asked[modality]
+                prompt, num_inference_steps=2, generator=generator, output_type="np", **requested[modality]
             )  # fmt: skip
             if modality == "audio":
                 expected = torch.as_tensor(result.audios[0])[None]
@@ -79,20 +79,20 @@ def test_each_is_what_its_pipeline_makes_alone(write, models):
     assert not torch.equal(drawn.latents["video"][0], drawn.latents["video"][1])
 
 
-def test_films_come_from_the_command_line(write, tmp_path, capsys):
+def test_videos_come_from_the_command_line(write, tmp_path, capsys):
     path = write("plain")
     code, out, err = call(
-        capsys, "sample", "--recipe", path, "--independent", "--n", 2, "--prompt", "a dog", "--out", tmp_path / "films"
+        capsys, "sample", "--recipe", path, "--independent", "--n", 2, "--prompt", "a dog", "--out", tmp_path / "videos"
     )
     assert code == 0, err
     assert "note: audio: a AudioLDM2Pipeline in lockstep: its own scheduler steps, and it can only sample" in err
-    films = out.split()
-    assert len(films) == 2
-    for film in films:
-        assert_a_film_with_sound(film)
-    # The same call again makes nothing anew, and one more sample only that.
+    videos = out.split()
+    assert len(videos) == 2
+    for video in videos:
+        assert_video_with_audio(video)
+    # The same call makes nothing again, and with one more sample only that one.
     code, out, err = call(
-        capsys, "sample", "--recipe", path, "--independent", "--n", 3, "--prompt", "a dog", "--out", tmp_path / "films"
+        capsys, "sample", "--recipe", path, "--independent", "--n", 3, "--prompt", "a dog", "--out", tmp_path / "videos"
     )
     assert "2 of 3 samples are there already" in err
     assert len(out.split()) == 3
@@ -140,7 +140,7 @@ def test_a_discriminator_trained_beside_the_native_models_guides_them(
 
     path = write("guided", out=tmp_path, more=settings("audio"), more_video=settings("video"))
 
-    def films(name, *options):
+    def videos(name, *options):
         code, out, err = call(
             capsys, "sample", "--recipe", path, "--n", 1, "--json", "--out", tmp_path / name, *options
         )
@@ -148,15 +148,15 @@ def test_a_discriminator_trained_beside_the_native_models_guides_them(
         return json.loads(out)
 
     guided, alone = (
-        films("guided", "--set", "sample.guidance={audio: 1, video: 20000}"),
-        films("alone", "--independent"),
+        videos("guided", "--set", "sample.guidance={audio: 1, video: 20000}"),
+        videos("alone", "--independent"),
     )
-    none = films("none", "--set", "sample.guidance={audio: 0, video: 0}")
+    none = videos("none", "--set", "sample.guidance={audio: 0, video: 0}")
     assert isinstance(guided["logit"], float)
     assert alone["logit"] is None
-    pictures = [frames(row["path"]) for row in (guided, alone, none)]
-    assert not torch.equal(pictures[0], pictures[1])
-    assert torch.equal(pictures[2], pictures[1])
+    decoded = [frames(row["path"]) for row in (guided, alone, none)]
+    assert not torch.equal(decoded[0], decoded[1])
+    assert torch.equal(decoded[2], decoded[1])
     # Without the two options the file is refused, since it says what it was trained beside.
     plain = write("plain", out=tmp_path)
     code, _, err = call(capsys, "sample", "--recipe", plain, "--n", 1, "--out", tmp_path / "plain")
@@ -169,8 +169,8 @@ def test_a_discriminator_trained_beside_the_native_models_guides_them(
 
 
 def frames(path):
-    with av.open(path) as film:
-        return torch.stack([torch.from_numpy(frame.to_ndarray(format="rgb24")) for frame in film.decode(video=0)])
+    with av.open(path) as container:
+        return torch.stack([torch.from_numpy(frame.to_ndarray(format="rgb24")) for frame in container.decode(video=0)])
 
 
 @pytest.mark.parametrize(
@@ -258,9 +258,9 @@ def test_a_signal_between_two_steps_leaves_both(write):
 
     with pytest.raises(Stopped, match="SIGTERM"):
         draw(assembly, recipe.sample, 0, [0], independent=True, on_step=stop)
-    heard = []
-    drawn = draw(assembly, recipe.sample, 0, [0, 1], independent=True, on_step=heard.append)
-    assert heard == [1, 1, 2, 2]  # steps of the whole batch, though its samples are made one after another
+    done = []
+    drawn = draw(assembly, recipe.sample, 0, [0, 1], independent=True, on_step=done.append)
+    assert done == [1, 1, 2, 2]  # steps of the whole batch, though its samples are made one after another
     assert drawn.latents["audio"].shape[0] == 2
 
 

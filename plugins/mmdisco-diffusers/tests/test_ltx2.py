@@ -1,4 +1,4 @@
-"""LTX-2, which makes sound and film at once: beside its own pipeline, and with its two streams at unlike levels."""
+"""LTX-2, which makes audio and video at once: beside its own pipeline, and with its two streams at unlike levels."""
 
 import copy
 
@@ -39,7 +39,7 @@ def made(request, models):
 
 
 def own_arguments(options):
-    """Return what the pipeline is told; its scales of sound fall back to those of film, but for a plain 0."""
+    """Return the arguments of the pipeline; scales of audio that are not given are those of video, but 0 is 0."""
     return {
         "stg_scale": options.stg_scale, "audio_stg_scale": options.stg_scale,
         "modality_scale": options.modality_scale, "audio_modality_scale": options.modality_scale,
@@ -50,13 +50,13 @@ def own_arguments(options):
 
 @pytest.fixture(scope="module")
 def walk(made):
-    """Return noise, steps, end and pipeline: what a call hands to its two schedulers, sound and film apart."""
+    """Return noise, steps, end and pipeline: what a call hands to its two schedulers, audio and video apart."""
     folder, model = made
     pipeline = diffusers.DiffusionPipeline.from_pretrained(folder, local_files_only=True)
     pipeline.set_progress_bar_config(disable=True)
     steps, ends = [], {}
 
-    class Heard(type(pipeline.scheduler)):
+    class Recording(type(pipeline.scheduler)):
         """Listens under any copy: the pipeline walks a copy of its scheduler for sound."""
 
         def step(self, output, t, sample, *args, **kwargs):
@@ -65,7 +65,7 @@ def walk(made):
             ends[sample.shape[2]] = out[0]
             return out
 
-    pipeline.scheduler.__class__ = Heard
+    pipeline.scheduler.__class__ = Recording
     plan = model.plan(REQUEST)
     generator = torch.Generator().manual_seed(5)
     noise = {m: torch.randn(len(PROMPTS), *p.latent_shape, generator=generator) for m, p in plan.modalities.items()}
@@ -75,15 +75,15 @@ def walk(made):
         audio_latents=given["audio"], guidance_scale=SCALES["video"], audio_guidance_scale=SCALES["audio"],
         output_type="latent", **own_arguments(model.options),
     )  # fmt: skip
-    pairs = [{"video": film, "audio": sound} for film, sound in zip(steps[::2], steps[1::2], strict=True)]
+    pairs = [{"video": video, "audio": audio} for video, audio in zip(steps[::2], steps[1::2], strict=True)]
     return noise, pairs, {"video": result.frames, "audio": result.audio}, pipeline
 
 
 def statistics(pipeline):
     """Return (modality, mean, deviation) of the latents of both codecs, which diffusers wants to be given."""
-    film, sound = pipeline.vae, pipeline.audio_vae
-    yield "video", film.latents_mean.view(1, -1, 1, 1, 1), film.latents_std.view(1, -1, 1, 1, 1)
-    yield "audio", sound.latents_mean.view(1, 2, 1, 16), sound.latents_std.view(1, 2, 1, 16)
+    video, audio = pipeline.vae, pipeline.audio_vae
+    yield "video", video.latents_mean.view(1, -1, 1, 1, 1), video.latents_std.view(1, -1, 1, 1, 1)
+    yield "audio", audio.latents_mean.view(1, 2, 1, 16), audio.latents_std.view(1, 2, 1, 16)
 
 
 def raw(latents, pipeline):
@@ -109,15 +109,15 @@ def test_predictions_are_those_handed_to_the_schedulers(made, walk):
         for m, (t, _, _) in step.items():
             torch.testing.assert_close(grid[m].at(i).t, t.float(), rtol=1e-5, atol=1e-5)
         times = {m: grid[m].at(i).t.expand(len(PROMPTS)) for m in x}
-        said, other = (model.predict(x, times, told, plan) for told in (positive, negative))
+        said, other = (model.predict(x, times, seen, plan) for seen in (positive, negative))
         guided = model.guided(x, times, positive, negative, SCALES, plan)
         for m, (_, _, output) in step.items():
             plain, expected = cfg_combine(said[m], other[m], SCALES[m]), canonical(m, output, plan)
             assert expected.std() > 1e-3
             assert (said[m] - other[m]).abs().max() > 1e-4
             assert (guided[m] - expected).abs().max() <= 1e-5 * max(1, float(expected.abs().max()))
-            beyond = (plain - expected).abs().max()
-            assert beyond > 1e-3 if model.options.rescale else beyond <= 1e-5 * max(1, float(expected.abs().max()))
+            apart = (plain - expected).abs().max()
+            assert apart > 1e-3 if model.options.rescale else apart <= 1e-5 * max(1, float(expected.abs().max()))
 
 
 def test_samples_end_where_the_pipeline_ends(made, walk):
@@ -134,25 +134,25 @@ def test_what_it_decodes_is_what_its_pipeline_decodes(made):
     folder, model = made
     pipeline = diffusers.DiffusionPipeline.from_pretrained(folder, local_files_only=True)
     pipeline.set_progress_bar_config(disable=True)
-    asked = {
+    requested = {
         "num_frames": 9, "frame_rate": 24.0, "height": 64, "width": 96, "num_inference_steps": 2,
         "return_dict": False, **own_arguments(model.options),
     }  # fmt: skip
     ends = [
-        pipeline(PROMPTS[:1], generator=torch.Generator().manual_seed(3), output_type=kind, **asked)
+        pipeline(PROMPTS[:1], generator=torch.Generator().manual_seed(3), output_type=kind, **requested)
         for kind in ("latent", "np")
     ]
     plan = model.plan(REQUEST)
     moments = {m: (mean, std) for m, mean, std in statistics(pipeline)}
     latents = {m: (ends[0][i] - moments[m][0]) / moments[m][1] for i, m in enumerate(("video", "audio"))}
     shown = model.decode(latents, plan)
-    film = torch.from_numpy(ends[1][0]).permute(0, 4, 1, 2, 3) * 2 - 1
-    assert (shown["video"] - film).abs().max() < 1e-4
+    video = torch.from_numpy(ends[1][0]).permute(0, 4, 1, 2, 3) * 2 - 1
+    assert (shown["video"] - video).abs().max() < 1e-4
     sound = ends[1][1]
     assert 0 <= shown["audio"].shape[2] - sound.shape[2] <= 0.05 * plan.modalities["audio"].rate
     assert (shown["audio"][..., : sound.shape[2]] - sound).abs().max() < 1e-4
     assert not shown["audio"][..., sound.shape[2] :].any()
-    # Nor is what it decodes a matter of what is asked for beside it.
+    # Nor is what it decodes affected by what is requested beside it.
     assert torch.equal(model.decode({"audio": latents["audio"]}, plan)["audio"], shown["audio"])
 
 
@@ -192,12 +192,12 @@ def test_a_discriminator_adds_what_it_misses(models, tmp_path):
     clips.mkdir()
     generator = torch.Generator().manual_seed(0)
     for i in range(2):
-        pictures = torch.rand(3, 13, 64, 64, generator=generator) * 2 - 1
-        write_mp4(clips / f"{i}.mp4", pictures, 0.5 * (torch.arange(13000) * 0.05).sin()[None], 24, 24000)
+        frames = torch.rand(3, 13, 64, 64, generator=generator) * 2 - 1
+        write_mp4(clips / f"{i}.mp4", frames, 0.5 * (torch.arange(13000) * 0.05).sin()[None], 24, 24000)
     path = tmp_path / "joint.yaml"
     path.write_text(RECIPE.format(clips=clips, model=models("ltx2"), out=tmp_path / "trained"))
     train(recipes.load(str(path)), TrainOptions(out=tmp_path / "trained"))
-    films = {}
+    videos = {}
     for name, options, settings in (
         ("guided", {}, ["sample.guidance={audio: 1, video: 20000}"]), ("alone", {"independent": True}, []),
         ("none", {}, ["sample.guidance={audio: 0, video: 0}"]),
@@ -205,14 +205,14 @@ def test_a_discriminator_adds_what_it_misses(models, tmp_path):
         recipe = recipes.load(str(path), [*settings, "sample.keep_latents=true"])
         sample(recipe, SampleOptions(n=1, prompts=("a dog",), out=tmp_path / name, **options))
         (latents,) = (tmp_path / name).glob("*.safetensors")
-        films[name] = load_file(latents)
+        videos[name] = load_file(latents)
     for m in ("audio", "video"):
-        assert films["guided"][m].isfinite().all()
-        assert torch.equal(films["none"][m], films["alone"][m])
-    assert not torch.equal(films["guided"]["video"], films["alone"]["video"])
+        assert videos["guided"][m].isfinite().all()
+        assert torch.equal(videos["none"][m], videos["alone"][m])
+    assert not torch.equal(videos["guided"]["video"], videos["alone"]["video"])
 
 
-def test_sound_and_film_fit_together(backbone):
+def test_audio_and_video_fit_together(backbone):
     model = backbone("ltx2")
     for frames, fps in ((9, 24), (17, 25), (121, 24), (257, 30)):
         plan = model.plan(Request(frames=frames, fps=fps, height=32, width=32)).modalities

@@ -67,26 +67,26 @@ class OnlyMel:
             return self.wave
         return SimpleNamespace(config=SimpleNamespace(scaling_factor=0.5), encode=self.encode, decode=self.decode)
 
-    def encode(self, picture):
-        """Fold 4 x 4 cells of a picture (B, 1, T, F) into channels."""
-        assert picture.shape[2] % 4 == 0
-        assert picture.shape[3] == 64
-        cells = picture.unflatten(3, (-1, 4)).unflatten(2, (-1, 4)).permute(0, 1, 3, 5, 2, 4).flatten(1, 3)
+    def encode(self, image):
+        """Fold 4 x 4 cells of a image (B, 1, T, F) into channels."""
+        assert image.shape[2] % 4 == 0
+        assert image.shape[3] == 64
+        cells = image.unflatten(3, (-1, 4)).unflatten(2, (-1, 4)).permute(0, 1, 3, 5, 2, 4).flatten(1, 3)
         return SimpleNamespace(latent_dist=SimpleNamespace(mode=lambda: cells))
 
     def decode(self, cells):
         unfolded = cells.unflatten(1, (1, 4, 4)).permute(0, 1, 4, 2, 5, 3).flatten(4, 5).flatten(2, 3)
         return SimpleNamespace(sample=unfolded)
 
-    def wave(self, picture):
-        picture = picture.transpose(1, 2)
+    def wave(self, image):
+        image = image.transpose(1, 2)
         if self.transposed:  # AudioLDM's own readers fell for this
-            picture = picture.flip(1)
-        picture = torch.cat([picture, picture[..., -1:]], 2)  # the frame on the last sample
+            image = image.flip(1)
+        image = torch.cat([image, image[..., -1:]], 2)  # the frame on the last sample
         inverse = torchaudio.transforms.InverseMelScale(513, 64, 16000, 0.0, 8000.0, "slaney", "slaney", "gelsd")
-        magnitudes = inverse(picture.exp()).clamp_min(0)
+        magnitudes = inverse(image.exp()).clamp_min(0)
         window = torch.hann_window(1024)
-        samples = (picture.shape[2] - 1) * 160
+        samples = (image.shape[2] - 1) * 160
         torch.manual_seed(0)
         return torchaudio.functional.griffinlim(magnitudes, window, 1024, 160, 1024, 1.0, 60, 0.99, samples, False)
 
@@ -109,8 +109,8 @@ def test_what_no_whole_mel_frame_holds_is_heard_by_the_last_one_and_is_silent_ag
     wave = sound(0.125)
     latent = codec.encode(wave, plan)
     assert torch.equal(codec.decode(latent, plan)[..., 1920:], torch.zeros(1, 1, 80))
-    picture = codec.parts.decode(latent / 0.5 * 0.5).sample[:, 0]
-    torch.testing.assert_close(picture / 0.5, log_mel(wave[:, 0], FORM), rtol=1e-4, atol=1e-4)
+    image = codec.parts.decode(latent / 0.5 * 0.5).sample[:, 0]
+    torch.testing.assert_close(image / 0.5, log_mel(wave[:, 0], FORM), rtol=1e-4, atol=1e-4)
 
 
 def test_a_mel_upside_down_is_noticed():
@@ -181,9 +181,9 @@ def test_reconstruction_is_what_the_distance_says():
 def test_ltx2_hears_the_mel_that_others_compute(backbone, monkeypatch):
     model = backbone("ltx2")
     plan = model.plan(Request(frames=9, fps=24, height=64, width=64))
-    heard, vae = [], model.parts.get("audio_vae")
+    encoded, vae = [], model.parts.get("audio_vae")
     encode = vae.encode
-    monkeypatch.setattr(vae, "encode", lambda mel: heard.append(mel) or encode(mel))
+    monkeypatch.setattr(vae, "encode", lambda mel: encoded.append(mel) or encode(mel))
     wave = torchaudio.functional.resample(sound()[..., :6000], 16000, 24000)
     model.encode({"audio": torch.cat([wave, wave / 2], 1)}, plan)
     transform = torchaudio.transforms.MelSpectrogram(
@@ -192,7 +192,7 @@ def test_ltx2_hears_the_mel_that_others_compute(backbone, monkeypatch):
     )  # fmt: skip
     both = torchaudio.functional.resample(torch.cat([wave, wave / 2], 1), 24000, 16000)
     expected = transform(both).clamp_min(1e-5).log().transpose(2, 3)
-    frames = heard[0].shape[2]
-    assert heard[0].shape == (1, 2, 33, 64)  # nine cells, the first of one frame
-    # The last frames look beyond the end, where the one sees a reflection and the other silence.
-    assert (heard[0][:, :, : frames - 4] - expected[:, :, : frames - 4]).abs().max() < 1e-3
+    frames = encoded[0].shape[2]
+    assert encoded[0].shape == (1, 2, 33, 64)  # nine cells, the first of one frame
+    # The last frames look past the end, where the one sees a reflection and the other silence.
+    assert (encoded[0][:, :, : frames - 4] - expected[:, :, : frames - 4]).abs().max() < 1e-3

@@ -18,7 +18,7 @@ from mmdisco_diffusers.stage import Stage
 ROLES = Roles(("unet",), ("vae",), ("encoder",))
 
 
-class Told:
+class TinyParts:
     """Parts that note where they are sent."""
 
     def __init__(self):
@@ -47,7 +47,7 @@ def gpus(monkeypatch, count):
 
 
 def moves(**options):
-    parts = Told()
+    parts = TinyParts()
     stage = Stage(parts, ROLES, ModelOptions(**options))
     stage.to(torch.device("cuda"))
     with stage.text():
@@ -86,7 +86,7 @@ def test_parts_are_where_the_recipe_wants_them(options, expected, monkeypatch):
     [({}, [("vae", "cuda")]), ({"offload": "codec"}, [("vae", "cuda"), ("vae", "cpu")])],
 )
 def test_the_codec_stays_or_visits(options, expected):
-    parts = Told()
+    parts = TinyParts()
     stage = Stage(parts, ROLES, ModelOptions(**options))
     stage.to(torch.device("cuda"))
     visit = stage._visiting(ROLES.codec, stage.at("codec"), stage.options.offload != "none")
@@ -131,7 +131,7 @@ def test_no_more_than_a_chunk_is_decoded_together(family, chunk, sizes, models, 
     plan = model.plan(Request(frames=5, height=16, width=16))
     calls = spied(monkeypatch, model.parts.get("vae"), "decode")
     model.decode(torch.randn(3, *plan.latent_shape), plan)
-    if family == "animatediff":  # its codec knows pictures: five of each of three films, a film's batch at a time
+    if family == "animatediff":  # its codec takes images: five of each of three videos, a video's batch at a time
         assert max(shape[0] for shape in calls) <= chunk
         assert sum(shape[0] for shape in calls) == 15
     else:
@@ -164,16 +164,16 @@ def test_a_tiled_codec_decodes_in_tiles_that_fit_together(models, monkeypatch):
 
 def test_a_device_is_known_or_named():
     with pytest.raises(UsageError, match=r"devices: unknown 'codex' \(did you mean codec"):
-        Stage(Told(), ROLES, ModelOptions(devices={"codex": "cpu"}))
+        Stage(TinyParts(), ROLES, ModelOptions(devices={"codex": "cpu"}))
     with pytest.raises(UsageError, match=r"devices.text: unknown device 'gpu'"):
-        Stage(Told(), ROLES, ModelOptions(devices={"text": "gpu"}))
+        Stage(TinyParts(), ROLES, ModelOptions(devices={"text": "gpu"}))
 
 
 @pytest.mark.parametrize(("count", "found"), [(0, "no CUDA device at all"), (1, "only cuda:0 to cuda:0")])
 def test_a_device_that_is_not_there_is_named_before_anything_runs(count, found, monkeypatch):
     gpus(monkeypatch, count)
     with pytest.raises(DeviceError, match=f"devices.denoiser: no device cuda:1 on this machine: torch finds {found}"):
-        Stage(Told(), ROLES, ModelOptions(devices={"denoiser": "cuda:1"}))
+        Stage(TinyParts(), ROLES, ModelOptions(devices={"denoiser": "cuda:1"}))
 
 
 @pytest.mark.parametrize("family", [*BUILDERS, "ltx2"])
@@ -197,6 +197,6 @@ def test_the_memory_plan_names_each_device(models):
     lines = memory_lines(parts, WAN, ModelOptions(devices={"denoiser": "cuda:1", "text": "cpu"}, text="keep"))
     assert lines[0].endswith("in float32, stays on cuda:1")
     assert lines[2].endswith("stays on cpu")
-    told = {line.split(": ")[0]: line for line in lines[3:]}
+    lines_of = {line.split(": ")[0]: line for line in lines[3:]}
     for device, part in (("cuda:1", "transformer"), ("the device", "vae"), ("cpu", "text_encoder")):
-        assert told[f"weights on {device}"].startswith(f"weights on {device}: {sizes[part]:.2f} MB, at most")
+        assert lines_of[f"weights on {device}"].startswith(f"weights on {device}: {sizes[part]:.2f} MB, at most")

@@ -1,4 +1,4 @@
-"""Every sound with every film: a discriminator is trained, joins them, and one film comes out."""
+"""Every audio model with every video model: a discriminator is trained and joins them, and one video comes out."""
 
 import itertools
 import math
@@ -7,7 +7,7 @@ import av
 import pytest
 import torch
 from safetensors.torch import load_file
-from tiny import AUDIO, FILMS
+from tiny import AUDIO, VIDEOS
 
 from mmdisco_cli.data.media import write_mp4
 from mmdisco_cli.recipes import recipe as recipes
@@ -46,14 +46,14 @@ def registry():
 def clips(tmp_path_factory):
     folder, generator = tmp_path_factory.mktemp("clips"), torch.Generator().manual_seed(0)
     for i in range(4):
-        pictures = torch.rand(3, 13, 16, 16, generator=generator) * 2 - 1
+        frames = torch.rand(3, 13, 16, 16, generator=generator) * 2 - 1
         tone = 0.5 * (torch.arange(26000) * (0.05 + 0.03 * i)).sin()[None]
-        write_mp4(folder / f"{i}.mp4", pictures, tone, 8, 16000)
+        write_mp4(folder / f"{i}.mp4", frames, tone, 8, 16000)
     return folder
 
 
-@pytest.mark.parametrize(("audio", "video"), list(itertools.product(AUDIO, FILMS)))
-def test_a_pair_is_trained_joined_and_filmed(audio, video, models, registry, clips, tmp_path):
+@pytest.mark.parametrize(("audio", "video"), list(itertools.product(AUDIO, VIDEOS)))
+def test_a_pair_is_trained_joined_and_sampled(audio, video, models, registry, clips, tmp_path):
     folder = models(audio).parent
     assert models(video).parent == folder
     path = tmp_path / "pair.yaml"
@@ -74,13 +74,13 @@ def test_a_pair_is_trained_joined_and_filmed(audio, video, models, registry, cli
         assert guided[modality].isfinite().all()
         assert not torch.equal(guided[modality], alone[modality])
         assert torch.equal(unguided[modality], alone[modality])
-    assert_a_film_with_sound(next((tmp_path / "guided").glob("*.mp4")))
+    assert_video_with_audio(next((tmp_path / "guided").glob("*.mp4")))
 
 
-def assert_a_film_with_sound(path):
-    with av.open(str(path)) as film:
-        pictures, sound = film.streams.video[0], film.streams.audio[0]
-        lengths = [float(stream.duration * stream.time_base) for stream in (pictures, sound)]
-        frames = sum(1 for _ in film.decode(pictures))
+def assert_video_with_audio(path):
+    with av.open(str(path)) as container:
+        video, audio = container.streams.video[0], container.streams.audio[0]
+        lengths = [float(stream.duration * stream.time_base) for stream in (video, audio)]
+        frames = sum(1 for _ in container.decode(video))
     assert frames in (5, 9)
     assert math.isclose(*lengths, abs_tol=0.03)

@@ -151,11 +151,11 @@ def test_auffusion_predicts_and_ends_as_its_stable_diffusion(painter):
     pipeline.set_progress_bar_config(disable=True)
     steps, step = [], pipeline.scheduler.step
 
-    def heard(output, t, sample, *args, **kwargs):
+    def recorded(output, t, sample, *args, **kwargs):
         steps.append((t, sample, output))
         return step(output, t, sample, *args, **kwargs)
 
-    pipeline.scheduler.step = heard
+    pipeline.scheduler.step = recorded
     end = pipeline(
         "rain fall", height=256, width=64, num_inference_steps=STEPS, guidance_scale=SCALE, output_type="latent",
         negative_prompt_embeds=torch.zeros_like(condition.positive["tokens"]), latents=noise.transpose(2, 3),
@@ -213,9 +213,9 @@ def test_auffusion_paints_low_tones_at_the_bottom_and_plays_them_back(painter):
     class Glass:
         config = type("Config", (), {"scaling_factor": 1.0})
 
-        def encode(self, picture):
-            painted.append(picture)
-            cells = nn.functional.avg_pool2d(picture, 8)[:, [0, 0, 0, 0]]
+        def encode(self, image):
+            painted.append(image)
+            cells = nn.functional.avg_pool2d(image, 8)[:, [0, 0, 0, 0]]
             return type("Out", (), {"latent_dist": type("Dist", (), {"mode": staticmethod(lambda: cells)})})
 
         def decode(self, cells):
@@ -261,9 +261,9 @@ def crafter(tmp_path_factory, models):
     return folder, base, embedding.eval()
 
 
-def test_videocrafter_is_told_the_frame_rate(crafter):
+def test_videocrafter_is_conditioned_on_the_frame_rate(crafter):
     folder, base, embedding = crafter
-    options = VideoCrafter2Options(path=str(base), unet=str(folder), told_fps=12.0, mismatch=True)
+    options = VideoCrafter2Options(path=str(base), unet=str(folder), conditioning_fps=12.0, mismatch=True)
     model = build_videocrafter2("video", options, Request())
     request = Request(frames=3, height=16, width=16)
     plan = model.plan(request)
@@ -280,11 +280,11 @@ def test_videocrafter_is_told_the_frame_rate(crafter):
     )
     steps, step = [], pipeline.scheduler.step
 
-    def heard(output, t, sample, *args, **kwargs):
+    def recorded(output, t, sample, *args, **kwargs):
         steps.append((t, sample, output))
         return step(output, t, sample, *args, **kwargs)
 
-    pipeline.scheduler.step = heard
+    pipeline.scheduler.step = recorded
     end = pipeline(
         "rain", num_frames=3, height=16, width=16, num_inference_steps=STEPS, guidance_scale=SCALE, latents=noise,
         output_type="latent",
@@ -299,7 +299,7 @@ def test_videocrafter_is_told_the_frame_rate(crafter):
     denoise = make_denoiser([Base(joint, whole, {"video": condition})], cfg={"video": SCALE})
     found = ddim(denoise, {"video": noise}, joint.grid(STEPS, whole))["video"]
     assert (found - end).abs().max() <= 1e-4 * max(1, float(end.abs().max()))
-    other = VideoCrafter2Options(path=str(base), unet=str(folder), told_fps=24.0, mismatch=True)
+    other = VideoCrafter2Options(path=str(base), unet=str(folder), conditioning_fps=24.0, mismatch=True)
     x, t = torch.randn(1, *plan.latent_shape), torch.tensor([500.0])
     changed = build_videocrafter2("video", other, Request()).predict(x, t, condition.positive, plan)
     assert (changed - model.predict(x, t, condition.positive, plan)).abs().max() > 1e-5

@@ -51,8 +51,8 @@ def test_frames_are_bounded_where_the_model_knows_no_more_positions():
 
 
 def test_each_family_plans_by_its_own_rules(backbone):
-    def shapes(family, **asked):
-        plan = backbone(family).plan(Request(**asked))
+    def shapes(family, **request):
+        plan = backbone(family).plan(Request(**request))
         return plan.latent_shape, plan.media_shape, plan.notes
 
     assert shapes("audioldm", seconds=0.33)[:2] == ((4, 9, 16), (1, 5280))
@@ -105,7 +105,7 @@ def test_variance_preserving_grids_are_the_schedulers_own(cls, spacing, steps, t
     made = getattr(diffusers, cls)(beta_schedule="scaled_linear", timestep_spacing=spacing, steps_offset=1, **changed)
     grid = schedule_of(on_disk(made, tmp_path)).grid(steps)
     made.set_timesteps(steps)
-    expected = made.timesteps.unique().flip(0).float()  # PNDM asks about some times twice
+    expected = made.timesteps.unique().flip(0).float()  # PNDM evaluates some times twice
     if spacing == "linspace" and steps == 1 and cls != "LCMScheduler":
         assert expected.tolist() == [0]  # it starts from the clean end there, which is no use to anyone
         expected = torch.tensor([999.0])
@@ -123,9 +123,9 @@ IN_SIGMA = [
         for options in ({}, *({"timestep_spacing": s, "steps_offset": 1} for s in ("leading", "trailing", "linspace")))
     ),
     *(
-        (cls, {f"use_{law}_sigmas": True})
+        (cls, {f"use_{name}_sigmas": True})
         for cls in ("DPMSolverMultistep", "UniPCMultistep", "DEISMultistep", "EulerDiscrete")
-        for law in ("karras", "exponential")
+        for name in ("karras", "exponential")
     ),
     *((cls, {"final_sigmas_type": "sigma_min"}) for cls in ("DPMSolverMultistep", "UniPCMultistep", "EulerDiscrete")),
 ]
@@ -200,10 +200,10 @@ def test_flow_grids_are_the_schedulers_own(steps, shift, tmp_path):
         torch.testing.assert_close(schedule.levels_at(u).sigma, shift * u / (1 + (shift - 1) * u))
 
 
-@pytest.mark.parametrize("law", ["exponential", "karras"])
-def test_edm_grids_are_the_schedulers_own(law, tmp_path):
+@pytest.mark.parametrize("sigmas", ["exponential", "karras"])
+def test_edm_grids_are_the_schedulers_own(sigmas, tmp_path):
     scheduler = diffusers.CosineDPMSolverMultistepScheduler(
-        sigma_min=0.3, sigma_max=500, sigma_data=1.0, sigma_schedule=law, prediction_type="v_prediction"
+        sigma_min=0.3, sigma_max=500, sigma_data=1.0, sigma_schedule=sigmas, prediction_type="v_prediction"
     )
     parts = on_disk(scheduler, tmp_path)
     grid = schedule_of(parts).grid(6)
@@ -223,7 +223,7 @@ def test_mochis_grid_is_its_pipelines_own(steps):
     grid = linear_quadratic_flow(1000).grid(steps)
     expected = torch.tensor([*linear_quadratic_schedule(steps, 0.025), 0.0])
     torch.testing.assert_close(grid.sigma, expected, rtol=1e-5, atol=1e-6)
-    # Training levels follow the same law, so that index coupling pairs what the sampler pairs.
+    # Training levels have the same spacing, so that index coupling pairs what the sampler pairs.
     even = linear_quadratic_flow(1000).levels_at(torch.linspace(1, 0, steps + 1))
     if steps % 2 == 0:
         torch.testing.assert_close(even.sigma, grid.sigma, rtol=1e-5, atol=1e-6)
@@ -240,7 +240,7 @@ def test_ltxs_levels_depend_on_the_size(backbone):
     small, large = (model.plan(Request(frames=9, height=side, width=side)) for side in (32, 256))
     half = torch.tensor([0.5])
     assert model.levels_at(half, small).sigma < model.levels_at(half, large).sigma
-    assert model.grid(5, small).sigma[-2] == pytest.approx(0.1)  # where its grid is told to end
+    assert model.grid(5, small).sigma[-2] == pytest.approx(0.1)  # where the options end its grid
 
 
 def test_a_grid_may_end_without_noise(backbone):
@@ -268,8 +268,8 @@ def test_models_of_unlike_schedules_walk_together(backbone):
     bases = [Base(as_joint(m), as_joint(m).plan(Request())) for m in (backbone("audioldm"), backbone("wan"))]
     grid = coupled_grid(bases, 10)
     matched = coupled_grid(bases, 10, Coupling("logsnr"))
-    sound, film = (log_snr(matched[m].alpha, matched[m].sigma)[:-1] for m in ("audio", "video"))
-    torch.testing.assert_close(sound, film, rtol=1e-3, atol=1e-3)
+    audio, video = (log_snr(matched[m].alpha, matched[m].sigma)[:-1] for m in ("audio", "video"))
+    torch.testing.assert_close(audio, video, rtol=1e-3, atol=1e-3)
     assert grid["audio"].t[0] > 900
     assert grid["video"].alpha[0] == 0
 

@@ -6,7 +6,7 @@ import pytest
 from test_pairs import registry
 
 from mmdisco_cli.diffusion.backbone import Request
-from mmdisco_cli.errors import DataError
+from mmdisco_cli.errors import DataError, UsageError
 from mmdisco_cli.recipes import recipe as recipes
 
 __all__ = ["registry"]  # a fixture
@@ -22,6 +22,21 @@ def test_it_can_be_read(name, registry, tmp_path):
     assert recipes.load(str(resolved), registry=registry) == recipe
 
 
+@pytest.mark.parametrize(
+    ("name", "old", "new"),
+    [
+        ("videocrafter2", "told_fps", "conditioning_fps"),
+        ("hunyuan-video", "told_scale", "embedded_guidance_scale"),
+    ],
+)
+def test_an_option_by_its_former_name_is_refused_with_the_new_one(name, old, new, registry, tmp_path):
+    path = tmp_path / "old.yaml"
+    path.write_text(f"backbones:\n  video: {{name: {name}, {old}: 6}}\n")
+    message = rf"old\.yaml:2:\d+: backbones\.video\.{old}: is now called backbones\.video\.{new}$"
+    with pytest.raises(UsageError, match=message):
+        recipes.load(str(path), registry=registry)
+
+
 @pytest.mark.parametrize("name", NAMES)
 def test_its_header_fetches_what_the_message_asks_for(name, registry, tmp_path, monkeypatch):
     import huggingface_hub.constants
@@ -30,9 +45,9 @@ def test_its_header_fetches_what_the_message_asks_for(name, registry, tmp_path, 
     monkeypatch.delenv("MMDISCO_DOWNLOAD", raising=False)
     recipe = recipes.load(name, registry=registry)
     header = recipes.find(name).read_text().split("summary:")[0]
-    told = r"nor in the cache \(.* parameters: .* GB in 16 bits, .* in 32(; .*)?\): fetch it with `hf download"
+    expected = r"nor in the cache \(.* parameters: .* GB in 16 bits, .* in 32(; .*)?\): fetch it with `hf download"
     for label, component in recipe.backbones.items():
-        with pytest.raises(DataError, match=told) as error:
+        with pytest.raises(DataError, match=expected) as error:
             component.factory()(label, component.options, Request())
         command = str(error.value).split("`")[1]
         assert f"#   {command}" in header
@@ -40,7 +55,7 @@ def test_its_header_fetches_what_the_message_asks_for(name, registry, tmp_path, 
 
 @pytest.mark.parametrize("dry", [[], ["--dry-run"]])
 @pytest.mark.parametrize("name", NAMES)
-def test_all_that_it_lacks_is_told_at_once(name, dry, registry, tmp_path, monkeypatch, capsys):
+def test_all_that_it_lacks_is_named_at_once(name, dry, registry, tmp_path, monkeypatch, capsys):
     import huggingface_hub.constants
 
     from mmdisco_cli import app

@@ -81,7 +81,7 @@ def test_a_prompt_that_fits_is_not_spoken_of(family, backbone, capsys):
     assert said == []
 
 
-def test_a_negative_prompt_is_told_of_too(backbone, capsys):
+def test_a_negative_prompt_is_reported_too(backbone, capsys):
     model = backbone("animatediff")
     model.encode_prompt(["a", "b"], [LONG, LONG], model.plan(request_of("animatediff")))
     assert len(capsys.readouterr().err.splitlines()) == 1

@@ -15,7 +15,7 @@ def renamed(function):
         return function(*args, **kwargs)
     return wrapper
 
-def told_twice(function):
+def said_twice(function):
     def wrapper(self, *args, **kwargs):
         return function(self, *args, **kwargs)
     return wrapper
@@ -35,7 +35,7 @@ class Once(torch.nn.Module):
 
 
 class Twice(torch.nn.Module):
-    @FOREIGN["told_twice"]
+    @FOREIGN["said_twice"]
     @FOREIGN["renamed"]
     def forward(self, x, old=None):
         return x

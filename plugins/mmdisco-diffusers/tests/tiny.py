@@ -85,7 +85,7 @@ def mel_vae() -> Any:
     )  # fmt: skip
 
 
-def picture_vae() -> Any:
+def image_vae() -> Any:
     return diffusers.AutoencoderKL(
         latent_channels=4,
         down_block_types=BLOCKS,
@@ -182,7 +182,7 @@ def animatediff() -> Any:
     shake(unet)
     shake(adapter)
     return diffusers.AnimateDiffPipeline(
-        vae=picture_vae(), text_encoder=clip_text(8), tokenizer=clip_tokenizer(), unet=unet, motion_adapter=adapter,
+        vae=image_vae(), text_encoder=clip_text(8), tokenizer=clip_tokenizer(), unet=unet, motion_adapter=adapter,
         scheduler=latent_scheduler(beta_start=0.00085, beta_end=0.012, beta_schedule="linear"),
     )  # fmt: skip
 
@@ -194,7 +194,7 @@ def text_to_video_sd() -> Any:
         cross_attention_dim=8, attention_head_dim=4,
     )  # fmt: skip
     return diffusers.TextToVideoSDPipeline(
-        vae=picture_vae(), text_encoder=clip_text(8), tokenizer=clip_tokenizer(), unet=unet,
+        vae=image_vae(), text_encoder=clip_text(8), tokenizer=clip_tokenizer(), unet=unet,
         scheduler=latent_scheduler(beta_start=0.00085, beta_end=0.012),
     )  # fmt: skip
 
@@ -410,9 +410,9 @@ BUILDERS: dict[str, Callable[[], Any]] = {
     "mochi": mochi,
 }
 JOINT: dict[str, Callable[[], Any]] = {"ltx2": ltx2}
-"""Those that make sound and film at once."""
+"""Those that make audio and video at once."""
 OTHERS: dict[str, Callable[[], Any]] = {"ltx2.3": partial(ltx2, newer=True)}
 """Further layouts of a family."""
 AUDIO = ("audioldm", "audioldm2", "stable-audio")
-FILMS = ("animatediff", "text-to-video-sd", "cogvideox", "wan")
+VIDEOS = ("animatediff", "text-to-video-sd", "cogvideox", "wan")
 """Those that are tried in every pair."""

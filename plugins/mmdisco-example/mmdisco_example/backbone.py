@@ -44,7 +44,7 @@ class Theremin:
         return epsilon_of(x, t, condition)
 
     def encode(self, media: Tensor, plan: ModalityPlan) -> Tensor:
-        pitch, loudness = hear(media)
+        pitch, loudness = analysed(media)
         return torch.stack([(pitch / self.options.pitch).log2() * 2, loudness.logit()], 1)
 
     def decode(self, latent: Tensor, plan: ModalityPlan) -> Tensor:
@@ -73,7 +73,7 @@ def epsilon_of(x: Tensor, t: Tensor, condition: Payload) -> Tensor:
     """Return what epsilon is on average, for x (B, 2, ...) that is alpha * N(mean, 1) + sigma * epsilon."""
     _, alpha, sigma = (level.view(-1, *[1] * (x.ndim - 1)) for level in cosine().levels_at(t))
     pitch = x[:, :1]
-    # Without a text either sort of clip is as likely, until all pitches together tell which it is.
+    # Without a text either sort of clip is as likely, until all pitches together show which it is.
     mean = (alpha * pitch.flatten(1).sum(1).view_as(alpha)).tanh()
     if isinstance(condition, Tensor):
         described = condition.view_as(alpha)
@@ -81,7 +81,7 @@ def epsilon_of(x: Tensor, t: Tensor, condition: Payload) -> Tensor:
     return sigma * torch.cat([pitch - alpha * mean, x[:, 1:]], 1)
 
 
-def hear(sound: Tensor) -> tuple[Tensor, Tensor]:
+def analysed(sound: Tensor) -> tuple[Tensor, Tensor]:
     """Return the pitch in Hz and the loudness in (0, 1), each (B, T), of the tenths of a second of sound (B, 1, S)."""
     windows = sound[:, 0].unflatten(1, (-1, HOP))
     turns = (windows.sign().diff(dim=2) != 0).sum(2).clamp(min=1) / 2

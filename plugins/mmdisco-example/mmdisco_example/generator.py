@@ -1,4 +1,4 @@
-"""A generator that is no diffusion model: grey images of a slope, whose two numbers are standard normal."""
+"""A generator that is not a diffusion model: grey images of a slope, whose two numbers are standard normal."""
 
 import torch
 from torch import Tensor, nn

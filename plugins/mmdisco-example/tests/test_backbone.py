@@ -7,7 +7,7 @@ from mmdisco_cli.diffusion.backbone import Request
 from mmdisco_cli.diffusion.schedules import cosine
 from mmdisco_cli.testing import check_backbone
 from mmdisco_example import HandOptions, ThereminOptions, backbone, hand
-from mmdisco_example.backbone import epsilon_of, hear, mean_of
+from mmdisco_example.backbone import analysed, epsilon_of, mean_of
 
 THEREMIN, HAND = ThereminOptions(), HandOptions()
 
@@ -23,9 +23,9 @@ def test_the_hand_keeps_the_contract():
 
 @pytest.mark.parametrize("request_", [Request(), Request(seconds=0.1), Request(frames=3, fps=24.0, seconds=0.3)])
 def test_both_make_the_same_length_of_a_request(request_):
-    heard, seen = (one.plan(request_) for one in (backbone.Theremin(THEREMIN), hand.Hand(HAND)))
-    assert heard.seconds == seen.seconds
-    assert heard.latent_shape[1] == seen.latent_shape[1]
+    decoded, seen = (one.plan(request_) for one in (backbone.Theremin(THEREMIN), hand.Hand(HAND)))
+    assert decoded.seconds == seen.seconds
+    assert decoded.latent_shape[1] == seen.latent_shape[1]
 
 
 def test_the_hand_notes_a_rate_that_it_cannot_make():
@@ -58,14 +58,14 @@ def test_what_the_theremin_plays_is_what_it_hears():
     theremin = backbone.Theremin(THEREMIN)
     plan = theremin.plan(Request(seconds=2.0))
     played = torch.randn(8, 2, 20, generator=torch.Generator().manual_seed(0))
-    heard = theremin.encode(theremin.decode(played, plan), plan)
+    decoded = theremin.encode(theremin.decode(played, plan), plan)
     # A tenth of a second resolves pitch to 5 Hz, and loudness to a few per cent.
-    assert (heard - played).abs().max() < 0.2
+    assert (decoded - played).abs().max() < 0.2
 
 
 def test_the_pitch_of_a_known_tone_is_heard():
     seconds = torch.arange(16000) / 16000
-    pitch, loudness = hear(0.5 * torch.sin(2 * torch.pi * 440 * seconds)[None, None])
+    pitch, loudness = analysed(0.5 * torch.sin(2 * torch.pi * 440 * seconds)[None, None])
     assert pitch.shape == loudness.shape == (1, 10)
     assert torch.allclose(pitch, torch.full((1, 10), 440.0), atol=10.1)
     assert torch.allclose(loudness, torch.full((1, 10), 0.5), atol=0.01)

@@ -41,9 +41,9 @@ def test_data_without_captions_are_refused(recipe, tmp_path):
 def test_correlation_is_apart_from_what_the_caption_says():
     generator = torch.Generator().manual_seed(0)
     means = torch.tensor([5.0, -5.0]).repeat(200)
-    heard, seen = torch.randn(2, 400, 2, 10, generator=generator)
-    heard[:, 0] += means[:, None]
-    seen[:, 0] += means[:, None]
-    seen[:, 1] = -2 * heard[:, 1]
-    found = correlations({"audio": heard, "video": seen[..., None, None]}, means)
+    pitch, place = torch.randn(2, 400, 2, 10, generator=generator)
+    pitch[:, 0] += means[:, None]
+    place[:, 0] += means[:, None]
+    place[:, 1] = -2 * pitch[:, 1]
+    found = correlations({"audio": pitch, "video": place[..., None, None]}, means)
     assert found == {"pitch": pytest.approx(0, abs=0.05), "loudness": pytest.approx(-1)}

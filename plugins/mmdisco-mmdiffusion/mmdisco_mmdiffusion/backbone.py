@@ -133,7 +133,7 @@ class MMDiffusionBackbone:
         """Return the key of each row of a batch: those of the samples again and again, or 0 for all."""
         keys = [0] if self.keys is None else [int(key) for key in self.keys]
         if count % len(keys):
-            raise ValueError(f"{count} rows are no multiple of the {len(keys)} samples that the model was keyed for")
+            raise ValueError(f"{count} rows are not a multiple of the {len(keys)} samples that the model was keyed for")
         return keys * (count // len(keys))
 
 

@@ -1,4 +1,4 @@
-"""Which of MM-Diffusion's two networks a checkpoint holds: told from the names and shapes of its tensors."""
+"""Which of MM-Diffusion's two networks a checkpoint holds, found from the names and shapes of its tensors."""
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict
@@ -14,14 +14,14 @@ from mmdisco_mmdiffusion.sizes import enlarger_config, unet_config
 from mmdisco_mmdiffusion.unet import CoupledUNet, UNetConfig
 
 WIDEST, MOST_BLOCKS = 4096, 9
-"""Channels of a level, and residual blocks in it, beyond which sizes come from damage."""
+"""Channels of a level, and residual blocks in it, above which sizes are taken for damage."""
 _VP_LINEAR = {"name": "vp-linear", "betas": "linear", "start": 1e-4, "end": 0.02, "train_steps": 1000}
 _STAGES = ("middle_block", "input_blocks.", "output_blocks.")
 Config = UNetConfig | EnlargerConfig
 
 
 def candidates(format: str, shapes: Shapes, file: str) -> Sequence[Candidate]:  # noqa: A002 - the name of the option
-    """Return a network at its released size and at the size that the shapes tell; none where they are unlike it."""
+    """Return a network at its released size and at the size that the shapes give; none where they are unlike it."""
     staged = [name for name in shapes if name.startswith(_STAGES)]
     coupled = any("video_in_layers" in name or "video_conv" in name for name in staged)
     if not staged or coupled != (format == UNET):
@@ -30,7 +30,7 @@ def candidates(format: str, shapes: Shapes, file: str) -> Sequence[Candidate]:  
 
 
 def about(config: Config) -> dict[str, Any]:
-    """Return all that a converted file says of itself: what its shapes tell, and what only its authors say."""
+    """Return all that a converted file says of itself: what its shapes give, and what only its authors say."""
     coupled = isinstance(config, UNetConfig)
     options = {name: list(size) if isinstance(size, tuple) else size for name, size in asdict(config).items()}
     attention = range(1, len(config.multipliers)) if isinstance(config, UNetConfig) else config.attention
@@ -54,7 +54,7 @@ def _candidate(config: Config) -> Candidate:
 
 
 def _own(shapes: Shapes, coupled: bool) -> list[Candidate]:
-    """Return the network of the size that shapes tell, none where too much is missing, damaged or cannot be built."""
+    """Return the network of the size that shapes give, none where too much is missing, damaged or cannot be built."""
     read: Callable[[Shapes, Mapping[str, Any]], Config] = unet_config if coupled else enlarger_config
     try:
         config = read(shapes, {})

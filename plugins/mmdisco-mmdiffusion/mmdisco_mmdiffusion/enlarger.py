@@ -118,7 +118,7 @@ class Enlarger(nn.Module):
         """
         multiple = self.config.pixel_multiple
         if x.shape[-1] % multiple or x.shape[-2] % multiple:
-            raise ValueError(f"{x.shape[-2]} x {x.shape[-1]} pixels are no multiples of {multiple}")
+            raise ValueError(f"{x.shape[-2]} x {x.shape[-1]} pixels are not multiples of {multiple}")
         level = self.time_embed(time_features(t, self.config.channels))
         h = torch.cat([x, low], 1).permute(0, 2, 3, 1).contiguous()
         kept: list[Tensor] = []

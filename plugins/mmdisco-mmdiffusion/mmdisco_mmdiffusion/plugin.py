@@ -25,8 +25,8 @@ def mmdisco_backbones() -> Iterable[BackboneSpec]:
 @hookimpl
 def mmdisco_converters() -> Iterable[ConverterSpec]:
     """Describe the published checkpoints of both networks."""
-    build, film = lazy("mmdisco_mmdiffusion.converting:candidates"), "backbones.film"
-    yield ConverterSpec(UNET, "MM-Diffusion's coupled U-Net", build, 1, published=UNETS, key=f"{film}.weights")
+    build, label = lazy("mmdisco_mmdiffusion.converting:candidates"), "backbones.film"
+    yield ConverterSpec(UNET, "MM-Diffusion's coupled U-Net", build, 1, published=UNETS, key=f"{label}.weights")
     yield ConverterSpec(
-        ENLARGER, "MM-Diffusion's super-resolution", build, 1, published=ENLARGERS, key=f"{film}.sr_weights"
+        ENLARGER, "MM-Diffusion's super-resolution", build, 1, published=ENLARGERS, key=f"{label}.sr_weights"
     )

@@ -1,4 +1,4 @@
-"""The sizes of a network, read from the shapes of its tensors; what shapes cannot tell has the released value."""
+"""The sizes of a network, read from the shapes of its tensors; what shapes do not determine has the released value."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -8,7 +8,7 @@ from mmdisco_mmdiffusion.unet import UNetConfig
 
 Shapes = Mapping[str, Sequence[int]]
 MOST_STAGES = 100
-"""Stages beyond which a number comes from damage."""
+"""Stages above which a number is taken for damage."""
 
 
 def unet_config(shapes: Shapes, said: Mapping[str, Any]) -> UNetConfig:

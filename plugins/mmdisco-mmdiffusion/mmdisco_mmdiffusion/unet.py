@@ -271,7 +271,7 @@ def _require_fit(c: UNetConfig, video: Tensor, audio: Tensor, t: Tensor, shifts:
         raise ValueError(f"batches differ: {sizes}")
     if height % c.pixel_multiple or width % c.pixel_multiple or length % c.sample_multiple:
         raise ValueError(
-            f"{height} x {width} pixels and {length} samples are no multiples of "
+            f"{height} x {width} pixels and {length} samples are not multiples of "
             f"{c.pixel_multiple} and {c.sample_multiple}"
         )
     if length < c.sample_multiple * frames:

@@ -1,4 +1,4 @@
-"""Windowed attention between picture and sound, frame by frame in plain loops: slow, and hard to get wrong."""
+"""Windowed attention between video and audio, frame by frame in plain loops: slow, and hard to get wrong."""
 
 import math
 

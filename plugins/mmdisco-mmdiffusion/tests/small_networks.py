@@ -16,7 +16,7 @@ from mmdisco_mmdiffusion.unet import CoupledUNet, UNetConfig
 UNET = UNetConfig(channels=32, multipliers=(1, 2, 2), res_blocks=1, head_channels=32, windows=(1, 2))
 ENLARGER = EnlargerConfig(channels=32, multipliers=(1, 2), res_blocks=1, heads=2, attention=(1,))
 SPOKEN = {"head_channels": 32, "windows": [1, 2]}
-"""What the shapes of the small U-Net's tensors cannot tell."""
+"""What the shapes of the small U-Net's tensors do not determine."""
 
 
 def drawn(name: str, shape: Sequence[int]) -> Tensor:

@@ -65,7 +65,7 @@ def test_what_it_cannot_follow_is_snapped_and_said() -> None:
         assert any(said in note for note in plan.notes)
 
 
-def test_enlarged_pictures_are_four_times_their_latents() -> None:
+def test_enlarged_frames_are_four_times_their_latents() -> None:
     video = planned(Request(), UNetConfig(), ENLARGER).modalities["video"]
     assert (video.latent_shape, video.media_shape) == ((3, 16, 64, 64), (3, 16, 256, 256))
     video = planned(Request(height=130, width=256), UNetConfig(), ENLARGER).modalities["video"]
@@ -83,16 +83,16 @@ def test_a_sample_is_the_same_in_any_batch_and_whatever_ran_before(files: dict[s
 
 
 def test_the_seed_decides_and_no_state_of_the_process_does(files: dict[str, str]) -> None:
-    """Shifts, the sampler's noise and that of the enlargement alike, as the pixels of a whole film show."""
+    """Shifts, the sampler's noise and that of the enlargement alike, as the pixels of a whole video show."""
 
     enlarging, request = model(files, sr_weights=files["sr_weights"], sr_steps=1), replace(SMALL, height=32, width=32)
     assembly, config = assembled(enlarging, request), replace(CONFIG, steps=2)
 
-    def film(seed: int) -> State:
+    def sampled(seed: int) -> State:
         torch.rand(3), random.random()  # whatever ran before
         return assembly.keyed(seed, [7]).decode(draw(assembly, config, seed, [7]).latents)
 
-    first, again, other = film(1), film(1), film(2)
+    first, again, other = sampled(1), sampled(1), sampled(2)
     for m, x in first.items():
         assert torch.equal(x, again[m])
         assert float((x - other[m]).norm() / x.norm()) > 0.1

@@ -1,4 +1,4 @@
-"""MM-Diffusion's checkpoints are recognised, kept exactly and told where they are missing."""
+"""MM-Diffusion's checkpoints are recognised, kept exactly and named where they are missing."""
 
 import hashlib
 import json
@@ -74,7 +74,7 @@ def test_what_it_provides_is_what_mmdisco_advises_to_install_it_for() -> None:
         EnlargerConfig(channels=64, multipliers=(1, 1, 2), res_blocks=3, attention=(0, 2), image_channels=4),
     ],
 )
-def test_other_sizes_are_told_from_the_tensors(config: UNetConfig | EnlargerConfig) -> None:
+def test_other_sizes_are_found_from_the_tensors(config: UNetConfig | EnlargerConfig) -> None:
     shapes = shapes_of(config)
     formats = (UNET, ENLARGER) if isinstance(config, UNetConfig) else (ENLARGER, UNET)
     released, own = candidates(formats[0], shapes, "x.pt")
@@ -142,11 +142,11 @@ def test_missing_surplus_and_misshapen_tensors_are_named(
     assert not Path("y.safetensors").exists()
 
 
-def test_one_given_out_for_the_other_is_told_as_what_it_is(capsys: pytest.CaptureFixture[str]) -> None:
+def test_one_given_out_for_the_other_is_reported_as_what_it_is(capsys: pytest.CaptureFixture[str]) -> None:
     torch.save(drawn_weights(network(SMALL[UNET])), "x.pt")
     for other in (ENLARGER, "mmdiffusion_landscape"):
         assert app.run(["convert", "x.pt", "y.safetensors", "--format", other]) == 4
-        assert f"is no {other}; it looks like {TITLES[UNET]}\n" in capsys.readouterr().err
+        assert f"is not {other}; it looks like {TITLES[UNET]}\n" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(("recipe", "file"), [("landscape", "Landscape"), ("aist", "AIST++")])

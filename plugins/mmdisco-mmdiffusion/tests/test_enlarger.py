@@ -123,8 +123,8 @@ def test_half_precision_stays_near() -> None:
     noise = drawn("noise", (1, 3, 16, 16))
     exact = enlarge(network, video, noise, 2)
     with torch.autocast("cpu", torch.bfloat16):
-        rough = enlarge(network, video, noise, 2)
-    assert 0 < float((rough.float() - exact).norm() / exact.norm()) < 0.05
+        half = enlarge(network, video, noise, 2)
+    assert 0 < float((half.float() - exact).norm() / exact.norm()) < 0.05
 
 
 def test_reducing_is_the_mean_of_each_16_pixels() -> None:

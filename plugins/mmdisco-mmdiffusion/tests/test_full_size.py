@@ -1,6 +1,6 @@
-"""The released networks at their own size, from checkpoints in their authors' layout to a film that is read back.
+"""The released networks at their own size, from checkpoints in their authors' layout to a clip that is read back.
 
-Weights are drawn from the names of the tensors, so the film shows nothing; what is tested is that every part fits.
+Weights are drawn from the names of the tensors, so the clip shows nothing; what is tested is that every part fits.
 """
 
 import json
@@ -31,7 +31,7 @@ def published() -> Mapping[str, tuple[nn.Module, str]]:
 
 
 @pytest.mark.full_size
-def test_a_film_of_the_released_size_is_made_enlarged_and_read_back(
+def test_a_video_of_the_released_size_is_made_enlarged_and_read_back(
     installed: Path | None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.chdir(tmp_path)
@@ -44,11 +44,11 @@ def test_a_film_of_the_released_size_is_made_enlarged_and_read_back(
     few += ["backbones.film.sr_steps=1"]
     run(["sample", "--recipe", "landscape", "--n", "1", "--json", *(word for key in few for word in ("--set", key))])
     (row,) = (json.loads(line) for line in capsys.readouterr().out.splitlines())
-    film = read_clip(tmp_path / row["path"], None, 16, Fraction(10), 256, 256, 16000)
-    assert film.video.shape[-2:] == (256, 256)
-    assert film.audio.shape[-1] == 25600
-    assert float(film.video.std()) > 0.05
-    assert float(film.audio.std()) > 0.01
+    clip = read_clip(tmp_path / row["path"], None, 16, Fraction(10), 256, 256, 16000)
+    assert clip.video.shape[-2:] == (256, 256)
+    assert clip.audio.shape[-1] == 25600
+    assert float(clip.video.std()) > 0.05
+    assert float(clip.audio.std()) > 0.01
     assert isinstance(row["logit"], float)
 
 

@@ -1,4 +1,4 @@
-"""From a checkpoint in its authors' layout to films: convert, sample, read back; the released networks, but narrow."""
+"""From a checkpoint in its authors' layout to videos: convert, sample, read back; the released networks, but narrow."""
 
 import json
 import subprocess
@@ -45,7 +45,7 @@ def converted(tmp_path: Path) -> Path:
 
 
 def test_a_converted_file_says_all_sizes_of_its_network(converted: Path) -> None:
-    """Heads, windows and dilations too, which no shape of a tensor tells."""
+    """Heads, windows and dilations too, which no shape of a tensor determines."""
     weights = converted / "weights"
     unet, enlarger = weights / "mmdiffusion-landscape.safetensors", weights / "mmdiffusion-landscape-sr.safetensors"
     for path, found in ((unet, load_unet(str(unet))[0].config), (enlarger, load_enlarger(str(enlarger))[0].config)):
@@ -55,7 +55,7 @@ def test_a_converted_file_says_all_sizes_of_its_network(converted: Path) -> None
         assert found == (NARROW if path == unet else SHALLOW)
 
 
-def films(folder: Path, done: subprocess.CompletedProcess[str], pixels: int = 64) -> list[Clip]:
+def videos(folder: Path, done: subprocess.CompletedProcess[str], pixels: int = 64) -> list[Clip]:
     """Return what was written, read back in the very shape that was promised."""
     assert done.returncode == 0, done.stderr
     rows = [json.loads(line) for line in done.stdout.splitlines()]
@@ -67,31 +67,31 @@ def gap(found: Clip, wanted: Clip) -> float:
 
 
 @pytest.mark.slow
-def test_films_are_sampled_and_read_back(converted: Path, cli: Cli) -> None:
+def test_videos_are_sampled_and_read_back(converted: Path, cli: Cli) -> None:
     sample = ("sample", "--recipe", "landscape", "--json", "--set", "sample.steps=3", "--n")
-    made = films(converted, cli(*sample, "2", "--batch-size", "2"))
+    made = videos(converted, cli(*sample, "2", "--batch-size", "2"))
     assert len(made) == 2
-    for film in made:
-        assert float(film.video.std()) > 0.05
-        assert float(film.audio.std()) > 0.01
-    (again,) = films(converted, cli(*sample, "2", "--shard", "1/2", "--out", "alone"))
+    for clip in made:
+        assert float(clip.video.std()) > 0.05
+        assert float(clip.audio.std()) > 0.01
+    (again,) = videos(converted, cli(*sample, "2", "--shard", "1/2", "--out", "alone"))
     assert gap(again, made[1]) < 0.01 < gap(made[0], made[1])
 
 
 @pytest.mark.slow
-def test_pictures_are_enlarged_and_given_ones_kept(converted: Path, cli: Cli) -> None:
+def test_frames_are_enlarged_and_given_ones_kept(converted: Path, cli: Cli) -> None:
     sample = ("sample", "--recipe", "landscape", "--json", "--n", "1", "--independent", "--set", "sample.steps=3")
     large = ("--set", "backbones.film.sr_weights=weights/mmdiffusion-landscape-sr.safetensors")
     few = ("--set", "backbones.film.sr_steps=1", "--set", "sample.weights=null")
-    (film,) = films(converted, cli(*sample, *large, *few), 256)
-    assert float(film.video.std()) > 0.05
+    (clip,) = videos(converted, cli(*sample, *large, *few), 256)
+    assert float(clip.video.std()) > 0.05
     smaller = cli(*sample, "--set", "sample.weights=null")
     assert smaller.returncode == 2
     assert "holds samples made with variants.film" in smaller.stderr
     source = "video=runs/landscape/independent/00000-seed0.mp4"
-    (heard,) = films(converted, cli(*sample, *large, *few, "--given", source), 256)
-    assert gap(heard, film) < 0.1
-    assert float((heard.audio - film.audio).norm() / film.audio.norm()) > 0.1
+    (other,) = videos(converted, cli(*sample, *large, *few, "--given", source), 256)
+    assert gap(other, clip) < 0.1
+    assert float((other.audio - clip.audio).norm() / clip.audio.norm()) > 0.1
 
 
 def test_the_readmes_python_runs(converted: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,4 +1,4 @@
-"""The bounce data: the same everywhere, true to its physics, and heard where and as it is seen."""
+"""The bounce data: the same everywhere, true to its physics, with impacts that sound when and as they are seen."""
 
 import math
 import os
@@ -143,8 +143,8 @@ def test_what_is_heard_has_the_pitch_of_the_radius():
             spectrum = torch.fft.rfft(ringing * torch.hann_window(len(ringing)), n=1 << 17).abs()
             peaks = (spectrum[1:-1] > spectrum[:-2]) & (spectrum[1:-1] > spectrum[2:])
             lowest = int(torch.nonzero(peaks & (spectrum[1:-1] > 0.4 * spectrum.max()))[0, 0]) + 1
-            heard = lowest * SAMPLE_RATE / (1 << 17)
-            assert heard == pytest.approx(pitch(scene.balls[0].radius), rel=0.02)
+            found = lowest * SAMPLE_RATE / (1 << 17)
+            assert found == pytest.approx(pitch(scene.balls[0].radius), rel=0.02)
 
 
 def test_pitch_spans_two_octaves_downwards():
@@ -182,7 +182,7 @@ def test_what_is_seen_is_a_disc_at_the_ball_s_place():
     assert checked > 30
 
 
-def test_a_smaller_picture_is_the_same_picture():
+def test_a_smaller_frame_is_the_same_frame():
     scene = clips().scene(4)
     whole, half = render_video(scene), render_video(scene, 32)
     averaged = torch.nn.functional.avg_pool2d(whole.transpose(0, 1), 2).transpose(0, 1)
@@ -225,9 +225,9 @@ def test_the_misaligned_fraction(fraction):
 
 def test_misaligned_sound_is_a_whole_clip_of_the_same_kind_heard_nowhere_else():
     data = clips(misalignment=1.0)
-    heard = {data.audio_scene(i).noise_seed for i in SOME}
-    assert len(heard) == len(SOME)
-    assert not heard & {data.scene(i).noise_seed for i in range(200)}
+    found = {data.audio_scene(i).noise_seed for i in SOME}
+    assert len(found) == len(SOME)
+    assert not found & {data.scene(i).noise_seed for i in range(200)}
     assert len(data.audio_scene(0).balls) == 2
     assert torch.equal(data.media([1], ("audio",))["audio"][0], render_audio(data.audio_scene(1)))
 

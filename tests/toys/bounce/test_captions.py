@@ -1,4 +1,4 @@
-"""Captions of bounce clips: they tell what is there, in held-out clips otherwise than in those to train on."""
+"""Captions of bounce clips: they describe what is there, in other words in held-out clips than in training clips."""
 
 import math
 import re
@@ -38,7 +38,7 @@ def clips(part="train", **options):
 
 
 def parsed(caption):
-    """Return the kinds that a sentence tells, read word by word: each ball has a size and a material, in any order."""
+    """Return the kinds that a sentence names, read word by word: each ball has a size and a material, in any order."""
     kinds, size, material = [], None, None
     for word in re.findall(r"\w+", caption):
         size, material = SIZE_OF.get(word, size), MATERIAL_OF.get(word, material)
@@ -95,7 +95,7 @@ def test_a_label_is_what_a_caption_says_however_it_is_worded():
     assert len(set.union(*by_label.values())) == len(by_label) == 6 + 15
 
 
-def test_held_out_clips_are_told_in_other_sentences_of_the_same_words():
+def test_held_out_clips_have_other_sentences_of_the_same_words():
     many = range(2000)
     seen, held_out = set(texts(clips(), many)), set(texts(clips("heldout"), many))
     assert not seen & held_out
@@ -121,7 +121,7 @@ def test_without_captions_nothing_has_changed():
 
 @pytest.fixture(scope="module")
 def written(tmp_path_factory):
-    """Return what is found in held-out clips that were written as .mp4, and what their captions tell."""
+    """Return what is found in held-out clips that were written as .mp4, and what their captions say."""
     folder, data, n = tmp_path_factory.mktemp("clips"), clips("heldout"), 40
     media = data.media(range(n), ("audio", "video"))
     pairs = zip(media["video"], media["audio"], strict=True)

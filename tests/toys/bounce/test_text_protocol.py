@@ -21,7 +21,7 @@ SMALL, LARGE = Kind(0, 2), Kind(1, 0)
 
 
 def clip(seen: tuple[Kind, ...], heard: tuple[Kind, ...], offset: float) -> FoundBalls:
-    """Return a clip of two impacts of which the second is heard `offset` seconds late."""
+    """Return a clip of two impacts of which the second sounds `offset` seconds late."""
     video = [Impact(0.2, 3.0, 0), Impact(0.8, 2.5, 1)]
     audio = [Impact(0.2, 9.0, 0), Impact(0.8 + offset, 10.0, 1)]
     return FoundBalls(Path("x.mp4"), seen, heard, match_events(video, audio))

@@ -135,7 +135,7 @@ def test_images_smaller_than_real_or_not_square_are_refused(options, request_):
         build(options, request_)
 
 
-def test_what_is_not_a_digit_is_left_out_and_told(options, spoken, tmp_path):
+def test_what_is_not_a_digit_is_left_out_and_reported(options, spoken, tmp_path):
     shutil.copytree(spoken, tmp_path / "s")
     shutil.copy(spoken / "1_nicolas_5.wav", tmp_path / "s" / "hello.wav")
     found = build(replace(options, spoken=str(tmp_path / "s")), Request())

@@ -111,8 +111,8 @@ def test_every_file_is_listed_with_its_verdict(world, report):
     assert report["metrics"]["agreement"]["guided"]["value"] == pytest.approx(
         sum(len(set(row["digits"].values())) == 1 for row in guided) / N
     )
-    with Image.open(world / "eval" / "confusion.png") as picture:
-        assert picture.size[0] > 300
+    with Image.open(world / "eval" / "confusion.png") as image:
+        assert image.size[0] > 300
 
 
 def test_samples_of_a_folder_are_judged_in_place_of_guided_ones(recipe, report, world, capsys):

@@ -72,7 +72,7 @@ def test_images_and_labels_must_fit(tmp_path):
         open_written(tmp_path)
     write_pair(tmp_path)
     (tmp_path / "t10k-labels-idx1-ubyte").write_bytes(idx(torch.tensor([1, 2, 11], dtype=torch.uint8)))
-    with pytest.raises(DataError, match="holds 11, which is no digit"):
+    with pytest.raises(DataError, match="holds 11, which is not a digit"):
         open_written(tmp_path)
     (tmp_path / "t10k-labels-idx1-ubyte").write_bytes(idx(torch.tensor([1, 2], dtype=torch.uint8)))
     with pytest.raises(DataError, match="do not go with"):

@@ -1,4 +1,4 @@
-"""The mixture's formulas against automatic differentiation of its density, and its law against draws."""
+"""The mixture's formulas against automatic differentiation of its density, and its distribution against draws."""
 
 import math
 
@@ -12,8 +12,8 @@ def log_density(mixture, x, alpha, sigma):
     """Return log p_u(x) for x (M,) with alpha and sigma (M,), written out mode by mode."""
     terms = []
     for mean in mixture.means.double():
-        law = torch.distributions.Normal(alpha * mean, ((alpha * mixture.std) ** 2 + sigma**2).sqrt())
-        terms.append(law.log_prob(x).sum() - math.log(len(mixture.means)))
+        distribution = torch.distributions.Normal(alpha * mean, ((alpha * mixture.std) ** 2 + sigma**2).sqrt())
+        terms.append(distribution.log_prob(x).sum() - math.log(len(mixture.means)))
     return torch.stack(terms).logsumexp(0)
 
 
@@ -44,12 +44,12 @@ def test_pure_noise_says_nothing_and_no_noise_says_all():
 
 
 @pytest.mark.parametrize("modalities", [2, 3])
-def test_the_law(modalities):
+def test_the_distribution(modalities):
     mixture = latin_mixture(modalities, 4, 0.15)
     assert len(mixture.means) == 4 ** (modalities - 1)
     points = mixture.draw(40_000, torch.Generator().manual_seed(0))
     torch.testing.assert_close(points.T.cov(), torch.eye(modalities), atol=0.03, rtol=0)
-    # Within 3.5 standard deviations: the chi law of as many dimensions, but for what neighbouring modes add.
+    # Within 3.5 standard deviations: the chi distribution of as many dimensions, but for what neighbouring modes add.
     expected = torch.special.gammainc(torch.tensor(modalities / 2), torch.tensor(3.5**2 / 2))
     assert mixture.on_modes(points) == pytest.approx(float(expected), abs=0.002)
     alone = torch.stack([points[torch.randperm(len(points)), k] for k in range(modalities)], 1)

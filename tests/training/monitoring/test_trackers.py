@@ -67,7 +67,7 @@ def test_a_missing_package_is_one_line_with_the_command_before_anything_begins(
     monkeypatch.chdir(tmp_path)
     load(tmp_path)
     real = trackers.find_spec
-    monkeypatch.setattr(trackers, "find_spec", lambda asked: None if asked == name else real(asked))
+    monkeypatch.setattr(trackers, "find_spec", lambda requested: None if requested == name else real(requested))
     command = ["train", "--recipe", "points.yaml", "--out", "out", "--set", f"train.log=[jsonl, {name}]"]
     for more in ([], ["--dry-run"]):
         assert mmdisco([*command, *more]) == ExitCode.USAGE
@@ -77,7 +77,7 @@ def test_a_missing_package_is_one_line_with_the_command_before_anything_begins(
 
 
 def test_both_missing_take_one_command(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(trackers, "find_spec", lambda asked: None)
+    monkeypatch.setattr(trackers, "find_spec", lambda requested: None)
     with pytest.raises(Exception, match=r"tensorboard is not .* and wandb is not .*pip install tensorboard wandb$"):
         trackers.require_trackers(("jsonl", "wandb", "tensorboard", "wandb")[::-1])
     trackers.require_trackers(("jsonl",))

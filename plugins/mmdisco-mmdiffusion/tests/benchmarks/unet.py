@@ -31,7 +31,7 @@ ALONE = {
     "windowed attention with loops": {"attention": True, "loops": True},
 }
 LEVELS = ((256, 2, 1), (384, 4, 4), (512, 8, 8))
-"""Channels, how many times smaller the picture is, and window in frames where the network attends."""
+"""Channels, how many times smaller the frames are, and window in frames where the network attends."""
 FORWARD = 1.329e12
 """Floating-point operations of one forward pass at 16 frames of 64 x 64."""
 
@@ -160,11 +160,11 @@ def make_plain(how: Mapping[str, bool]) -> None:
         layers.FrameConv.forward = per_pixel
 
 
-def looped(picture: Any, sound: Any, shift: Any, window: int, heads: int) -> Any:
+def looped(video: Any, audio: Any, shift: Any, window: int, heads: int) -> Any:
     """Return what `_windowed` does, frame by frame."""
     import torch
 
-    (qv, kv, vv), (qa, ka, va) = picture, sound
+    (qv, kv, vv), (qa, ka, va) = video, audio
     frames, length = qv.shape[1], qa.shape[1]
     chunk = length // frames
     seen, heard = [], []

@@ -49,8 +49,8 @@ def read_audio(
 
 
 @dataclass(frozen=True)
-class DecodedSound:
-    """Decoded frames of a file's sound as they are stamped, all of `channels` at `rate`."""
+class DecodedAudio:
+    """Decoded audio frames of a file with their time stamps, all of `channels` at `rate`."""
 
     info: MediaInfo
     pieces: Sequence[Piece]
@@ -58,7 +58,7 @@ class DecodedSound:
     channels: int
 
     def whole(self) -> Tensor:
-        """Return all of it, (channels, S), at its own rate: see `read_whole_sound`."""
+        """Return all of it, (channels, S), at its own rate: see `read_whole_audio`."""
         span = self.info.span(("audio",))
         wave, lead = _placed(self, span, 1)
         first = round(lead * self.rate)
@@ -77,12 +77,12 @@ class DecodedSound:
         return torch.nn.functional.pad(found, (0, samples - found.shape[1]))
 
 
-def decode_sound(info: MediaInfo, channels: int = 1) -> DecodedSound:
-    """Decode all sound of a file once, for `whole` and for any `window`; raise DataError where there is none."""
+def decode_audio(info: MediaInfo, channels: int = 1) -> DecodedAudio:
+    """Decode all audio of a file once, for `whole` and for any `window`; raise DataError where there is none."""
     return _decode(info, info.span(("audio",)), channels)
 
 
-def read_whole_sound(info: MediaInfo, *, left: bool = False) -> tuple[Tensor, int]:
+def read_whole_audio(info: MediaInfo, *, left: bool = False) -> tuple[Tensor, int]:
     """Return all audio of a file in mono at its own rate, (S,), without the codec's padding, and that rate in Hz.
 
     It ends with the last decoded sample, even where stamps declare more: added silence would be a click where the audio
@@ -91,25 +91,25 @@ def read_whole_sound(info: MediaInfo, *, left: bool = False) -> tuple[Tensor, in
     Raises:
         DataError: no audio can be decoded.
     """
-    sound = decode_sound(info, 2 if left else 1)
+    sound = decode_audio(info, 2 if left else 1)
     return sound.whole()[0], sound.rate
 
 
-def _decode(info: MediaInfo, window: Span, channels: int) -> DecodedSound:
-    """Decode at least the sound of a window."""
+def _decode(info: MediaInfo, window: Span, channels: int) -> DecodedAudio:
+    """Decode at least the audio of a window."""
     # Stamps that jump lead a seek anywhere.
     far = window.start > FAR and not info.breaks
     found = _gather(info, window, channels, seek=True) if far else None
     found = found or _gather(info, window, channels, seek=False)
     if found is None:
         raise DataError(f"{info.path}: no audio can be decoded")
-    return DecodedSound(info, *found, channels)
+    return DecodedAudio(info, *found, channels)
 
 
-def _placed(sound: DecodedSound, window: Span, target: int) -> tuple[Tensor, Fraction]:
+def _placed(sound: DecodedAudio, window: Span, target: int) -> tuple[Tensor, Fraction]:
     """Return a window with a margin on either side, (channels, S') at the file's rate, and the first margin in seconds.
 
-    It is shorter where the sound ends.
+    It is shorter where the audio ends.
 
     Raises:
         DataError: it holds values that are not finite, as files of floating-point numbers may.
@@ -120,7 +120,7 @@ def _placed(sound: DecodedSound, window: Span, target: int) -> tuple[Tensor, Fra
     late = sound.pieces[0].time - span.start
     late = late if 0 < late < ROUNDING else Fraction(0)
     placed = [(round((piece.time - late - origin) * native), piece.wave) for piece in played(sound.pieces, native)]
-    # Codecs pad their last block: what lies past the stream's own end was never part of the sound.
+    # Codecs pad their last block: what lies past the stream's own end was never part of the audio.
     stop = min(window.stop + MARGIN, span.stop)
     end = min(ceil((stop - origin) * native), max(begin + wave.shape[1] for begin, wave in placed))
     canvas = torch.zeros(sound.channels, max(0, end))
