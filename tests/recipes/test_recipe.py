@@ -224,7 +224,7 @@ def test_a_sampler_that_cannot_noise_again_names_the_steps_that_are_in_its_way()
     assert str(raised.value) == (
         "--set sample.sampler=dpmpp_2m: sample.sampler: dpmpp_2m cannot repeat steps, and sample.joint_steps is 6 and "
         "sample.gibbs_joint_steps is 3 and sample.given.joint_steps.audio is 2 and sample.given.joint_steps.video is "
-        "16: set sample.joint_steps=1 and sample.gibbs_joint_steps=1 and sample.given.joint_steps.audio=1 and "
+        "12: set sample.joint_steps=1 and sample.gibbs_joint_steps=1 and sample.given.joint_steps.audio=1 and "
         "sample.given.joint_steps.video=1, or sample.sampler to ddpm or ddim"
     )
     named = ["joint_steps", "gibbs_joint_steps", "given.joint_steps.audio", "given.joint_steps.video"]
