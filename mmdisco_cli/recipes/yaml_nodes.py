@@ -91,8 +91,13 @@ def _compose(text: str, name: str) -> Node:
         node = loader.get_single_node()
     except yaml.MarkedYAMLError as error:
         raise UsageError(f"{_place(error.problem_mark, name)}: {one_line(str(error.problem))}") from error
-    except (yaml.YAMLError, RecursionError, ValueError, OverflowError) as error:  # the latter of "\\UFFFFFFFF"
+    except yaml.YAMLError as error:
         raise UsageError(f"{name}: not readable as YAML: {str(error).splitlines()[0]}") from error
+    # What Python says of these differs between its versions.
+    except RecursionError as error:
+        raise UsageError(f"{name}: not readable as YAML: nested too deeply") from error
+    except (ValueError, OverflowError) as error:
+        raise UsageError(f"{name}: not readable as YAML: an escape \\U stands for no character") from error
     return node if node is not None else ScalarNode(_NULL, "", yaml.Mark(name, 0, 0, 0, None, 0))
 
 

@@ -89,7 +89,8 @@ sample:
         ("summary=!!binary aGk=", "summary: expected text, got 'aGk=' (quote it)"),
         ('sample.weights="a\\0"', r"sample.weights: holds characters that are not text, got 'a\x00'"),
         ('sample.weights="\\ud800"', r"sample.weights: holds characters that are not text, got '\ud800'"),
-        ('summary="\\UFFFFFFFF"', "not readable as YAML: Python int too large to convert to C int"),
+        ('summary="\\UFFFFFFFF"', r"not readable as YAML: an escape \U stands for no character"),
+        ('summary="\\U00110000"', r"not readable as YAML: an escape \U stands for no character"),
         ("name=", "name: expected text, got ''"),
         ("name=''", "name: must be a valid name of one folder, got ''"),
         ("name=..", "name: must be a valid name of one folder, got '..'"),
@@ -291,7 +292,7 @@ def test_an_override_of_one_alias_leaves_the_other(write):
         ("extends: " + "x" * 300, "r.yaml:1:10: extends: no recipe 'xxx"),
         ("data: {path: x}", "r.yaml:1:7: data: expected a mapping with a name"),
         ("extends: [a]", "r.yaml:1:10: extends: expected the name or path of one recipe"),
-        ("a: " + "[" * 5000, "r.yaml: not readable as YAML: maximum recursion depth exceeded"),
+        ("a: " + "[" * 5000, "r.yaml: not readable as YAML: nested too deeply"),
     ],
 )
 def test_text_that_is_no_recipe(write, text, message):
