@@ -17,9 +17,11 @@ from mmdisco_cli.schema import WIDEST, at_home
 def whole(name: str, value: Any, least: int) -> int:
     """Return a whole number of 64 bits that is at least `least`, of Python, NumPy or torch."""
     try:
-        number = -1 if isinstance(value, bool) else index(value)
+        number = None if isinstance(value, bool) else index(value)
     except (TypeError, RuntimeError):  # the latter of a tensor of several
-        raise UsageError(f"{name}: expected a whole number, got {_shown(value)}") from None
+        number = None
+    if number is None:
+        raise UsageError(f"{name}: expected a whole number, got {_shown(value)}")
     if not least <= number <= WIDEST[1]:
         raise UsageError(f"{name} {value}: must be at least {least}, and of 64 bits")
     return number

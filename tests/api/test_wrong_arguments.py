@@ -34,7 +34,7 @@ def sample(bounce) -> mmdisco.Sample:
         ({"overrides": ["sample.steps=2"]}, "overrides: expected a mapping, got a list"),
         ({"overrides": "sample.steps=2"}, "overrides: expected a mapping"),
         ({"backbones": [1]}, "backbones: expected a mapping"),
-        ({"discriminator": "it.safetensors"}, r"discriminator: a str is no torch\.nn\.Module"),
+        ({"discriminator": "it.safetensors"}, r"discriminator: a str is not a torch\.nn\.Module"),
         ({"device": 3}, "unknown device '3'"),
     ],
 )
