@@ -14,6 +14,7 @@ import mmdisco_cli as mmdisco
 from mmdisco_cli import app
 from mmdisco_cli.run.files import SHORT, sha256_of
 from mmdisco_cli.tensors.files import read_safetensors
+from mmdisco_cli.training.release.card import _results
 from mmdisco_cli.training.release.portable import portable
 from mmdisco_cli.weights_file import any_about
 
@@ -97,6 +98,8 @@ def test_the_card_says_what_is_asked_of_one(release):
     }
     results = any_about(release / "discriminator.safetensors")["results"]
     assert f"| training, discriminator, loss | {results['training']['discriminator']['loss']} |" in body
+    assert "`accuracy`: share of real and mixed tuples that are classified rightly, a half by chance; `disc`:" in body
+    assert "`gain`: share of the base models' error that guidance removes;" in body
     assert "mmdisco sample --checkpoint hf:OWNER/NAME --download --n 16" in body
     for modality in ("audio", "video"):
         assert f"- `{modality}`: token, fingerprint " in body
@@ -124,6 +127,14 @@ def test_a_released_folder_is_sampled_from_by_its_name(run, published, capsys):
     first, second = (mmdisco.load(name, {"sample.steps": 2}).sample(1, seed=2)[0] for name in ("hf:me/tiny", folder))
     assert first.logit is not None
     assert all(first.media[name].equal(media) for name, media in second.media.items())
+
+
+def test_a_card_explains_only_figures_that_it_has():
+    assert _results({"training": {"denoiser": {"loss": 0.5}}}).endswith("| training, denoiser, loss | 0.5 |")
+    shown = _results({"heldout": {"disc": 0.7}, "training": {"discriminator": {"disc": 0.6}}})
+    assert shown.count("`disc`:") == 1
+    assert "`gain`" not in shown
+    assert _results({}) == "Nothing was measured."
 
 
 def test_the_card_gets_what_an_evaluation_reached_and_loses_it_with_the_weights(run, tmp_path, monkeypatch, capsys):

@@ -12,6 +12,14 @@ CARD = "README.md"
 HOME = "OWNER/NAME"
 """Stands for the repository, which is not known before it is made."""
 
+MEANINGS = {
+    "accuracy": "share of real and mixed tuples that are classified rightly, a half by chance",
+    "disc": "classification loss of Eq. (4), 1.386 by chance",
+    "denoise": "denoising loss of Eq. (5)",
+    "gain": "share of the base models' error that guidance removes",
+    "interaction": "how far the logit depends on the pair, 0 for a sum of functions of one modality each",
+}
+
 
 def model_card(recipe: Recipe, about: Mapping[str, Any], bases: Sequence[BaseModel], own: Mapping[str, str]) -> str:
     """Return the card of published weights as Markdown, with the front matter that the hub reads."""
@@ -60,8 +68,13 @@ def _sampling(recipe: Recipe, bases: Sequence[BaseModel]) -> str:
 
 
 def _results(results: Mapping[str, Any]) -> str:
-    rows = [f"| {name} | {value} |" for name, value in _flat(results)]
-    return "\n".join(["| figure | value |", "|---|---|", *rows]) if rows else "Nothing was measured."
+    figures = dict(_flat(results))
+    if not figures:
+        return "Nothing was measured."
+    shown = {name.rsplit(", ", 1)[-1] for name in figures}
+    meanings = "; ".join(f"`{name}`: {meaning}" for name, meaning in MEANINGS.items() if name in shown)
+    rows = [f"| {name} | {value} |" for name, value in figures.items()]
+    return "\n".join(["| figure | value |", "|---|---|", *rows]) + (f"\n\n{meanings}." if meanings else "")
 
 
 def _flat(content: Mapping[str, Any], above: str = "") -> Iterator[tuple[str, Any]]:
