@@ -79,7 +79,7 @@ def test_a_metric_that_the_rows_do_not_have(here: Path, capsys: pytest.CaptureFi
     ("column", "said"),
     [
         ("mass_on_modes.guidd", "(did you mean mass_on_modes.guided"),
-        ("mass_on_modes", "(known: mass_on_modes.guided, mass_on_modes.independent"),
+        ("mass_on_modes", "(did you mean mass_on_modes."),
     ],
 )
 def test_a_column_without_figures_is_warned_of_after_the_first_row(here: Path, capsys, column: str, said: str) -> None:
