@@ -117,7 +117,7 @@ def test_enlargement_is_drawn_by_the_samples_key(files: dict[str, str]) -> None:
     assert not torch.allclose(found[0], found[1], atol=1e-2)
     alone = backbone.keyed(torch.tensor([2])).decode({"video": latent["video"][:1]}, plan)["video"]
     torch.testing.assert_close(alone[0], found[1], rtol=1e-3, atol=1e-4)
-    with pytest.raises(ValueError, match="no multiple of the 3 samples"):
+    with pytest.raises(ValueError, match="not a multiple of the 3 samples"):
         backbone.keyed(torch.tensor([1, 2, 3])).decode(latent, plan)
 
 

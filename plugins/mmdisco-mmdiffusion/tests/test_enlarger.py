@@ -134,5 +134,5 @@ def test_reducing_is_the_mean_of_each_16_pixels() -> None:
 
 
 def test_sizes_that_its_levels_do_not_divide_are_refused() -> None:
-    with pytest.raises(ValueError, match="no multiples of 2"):
+    with pytest.raises(ValueError, match="not multiples of 2"):
         small_enlarger()(torch.zeros(1, 3, 6, 5), torch.zeros(1, 3, 6, 5), torch.zeros(1))
