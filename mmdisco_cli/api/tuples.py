@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from mmdisco_cli.assembly.trial import LOUDEST, RANGED
+from mmdisco_cli.assembly.trial import RANGED, far_outside
 from mmdisco_cli.data.contract import as_float
 from mmdisco_cli.errors import DataError, UsageError
 
@@ -106,8 +106,8 @@ class TupleData:
         self._expect(shape == wanted, index, f"{modality} is {shape}, not {wanted}")
         media = (as_float(media) if ranged else media).float()
         self._expect(bool(media.isfinite().all()), index, f"{modality} is not finite")
-        most = float(media.abs().max()) if ranged and media.numel() else 0.0
-        self._expect(most <= LOUDEST, index, f"{modality} reaches {most:g}, but media of its kind are in [-1, 1]")
+        most = far_outside(media, ranged)
+        self._expect(not most, index, f"{modality} reaches {most:g}, but media of its kind are in [-1, 1]")
         return media
 
     def _expect(self, holds: bool, index: int, otherwise: str) -> None:

@@ -13,7 +13,7 @@ from mmdisco_cli.assembly.factories import import_factory, recipe_errors
 from mmdisco_cli.assembly.models import Assembly, LoadedDiscriminator
 from mmdisco_cli.assembly.planning import plan_together
 from mmdisco_cli.assembly.trial import BACKBONE, require_members
-from mmdisco_cli.diffusion.backbone import UNTRAINED, Base, JointBackbone, Request, as_joint, move
+from mmdisco_cli.diffusion.backbone import KINDS, UNTRAINED, Base, JointBackbone, Request, as_joint, move
 from mmdisco_cli.diffusion.coupling import Coupling, CouplingName
 from mmdisco_cli.errors import PluginError, UsageError
 from mmdisco_cli.hookspecs import BackboneSpec, Factory
@@ -112,10 +112,10 @@ def _with_outlined_discriminator(recipe: Recipe, alone: Assembly) -> Assembly:
 
 def _require_kinds(alone: Assembly) -> None:
     """Raise PluginError for a kind that nobody provides: of what was trained for hours no sample could be written."""
-    registry = load_registry()
-    for label, kind in alone.kinds.items():
+    further = {label: kind for label, kind in alone.kinds.items() if kind not in KINDS}
+    for label, kind in further.items():
         try:
-            registry.find("kind", kind)
+            load_registry().find("kind", kind)
         except PluginError as error:
             raise PluginError(f"backbones: {label}: {error}") from error
 

@@ -5,7 +5,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from mmdisco_cli.data.manifest import MANIFEST, Row, complete_rows, read_settings
+from mmdisco_cli.data.manifest import MANIFEST, Row, complete_rows, read_settings, sample_key
 from mmdisco_cli.diffusion.backbone import VECTOR
 from mmdisco_cli.errors import DataError, PluginError, UsageError
 from mmdisco_cli.evaluation.run import open_protocol
@@ -66,15 +66,10 @@ def _write(directory: Path, partner: Path | None, recipe: Recipe) -> Path | None
     rows = [row for row in complete_rows(directory) if _can_be_shown(row)]
     if not rows:
         return None
-    beside = {_number(row): _as_beside(row, partner, directory) for row in complete_rows(partner)} if partner else {}
-    shown = [row | beside.get(_number(row), {}) for row in rows]
+    beside = {sample_key(row): _as_beside(row, partner, directory) for row in complete_rows(partner)} if partner else {}
+    shown = [row | beside.get(sample_key(row), {}) for row in rows]
     title = f"{recipe.name}: {directory.name}"
     return write_gallery(directory, shown, title=title, recipe=recipe.name, marking=marking_of(recipe))
-
-
-def _number(row: Row) -> tuple[int, int]:
-    """Return what identifies a sample of a run, whatever its files are called."""
-    return int(row["index"]), int(row["seed"])
 
 
 def _can_be_shown(row: Row) -> bool:

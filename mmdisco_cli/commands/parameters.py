@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from mmdisco_cli.errors import UsageError
+from mmdisco_cli.fetching import DOWNLOAD
 
 if TYPE_CHECKING:
     from mmdisco_cli.recipes.schema import Recipe
@@ -17,7 +18,7 @@ if TYPE_CHECKING:
 def allow_downloads(chosen: bool) -> None:
     """Set MMDISCO_DOWNLOAD, so that plugins, in child processes too, may fetch missing models."""
     if chosen:
-        os.environ["MMDISCO_DOWNLOAD"] = "1"
+        os.environ[DOWNLOAD] = "1"
 
 
 def complete_recipes(incomplete: str) -> list[str]:

@@ -33,7 +33,12 @@ def read_rows(directory: Path) -> list[Row]:
     """Return the latest line of every sample in order of index, without incomplete lines and missing or cut files."""
     rows = {str(row["path"]): row for row in read_lines(directory / MANIFEST) if _is_row(row)}
     whole = [row for row in rows.values() if all(_is_whole(directory, name, row) for name in _files(row))]
-    return sorted(whole, key=lambda row: (int(row["index"]), int(row["seed"])))
+    return sorted(whole, key=sample_key)
+
+
+def sample_key(row: Row) -> tuple[int, int]:
+    """Return index and seed, which identify a sample of a run and its noise, whatever its files are called."""
+    return int(row["index"]), int(row["seed"])
 
 
 def sizes_of(directory: Path, row: Mapping[str, Any]) -> dict[str, int]:

@@ -10,7 +10,7 @@ from typing import Protocol
 import torch
 from torch import Tensor
 
-from mmdisco_cli.assembly.trial import LOUDEST, RANGED
+from mmdisco_cli.assembly.trial import RANGED, far_outside
 from mmdisco_cli.data.contract import as_float
 from mmdisco_cli.data.manifest import MANIFEST, complete_rows
 from mmdisco_cli.diffusion.backbone import TEXT, ModalityPlan
@@ -167,7 +167,7 @@ def _held(modality: str, media: Tensor, plan: ModalityPlan, ranged: bool) -> Hel
     several = as_float(several) if ranged else several
     if not several.isfinite().all():
         raise UsageError(f"given {modality}: holds values that are not finite")
-    if ranged and (most := float(several.abs().max())) > LOUDEST:
+    if most := far_outside(several, ranged):
         raise UsageError(f"given {modality}: reaches {most:g}, but media of its kind are in [-1, 1]")
     return Held(modality, several)
 

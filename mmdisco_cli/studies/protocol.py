@@ -22,7 +22,7 @@ from mmdisco_cli.run import console
 from mmdisco_cli.run.distribution import Ranks
 from mmdisco_cli.run.files import write_json, write_text
 from mmdisco_cli.run.options import EvalOptions, TrainOptions
-from mmdisco_cli.studies.rows import Row, rows_of
+from mmdisco_cli.studies.rows import BANK, BASES, Row, rows_of
 from mmdisco_cli.training.directory import RunDirectory
 from mmdisco_cli.training.run import train_recipe
 
@@ -68,8 +68,8 @@ def evaluate(recipe: Recipe, options: EvalOptions, ranks: Ranks) -> Report | Non
 
 def _measured(study: Recipe, row: Row, out: Path, ranks: Ranks) -> dict[str, Any]:
     """Return the figures of a row by their dotted names, and what its trainings took."""
-    bank = out / "bank"  # most rows train on the same clips
-    bases = {label: _trained(base, out / "bases" / base.name, bank) for label, base in row.bases.items()}
+    bank = out / BANK  # most rows train on the same clips
+    bases = {label: _trained(base, out / BASES / base.name, bank) for label, base in row.bases.items()}
     joint = row.recipe(study, {label: str(path) for label, path in bases.items()})
     weights = _trained(joint, out / row.folder / "train", bank)
     sampled = replace(joint, sample=replace(joint.sample, weights=str(weights)))

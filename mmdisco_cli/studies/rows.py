@@ -10,8 +10,8 @@ from mmdisco_cli.recipes import recipe as recipes
 from mmdisco_cli.recipes.schema import Recipe
 from mmdisco_cli.run.files import fingerprint
 
-OWN = ("bank", "bases")
-"""Folders of a study that are no row's."""
+BANK, BASES = "bank", "bases"
+"""Folders of a study that are no row's: the clips that its rows share, and their base models."""
 _OF_BASE = re.compile(r"([\w-]+):(.+=.*)", re.DOTALL)
 """A setting of a base model's recipe: LABEL:KEY=VALUE."""
 
@@ -58,7 +58,7 @@ def _row(study: Recipe, name: str, settings: Sequence[str]) -> Row:
             of_bases.setdefault(found[1], []).append(found[2])
     bases = {label: _base(study, name, label, given) for label, given in of_bases.items()}
     folder = re.sub(r"[^\w.]+", "-", name).strip("-.") or "row"
-    folder = f"{folder}-row" if folder in OWN else folder
+    folder = f"{folder}-row" if folder in (BANK, BASES) else folder
     return Row(name, folder, bases, tuple(own))
 
 

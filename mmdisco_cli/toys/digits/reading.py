@@ -11,7 +11,7 @@ import torch.nn.functional as F
 from PIL import Image, UnidentifiedImageError
 from torch import Tensor
 
-from mmdisco_cli.data.manifest import Row, complete_rows
+from mmdisco_cli.data.manifest import Row, complete_rows, sample_key
 from mmdisco_cli.data.media import read_audio
 from mmdisco_cli.diffusion.backbone import AUDIO, IMAGE, TEXT
 from mmdisco_cli.errors import DataError
@@ -62,11 +62,11 @@ def sample_files(folder: Path, kinds: Mapping[str, str], count: int | None = Non
 
 def noises_of(folder: Path, count: int) -> list[tuple[int, int]]:
     """Return index and seed of each of these samples: of equal ones, made by the same models, the noise is the same."""
-    return [(int(row["index"]), int(row["seed"])) for row in _rows(folder, count)]
+    return [sample_key(row) for row in _rows(folder, count)]
 
 
 def _rows(folder: Path, count: int | None) -> list[Row]:
-    rows = sorted(complete_rows(folder), key=lambda row: int(row["index"]))[:count]
+    rows = complete_rows(folder)[:count]
     if not rows:
         raise DataError(f"{folder}: holds no samples of mmdisco")
     return rows

@@ -1,6 +1,5 @@
 """Where the real digits come from, and their one download where there are none."""
 
-import os
 import tarfile
 import urllib.request
 from collections.abc import Callable
@@ -11,6 +10,7 @@ from typing import IO
 from torchvision.datasets import MNIST
 
 from mmdisco_cli.errors import DataError, UsageError
+from mmdisco_cli.fetching import downloads_allowed
 from mmdisco_cli.run import console
 from mmdisco_cli.run.files import make_directory, replacing
 from mmdisco_cli.tensors.files import first_line
@@ -27,8 +27,6 @@ WRITTEN = (
     "CC BY-SA 3.0, 11 MB)"
 )
 DOWNLOAD = "or let mmdisco fetch it: --download, or --set data.download=true"
-ALLOWED = "MMDISCO_DOWNLOAD"
-"""Environment variable that `--download` sets."""
 Open = Callable[[str], IO[bytes]]
 
 
@@ -54,7 +52,7 @@ def find_written(options: DigitsOptions) -> Path:
 
 
 def _require_download(options: DigitsOptions, what: str) -> None:
-    if not options.download and os.environ.get(ALLOWED) != "1":
+    if not options.download and not downloads_allowed():
         raise UsageError(f"{what}: name the folder with --set {what.partition(':')[0]}=DIR, {DOWNLOAD}")
 
 

@@ -1,17 +1,15 @@
 """Find the folder of a model that a recipe names; nothing is downloaded without `--download`."""
 
 import json
-import os
 import re
 from collections.abc import Collection, Iterator
 from pathlib import Path
 from typing import Any
 
 from mmdisco_cli.errors import DataError, UsageError
+from mmdisco_cli.fetching import downloads_allowed
 from mmdisco_cli.fetching.hub import hub_errors
 
-DOWNLOAD = "MMDISCO_DOWNLOAD"
-"""Environment variable that `--download` sets: models that are not on this machine may be fetched."""
 NATIVE = {
     "AnimateDiffPipeline": "animatediff",
     "AudioLDM2Pipeline": "audioldm2",
@@ -80,7 +78,7 @@ def find_model(name: str, key: str, *, whole: bool = False) -> Path:
         raise DataError(f"{key}: {name}: a single file, which is not read; name a folder as diffusers saves a pipeline")
     if not _is_hub_name(name):
         raise DataError(f"{key}: {name}: no such folder")
-    return _fetched(name, key, whole) if os.environ.get(DOWNLOAD) == "1" else _cached(name, key)
+    return _fetched(name, key, whole) if downloads_allowed() else _cached(name, key)
 
 
 def models_lacked(label: str, options: Any) -> Iterator[tuple[str, str]]:
@@ -90,7 +88,7 @@ def models_lacked(label: str, options: Any) -> Iterator[tuple[str, str]]:
     """
     for option in NAMING:
         name, key = getattr(options, option, None), f"backbones.{label}.{option}"
-        if name and not (os.environ.get(DOWNLOAD) == "1" and _is_hub_name(name) and not Path(name).exists()):
+        if name and not (downloads_allowed() and _is_hub_name(name) and not Path(name).exists()):
             try:
                 find_model(name, key)
             except DataError as error:
