@@ -11,7 +11,7 @@ from mmdisco_cli.data.media import write_mp4
 from mmdisco_cli.recipes import recipe as recipes
 from mmdisco_cli.training.directory import RunDirectory
 from mmdisco_cli.training.monitoring.preview_rows import add_preview
-from mmdisco_cli.training.monitoring.progress import ProgressPage
+from mmdisco_cli.training.monitoring.progress import Ending, ProgressPage
 from mmdisco_cli.training.monitoring.signs import GAIN, Sign
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
@@ -50,9 +50,9 @@ def directory(tmp_path: Path) -> RunDirectory:
     return RunDirectory(folder, recipes.load(str(tmp_path / "run.yaml")))
 
 
-def written(directory: RunDirectory, signs: list[Sign], *, ended: bool = False) -> Path:
+def written(directory: RunDirectory, signs: list[Sign], *, ending: Ending | None = None) -> Path:
     page = ProgressPage(directory, "discriminator", 400, GAIN)
-    page.write(rows(), heldout(), signs, ended=ended)
+    page.write(rows(), heldout(), signs, ending=ending)
     return directory.path / "progress.html"
 
 
@@ -75,7 +75,7 @@ def test_the_page_holds_curves_previews_and_warnings(directory: RunDirectory) ->
 
 
 def test_it_is_loaded_again_until_training_has_ended(directory: RunDirectory) -> None:
-    running, ended = (written(directory, [], ended=over).read_text() for over in (False, True))
+    running, ended = (written(directory, [], ending=over).read_text() for over in (None, Ending()))
     assert "location.reload()" in running
     assert "location.reload()" not in ended
     assert "all steps taken" in ended
