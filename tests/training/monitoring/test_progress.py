@@ -108,6 +108,23 @@ def test_a_preview_that_is_gone_or_a_page_that_cannot_be_written_ends_no_trainin
 @pytest.mark.browser
 @pytest.mark.slow
 @pytest.mark.skipif(CHROMIUM is None, reason="no Chromium")
+def test_in_a_browser_long_words_and_many_warnings_fit_a_phone(directory: RunDirectory) -> None:
+    playwright = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
+    long = "W" * 140 + "/path/without/any/space" * 6
+    path = written(directory, [Sign(f"sign {k}", long, k, long) for k in range(8)], ending=Ending(long, long))
+    with playwright.sync_playwright() as started:
+        browser = started.chromium.launch(executable_path=CHROMIUM, headless=True, args=FLAGS)
+        for width in (1280, 390):
+            page = browser.new_page(viewport={"width": width, "height": 900})
+            page.goto(path.resolve().as_uri())
+            assert page.evaluate("document.documentElement.scrollWidth") <= width
+            assert page.locator(".verdict.bad").count() == 9
+        browser.close()
+
+
+@pytest.mark.browser
+@pytest.mark.slow
+@pytest.mark.skipif(CHROMIUM is None, reason="no Chromium")
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 def test_in_a_browser_it_plays_fits_and_shows_what_is_written_later(directory: RunDirectory, scheme: str) -> None:
     playwright = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
