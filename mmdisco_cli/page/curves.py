@@ -40,7 +40,7 @@ class Level:
 
 
 def curves_panel(title: str, note: str, curves: Sequence[Curve], level: Level | None = None, *, x: str = "step") -> str:
-    """Return a panel of curves with a legend, whose axes are labelled at both ends; empty without any point that is finite.
+    """Return a panel of curves with a legend, whose axes are labelled at both ends; empty without any finite one.
 
     `x` names the horizontal axis. Where all values are positive and differ by orders of magnitude, the vertical axis
     is logarithmic and says so.
