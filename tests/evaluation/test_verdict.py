@@ -160,7 +160,8 @@ def test_a_difference_is_of_pairs_that_both_have():
             "No guided sample has an independent one of its name, so nothing shows whether guidance",
         ),
         ({"n": 2, "pairs": 40}, "AV-Align above mismatched pairs is defined in 2 of 40 pairs, too few to tell whether"),
-        ({"n": 0, "pairs": 1}, "AV-Align above mismatched pairs is defined in none of 1 pair, too few to tell"),
+        ({"n": 0, "pairs": 1}, "Too few pairs to tell whether guidance helped: it takes 6."),
+        ({"n": 0, "pairs": 6}, "AV-Align above mismatched pairs is defined in none of 6 pairs, too few to tell"),
         ({"n": 6, "pairs": 40}, "Whether guidance helped alignment is not certain"),
     ],
 )
@@ -178,6 +179,7 @@ def test_too_few_pairs_are_said_with_their_reason(found, says):
     [
         (3, 0, "Too few clips to tell whether audio and video belong together: it takes 6."),
         (3, 20, "AV-Align above mismatched pairs is defined in 3 of 23 clips, too few to tell whether audio and video"),
+        (0, 1, "Too few clips to tell whether"),
         (0, 9, "AV-Align above mismatched pairs is defined in none of 9 clips, too few"),
     ],
 )

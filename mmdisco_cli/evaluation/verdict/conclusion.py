@@ -130,7 +130,7 @@ def _too_few(leading: Leading, found: Mapping[str, Any]) -> str:
     pairs = found.get("pairs", found["n"])
     if not pairs:
         return "No guided sample has an independent one of its name, so nothing shows whether guidance helped."
-    if found["n"] == pairs:
+    if pairs < LEAST:
         return f"Too few pairs to tell whether guidance helped: it takes {LEAST}."
     defined = f"{found['n'] or 'none'} of {count_of(pairs)}"
     return f"{leading.title} is defined in {defined}, too few to tell whether guidance helped: it takes {LEAST}."
@@ -154,7 +154,7 @@ def _above_chance(metric: str, rows: Mapping[str, Any]) -> Conclusion:
     low = figure.get("low")
     if figure.get("n", LEAST) < LEAST:
         says = f"Too few clips to tell whether audio and video belong together: it takes {LEAST}."
-        if figure.get("undefined"):
+        if figure["n"] + figure.get("undefined", 0) >= LEAST:
             says = (
                 f"{LEADING[metric].title} is defined in {figure['n'] or 'none'} of {figure['n'] + figure['undefined']} "
                 f"clips, too few to tell whether audio and video belong together: it takes {LEAST}."
