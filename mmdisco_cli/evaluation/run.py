@@ -14,7 +14,7 @@ from mmdisco_cli.evaluation import clips, compare, features_files
 from mmdisco_cli.evaluation.html_report import REPORT_FILE, write_report
 from mmdisco_cli.evaluation.protocol import METRICS_FILE, Protocol, Report
 from mmdisco_cli.evaluation.verdict.conclusion import conclude
-from mmdisco_cli.evaluation.verdict.failures import failures
+from mmdisco_cli.evaluation.verdict.failures import failures, repeated
 from mmdisco_cli.measures.names import require_known
 from mmdisco_cli.recipes.schema import Recipe
 from mmdisco_cli.registry.plugins import load_registry
@@ -159,4 +159,9 @@ def as_json(recipe: Recipe | None, chosen: Evaluation, report: Report, only: tup
     metrics = {key: value for key, value in report.metrics.items() if key in names or key not in chosen.metrics}
     protocol = {"name": chosen.name, **report.protocol}
     about = {"recipe": recipe.name if recipe else None, "n": report.n}
-    return {**about, "metrics": metrics, "protocol": protocol, "warnings": failures(metrics)}
+    return {
+        **about,
+        "metrics": metrics,
+        "protocol": protocol,
+        "warnings": [*repeated(report.clips), *failures(metrics)],
+    }

@@ -40,12 +40,13 @@ class Level:
 
 
 def curves_panel(title: str, note: str, curves: Sequence[Curve], level: Level | None = None, *, x: str = "step") -> str:
-    """Return a panel of curves with a legend, whose axes are labelled at both ends; empty without any point.
+    """Return a panel of curves with a legend, whose axes are labelled at both ends; empty without any finite one.
 
     `x` names the horizontal axis. Where all values are positive and differ by orders of magnitude, the vertical axis
     is logarithmic and says so.
     """
-    shown = [replace(curve, points=thinned(curve.points)) for curve in curves if curve.points]
+    finite = [replace(curve, points=[p for p in curve.points if all(map(math.isfinite, p))]) for curve in curves]
+    shown = [replace(curve, points=thinned(curve.points)) for curve in finite if curve.points]
     if not shown:
         return ""
     axes = _Axes.of([point for curve in shown for point in curve.points], level)

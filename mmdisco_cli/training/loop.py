@@ -24,6 +24,8 @@ from mmdisco_cli.training.checkpoint import STATE, TrainState, load_state, save_
 from mmdisco_cli.training.directory import RunDirectory
 from mmdisco_cli.training.metrics import MetricsLog, ProgressCallback, StepCallback, Tracker, hide, not_finite
 
+STEADIER = "train.learning_rate lower, train.warmup longer, train.clip=1 or lower"
+"""What to try where a training is not stable."""
 Loss = Callable[[torch.Generator], tuple[Tensor, Mapping[str, float]]]
 """Draws its own batch from the generator; returns the scalar to minimise and the figures to log."""
 
@@ -40,8 +42,8 @@ class Observer(Protocol):
         Return why training must stop, the same on all ranks; empty where it need not.
         """
 
-    def end(self) -> None:
-        """Look at what is there when all steps are taken."""
+    def end(self, error: Exception | None = None) -> None:
+        """Look at what is there when all steps are taken, or when an `error`, a signal's `Stopped` too, ends it."""
 
 
 @dataclass(frozen=True)
@@ -130,6 +132,23 @@ def fit(
     if context.device.type == "cpu":  # after encoders have been freed, which this would keep from the system
         keep_large_blocks()
     module.train()
+    try:
+        _take_steps(state, loss, context, log, path, steps, observer)
+    except Exception as error:
+        if observer:
+            observer.end(error)
+        raise
+    state.install_average()
+    module.eval()
+    if observer:
+        observer.end()
+
+
+def _take_steps(
+    state: TrainState, loss: Loss, context: Context, log: MetricsLog, path: Path, steps: int, observer: Observer | None
+) -> None:
+    """Take all steps that are left; errors as for `fit`."""
+    config = context.recipe.train
     while state.step < steps:
         figures = _step(state, loss, config, context.ranks, steps)
         _refuse(not_finite(figures), state.step + 1, path)
@@ -147,10 +166,6 @@ def fit(
         if stopping and state.step < steps:
             context.wait()  # launchers kill the rank that still writes soon after the first one has left
             context.stop.leave(f"at step {state.step} of {steps}")
-    state.install_average()
-    module.eval()
-    if observer:
-        observer.end()
 
 
 def _require_one_step(state: TrainState, context: Context, path: Path) -> None:
@@ -209,7 +224,7 @@ def _refuse(bad: str, step: int, path: Path) -> None:
     """Raise DataError at what is not finite, if anything is named."""
     if bad:
         kept = f"the last good checkpoint is {path}" if path.exists() else "no checkpoint had been written"
-        raise DataError(f"training diverged at step {step}: {bad} is not finite; {kept}")
+        raise DataError(f"training diverged at step {step}: {bad} is not finite; {kept}; try {STEADIER}")
 
 
 def _not_finite_weight(state: TrainState) -> str:

@@ -5,9 +5,10 @@ import torch
 
 from mmdisco_cli.evaluation.tables import cell
 from mmdisco_cli.evaluation.verdict.conclusion import conclude, difference_of
-from mmdisco_cli.evaluation.verdict.failures import failures
+from mmdisco_cli.evaluation.verdict.failures import failures, repeated
 from mmdisco_cli.evaluation.verdict.quality import judge_quality
 from mmdisco_cli.measures.distances import BUILT_IN, distances
+from mmdisco_cli.measures.scoring import ScoredClip
 
 
 def figure(value, low, high, **more):
@@ -148,6 +149,72 @@ def test_a_difference_is_of_pairs_that_both_have():
     assert difference_of(pairs, 0)["value"] == pytest.approx(2.5 / 3)
     assert difference_of(pairs, 0)["n"] == 3
     assert difference_of([(None, 1.0)], 0) == {"value": None, "low": None, "high": None, "n": 0}
+
+
+@pytest.mark.parametrize(
+    ("found", "says"),
+    [
+        ({"n": 5, "pairs": 5}, "Too few pairs to tell whether guidance helped: it takes 6."),
+        (
+            {"n": 0, "pairs": 0},
+            "No guided sample has an independent one of its name, so nothing shows whether guidance",
+        ),
+        ({"n": 2, "pairs": 40}, "AV-Align above mismatched pairs is defined in 2 of 40 pairs, too few to tell whether"),
+        ({"n": 0, "pairs": 1}, "Too few pairs to tell whether guidance helped: it takes 6."),
+        ({"n": 0, "pairs": 6}, "AV-Align above mismatched pairs is defined in none of 6 pairs, too few to tell"),
+        ({"n": 6, "pairs": 40}, "Whether guidance helped alignment is not certain"),
+    ],
+)
+def test_too_few_pairs_are_said_with_their_reason(found, says):
+    rows = aligned(-0.1, 0.2)
+    rows["difference"] |= found
+    shown = conclude({"av_align_gain": rows})
+    assert shown.says.startswith(says)
+    assert (shown.good, "over 0 pairs" in shown.because) == (None, False)
+    assert ("Difference of samples of the same noise" in shown.because) == (found["n"] > 0)
+
+
+@pytest.mark.parametrize(
+    ("n", "undefined", "says"),
+    [
+        (3, 0, "Too few clips to tell whether audio and video belong together: it takes 6."),
+        (3, 20, "AV-Align above mismatched pairs is defined in 3 of 23 clips, too few to tell whether audio and video"),
+        (0, 1, "Too few clips to tell whether"),
+        (0, 9, "AV-Align above mismatched pairs is defined in none of 9 clips, too few"),
+    ],
+)
+def test_too_few_clips_are_said_with_their_reason(n, undefined, says):
+    one = figure(0.1, 0.05, 0.15, n=n, undefined=undefined)
+    assert conclude({"av_align_gain": {"samples": one}}).says.startswith(says)
+
+
+def scored(row, contents):
+    return [ScoredClip(row, None, None, {"row": row, "sha256": content}) for content in contents]
+
+
+def test_copies_of_a_few_files_are_warned_of():
+    guided, other = scored("guided", "aaaaab"), scored("independent", "abcdef")
+    assert [line.split(" are ")[0] for line in repeated([*guided, *other])] == ["copies: 6 guided samples"]
+    assert "are 1 different file, and" in repeated(scored("samples", "aaa"))[0]
+    assert repeated(scored("samples", "abcdea")) == repeated([]) == repeated(scored("samples", ["", ""])) == []
+    (line,) = repeated([*scored("guided", "abc"), *scored("independent", "bca")])
+    assert "the same files as the independent ones" in line
+
+
+@pytest.mark.parametrize("row", ["samples", "guided", "independent"])
+def test_samples_that_are_all_silent_or_still_are_warned_of(row):
+    health = {"real": {"n": 4, "silent": 4, "still": 4}, row: {"n": 4, "silent": 4, "still": 3}}
+    (line,) = failures({"health": health})
+    assert line.startswith("silent audio: that of all 4 ")
+    assert failures({"health": {row: {"n": 0, "silent": 0, "still": 0}}}) == []
+
+
+def test_samples_that_collapsed_without_guidance_too_are_not_blamed_on_it():
+    (line,) = [
+        line for line in failures(report_of(normal(200, 8, 2) * 0.2, normal(200, 8, 3) * 0.2)) if "collapse" in line
+    ]
+    assert "guidance is not the reason" in line
+    assert "sample.guidance" not in line
 
 
 def normal(n, d, seed, shift=0.0):

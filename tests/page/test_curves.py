@@ -67,3 +67,12 @@ def test_a_long_curve_keeps_its_jumps_and_its_ends() -> None:
 )  # fmt: skip
 def test_numbers_are_spelt_with_digits_that_count(value: float, text: str) -> None:
     assert spelt_number(value) == text
+
+
+def test_values_that_are_not_finite_are_left_out() -> None:
+    wrong = [(0, 1.0), (1, math.nan), (2, math.inf), (3, 2.0)]
+    panel = curves_panel("t", "n", [Curve("a", wrong, "heldout")])
+    assert [len(places) for places in points_of(panel)] == [2]
+    assert "nan" not in panel
+    assert "inf" not in panel
+    assert curves_panel("t", "n", [Curve("a", [(0, math.nan)], "training")]) == ""

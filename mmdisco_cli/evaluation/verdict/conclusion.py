@@ -29,6 +29,11 @@ class Leading:
     column: str = ""
     chance: bool = False
 
+    @property
+    def title(self) -> str:
+        """Return its name as a sentence begins."""
+        return f"{self.name[0].upper()}{self.name[1:]}"
+
 
 LEADING = {
     "event_iou": Leading("events in both video and audio", column="event_iou"),
@@ -79,12 +84,16 @@ def with_differences(metrics: Mapping[str, Any], clips: Sequence[ScoredClip], se
 
 
 def paired(clips: Sequence[ScoredClip], column: str, seed: int) -> dict[str, Any]:
-    """Return how far guided clips are above independent ones of the same name, with the number of pairs."""
+    """Return how far guided clips are above independent ones of the same name.
+
+    `pairs` is the number of names that both have, `n` that of pairs of which neither value is undefined.
+    """
     by_name: dict[str, dict[str, float | None]] = {}
     for clip in clips:
         by_name.setdefault(clip.name, {})[clip.row] = clip.values.get(column)
     both = sorted((name, found) for name, found in by_name.items() if {"guided", "independent"} <= found.keys())
-    return difference_of([(found["independent"], found["guided"]) for _, found in both], seed)
+    found = [(found["independent"], found["guided"]) for _, found in both]
+    return {**difference_of(found, seed), "pairs": len(found)}
 
 
 def difference_of(pairs: Sequence[tuple[float | None, float | None]], seed: int) -> dict[str, Any]:
@@ -96,21 +105,35 @@ def difference_of(pairs: Sequence[tuple[float | None, float | None]], seed: int)
 def _guidance(metric: str, rows: Mapping[str, Any]) -> Conclusion:
     leading, found = LEADING[metric], rows.get("difference") or {"value": None, "n": 0}
     because = (
-        f"{leading.name[0].upper()}{leading.name[1:]}: {cell(rows['independent'])} independent, {cell(rows['guided'])} "
+        f"{leading.title}: {cell(rows['independent'])} independent, {cell(rows['guided'])} "
         "guided" + (f", {cell(rows['real'])} in real ones" if rows.get("real") else "")
-        + f". Difference of samples of the same noise: {cell(found)}, over {count_of(found['n'])}, 95 % interval."
+        + "."
     )  # fmt: skip
+    if found["n"]:
+        because += f" Difference of samples of the same noise: {cell(found)}, over {count_of(found['n'])}"
+        because += ", 95 % interval." if found.get("low") is not None else "."
     closed = rows.get("gap_closed")
     if closed and closed.get("value") is not None:
         because += f" Of the gap to real ones {_percent(closed)} is closed."
     low, high = found.get("low"), found.get("high")
     if found["n"] < LEAST:
-        return Conclusion(f"Too few pairs to tell whether guidance helped: it takes {LEAST}.", because, None, metric)
+        return Conclusion(_too_few(leading, found), because, None, metric)
     if low is None or high is None or low <= 0 <= high:
         return Conclusion("Whether guidance helped alignment is not certain from these samples.", because, None, metric)
     if low > 0:
         return Conclusion(f"Guidance helped: {leading.of} belong together more often", because, True, metric)
     return Conclusion(f"Guidance did harm: {leading.of} belong together less often", because, False, metric)
+
+
+def _too_few(leading: Leading, found: Mapping[str, Any]) -> str:
+    """Say that there are too few pairs, and whether that is for want of names or of values."""
+    pairs = found.get("pairs", found["n"])
+    if not pairs:
+        return "No guided sample has an independent one of its name, so nothing shows whether guidance helped."
+    if pairs < LEAST:
+        return f"Too few pairs to tell whether guidance helped: it takes {LEAST}."
+    defined = f"{found['n'] or 'none'} of {count_of(pairs)}"
+    return f"{leading.title} is defined in {defined}, too few to tell whether guidance helped: it takes {LEAST}."
 
 
 def _with_quality(found: Conclusion, metrics: Mapping[str, Any]) -> Conclusion:
@@ -131,6 +154,11 @@ def _above_chance(metric: str, rows: Mapping[str, Any]) -> Conclusion:
     low = figure.get("low")
     if figure.get("n", LEAST) < LEAST:
         says = f"Too few clips to tell whether audio and video belong together: it takes {LEAST}."
+        if figure["n"] + figure.get("undefined", 0) >= LEAST:
+            says = (
+                f"{LEADING[metric].title} is defined in {figure['n'] or 'none'} of {figure['n'] + figure['undefined']} "
+                f"clips, too few to tell whether audio and video belong together: it takes {LEAST}."
+            )
         return Conclusion(says, because, None, metric)
     if low is None or low <= 0:
         return Conclusion("Audio and video match no better than those of different clips.", because, None, metric)
@@ -145,8 +173,7 @@ def _by_itself(metric: str, rows: Mapping[str, Any]) -> Conclusion:
 
 def _one_row(metric: str, rows: Mapping[str, Any]) -> tuple[str, str, Mapping[str, Any]]:
     row = next((name for name in ("samples", "guided", "real") if name in rows), next(iter(rows)))
-    name = LEADING[metric].name
-    because = f"{name[0].upper()}{name[1:]}: {cell(rows[row])} in {row}"
+    because = f"{LEADING[metric].title}: {cell(rows[row])} in {row}"
     because += f", {cell(rows['real'])} in real clips." if rows.get("real") and row != "real" else "."
     return row, because, rows[row]
 

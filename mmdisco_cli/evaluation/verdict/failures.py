@@ -1,10 +1,11 @@
 """Signs in a report that guidance went wrong, each with what to try: modes were dropped, samples collapsed."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from statistics import NormalDist
 from typing import Any
 
 from mmdisco_cli.evaluation.tables import cell
+from mmdisco_cli.measures.scoring import ScoredClip
 from mmdisco_cli.page.naming import spelt
 
 LOST = 0.1
@@ -18,13 +19,52 @@ RARE = 0.5
 FALSE_ALARM = 0.05
 """How often a class at least would seem dropped by chance, over all classes of a report."""
 TRY_MODES = "try a lower sample.guidance, a narrower sample.window, or weights of an earlier step of the training"
+NOT_GUIDANCE = (
+    "the independent ones are no farther apart, so that guidance is not the reason: look at the base models, "
+    "their weights and sample.steps"
+)
 TRY_COLLAPSE = "try a lower sample.guidance, a sample.window that ends at a lower log-SNR, or a longer training"
 ABOUT = ("n", "min", "max")
+REAL = ("real", "reference")
+DIFFERENT = 0.5
+"""Share of different files among clips at or below which they are copies; two clips may be alike by chance."""
+EMPTY = {"silent": "audio", "still": "video"}
+"""The stream that each flag of a clip's health is of."""
 
 
 def failures(metrics: Mapping[str, Any]) -> list[str]:
     """Return a line for each sign of failure that the figures of a report show with certainty."""
-    return [*_dropped_regions(metrics), *_dropped_classes(metrics), *_collapsed(metrics)]
+    return [*_empty(metrics), *_dropped_regions(metrics), *_dropped_classes(metrics), *_collapsed(metrics)]
+
+
+def repeated(clips: Sequence[ScoredClip]) -> list[str]:
+    """Return a line for each row of clips that are mostly copies of a few files, and for two rows of the same files."""
+    rows: dict[str, list[str]] = {}
+    for clip in clips:
+        if clip.values.get("sha256"):
+            rows.setdefault(clip.row, []).append(clip.values["sha256"])
+    lines = [
+        f"copies: {len(found)} {_called(row)} are {count} different file{'' if count == 1 else 's'}, and intervals "
+        "take all for independent: look at how they were made"
+        for row, found in rows.items()
+        if (count := len(set(found))) <= len(found) * DIFFERENT
+    ]
+    if rows.get("guided") and set(rows["guided"]) == set(rows.get("independent", [])):
+        lines.append("copies: the guided samples are the same files as the independent ones: look at what was named")
+    return lines
+
+
+def _called(row: str) -> str:
+    return row if row == "samples" else f"{row} {'clips' if row in REAL else 'samples'}"
+
+
+def _empty(metrics: Mapping[str, Any]) -> Iterator[str]:
+    """Yield a line for each row of samples that are all silent, or all still: nothing else shows in their figures."""
+    for row, found in (metrics.get("health") or {}).items():
+        for flag, stream in EMPTY.items():
+            if row not in REAL and found.get("n") and found.get(flag) == found["n"]:
+                all_of = f"all {found['n']} {_called(row)}"
+                yield f"{flag} {stream}: that of {all_of} is {flag}, so their alignment says nothing"
 
 
 def _dropped_regions(metrics: Mapping[str, Any]) -> Iterator[str]:
@@ -65,16 +105,24 @@ def _is_dropped(few: float, n: int, usual: float, m: int, tests: int) -> bool:
 
 
 def _collapsed(metrics: Mapping[str, Any]) -> Iterator[str]:
-    near: dict[str, list[str]] = {}
+    near: dict[tuple[str, bool], list[str]] = {}
     for name, rows in _named(metrics, "diversity"):
         for row in ("guided", "samples"):
-            high = (rows.get(row) or {}).get("high")
-            if high is not None and high < COLLAPSED:
+            if _is_near(rows.get(row)):
                 beside = f", independent {cell(rows['independent'])}" if rows.get("independent") else ""
-                near.setdefault(row, []).append(f"{_feature(name)} {cell(rows[row])} as far apart as real ones{beside}")
-    for row, lines in near.items():
+                alike = _is_near(rows.get("independent")) and row == "guided"
+                near.setdefault((row, alike), []).append(
+                    f"{_feature(name)} {cell(rows[row])} as far apart as real ones{beside}"
+                )
+    for (row, alike), lines in near.items():
         called = "guided samples" if row == "guided" else "samples"
-        yield f"collapse: {called} are by {'; by '.join(lines)}: {TRY_COLLAPSE}"
+        yield f"collapse: {called} are by {'; by '.join(lines)}: {NOT_GUIDANCE if alike else TRY_COLLAPSE}"
+
+
+def _is_near(figure: Mapping[str, Any] | None) -> bool:
+    """Return whether samples are certainly closer together than real clips."""
+    high = (figure or {}).get("high")
+    return high is not None and high < COLLAPSED
 
 
 def _named(metrics: Mapping[str, Any], measure: str) -> Iterator[tuple[str, Mapping[str, Any]]]:

@@ -23,12 +23,24 @@ def collapse(rows: Rows, steps: int, warmup: int) -> Sign | None:
     """
     late = [row for row in rows if row["step"] > warmup and ("accuracy" in row or "gain" in row)]
     window = last_of(late, steps)
+    if window and all(row.get("denoise") == 0.0 for row in window):
+        return _never_guided(late)
     if not window or fmean(row.get("gain", 0.0) for row in window) >= USEFUL:
         return None
     return (
         (_unlearnt(window, late) or _saturated(rows, window, late))
         if "accuracy" in window[0]
         else _unmoved(window, late)
+    )
+
+
+def _never_guided(late: Rows) -> Sign:
+    """Return the sign that Eq. (5) has no term: that an error is exactly 0 has no other reason."""
+    return Sign(
+        "guidance without effect",
+        "none of the noise levels that are trained lies in sample.window, denoise 0",
+        since_when(late, lambda row: row.get("denoise") == 0.0),
+        "train.noise_levels.mean, sample.window",
     )
 
 

@@ -3,6 +3,7 @@
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from statistics import fmean
 from typing import Any
 
 Row = Mapping[str, Any]
@@ -12,6 +13,8 @@ CHANCE = 2 * math.log(2)
 """The disc loss where real and fake cannot be told apart."""
 LEAST_ROWS = 5
 """Rows that a sign which lasts must be seen in, at least."""
+LEAST_TUPLES = 64
+"""Tuples that a row must be a mean of, at least: the gain of a few may be anything."""
 SHARE = 4
 """A sign which lasts must last for one part in so many of all steps."""
 
@@ -31,12 +34,29 @@ class Sign:
 
 
 def last_of(late: Rows, steps: int) -> Rows:
-    """Return the rows of the last quarter of all steps, none where there are not enough of them yet."""
+    """Return the rows of the last quarter of all steps, or as many as it takes; none where there are too few yet."""
     if not late:
         return []
     begin = late[-1]["step"] - steps / SHARE
-    window = [row for row in late if row["step"] > begin]
-    return window if len(window) >= LEAST_ROWS and len(window) < len(late) else []
+    count = max(LEAST_ROWS, sum(row["step"] > begin for row in late))
+    return late[-count:] if count < len(late) else []
+
+
+def pooled(rows: Rows, tuples: int) -> Rows:
+    """Return means of as many rows, each of so many `tuples`, as it takes to be of `LEAST_TUPLES`.
+
+    Rows left over at the end are not in any mean; rows that hold enough are returned as they are.
+    """
+    each = -(-LEAST_TUPLES // max(tuples, 1))
+    if each == 1:
+        return rows
+    return [_mean_row(rows[k : k + each]) for k in range(0, len(rows) - each + 1, each)]
+
+
+def _mean_row(rows: Rows) -> Row:
+    names = [name for name, value in rows[-1].items() if isinstance(value, int | float) and name != "step"]
+    means = {name: fmean(row[name] for row in rows if name in row) for name in names}
+    return {**rows[-1], **means}
 
 
 def since_when(late: Rows, holds: Callable[[Row], bool]) -> int:

@@ -13,9 +13,9 @@ from mmdisco_cli.training.directory import PREVIEWS
 from mmdisco_cli.training.loop import Context
 from mmdisco_cli.training.metrics import MetricsLog, heldout_rows, not_finite, rows_by_stage
 from mmdisco_cli.training.monitoring.averaged import looked_at
-from mmdisco_cli.training.monitoring.lasting import Sign
+from mmdisco_cli.training.monitoring.lasting import Sign, pooled
 from mmdisco_cli.training.monitoring.preview_rows import forget_previews_after
-from mmdisco_cli.training.monitoring.progress import ProgressPage
+from mmdisco_cli.training.monitoring.progress import Ending, ProgressPage
 from mmdisco_cli.training.monitoring.signs import NOTHING, Measure, signs
 from mmdisco_cli.weights_file import any_about
 
@@ -59,6 +59,7 @@ class Monitor:
             forget_previews_after(self._context.directory.path / PREVIEWS, state.step)
             self._rows.extend(rows_by_stage(metrics).get(self._stage, []))
             self._heldout.extend(heldout_rows(metrics, self._stage))
+            self._page.write(self._rows, self._heldout, self._signs, now=True)
 
     def after(self, state: TrainState, row: Mapping[str, Any] | None) -> str:
         """Do what is due after a step; return why training must stop, on all ranks alike."""
@@ -71,10 +72,10 @@ class Monitor:
             return ""
         return str(self._signs[0]) if self._signs else "another rank has stopped it"
 
-    def end(self) -> None:
-        """Write the page for the last time."""
+    def end(self, error: Exception | None = None) -> None:
+        """Write the page for the last time, with what ended the training before all steps were taken."""
         if self._context.ranks.first:
-            self._page.write(self._rows, self._heldout, self._signs, ended=True)
+            self._page.write(self._rows, self._heldout, self._signs, ending=Ending.of(error))
 
     def _look(self, state: TrainState, row: Mapping[str, Any] | None) -> None:
         before = len(self._heldout)
@@ -130,7 +131,8 @@ class Monitor:
 
     def _watch(self) -> None:
         """Look for signs of failure, and report each kind once."""
-        self._signs = signs(self._rows, self._heldout, self._probe.best, self._steps, self._config.warmup)
+        rows = pooled(self._rows, self._config.log_every * self._config.batch_size)
+        self._signs = signs(rows, self._heldout, self._probe.best, self._steps, self._config.warmup)
         for sign in self._signs:
             if sign.name not in self._said:
                 self._said.add(sign.name)

@@ -3,12 +3,13 @@
 import os
 import time
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from html import escape
 from typing import Any
 from urllib.parse import quote
 
 from mmdisco_cli.diffusion.backbone import VIDEO
-from mmdisco_cli.errors import DataError, DeviceError, PluginError
+from mmdisco_cli.errors import DataError, DeviceError, PluginError, Stopped, describe
 from mmdisco_cli.kinds.known import OpenKind, open_kinds
 from mmdisco_cli.page.shell import asset, document
 from mmdisco_cli.run import console
@@ -27,8 +28,25 @@ from mmdisco_cli.training.monitoring.progress_html import (
 )
 from mmdisco_cli.training.monitoring.signs import Measure
 
+GOES_ON = "this page is loaded again while training goes on"
 SECONDS = 10.0
 """Between two writings, at least, unless there is something new to see."""
+
+
+@dataclass(frozen=True)
+class Ending:
+    """How a training has ended: a line for the head of the page, and what went wrong if anything did."""
+
+    state: str = "all steps taken"
+    failed: str = ""
+
+    @classmethod
+    def of(cls, error: Exception | None) -> "Ending":
+        """Return the ending by an error, by a signal, or by the last step."""
+        if error is None:
+            return cls()
+        text = describe(error)
+        return cls(text) if isinstance(error, Stopped) else cls("ended before its last step", text)
 
 
 class ProgressPage:
@@ -41,28 +59,30 @@ class ProgressPage:
         self._kinds: dict[str, OpenKind] = {}
 
     def write(
-        self, rows: Rows, heldout: Rows, signs: Sequence[Sign], *, now: bool = False, ended: bool = False
+        self, rows: Rows, heldout: Rows, signs: Sequence[Sign], *, now: bool = False, ending: Ending | None = None
     ) -> None:
         """Write it with everything there is, unless that was done a moment ago; a page that fails ends no training."""
-        if not (now or ended) and time.monotonic() - self._written < SECONDS:
+        if not (now or ending) and time.monotonic() - self._written < SECONDS:
             return
         self._written = time.monotonic()
         try:
-            write_text(self._directory.path / PROGRESS, self._page(rows, heldout, signs, ended=ended))
+            write_text(self._directory.path / PROGRESS, self._page(rows, heldout, signs, ending))
         except DataError as error:
             console.warn(f"{PROGRESS}: {error}")
 
-    def _page(self, rows: Rows, heldout: Rows, signs: Sequence[Sign], *, ended: bool) -> str:
+    def _page(self, rows: Rows, heldout: Rows, signs: Sequence[Sign], ending: Ending | None) -> str:
         name = self._directory.recipe.name
         body = "".join(
             (
-                head_html(name, self._stage, self._steps, rows, heldout, self._best, ended=ended),
-                signs_html(signs, rows, heldout),
+                head_html(
+                    name, self._stage, self._steps, rows, heldout, self._best, ending.state if ending else GOES_ON
+                ),
+                signs_html(signs, rows, heldout, ending.failed if ending else ""),
                 curves_html(rows, heldout),
                 previews_html(self._previews()),
             )
         )
-        scripts = [] if ended else [asset("progress.js")]
+        scripts = [] if ending else [asset("progress.js")]
         return document(f"training {name}", body, alone=False, more=asset("progress.css"), scripts=scripts)
 
     def _previews(self) -> list[Preview]:

@@ -8,7 +8,7 @@ from typing import TypeVar
 
 from mmdisco_cli.page.curves import Curve, Level, Point, curves_panel, spelt_number
 from mmdisco_cli.page.naming import heading
-from mmdisco_cli.training.monitoring.lasting import CHANCE, Rows, Sign
+from mmdisco_cli.training.monitoring.lasting import CHANCE, LEAST_ROWS, Rows, Sign
 from mmdisco_cli.training.monitoring.signs import BY_LEVEL, Measure
 
 LEFT_OUT = ("stage", "step", "learning_rate")
@@ -47,13 +47,13 @@ class Preview:
     html: str
 
 
-def head_html(name: str, stage: str, steps: int, rows: Rows, heldout: Rows, best: Measure, *, ended: bool) -> str:
-    """Return what is trained, how far it is, the last figures, and which weights are the best."""
+def head_html(name: str, stage: str, steps: int, rows: Rows, heldout: Rows, best: Measure, state: str) -> str:
+    """Return what is trained, how far it is and in which `state`, the last figures, and which weights are the best."""
     step = max([row["step"] for row in (*rows[-1:], *heldout[-1:])], default=0)
-    state = "all steps taken" if ended else "this page is loaded again while training goes on"
     figures = _tiles(rows, "training", "training") + _tiles(heldout, "held-out", "heldout")
+    far = f"{stage} · step {step} of {steps} · {state}"
     return (
-        f"<header><div><h1>Training {escape(name)}</h1><p>{escape(stage)} · step {step} of {steps} · {state}</p></div>"
+        f"<header><div><h1>Training {escape(name)}</h1><p>{escape(far)}</p></div>"
         f'</header>\n<div class="done" role="progressbar" aria-label="steps" aria-valuemin="0" aria-valuemax="{steps}" '
         f'aria-valuenow="{step}"><i style="width:{100 * step / max(steps, 1):.2f}%"></i></div>\n'
         f'<div class="state">{figures}</div>\n{_best(heldout, best)}'
@@ -76,18 +76,30 @@ def _tiles(rows: Rows, of: str, look: str) -> str:
     )
 
 
-def signs_html(signs: Sequence[Sign], rows: Rows, heldout: Rows) -> str:
-    """Return every sign of failing with what to try, or that there is none."""
-    if not signs:
-        looked = "" if heldout else " Nothing is measured on held-out clips yet, so overfitting would not show."
-        text = f"No sign of failing.{looked}" if rows else "Nothing to see yet."
+def signs_html(signs: Sequence[Sign], rows: Rows, heldout: Rows, failed: str = "") -> str:
+    """Return every sign of failing with what to try, or that there is none; above them what ended the training."""
+    warnings = [
+        (f"{sign.name.capitalize()} since step {sign.since}", f"{sign.seen}. Try {sign.keys}.") for sign in signs
+    ]
+    warnings = [("Training has ended before its last step", failed), *warnings] if failed else warnings
+    if not warnings:
+        text = _no_sign(rows, heldout)
         return f'<h2>Warnings</h2>\n<section class="verdict good"><p class="because">{text}</p></section>\n'
     boxes = "".join(
-        f'<section class="verdict bad"><p class="says">{escape(sign.name.capitalize())} since step {sign.since}</p>'
-        f'<p class="because">{escape(sign.seen)}. Try {escape(sign.keys)}.</p></section>'
-        for sign in signs
+        f'<section class="verdict bad"><p class="says">{escape(says)}</p>'
+        f'<p class="because">{escape(because)}</p></section>'
+        for says, because in warnings
     )
     return f"<h2>Warnings</h2>\n{boxes}\n"
+
+
+def _no_sign(rows: Rows, heldout: Rows) -> str:
+    """Say that there is no sign of failing, and which would not show."""
+    if not rows:
+        return "Nothing to see yet."
+    few = "" if len(rows) > LEAST_ROWS else " There are too few lines of figures yet for a collapse to show."
+    looked = "" if heldout else " Nothing is measured on held-out clips yet, so overfitting would not show."
+    return f"No sign of failing.{few}{looked}"
 
 
 def curves_html(rows: Rows, heldout: Rows) -> str:

@@ -6,6 +6,7 @@ A row of training is a mean over `train.log_every` steps, a row of held-out clip
 from dataclasses import dataclass
 from statistics import fmean, median
 
+from mmdisco_cli.training.loop import STEADIER
 from mmdisco_cli.training.monitoring.collapse import collapse
 from mmdisco_cli.training.monitoring.lasting import CHANCE, Row, Rows, Sign, last_of, since_when
 
@@ -76,16 +77,15 @@ def signs(rows: Rows, heldout: Rows, measure: Measure, steps: int, warmup: int) 
 
 def instability(rows: Rows, steps: int, warmup: int) -> Sign | None:
     """Return the sign that loss or gradient jumped by orders of magnitude, or guidance increased the error for long."""
-    keys = "train.learning_rate lower, train.warmup longer, train.clip lower"
     for number, row in enumerate(rows):
         if seen := _jump(row, rows[max(0, number - RUNNING) : number]) or _harm(row):
-            return Sign("unstable gradient", seen, row["step"], keys)
+            return Sign("unstable gradient", seen, row["step"], STEADIER)
     late = [row for row in rows if row["step"] > warmup and "gain" in row]
     window = last_of(late, steps)
     if window and max(fmean(row["gain"] for row in window), window[-1]["gain"]) < LASTING_HARM:
         since = since_when(late, lambda row: row["gain"] < 0)
         seen = f"guidance raises the base models' error, gain {window[-1]['gain']:.3g}"
-        return Sign("unstable gradient", seen, since, keys)
+        return Sign("unstable gradient", seen, since, STEADIER)
     return None
 
 

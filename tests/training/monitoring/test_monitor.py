@@ -12,7 +12,7 @@ from tiny_runs import alone, load, run, start
 from watched import FEW_CLIPS, INDEPENDENT, UNSTABLE, watched
 
 from mmdisco_cli.app import run as mmdisco
-from mmdisco_cli.errors import DataError, ExitCode
+from mmdisco_cli.errors import DataError, ExitCode, Stopped
 from mmdisco_cli.run.options import TrainOptions
 from mmdisco_cli.training.discriminator import discriminator_job
 from mmdisco_cli.training.metrics import heldout_rows, read_rows
@@ -174,6 +174,74 @@ def test_with_stop_it_ends_with_its_state_saved_and_warn_goes_on(
     assert not (tmp_path / "out/discriminator.safetensors").exists()
     assert mmdisco([*command, "--set=train.on_failure=warn"]) == ExitCode.OK
     assert (tmp_path / "out/discriminator.safetensors").exists()
+
+
+@pytest.mark.parametrize(
+    ("settings", "state"),
+    [
+        ((*UNSTABLE, "train.on_failure=stop"), "unstable gradient since step 5"),
+        (("train.learning_rate=1e10", "train.warmup=0", "train.clip=0"), "training diverged at step "),
+    ],
+)
+def test_the_page_of_a_training_that_has_failed_says_so(settings: tuple[str, ...], state: str, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    with pytest.raises(DataError, match=state) as raised:
+        train(watched(tmp_path, *settings), TrainOptions(out=out))
+    assert "try train.learning_rate lower" in str(raised.value)
+    page = (out / "progress.html").read_text()
+    assert "ended before its last step" in page
+    assert state in page
+    assert "Try train.learning_rate lower" in page or "try train.learning_rate lower" in page
+    assert "No sign of failing" not in page
+    assert "Nothing to see yet" not in page
+    assert "location.reload()" not in page
+
+
+def test_the_page_is_there_before_the_first_figures_and_says_what_stopped_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from mmdisco_cli.training.loop import Context
+
+    out, seen = tmp_path / "out", []
+
+    def stop(self: Context) -> bool:
+        seen.append((out / "progress.html").read_text())
+        self.stop.set(15)
+        return True
+
+    monkeypatch.setattr(Context, "must_stop", stop)
+    with pytest.raises(Stopped):
+        run(load(tmp_path), out)
+    assert "step 0 of 30 · this page is loaded again" in seen[0]
+    assert "Nothing to see yet" in seen[0]
+    page = (out / "progress.html").read_text()
+    assert "stopped by SIGTERM at step 1 of 30, state saved; run the same command again" in page
+    assert "location.reload()" not in page
+
+
+@pytest.mark.parametrize(("every", "enough"), [(15, True), (60, False)])
+def test_a_short_training_with_few_lines_of_figures_is_looked_at_too(
+    every: int, enough: bool, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    settings = ("train.learning_rate=0", "train.steps=120", f"train.log_every={every}")
+    train(watched(tmp_path, *settings), TrainOptions(out=tmp_path / "out"))
+    assert ("warning: discriminator collapse since step " in capsys.readouterr().err) == enough
+    few = "There are too few lines of figures yet for a collapse to show."
+    assert (few in (tmp_path / "out/progress.html").read_text()) != enough
+
+
+def test_a_batch_of_two_that_learns_is_no_failure(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    small = ("train.batch_size=2", "train.log_every=1", "train.steps=150")
+    train(watched(tmp_path, *small), TrainOptions(out=tmp_path / "out"))
+    assert " since step " not in capsys.readouterr().err
+
+
+def test_levels_that_guidance_never_acts_at_are_said(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    train(watched(tmp_path, "sample.window=[10,12]"), TrainOptions(out=tmp_path / "out"))
+    said = [line for line in capsys.readouterr().err.splitlines() if " since step " in line]
+    assert len(said) == 1
+    assert said[0].startswith("warning: guidance without effect since step 10: none of the noise levels")
+    assert said[0].endswith("try train.noise_levels.mean, sample.window")
 
 
 def test_none_of_the_keys_makes_another_training(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -11,7 +11,7 @@ from mmdisco_cli.data.media import write_mp4
 from mmdisco_cli.recipes import recipe as recipes
 from mmdisco_cli.training.directory import RunDirectory
 from mmdisco_cli.training.monitoring.preview_rows import add_preview
-from mmdisco_cli.training.monitoring.progress import ProgressPage
+from mmdisco_cli.training.monitoring.progress import Ending, ProgressPage
 from mmdisco_cli.training.monitoring.signs import GAIN, Sign
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
@@ -50,9 +50,9 @@ def directory(tmp_path: Path) -> RunDirectory:
     return RunDirectory(folder, recipes.load(str(tmp_path / "run.yaml")))
 
 
-def written(directory: RunDirectory, signs: list[Sign], *, ended: bool = False) -> Path:
+def written(directory: RunDirectory, signs: list[Sign], *, ending: Ending | None = None) -> Path:
     page = ProgressPage(directory, "discriminator", 400, GAIN)
-    page.write(rows(), heldout(), signs, ended=ended)
+    page.write(rows(), heldout(), signs, ending=ending)
     return directory.path / "progress.html"
 
 
@@ -75,7 +75,7 @@ def test_the_page_holds_curves_previews_and_warnings(directory: RunDirectory) ->
 
 
 def test_it_is_loaded_again_until_training_has_ended(directory: RunDirectory) -> None:
-    running, ended = (written(directory, [], ended=over).read_text() for over in (False, True))
+    running, ended = (written(directory, [], ending=over).read_text() for over in (None, Ending()))
     assert "location.reload()" in running
     assert "location.reload()" not in ended
     assert "all steps taken" in ended
@@ -103,6 +103,23 @@ def test_a_preview_that_is_gone_or_a_page_that_cannot_be_written_ends_no_trainin
     path.mkdir()
     written(directory, [])
     assert "warning: progress.html: " in capsys.readouterr().err
+
+
+@pytest.mark.browser
+@pytest.mark.slow
+@pytest.mark.skipif(CHROMIUM is None, reason="no Chromium")
+def test_in_a_browser_long_words_and_many_warnings_fit_a_phone(directory: RunDirectory) -> None:
+    playwright = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
+    long = "W" * 140 + "/path/without/any/space" * 6
+    path = written(directory, [Sign(f"sign {k}", long, k, long) for k in range(8)], ending=Ending(long, long))
+    with playwright.sync_playwright() as started:
+        browser = started.chromium.launch(executable_path=CHROMIUM, headless=True, args=FLAGS)
+        for width in (1280, 390):
+            page = browser.new_page(viewport={"width": width, "height": 900})
+            page.goto(path.resolve().as_uri())
+            assert page.evaluate("document.documentElement.scrollWidth") <= width
+            assert page.locator(".verdict.bad").count() == 9
+        browser.close()
 
 
 @pytest.mark.browser

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from mmdisco_cli.training.monitoring.collapse import collapse
-from mmdisco_cli.training.monitoring.lasting import CHANCE, Rows
+from mmdisco_cli.training.monitoring.lasting import CHANCE, Rows, pooled
 from mmdisco_cli.training.monitoring.signs import (
     DISC,
     GAIN,
@@ -126,6 +126,20 @@ def test_chance_is_no_collapse_in_the_warm_up_nor_right_after_it() -> None:
     assert collapse(rows, STEPS, STEPS) is None
     early = [row for row in rows if row["step"] <= WARMUP + STEPS / 4]
     assert collapse(early, STEPS, WARMUP) is None
+
+
+def test_rows_of_a_few_tuples_are_looked_at_together() -> None:
+    rows = [{"step": step, "gain": float(step), "stage": "x"} for step in range(1, 12)]
+    assert pooled(rows, 64) == rows
+    assert pooled(rows, 500) == rows
+    assert [(row["step"], row["gain"]) for row in pooled(rows, 16)] == [(4, 2.5), (8, 6.5)]
+    assert pooled(rows[:3], 16) == []
+
+
+def test_the_guidance_of_a_few_tuples_may_do_harm_once() -> None:
+    noisy = [{**row, "gain": -2.0 if row["step"] == 1000 else 0.2} for row in curve()]
+    assert instability(noisy, STEPS, WARMUP) is not None
+    assert instability(pooled(noisy, 16), STEPS, WARMUP) is None
 
 
 def test_certainty_with_a_vanishing_gradient_is_collapse() -> None:
