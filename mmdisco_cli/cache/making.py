@@ -121,9 +121,10 @@ def _write_texts(folder: Path, content: Content, shard: Texts) -> None:
 
 
 def _make_clips(folder: Path, content: Content, shards: Sequence[Clips], workers: int, count: _Count) -> None:
-    size = rows_a_chunk({m: plan.media_shape for m, plan in content.plans.items()})
+    shapes = {m: plan.media_shape for m, plan in content.plans.items()}
+    size = rows_a_chunk(shapes)
     chunks = [(shard.part, chunk) for shard in shards for chunk in shard.chunks(size)]
-    reader = Reader({name: part.dataset for name, part in content.parts.items()}, tuple(content.plans))
+    reader = Reader({name: part.dataset for name, part in content.parts.items()}, shapes)
     lost: dict[str, list[tuple[int, str]]] = {name: [] for name in content.parts}
     rows = sum(len(shard.rows) for shard in shards)
     with reading(reader, chunks, min(worth_starting(reader, rows, workers), len(chunks))) as read:

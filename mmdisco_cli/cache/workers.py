@@ -46,10 +46,10 @@ class Read:
 
 @dataclass(frozen=True)
 class Reader(torch_data.Dataset[Read]):
-    """Parts of a data set, as DataLoader reads them: by chunk."""
+    """Parts of a data set, as DataLoader reads them: by chunk; `shapes` are those of a clip's media, by modality."""
 
     parts: Mapping[str, Dataset]
-    modalities: tuple[str, ...]
+    shapes: Mapping[str, tuple[int, ...]]
 
     def __getitem__(self, chunk: Chunk) -> Read:
         """Return what of a chunk can be read; errors other than of the clips themselves are raised."""
@@ -57,7 +57,8 @@ class Reader(torch_data.Dataset[Read]):
         try:
             return Read(list(rows), self._media(part, rows), [])
         except Exception as error:
-            if exit_code_of(error) != ExitCode.DATA:
+            # Clips of several shapes cannot be stacked: a data set that tries to raises what torch or NumPy do.
+            if exit_code_of(error) != ExitCode.DATA and not isinstance(error, RuntimeError | ValueError):
                 raise
             return self._one_by_one(part, rows)
 
@@ -71,14 +72,21 @@ class Reader(torch_data.Dataset[Read]):
                 if exit_code_of(error) != ExitCode.DATA:
                     raise
                 lost.append((row, describe(error)))
-        media = {m: torch.cat([clip[m] for clip in found.values()]) for m in self.modalities} if found else {}
+        media = {m: torch.cat([clip[m] for clip in found.values()]) for m in self.shapes} if found else {}
         return Read(list(found), media, lost)
 
     def _media(self, part: str, rows: Sequence[int]) -> dict[str, Tensor]:
         dataset = self.parts[part]
         read = dataset.compact if isinstance(dataset, Compact) else dataset.media
-        found = read(rows, self.modalities)
-        return {m: found[m] for m in self.modalities}
+        found = read(rows, tuple(self.shapes))
+        return {m: self._whole(found[m], rows, m) for m in self.shapes}
+
+    def _whole(self, media: Tensor, rows: Sequence[int], modality: str) -> Tensor:
+        """Return the media; raise DataError where they are not one clip a row, each of the shape that the model has."""
+        if tuple(media.shape) != (len(rows), *self.shapes[modality]):
+            wanted, which = tuple(self.shapes[modality]), f"clip {rows[0]}" if len(rows) == 1 else f"{len(rows)} clips"
+            raise DataError(f"{which}: {modality} is {tuple(media.shape[1:])}, but the model takes {wanted}")
+        return media
 
 
 @dataclass(frozen=True)

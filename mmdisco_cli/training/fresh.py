@@ -75,8 +75,8 @@ class FreshClips:
     ) -> None:
         self._assembly, self._dataset, self._config = assembly, dataset, config
         self._rank, self._closing = rank, ExitStack()
-        self._reader = Reader({"": dataset}, tuple(assembly.modalities))
-        self._size = rows_a_chunk({m: plan.media_shape for m, plan in assembly.modalities.items()})
+        shapes = {m: plan.media_shape for m, plan in assembly.modalities.items()}
+        self._reader, self._size = Reader({"": dataset}, shapes), rows_a_chunk(shapes)
         length = dataset.length if dataset.length is not None else LARGEST_START
         self._workers = worth_starting(self._reader, length, workers)
         self._read: Iterator[Read] | None = None

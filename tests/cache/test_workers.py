@@ -3,6 +3,7 @@
 import re
 import sys
 import types
+from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
@@ -73,16 +74,16 @@ def test_a_worker_that_cannot_begin_is_not_taken_for_killed(tmp_path: Path, monk
 def test_what_a_script_defines_is_read_by_the_script(monkeypatch: pytest.MonkeyPatch) -> None:
     local = type("Local", (Numbers,), {"__module__": "__main__"})
     monkeypatch.setattr(sys.modules["__main__"], "Local", local, raising=False)
-    assert worth_starting(Reader({"": local()}, ("audio",)), 100, 4) == 0
+    assert worth_starting(Reader({"": local()}, {"audio": (2,)}), 100, 4) == 0
 
 
 def test_few_clips_and_what_cannot_be_sent_are_read_here(monkeypatch: pytest.MonkeyPatch) -> None:
-    reader = Reader({"": Numbers()}, ("audio",))  # type: ignore[dict-item]
+    reader = Reader({"": Numbers()}, {"audio": (2,)})  # type: ignore[dict-item]
     assert worth_starting(reader, 100, 4) == 4
     assert worth_starting(reader, 1, 4) == 0
     assert worth_starting(reader, 100, 1) == 0
     local = type("Local", (Numbers,), {})
-    assert worth_starting(Reader({"": local()}, ("audio",)), 100, 4) == 0
+    assert worth_starting(Reader({"": local()}, {"audio": (2,)}), 100, 4) == 0
 
 
 def test_who_reads_follows_from_the_options(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -95,10 +96,41 @@ def test_who_reads_follows_from_the_options(monkeypatch: pytest.MonkeyPatch) -> 
 
 
 def test_a_chunk_with_a_broken_clip_loses_that_alone() -> None:
-    reader = Reader({"x": Numbers(broken=(2,))}, ("video",))  # type: ignore[dict-item]
+    reader = Reader({"x": Numbers(broken=(2,))}, {"video": (2,)})  # type: ignore[dict-item]
     with reading(reader, [("x", range(4)), ("x", [2])], 0) as read:
         first, second = read
     assert (first.rows, first.lost) == ([0, 1, 3], [(2, "2.mp4: broken")])
     media: Tensor = first.media["video"]
     assert media[:, 0].tolist() == [0, -1, -3]
     assert (second.rows, second.media, second.lost) == ([], {}, [(2, "2.mp4: broken")])
+
+
+class Stacked(Numbers):
+    """Clip 5 is longer than the others, and a chunk is stacked as plugins stack it."""
+
+    def media(self, indices: Sequence[int], modalities: Sequence[str]) -> dict[str, Tensor]:
+        made = [torch.full((3 if i == 5 else 2,), float(i)) for i in indices]
+        return {m: torch.stack(made) for m in modalities}
+
+
+class Whole(Stacked):
+    """Fails at clip 5 in a way that has nothing to do with its neighbours."""
+
+    def media(self, indices: Sequence[int], modalities: Sequence[str]) -> dict[str, Tensor]:
+        if 5 in indices:
+            raise ValueError("no such thing")
+        return super().media(indices, modalities)
+
+
+def test_a_clip_of_another_shape_is_left_out_however_it_is_read() -> None:
+    reader = Reader({"x": Stacked()}, {"video": (2,)})  # type: ignore[dict-item]
+    why = "clip 5: video is (3,), but the model takes (2,)"
+    for rows, kept in ([4, 5, 6], [4, 6]), ([5], []):
+        read = reader["x", rows]
+        assert (read.rows, read.lost) == (kept, [(5, why)])
+    assert reader["x", [4, 6]].media["video"].tolist() == [[4, 4], [6, 6]]
+
+
+def test_an_error_of_the_data_set_itself_is_not_taken_for_a_clip_of_another_shape() -> None:
+    with pytest.raises(ValueError, match="no such thing"):
+        Reader({"x": Whole()}, {"video": (2,)})["x", [4, 5]]  # type: ignore[dict-item]

@@ -13,6 +13,7 @@ from mmdisco_cli.diffusion.backbone import AUDIO, IMAGE, ModalityPlan
 from mmdisco_cli.errors import DataError, UsageError
 from mmdisco_cli.kinds.contract import Item, Media
 from mmdisco_cli.kinds.known import OpenKind
+from mmdisco_cli.measures.clip_sets import MAY_FAIL, report_unusable
 from mmdisco_cli.recipes.schema import Recipe
 from mmdisco_cli.run.files import make_directory
 from mmdisco_cli.toys.digits.dataset import MODALITIES, SAMPLE_RATE, WORDS, Digits, build
@@ -20,6 +21,7 @@ from mmdisco_cli.toys.digits.judges import Judges
 from mmdisco_cli.toys.digits.options import DigitsOptions
 from mmdisco_cli.toys.digits.parts import PARTS, Places
 from mmdisco_cli.toys.digits.reading import Files
+from mmdisco_cli.toys.digits.spoken import Spoken
 from mmdisco_cli.toys.digits.written import drawn
 
 Pool = Mapping[int, Sequence[int]]
@@ -80,6 +82,8 @@ def open_real(recipe: Recipe, reference: Path | None) -> RealDigits:
     data = build(options, request_of(recipe), recipe.modalities)
     sources = {AUDIO: data.spoken, IMAGE: data.written}
     pools = {m: _pool(source.places, reference is None) for m, source in sources.items() if source}
+    if data.spoken:
+        pools[AUDIO] = _readable(data.spoken, pools[AUDIO], str(reference or "held-out digits"))
     for m, pool in pools.items():
         if lacking := [WORDS[digit] for digit in range(10) if len(pool.get(digit, ())) < 2]:
             raise DataError(f"{reference or 'held-out digits'}: too few of {', '.join(lacking)} ({m})")
@@ -91,6 +95,14 @@ def open_real(recipe: Recipe, reference: Path | None) -> RealDigits:
 def _pool(places: Places, heldout: bool) -> Pool:
     parts = ("heldout",) if heldout else PARTS
     return {digit: sorted(place for part in parts for place in places[part].get(digit, ())) for digit in range(10)}
+
+
+def _readable(spoken: Spoken, pool: Pool, title: str) -> Pool:
+    """Return a pool without recordings that cannot be read; raise DataError where they are more than a few."""
+    places = [place for own in pool.values() for place in own]
+    bad = spoken.unreadable(places)
+    report_unusable([(spoken.recordings[k].path, why) for k, why in bad.items()], len(places), title, MAY_FAIL)
+    return {digit: [place for place in own if place not in bad] for digit, own in pool.items()}
 
 
 def write_real(real: RealDigits, folder: Path, kinds: Mapping[str, OpenKind], n: int) -> list[Files]:

@@ -64,6 +64,16 @@ class Spoken:
             self._kept[place] = read_audio(path, None, whole, self.sample_rate, 1, slack=whole)
         return self._kept[place]
 
+    def unreadable(self, places: Sequence[int]) -> dict[int, str]:
+        """Return which of these recordings cannot be read, and why not."""
+        why = {}
+        for place in places:
+            try:
+                self.read(place)
+            except DataError as error:
+                why[place] = str(error).removeprefix(f"{self.recordings[place].path}: ")
+        return why
+
     def stacked(self, places: Sequence[int]) -> Tensor:
         """Return recordings (B, 1, samples)."""
         return torch.stack([self.read(place) for place in places])

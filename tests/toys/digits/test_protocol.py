@@ -21,6 +21,7 @@ from mmdisco_cli.toys.digits.dataset import WORDS, build
 from mmdisco_cli.toys.digits.judges import Verdicts, digits_of, framed, load_judges
 from mmdisco_cli.toys.digits.options import DigitsOptions
 from mmdisco_cli.toys.digits.reading import Judged, read_image
+from mmdisco_cli.toys.digits.real import open_real
 from mmdisco_cli.training.run import train
 
 N = 24
@@ -163,6 +164,23 @@ def test_a_folder_of_real_digits_is_the_reference(recipe, report, world, tmp_pat
     found = json.loads((world / "eval-ref" / "metrics.json").read_text())
     assert found["protocol"]["reference"] == str(tmp_path)
     assert found["metrics"]["kd_image"]["real"]["value"] != report["metrics"]["kd_image"]["real"]["value"]
+
+
+def test_a_recording_that_cannot_be_read_is_left_out_of_the_real_ones(recipe, tmp_path, spoken, written, capsys):
+    for source in (*spoken.iterdir(), *written.iterdir()):
+        (tmp_path / source.name).write_bytes(source.read_bytes())
+    whole = open_real(recipe, tmp_path)
+    broken = tmp_path / "3_nicolas_7.wav"
+    broken.write_bytes(b"no recording")
+    real = open_real(recipe, tmp_path)
+    warned = capsys.readouterr().err
+    assert f"skipped: {broken}: " in warned
+    read = [real.data.spoken.recordings[k].path for k in (*real.others["audio"], *real.paired["audio"][3])]
+    assert broken not in read
+    assert len(real.others["audio"]) == len(whole.others["audio"])
+    (tmp_path / "4_nicolas_7.wav").write_bytes(b"")
+    with pytest.raises(DataError, match="2 of 32 clips cannot be used"):
+        open_real(recipe, tmp_path)
 
 
 def test_other_data_and_samples_without_files_are_refused(recipe, tmp_path):
