@@ -9,6 +9,7 @@ import typer
 
 from mmdisco_cli import __version__
 from mmdisco_cli.commands import convert, evaluate, info, plugins, recipes, sample, train
+from mmdisco_cli.commands.wrong_usage import explain
 from mmdisco_cli.errors import EXIT_MEANINGS, ExitCode, Unread, describe, exit_code_of
 from mmdisco_cli.recipes.hints import remember
 from mmdisco_cli.registry.blame import blamed
@@ -106,9 +107,8 @@ def run(arguments: Sequence[str] | None = None) -> int:
 
 def _report(error: BaseException) -> int:
     # Typer's own usage errors have no public base class in every version that we support.
-    format_message = getattr(error, "format_message", None)
-    if format_message is not None:
-        console.fail(" ".join(format_message().split()))
+    if hasattr(error, "format_message"):
+        console.fail(explain(error))
         return ExitCode.USAGE
     if not isinstance(error, Unread):
         console.fail(describe(error))

@@ -93,6 +93,61 @@ def test_errors_are_one_line_with_their_code(capsys, tmp_path, monkeypatch, argu
     assert captured.err.count("\n") == 1
 
 
+NO_OPTION = "error: No such option: "
+EXTRA = "error: Got unexpected extra argument(s) "
+EMPTY = "error: a path is empty, as of a variable of the shell that is not set; the current folder is ."
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["recipes"], "error: Missing command (known: ls, cat, copy, keys)"),
+        (["recipes", "show"], "error: No such command 'show' (known: ls, cat, copy, keys)"),
+        (["sample", "bounce"], f"{EXTRA}(bounce) (a recipe is given as --recipe bounce)"),
+        (["eval", "4", "bounce.yaml"], f"{EXTRA}(4 bounce.yaml) (a recipe is given as --recipe bounce.yaml)"),
+        (["train", "bounce"], "error: Missing option '--recipe' (as --recipe bounce; `mmdisco recipes ls` lists them)"),
+        (["sample", "sunset"], f"{EXTRA}(sunset)"),
+        (["info", "bounce"], f"{EXTRA}(bounce)"),
+        (["eval", "--n", "4"], f"{NO_OPTION}--n (a key of the recipe: --set eval.n=VALUE)"),
+        (
+            ["train", "--batch-size", "4"],
+            f"{NO_OPTION}--batch-size (a key of the recipe: --set train.batch_size=VALUE)",
+        ),
+        (["sample", "--warmup", "4"], f"{NO_OPTION}--warmup (a key of the recipe: --set train.warmup=VALUE)"),
+        (["info", "--warmup", "4"], f"{NO_OPTION}--warmup"),
+        (["train", "--zzz", "4"], f"{NO_OPTION}--zzz"),
+        (["sample", "--out", "", "--recipe", "gaussians"], EMPTY),
+        (["sample", "--prompts", "", "--recipe", "gaussians"], EMPTY),
+        (["train", "--bank=", "--recipe", "gaussians"], EMPTY),
+        (["eval", "--samples="], EMPTY),
+    ],
+)
+def test_what_newcomers_type_is_answered_with_what_to_type(capsys, tmp_path, monkeypatch, arguments, message):
+    monkeypatch.chdir(tmp_path)
+    assert app.run(arguments) == 2
+    assert capsys.readouterr().err == f"{message}\n"
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_checkpoint_that_is_no_file_may_be_on_the_hub_or_a_recipe(capsys, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    for name, hint in (
+        ("me/you", " (on the hub: --checkpoint hf:me/you)"),
+        ("bounce", " (a recipe of that name: --recipe bounce)"),
+        ("me/you.safetensors", ""),
+        ("/me/you", ""),
+        ("nothing", ""),
+    ):
+        assert app.run(["sample", "--checkpoint", name]) == 4
+        assert capsys.readouterr().err == f"error: {name}: no such file{hint}\n"
+
+
+def test_recipes_are_listed_by_name(capsys):
+    assert app.run(["recipes", "ls"]) == 0
+    names = [line.split()[0] for line in capsys.readouterr().out.splitlines()]
+    assert names.index("bounce") < names.index("bounce-audio") < names.index("bounce-text") < names.index("digits")
+
+
 def test_two_mistakes_are_two_lines(capsys):
     assert app.run(["train", "--recipe", "gaussians", "--set", "trian.steps=1", "--set", "train.stpes=1"]) == 2
     assert [line[:13] for line in capsys.readouterr().err.splitlines()] == ["error: --set "] * 2

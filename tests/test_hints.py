@@ -171,3 +171,19 @@ def test_the_leg_that_training_goes_on_from_is_named(recipe, first, capsys):
     assert said.startswith(f"error: {named} first: `mmdisco train --recipe {first}")
     assert app.run(["train", "--recipe", recipe, "--dry-run", "--set", "train.init=gone"]) == 4
     assert "train.init: no weights 'gone'" in capsys.readouterr().err
+
+
+def test_what_lies_beside_a_recipe_of_another_folder_is_named(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    weights = tmp_path / "own" / "weights" / "a.safetensors"
+    weights.parent.mkdir(parents=True)
+    weights.write_bytes(b"")
+    (tmp_path / "own" / "mine.yaml").write_text(
+        "extends: bounce\nbackbones: {audio: {name: token, weights: weights/a.safetensors}}\n"
+    )
+    assert app.run(["sample", "--recipe", "own/mine.yaml"]) == 4
+    advice = "own/weights/a.safetensors is there, but paths count from the folder in which you are: run it in own"
+    assert advice in capsys.readouterr().err
+    weights.unlink()
+    assert app.run(["sample", "--recipe", "own/mine.yaml"]) == 4
+    assert "is there, but" not in capsys.readouterr().err

@@ -95,7 +95,8 @@ class TokenBackbone:
         notes = tuple(
             f"{self.modality}: {name} {requested} becomes {made}, the only one it was trained for"
             for name in ("seconds", "frames", "fps", "height", "width")
-            if (requested := getattr(request, name)) is not None and requested != (made := getattr(own, name))
+            # What its training was not given it has not, as an image has no length.
+            if (made := getattr(own, name)) not in (None, requested := getattr(request, name)) and requested is not None
         )
         return self.codec.plan(own, notes)
 

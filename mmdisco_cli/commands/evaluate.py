@@ -15,6 +15,7 @@ from mmdisco_cli.commands.parameters import (
     allow_downloads,
     complete_recipes,
     load_recipe,
+    named_path,
 )
 from mmdisco_cli.errors import UsageError, did_you_mean
 from mmdisco_cli.run import console
@@ -50,13 +51,18 @@ def command(
         ),
     ] = None,
     samples: Annotated[
-        Path | None, typer.Option("--samples", metavar="DIR", help="Samples to measure; drawn where not given.")
+        Path | None,
+        typer.Option("--samples", metavar="DIR", parser=named_path, help="Samples to measure; drawn where not given."),
     ] = None,
     independent: Annotated[
-        Path | None, typer.Option("--independent", metavar="DIR", help="Without a recipe: samples drawn unguided.")
+        Path | None,
+        typer.Option(
+            "--independent", metavar="DIR", parser=named_path, help="Without a recipe: samples drawn unguided."
+        ),
     ] = None,
     reference: Annotated[
-        Path | None, typer.Option("--reference", metavar="DIR", help="Real clips to measure against.")
+        Path | None,
+        typer.Option("--reference", metavar="DIR", parser=named_path, help="Real clips to measure against."),
     ] = None,
     metrics: Annotated[str, typer.Option("--metrics", metavar="A,B", help="Only these measures.")] = "",
     rule: Annotated[
@@ -96,7 +102,7 @@ def command(
         ),
     ] = None,
     cache: Annotated[
-        Path, typer.Option("--cache", metavar="DIR", help="Where what was found in a clip is kept.")
+        Path, typer.Option("--cache", metavar="DIR", parser=named_path, help="Where what was found in a clip is kept.")
     ] = Path("runs/cache"),
     rows: Annotated[str, typer.Option("--rows", metavar="FORMAT", help="Clips as csv or parquet.")] = "csv",
     out: OutOption = None,

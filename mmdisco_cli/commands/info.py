@@ -41,6 +41,8 @@ def command(
         record(found)
         return
     for section, content in found.items():
+        if content is None:  # no commit, where it is installed
+            continue
         if isinstance(content, dict):
             result(f"{section}:")
             for name, value in content.items():

@@ -10,6 +10,7 @@ import typer
 
 from mmdisco_cli.errors import UsageError
 from mmdisco_cli.fetching import DOWNLOAD
+from mmdisco_cli.schema import WIDEST
 
 if TYPE_CHECKING:
     from mmdisco_cli.recipes.schema import Recipe
@@ -57,6 +58,20 @@ def load_recipe(command: str, name: str, settings: Sequence[str] | None) -> "Rec
     return load(name, settings or ())
 
 
+def named_path(text: str) -> Path:
+    """Return the path that an option names; raise UsageError for none, which would be the current folder."""
+    if not text:
+        raise UsageError("a path is empty, as of a variable of the shell that is not set; the current folder is .")
+    return Path(text)
+
+
+def within_64_bits(number: int | None) -> int | None:
+    """Return a number that tensors and random generators take; raise UsageError for a larger one."""
+    if number is not None and number > WIDEST[1]:
+        raise UsageError(f"{number}: at most {WIDEST[1]}")
+    return number
+
+
 RecipeOption = Annotated[
     str,
     typer.Option(
@@ -76,7 +91,8 @@ SetOption = Annotated[
     ),
 ]
 OutOption = Annotated[
-    Path | None, typer.Option("--out", "-o", metavar="DIR", help="Where to write; runs/RECIPE/... by default.")
+    Path | None,
+    typer.Option("--out", "-o", metavar="DIR", help="Where to write; runs/RECIPE/... by default.", parser=named_path),
 ]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON on stdout, one object a line.")]
 DownloadOption = Annotated[bool, typer.Option("--download", help="Fetch models that are not on this machine.")]

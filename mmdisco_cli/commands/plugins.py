@@ -13,7 +13,8 @@ from mmdisco_cli.run.console import record, result
 
 if TYPE_CHECKING:
     from mmdisco_cli.hookspecs import Spec
-    from mmdisco_cli.registry.plugins import Plugin, Registry
+    from mmdisco_cli.registry.plugin import Plugin
+    from mmdisco_cli.registry.plugins import Registry
 
 
 def complete_entries(incomplete: str) -> list[str]:

@@ -16,13 +16,14 @@ from mmdisco_cli.commands.parameters import (
     allow_downloads,
     complete_recipes,
     load_recipe,
+    named_path,
     parse_shard,
+    within_64_bits,
 )
 from mmdisco_cli.commands.prompt_tables import read_table, require_modalities
 from mmdisco_cli.commands.prompts import require_text
 from mmdisco_cli.errors import UsageError, did_you_mean
 from mmdisco_cli.run.options import SampleOptions, path_at_home
-from mmdisco_cli.schema import WIDEST
 
 if TYPE_CHECKING:
     from mmdisco_cli.recipes.schema import Recipe
@@ -49,13 +50,17 @@ def command(
             help="Self-describing weights in place of a recipe: a file, its folder, or hf:OWNER/NAME[@REVISION].",
         ),
     ] = None,
-    n: Annotated[int, typer.Option("--n", "-n", metavar="N", min=1, max=WIDEST[1], help="How many samples.")] = 16,
+    n: Annotated[
+        int, typer.Option("--n", "-n", metavar="N", min=1, callback=within_64_bits, help="How many samples.")
+    ] = 16,
     seed: Annotated[
-        int, typer.Option("--seed", metavar="S", min=0, max=WIDEST[1], help="Fixes the noise of every sample.")
+        int,
+        typer.Option("--seed", metavar="S", min=0, callback=within_64_bits, help="Fixes the noise of every sample."),
     ] = 0,
     out: OutOption = None,
     batch_size: Annotated[
-        int | None, typer.Option("--batch-size", metavar="B", min=1, max=WIDEST[1], help="Samples denoised together.")
+        int | None,
+        typer.Option("--batch-size", metavar="B", min=1, callback=within_64_bits, help="Samples denoised together."),
     ] = None,
     prompt: Annotated[list[str] | None, typer.Option("--prompt", metavar="TEXT", help="A prompt; repeatable.")] = None,
     prompts: Annotated[
@@ -63,6 +68,7 @@ def command(
         typer.Option(
             "--prompts",
             metavar="FILE",
+            parser=named_path,
             help="A UTF-8 file of prompts, one a line; or a .csv or .jsonl with caption, caption_audio, caption_video.",
         ),
     ] = None,

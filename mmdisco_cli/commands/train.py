@@ -14,6 +14,7 @@ from mmdisco_cli.commands.parameters import (
     SetOption,
     allow_downloads,
     load_recipe,
+    named_path,
 )
 from mmdisco_cli.run.options import TrainOptions
 
@@ -24,7 +25,11 @@ def command(
     settings: SetOption = None,
     bank: Annotated[
         Path | None,
-        typer.Option(help="Folder of encoded clips and fakes, which runs on the same data can share.", metavar="DIR"),
+        typer.Option(
+            help="Folder of encoded clips and fakes, which runs on the same data can share.",
+            metavar="DIR",
+            parser=named_path,
+        ),
     ] = None,
     fresh: Annotated[bool, typer.Option("--fresh", help="Begin again where a run could be resumed.")] = False,
     download: DownloadOption = False,

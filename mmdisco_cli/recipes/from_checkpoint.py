@@ -66,6 +66,13 @@ def _weights_in(folder: Path, name: str) -> Path:
     return found[0]
 
 
+def _hint(path: Path) -> str:
+    """Say what else a name may mean that is no file: something on the hub, or packaged weights."""
+    if len(path.parts) == 2 and not path.suffix and not path.is_absolute():
+        return f" (on the hub: --checkpoint hf:{path.as_posix()})"
+    return f" (a recipe of that name: --recipe {path})" if str(path) in packaged() else ""
+
+
 def recipe_of(path: Path, overrides: Sequence[str] = ()) -> tuple[Recipe, bool]:
     """Return the recipe of the models that a file belongs to, with its weights, and whether it can guide them.
 
@@ -76,7 +83,9 @@ def recipe_of(path: Path, overrides: Sequence[str] = ()) -> tuple[Recipe, bool]:
     """
     path = path_at_home(path)
     if not path.is_file():
-        raise DataError(f"{path}: a folder, not a file of weights" if path.is_dir() else f"{path}: no such file")
+        raise DataError(
+            f"{path}: a folder, not a file of weights" if path.is_dir() else f"{path}: no such file{_hint(path)}"
+        )
     about = any_about(path)
     if about.get("kind") == "discriminator":
         return _of_discriminator(path, about, overrides), True

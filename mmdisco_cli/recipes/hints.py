@@ -40,6 +40,13 @@ def present_command() -> str:
     return present.command if present else ""
 
 
+def present_folder() -> Path | None:
+    """Return the folder of the running command's recipe, where it is a file of another folder than the current one."""
+    present = _PRESENT.get()
+    folder = Path(present.recipe).parent if present else Path()
+    return None if folder == Path() else folder
+
+
 def command_line(*words: str) -> str:
     """Return words as a shell reads them."""
     return shlex.join(words)

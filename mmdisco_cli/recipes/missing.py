@@ -1,12 +1,13 @@
 """Weights that a recipe names and that are missing: what each file is, how large, and how it gets here."""
 
 import inspect
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
+from typing import Any
 
 from mmdisco_cli.errors import DataError
 from mmdisco_cli.hookspecs import BackboneSpec, DiscriminatorSpec, Wanted
-from mmdisco_cli.recipes.hints import command_line, how_trained, present_command, train_command
+from mmdisco_cli.recipes.hints import command_line, how_trained, present_command, present_folder, train_command
 from mmdisco_cli.recipes.schema import Component, Recipe
 
 ALONE = "; or add --independent: the base models alone"
@@ -47,7 +48,26 @@ def require_files(recipe: Recipe, discriminator: bool = True) -> None:
     if missing:
         missing += _unnamed(recipe, discriminator)
         summary = [f"recipe {recipe.name} lacks {len(missing)} things; in this order:"] if len(missing) > 1 else []
-        raise DataError("\n".join([*summary, *map(str, missing)]))
+        raise DataError("\n".join([*summary, *map(str, missing), *_beside(recipe, missing)]))
+
+
+def _beside(recipe: Recipe, missing: Sequence[Missing]) -> list[str]:
+    """Say that what is missing lies beside the recipe's file, from whose folder it was meant; nothing otherwise."""
+    folder = present_folder()
+    if folder is None:
+        return []
+    values = [_value(recipe.to_dict(), entry.key) for entry in missing]
+    found = [folder / value for value in values if isinstance(value, str) and value]
+    there = [path for path in found if path.exists()]
+    return (
+        [f"{there[0]} is there, but paths count from the folder in which you are: run it in {folder}"] if there else []
+    )
+
+
+def _value(plain: Any, key: str) -> Any:
+    for name in key.split("."):
+        plain = plain.get(name) if isinstance(plain, Mapping) else None
+    return plain
 
 
 def require_initial(recipe: Recipe) -> None:

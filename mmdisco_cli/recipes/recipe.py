@@ -47,7 +47,7 @@ def packaged_folder() -> Path:
 
 def packaged() -> dict[str, Path]:
     """Return the recipes that ship with mmdisco, by name."""
-    return {path.stem: path for path in sorted(packaged_folder().glob("*.yaml"))}
+    return {path.stem: path for path in sorted(packaged_folder().glob("*.yaml"), key=lambda path: path.stem)}
 
 
 def find(name: str) -> Path:

@@ -14,7 +14,9 @@ from mmdisco_cli.schema import Bounds
 _TYPES = {int: "integer", float: "number", bool: "true or false", str: "text"}
 _SAME = {"name": "the file's name"}
 """Keys without a default whose absence says something."""
-_EXTENDS = "a recipe that this one is merged into, by name or path; its `name` and `summary` are not inherited"
+_EXTENDS = (
+    "a recipe that this one is merged into, by name or path, without its `name` and `summary`; a null resets a key"
+)
 
 
 @dataclass(frozen=True)

@@ -13,7 +13,7 @@ from yaml.nodes import MappingNode, Node, ScalarNode, SequenceNode
 from mmdisco_cli.errors import PluginError, UsageError, did_you_mean
 from mmdisco_cli.hookspecs import Spec
 from mmdisco_cli.recipes.schema import Component, Recipe, modalities_of
-from mmdisco_cli.recipes.yaml_nodes import is_null, lookup, one_line, place
+from mmdisco_cli.recipes.yaml_nodes import is_null, is_reset, lookup, one_line, place
 from mmdisco_cli.registry.plugins import Registry
 from mmdisco_cli.schema import WIDEST, Bounds, KeyProblem, at_home
 
@@ -45,6 +45,7 @@ class _Reader:
     def __init__(self, registry: Registry) -> None:
         self.registry = registry
         self.problems: list[tuple[type[UsageError | PluginError], str]] = []
+        self.said = ""  # what is wrong with plugins, once that is in a line
         self.modalities: tuple[str, ...] | None = None  # known once the backbones are read
 
     def problem(self, node: Node, path: str, text: str, kind: type[UsageError | PluginError] = UsageError) -> None:
@@ -84,7 +85,8 @@ class _Reader:
         for key, at, _ in pairs:
             if key not in schema and key != ignore:
                 self.problem(at, _join(path, key), _unknown(key, schema, path))
-        given = {key: value for key, _, value in pairs}
+        # A null in place of a value asks for the default; where None is a value, as the hint says, it is that.
+        given = {key: value for key, _, value in pairs if not is_reset(value) or _may_be_none(hints.get(key))}
         values = {
             name: self.field(given[name], f, hints[name], _join(path, name))
             for name, f in schema.items()
@@ -121,7 +123,8 @@ class _Reader:
         for key, at, _ in pairs:
             if not re.fullmatch(r"[\w-]+", key):  # it becomes a part of dotted paths
                 self.problem(at, _join(path, key), "a name must be of letters, digits, _ and -")
-        found = {key: self.component(value, kind, _join(path, key)) for key, _, value in pairs}
+        kept = [(key, value) for key, _, value in pairs if not is_reset(value)]
+        found = {key: self.component(value, kind, _join(path, key)) for key, value in kept}
         known = {key: component for key, component in found.items() if component is not None}
         if len(known) < len(found):
             return None
@@ -145,7 +148,8 @@ class _Reader:
         try:
             return None if name is None else self.registry.find(kind, name)
         except PluginError as error:
-            self.problem(node, path, str(error), PluginError)
+            self.problem(node, path, str(error).removesuffix(self.said), PluginError)
+            self.said = self.registry.troubles
             return None
 
     def mapping(self, node: Node, hint: Any, path: str, bounds: Bounds) -> dict[str, Any] | None:
@@ -154,7 +158,8 @@ class _Reader:
             return None
         for key, at, _ in pairs:
             self.modality(at, key, _join(path, key), bounds)
-        return {key: self.read(value, hint, _join(path, key), bounds) for key, _, value in pairs}
+        kept = [(key, value) for key, _, value in pairs if not is_reset(value) or _may_be_none(hint)]
+        return {key: self.read(value, hint, _join(path, key), bounds) for key, value in kept}
 
     def sequence(self, node: Node, arguments: tuple[Any, ...], path: str, bounds: Bounds) -> tuple[Any, ...] | None:
         if not isinstance(node, SequenceNode):
@@ -188,6 +193,10 @@ class _Reader:
         if complaint := _complaint(value, bounds):
             self.problem(node, path, complaint)
         return at_home(value) if bounds.path else value
+
+
+def _may_be_none(hint: Any) -> bool:
+    return type(None) in get_args(hint)
 
 
 def _unknown(key: str, schema: Mapping[str, "Field[Any]"], path: str) -> str:

@@ -115,6 +115,11 @@ def is_null(node: Node) -> bool:
     return isinstance(node, ScalarNode) and node.tag == _NULL
 
 
+def is_reset(node: Node) -> bool:
+    """Return whether a value is a null that is written out, which resets its key; an empty one was rather forgotten."""
+    return is_null(node) and bool(node.value)
+
+
 def lookup(node: Node, key: str) -> Node | None:
     """Return the value of a key, or None."""
     pairs = node.value if isinstance(node, MappingNode) else ()

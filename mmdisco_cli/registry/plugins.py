@@ -30,6 +30,7 @@ from mmdisco_cli.hookspecs import (
 )
 from mmdisco_cli.registry.blame import claim
 from mmdisco_cli.registry.installing import how_to_install, providers
+from mmdisco_cli.registry.plugin import VARIABLE, Plugin, reasons
 from mmdisco_cli.registry.process_state import undisturbed
 from mmdisco_cli.run.console import note, warn
 
@@ -38,7 +39,6 @@ T = TypeVar("T")
 
 GROUP = "mmdisco"
 HOST = "mmdisco-cli"
-VARIABLE = "MMDISCO_PLUGINS"
 BUILTIN = "mmdisco_cli.builtin"
 """What mmdisco provides itself, loaded like any plugin: by name, so that nothing here knows what it is."""
 KINDS: dict[str, type[Spec]] = {
@@ -50,26 +50,6 @@ KINDS: dict[str, type[Spec]] = {
     "protocol": ProtocolSpec,
     "kind": KindSpec,
 }
-
-
-@dataclass(frozen=True)
-class Plugin:
-    """One entry point and what became of it: `status` is loaded, failed, blocked or missing."""
-
-    distribution: str
-    version: str
-    status: str
-    entries: tuple[tuple[str, Spec], ...] = ()  # (kind, description)
-    cause: str = ""
-
-    def trouble(self) -> str:
-        """Say in a clause why it provides nothing; empty when it does."""
-        reasons = {
-            "failed": f"plugin {self.distribution} {self.version} failed: {self.cause}",
-            "blocked": f"plugin {self.distribution} is left out by {VARIABLE}",
-            "missing": f"plugin {self.distribution}, named by {VARIABLE}, is not installed",
-        }
-        return reasons.get(self.status, "")
 
 
 @dataclass(frozen=True)
@@ -102,15 +82,20 @@ class Registry:
             owners = sorted(d for d, _ in found)
             choices = " or ".join(f"{owner}:{short}" for owner in owners)
             raise PluginError(f"{kind} {name!r} is provided by {' and '.join(owners)}: write {choices}")
-        provided = next(iter(self.installable(kind, short)), None)
         close = did_you_mean(short, (spec.name for _, spec in entries))
-        hint = close if provided is None else f": {how_to_install(provided)}"
-        raise PluginError(f"unknown {kind} {name!r}{hint}{self.troubles}")
+        raise PluginError(f"unknown {kind} {name!r}{self._provided(kind, short) or close}{self.troubles}")
+
+    def _provided(self, kind: str, name: str) -> str:
+        """Say, after a colon, which plugin of this project provides an entry and is not in use; empty for none."""
+        if installable := self.installable(kind, name):
+            return f": {how_to_install(installable[0])}"
+        left_out = {plugin.distribution for plugin in self.plugins if plugin.status == "blocked"}
+        return next((f": {owner} provides it" for owner in providers(kind, name) if owner in left_out), "")
 
     @property
     def troubles(self) -> str:
-        """Return a clause, after a semicolon, for each plugin that provides nothing."""
-        return "".join(f"; {plugin.trouble()}" for plugin in self.plugins if plugin.trouble())
+        """Return a clause, after a semicolon, for each reason why plugins provide nothing."""
+        return "".join(f"; {reason}" for reason in reasons(self.plugins))
 
     def installable(self, kind: str, name: str | None = None) -> list[str]:
         """Return the plugins of this project that are not installed and provide an entry, or any of that kind."""

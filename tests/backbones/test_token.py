@@ -117,6 +117,9 @@ def test_it_says_what_it_cannot_follow():
     notes = randomised("video", FRAMES).plan(replace(REQUEST, frames=9, width=64)).notes
     assert [note.split(",")[0] for note in notes] == ["video: frames 9 becomes 4", "video: width 64 becomes 32"]
     assert randomised("video", FRAMES).plan(Request(frames=4)).notes == ()
+    timeless = randomised("video", FRAMES)
+    timeless.request = replace(REQUEST, seconds=None)
+    assert timeless.plan(replace(REQUEST, seconds=2.0)).notes == ()  # it has no length that could be another
 
 
 def test_the_codec_has_a_name_of_its_own():

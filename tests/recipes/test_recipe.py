@@ -9,6 +9,7 @@ import pytest
 from mmdisco_cli.errors import PluginError, UsageError
 from mmdisco_cli.hookspecs import DatasetSpec
 from mmdisco_cli.recipes.recipe import differences, find, load
+from mmdisco_cli.recipes.schema import SampleConfig
 from mmdisco_cli.registry.plugins import Plugin, Registry, load_registry
 from mmdisco_cli.schema import option
 
@@ -125,7 +126,7 @@ sample:
         ("train.clip=1:30.5", "train.clip: expected a number, got '1:30.5'"),
         ("train.clip=yes", "train.clip: expected a number, got 'yes'"),
         ("train.clip=2020-01-01", "train.clip: expected a number, got '2020-01-01'"),
-        ("train.clip=~", "train.clip: expected a number, got '~'"),
+        ("train.clip=", "train.clip: expected a number, got ''"),
         ("train.steps=1e3", "train.steps: expected a whole number, got '1e3'"),
         ("train.steps=0o10", "train.steps: expected a whole number, got '0o10'"),
         ("train.steps='10'", "train.steps: expected a whole number, got '10'"),
@@ -210,6 +211,56 @@ def test_yes_and_no(write, text, value):
 def test_nothing(write, text):
     recipe = load(write(MINIMAL), ["sample.weights=x", f"sample.weights={text}", f"request.frames={text}"])
     assert (recipe.sample.weights, recipe.request.frames) == (None, None)
+
+
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [
+        ("sample", SampleConfig()),
+        ("sample.guidance", {}),
+        ("sample.window", SampleConfig().window),
+        ("sample.steps", SampleConfig().steps),
+        ("sample.gibbs", ()),
+        ("sample.given", SampleConfig().given),
+        ("discriminator.width", 128),
+        ("eval.protocol", "bounce"),
+        ("train.init", None),
+        ("discriminator", None),
+    ],
+)
+@pytest.mark.parametrize("null", ["null", "~"])
+def test_null_resets_a_key_of_the_recipe_that_is_extended(write, key, value, null):
+    def found(recipe):
+        for part in key.split("."):
+            recipe = getattr(getattr(recipe, "options", recipe), part)
+        return recipe
+
+    text = f" {null}"
+    for part in reversed(key.split(".")):
+        text = f" {{{part}:{text}}}"
+    base = "digits" if key == "eval.protocol" else "bounce"
+    child = f"extends: {base}\n" + text.strip()[1:-1]
+    assert found(load(base)) != value
+    assert found(load(write(child))) == value
+    assert found(load(base, [f"{key}={null}"])) == value
+
+
+def test_null_takes_an_entry_out_of_a_mapping(write):
+    child = "extends: bounce\nsample: {guidance: {audio: null}, given: null}\n"
+    assert load(write(child)).sample.guidance == {"video": 4.0}
+    without_words = load(write("extends: digits3\nbackbones: {word: null}\nsample: null\ntrain: null\n"))
+    assert without_words.modalities == ("audio", "image")
+
+
+def test_a_key_without_a_default_is_not_reset(write):
+    (line,) = messages(write(MINIMAL), ["backbones.x.name=null"])
+    assert "backbones.x.name" in line
+    assert messages(write(MINIMAL), ["train.steps="]) == [
+        "--set train.steps=: train.steps: expected a whole number, got ''"
+    ]
+    assert messages(write("extends: bounce\nsample:\n  window:\n", "child.yaml")) == [
+        "child.yaml:3:10: sample.window: expected a list"
+    ]
 
 
 def test_text_that_looks_like_something_else_is_text_once_it_is_quoted(write):

@@ -2,13 +2,15 @@
 
 import inspect
 import json
+import re
 
 import pytest
 
 from mmdisco_cli import app
 from mmdisco_cli.errors import PluginError
 from mmdisco_cli.recipes.recipe import load
-from mmdisco_cli.registry.plugins import Plugin, load_registry
+from mmdisco_cli.registry.plugin import Plugin
+from mmdisco_cli.registry.plugins import Registry, load_registry
 
 GOOD = """
 from dataclasses import dataclass
@@ -165,8 +167,23 @@ def test_a_blocked_or_missing_plugin_is_named_where_it_is_needed(make_plugin, mo
     monkeypatch.setenv("MMDISCO_PLUGINS", "mmdisco-gone")
     with pytest.raises(PluginError) as error:
         load_registry().find("backbone", "tone")
-    assert "mmdisco-tone is left out by MMDISCO_PLUGINS" in str(error.value)
+    assert re.search(r"plugins? [^;]*mmdisco-tone (is|are) left out by MMDISCO_PLUGINS", str(error.value))
     assert "mmdisco-gone, named by MMDISCO_PLUGINS, is not installed" in str(error.value)
+
+
+def test_plugins_that_are_left_out_are_said_once_and_which_of_them_it_takes(tmp_path):
+    left_out = [Plugin(name, "1", "blocked") for name in ("mmdisco-diffusers", "mmdisco-one", "mmdisco-two")]
+    registry = Registry((plugin("mmdisco-cli"), *left_out))
+    (tmp_path / "r.yaml").write_text("backbones:\n  audio: {name: stable-audio}\n  video: {name: mine}\n")
+    with pytest.raises(PluginError) as error:
+        load(str(tmp_path / "r.yaml"), registry=registry)
+    first, second = str(error.value).splitlines()
+    assert first.endswith(
+        "backbones.audio.name: unknown backbone 'stable-audio': mmdisco-diffusers provides it; "
+        "plugins mmdisco-diffusers, mmdisco-one and mmdisco-two are left out by MMDISCO_PLUGINS"
+    )
+    assert "unknown backbone 'mine' (known: " in second
+    assert "MMDISCO_PLUGINS" not in second
 
 
 def test_close_matches():
