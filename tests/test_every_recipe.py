@@ -11,7 +11,7 @@ from mmdisco_cli.registry.plugins import HOST, Registry, load_registry
 
 # A new recipe is added here by hand, so that one that vanishes is noticed.
 NAMES = {
-    "bounce", "bounce-audio", "bounce-video", "bounce-first", "bounce-methods",
+    "bounce", "bounce-audio", "bounce-video", "bounce-first", "bounce-second", "bounce-methods",
     "bounce-text", "bounce-text-audio", "bounce-text-video", "bounce-text-control",
     "clips", "clips-audio", "clips-video",
     "gaussians", "gaussians3", "gaussians-ablation",
