@@ -120,6 +120,8 @@ EMPTY = "error: a path is empty, as of a variable of the shell that is not set; 
         (["sample", "--prompts", "", "--recipe", "gaussians"], EMPTY),
         (["train", "--bank=", "--recipe", "gaussians"], EMPTY),
         (["eval", "--samples="], EMPTY),
+        (["convert", "weights.pt", ""], EMPTY),
+        (["recipes", "copy", "bounce", ""], EMPTY),
     ],
 )
 def test_what_newcomers_type_is_answered_with_what_to_type(capsys, tmp_path, monkeypatch, arguments, message):

@@ -31,6 +31,8 @@ def path(name: str, value: Any) -> Path:
     """Return a path, with ~ as the user's home."""
     if not isinstance(value, str | os.PathLike):
         raise UsageError(f"{name}: expected a path, got {_shown(value)}")
+    if not os.fspath(value):
+        raise UsageError(f"{name}: the path is empty; the current folder is .")
     return Path(at_home(os.fspath(value)))
 
 

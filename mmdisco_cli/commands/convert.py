@@ -6,7 +6,14 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from mmdisco_cli.commands.parameters import DownloadOption, SetOption, allow_downloads, load_recipe, parse_shard
+from mmdisco_cli.commands.parameters import (
+    DownloadOption,
+    SetOption,
+    allow_downloads,
+    load_recipe,
+    named_path,
+    parse_shard,
+)
 from mmdisco_cli.errors import UsageError
 from mmdisco_cli.run.options import ConvertOptions
 
@@ -16,9 +23,12 @@ if TYPE_CHECKING:
 
 def command(
     source: Annotated[
-        Path, typer.Argument(metavar="SOURCE", help="A checkpoint of another project: one file. With --recipe, clips.")
+        Path,
+        typer.Argument(
+            metavar="SOURCE", parser=named_path, help="A checkpoint of another project: one file. With --recipe, clips."
+        ),
     ],
-    destination: Annotated[Path, typer.Argument(metavar="DESTINATION", help="Where to write it.")],
+    destination: Annotated[Path, typer.Argument(metavar="DESTINATION", parser=named_path, help="Where to write it.")],
     format: Annotated[  # noqa: A002 - the parameter is the option's name
         str | None, typer.Option("--format", metavar="NAME", help="What the source is; detected by default.")
     ] = None,

@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from mmdisco_cli.commands.parameters import JsonOption, complete_recipes, complete_sections
+from mmdisco_cli.commands.parameters import JsonOption, complete_recipes, complete_sections, named_path
 from mmdisco_cli.commands.reference import key_lines
 from mmdisco_cli.errors import UsageError, did_you_mean
 from mmdisco_cli.run.console import record, result
@@ -49,7 +49,8 @@ def cat(name: NameArgument) -> None:
 def copy(
     name: NameArgument,
     destination: Annotated[
-        Path | None, typer.Argument(metavar="[DESTINATION]", help="File or folder; here by default.")
+        Path | None,
+        typer.Argument(metavar="[DESTINATION]", parser=named_path, help="File or folder; here by default."),
     ] = None,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace an existing file.")] = False,
 ) -> None:

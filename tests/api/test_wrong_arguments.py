@@ -216,6 +216,7 @@ def test_what_a_dataset_lacks_is_said_before_it_is_trained_on(in_empty_folder: P
             model.train([POINT] * 20, out=out)
     fail: list[tuple[Callable[[], Any], str]] = [
         (lambda: model.train([POINT] * 20, out=3), "out: expected a path"),
+        (lambda: model.train([POINT] * 20, out=""), "out: the path is empty"),
         (lambda: model.train([POINT] * 20, callback=3), "callback: expected a function"),
     ]
     for call, said in fail:
