@@ -95,7 +95,7 @@ def test_errors_are_one_line_with_their_code(capsys, tmp_path, monkeypatch, argu
 
 NO_OPTION = "error: No such option: "
 EXTRA = "error: Got unexpected extra argument(s) "
-EMPTY = "error: a path is empty, as of a variable of the shell that is not set; the current folder is ."
+EMPTY = "error: Invalid value for '{}': empty, as is a variable of the shell that is not set; the current folder is ."
 
 
 @pytest.mark.parametrize(
@@ -116,12 +116,12 @@ EMPTY = "error: a path is empty, as of a variable of the shell that is not set; 
         (["sample", "--warmup", "4"], f"{NO_OPTION}--warmup (a key of the recipe: --set train.warmup=VALUE)"),
         (["info", "--warmup", "4"], f"{NO_OPTION}--warmup"),
         (["train", "--zzz", "4"], f"{NO_OPTION}--zzz"),
-        (["sample", "--out", "", "--recipe", "gaussians"], EMPTY),
-        (["sample", "--prompts", "", "--recipe", "gaussians"], EMPTY),
-        (["train", "--bank=", "--recipe", "gaussians"], EMPTY),
-        (["eval", "--samples="], EMPTY),
-        (["convert", "weights.pt", ""], EMPTY),
-        (["recipes", "copy", "bounce", ""], EMPTY),
+        (["sample", "--out", "", "--recipe", "gaussians"], EMPTY.format("--out' / '-o")),
+        (["sample", "--prompts", "", "--recipe", "gaussians"], EMPTY.format("--prompts")),
+        (["train", "--bank=", "--recipe", "gaussians"], EMPTY.format("--bank")),
+        (["eval", "--samples="], EMPTY.format("--samples")),
+        (["convert", "weights.pt", ""], EMPTY.format("DESTINATION")),
+        (["recipes", "copy", "bounce", ""], EMPTY.format("[DESTINATION]")),
     ],
 )
 def test_what_newcomers_type_is_answered_with_what_to_type(capsys, tmp_path, monkeypatch, arguments, message):

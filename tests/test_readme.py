@@ -43,7 +43,7 @@ def test_every_console_line_is_a_command_that_is_run_here_or_by_ci() -> None:
     plugins = "pip install " + " ".join(f"./plugins/{name}" for name in PLUGINS)
     tests = "ruff check . && mypy && OMP_NUM_THREADS=1 pytest"
     published = "pip install --no-deps musicnn torchvggish"
-    assert others == ["pip install .", plugins, 'pip install ".[test]"', published, tests]
+    assert others == ["pip install .", 'pip install ".[test]"', published, tests, plugins]
     assert '\ninstall ".[test]"\ninstall --no-deps musicnn torchvggish\n' in script
     assert "for plugin in plugins/*/" in script
     assert {path.name for path in (ROOT / "plugins").iterdir()} == set(PLUGINS)

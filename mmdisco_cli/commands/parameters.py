@@ -59,16 +59,16 @@ def load_recipe(command: str, name: str, settings: Sequence[str] | None) -> "Rec
 
 
 def named_path(text: str) -> Path:
-    """Return the path that an option names; raise UsageError for none, which would be the current folder."""
+    """Return the path that an option names; raise BadParameter for none, which would be the current folder."""
     if not text:
-        raise UsageError("a path is empty, as of a variable of the shell that is not set; the current folder is .")
+        raise typer.BadParameter("empty, as is a variable of the shell that is not set; the current folder is .")
     return Path(text)
 
 
 def within_64_bits(number: int | None) -> int | None:
-    """Return a number that tensors and random generators take; raise UsageError for a larger one."""
+    """Return a number that tensors and random generators take; raise BadParameter for a larger one."""
     if number is not None and number > WIDEST[1]:
-        raise UsageError(f"{number}: at most {WIDEST[1]}")
+        raise typer.BadParameter(f"{number} is more than {WIDEST[1]}")
     return number
 
 
