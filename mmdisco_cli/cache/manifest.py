@@ -9,7 +9,7 @@ from typing import Any
 from mmdisco_cli.cache.content import Content
 from mmdisco_cli.cache.layout import FORMAT, KEY, MANIFEST, Clips, Texts, clip_shards, rows_a_shard, text_shards
 from mmdisco_cli.errors import DataError
-from mmdisco_cli.recipes.schema import differences
+from mmdisco_cli.recipes.schema import differences, value_at
 from mmdisco_cli.run.files import make_directory, write_json
 
 _WORDS = {
@@ -159,15 +159,9 @@ def differing(found: Mapping[str, Any], wanted: Mapping[str, Any]) -> str:
 
 
 def _shown(key: str, found: Mapping[str, Any], wanted: Mapping[str, Any]) -> str:
-    old, new = (_lookup(plain, key) for plain in (found, wanted))
+    old, new = (value_at(plain, key) for plain in (found, wanted))
     named = key.replace("options.", "data.", 1)
     return f"{named} is {json.dumps(old, ensure_ascii=False)}, not {json.dumps(new, ensure_ascii=False)}"
-
-
-def _lookup(plain: Any, key: str) -> Any:
-    for name in key.split("."):
-        plain = plain.get(name) if isinstance(plain, Mapping) else None
-    return plain
 
 
 def _read(path: Path) -> Any:

@@ -84,8 +84,9 @@ class Reader(torch_data.Dataset[Read]):
     def _whole(self, media: Tensor, rows: Sequence[int], modality: str) -> Tensor:
         """Return the media; raise DataError where they are not one clip a row, each of the shape that the model has."""
         if tuple(media.shape) != (len(rows), *self.shapes[modality]):
-            wanted, which = tuple(self.shapes[modality]), f"clip {rows[0]}" if len(rows) == 1 else f"{len(rows)} clips"
-            raise DataError(f"{which}: {modality} is {tuple(media.shape[1:])}, but the model takes {wanted}")
+            # Said of one clip: those of a chunk that does not fit are read again one by one.
+            found, wanted = tuple(media.shape[1:]), tuple(self.shapes[modality])
+            raise DataError(f"clip {rows[0]}: {modality} is {found}, but the model takes {wanted}")
         return media
 
 

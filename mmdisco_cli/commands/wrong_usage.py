@@ -3,8 +3,10 @@
 import re
 from typing import Any
 
+from mmdisco_cli.errors import MMDiscoError
+
 _GUESS = re.compile(r" \(Possible options: .*\)$")
-_EXTRA = re.compile(r"unexpected extra arguments? \((.*)\)|unexpected extra argument\(s\) \((.*)\)")
+_EXTRA = re.compile(r"unexpected extra argument(?:s|\(s\))? \((.*)\)")
 
 
 def explain(error: Any) -> str:
@@ -25,7 +27,7 @@ def _hint(error: Any, text: str, context: Any) -> str:
     if text.startswith("Missing option '--recipe'"):
         return "as --recipe bounce; `mmdisco recipes ls` lists them"
     extra = _EXTRA.search(text)
-    return _as_recipe(extra[1] or extra[2]) if extra and "--recipe" in options else ""
+    return _as_recipe(extra[1]) if extra and "--recipe" in options else ""
 
 
 def _as_key(option: str, command: str) -> str:
@@ -40,7 +42,6 @@ def _as_key(option: str, command: str) -> str:
 
 def _as_recipe(words: str) -> str:
     """Say how a recipe is named, where a word is one."""
-    from mmdisco_cli.errors import MMDiscoError
     from mmdisco_cli.recipes.recipe import find
 
     for word in words.split():

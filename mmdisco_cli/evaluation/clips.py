@@ -27,7 +27,7 @@ from mmdisco_cli.extractors.networks import measure_networks, open_extractors, w
 from mmdisco_cli.measures.bootstrap import INTERVAL
 from mmdisco_cli.measures.cache import Cache
 from mmdisco_cli.measures.clip import ClipShape
-from mmdisco_cli.measures.clip_sets import MAY_FAIL, ClipSet, Measuring, list_clips, measure_clips
+from mmdisco_cli.measures.clip_sets import MAY_FAIL, REAL, ClipSet, Measuring, list_clips, measure_clips
 from mmdisco_cli.measures.distances import sources
 from mmdisco_cli.measures.features import SAMPLE_RATE
 from mmdisco_cli.measures.scoring import DISTANCES, Scores, analysis_of, how, score_sets, unusable
@@ -39,7 +39,6 @@ from mmdisco_cli.run.options import EvalOptions
 
 METRICS = (*OF_CLIPS, *OF_DISCRIMINATOR)
 ORDER = ("real", "independent", "guided", "samples")
-REAL = ("real", "reference")
 Paths = Mapping[str, Sequence[Path]]
 Roots = Mapping[str, Path | None]
 

@@ -9,7 +9,7 @@ from mmdisco_cli.measures.distances import source_of
 from mmdisco_cli.measures.health import FLAGS
 from mmdisco_cli.measures.names import better
 from mmdisco_cli.page.charts import figure_html, way_html
-from mmdisco_cli.page.naming import spelt
+from mmdisco_cli.page.naming import heading, spelt
 
 FEW = dict.fromkeys(("unusable", *FLAGS, "largest_gap"), "lower")
 """Columns of the table of health, of which none are wanted."""
@@ -92,7 +92,7 @@ def _nested_html(metrics: Figures) -> Iterator[str]:
                 f"{_cells([figures.get(key) for key in columns])}</tr>"
                 for path, figures in lines
             )
-            title = f"{spelt(name)[:1].upper()}{spelt(name)[1:]}"
+            title = heading(name)
             yield f"<h3>{escape(title)}</h3>\n{_table(title, head, body)}\n"
 
 

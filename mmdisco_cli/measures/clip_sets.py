@@ -24,6 +24,8 @@ LISTED = 20
 """Unusable clips that are named one by one."""
 MAY_FAIL = 0.05
 """Share of real clips that may be unusable; of samples none may."""
+REAL = ("real", "reference")
+"""The rows of real clips."""
 
 
 @dataclass(frozen=True)

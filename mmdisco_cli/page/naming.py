@@ -22,5 +22,9 @@ def spelt(name: str) -> str:
 
 def heading(name: str) -> str:
     """Return a measure's name in words, as a title begins."""
-    words = spelt(name)
+    return begun(spelt(name))
+
+
+def begun(words: str) -> str:
+    """Return words as a title or a sentence begins."""
     return words[:1].upper() + words[1:]

@@ -1,14 +1,13 @@
 """Weights that a recipe names and that are missing: what each file is, how large, and how it gets here."""
 
 import inspect
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
-from typing import Any
 
 from mmdisco_cli.errors import DataError
 from mmdisco_cli.hookspecs import BackboneSpec, DiscriminatorSpec, Wanted
 from mmdisco_cli.recipes.hints import command_line, how_trained, present_command, present_folder, train_command
-from mmdisco_cli.recipes.schema import Component, Recipe
+from mmdisco_cli.recipes.schema import Component, Recipe, value_at
 
 ALONE = "; or add --independent: the base models alone"
 
@@ -56,18 +55,13 @@ def _beside(recipe: Recipe, missing: Sequence[Missing]) -> list[str]:
     folder = present_folder()
     if folder is None:
         return []
-    values = [_value(recipe.to_dict(), entry.key) for entry in missing]
+    plain = recipe.to_dict()
+    values = [value_at(plain, entry.key) for entry in missing]
     found = [folder / value for value in values if isinstance(value, str) and value]
     there = [path for path in found if path.exists()]
     return (
         [f"{there[0]} is there, but paths count from the folder in which you are: run it in {folder}"] if there else []
     )
-
-
-def _value(plain: Any, key: str) -> Any:
-    for name in key.split("."):
-        plain = plain.get(name) if isinstance(plain, Mapping) else None
-    return plain
 
 
 def require_initial(recipe: Recipe) -> None:

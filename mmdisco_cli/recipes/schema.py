@@ -375,6 +375,13 @@ def differences(old: Any, new: Any, path: str = "") -> list[str]:
     ]
 
 
+def value_at(plain: Any, dotted: str) -> Any:
+    """Return the value of plain data at a dotted path, None where there is none."""
+    for key in dotted.split("."):
+        plain = plain.get(key) if isinstance(plain, Mapping) else None
+    return plain
+
+
 def _lookup(plain: Mapping[str, Any], dotted: str) -> Any:
     value: Any = plain
     for key in dotted.split("."):

@@ -20,12 +20,12 @@ class Plugin:
 
     def trouble(self) -> str:
         """Say in a clause why it provides nothing; empty when it does."""
-        reasons = {
+        clauses = {
             "failed": f"plugin {self.distribution} {self.version} failed: {self.cause}",
             "blocked": f"plugin {self.distribution} is left out by {VARIABLE}",
             "missing": f"plugin {self.distribution}, named by {VARIABLE}, is not installed",
         }
-        return reasons.get(self.status, "")
+        return clauses.get(self.status, "")
 
 
 def reasons(plugins: Sequence[Plugin]) -> list[str]:

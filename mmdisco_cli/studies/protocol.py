@@ -17,7 +17,7 @@ from mmdisco_cli.errors import UsageError, did_you_mean
 from mmdisco_cli.evaluation.protocol import Protocol, Report
 from mmdisco_cli.evaluation.run import measure, open_protocol
 from mmdisco_cli.evaluation.tables import align, cell
-from mmdisco_cli.recipes.schema import Recipe
+from mmdisco_cli.recipes.schema import Recipe, value_at
 from mmdisco_cli.run import console
 from mmdisco_cli.run.distribution import Ranks
 from mmdisco_cli.run.files import write_json, write_text
@@ -78,7 +78,7 @@ def _measured(study: Recipe, row: Row, out: Path, ranks: Ranks) -> dict[str, Any
     if measured is None or not ranks.first:
         return {}
     metrics = measured.content["metrics"]
-    figures = {name: _lookup(metrics, name) for name in study.study.metrics}
+    figures = {name: value_at(metrics, name) for name in study.study.metrics}
     for name in (name for name, value in figures.items() if not _is_figure(value)):
         console.warn(f"study.metrics: {name}: no figure of row {row.name}{_known(metrics, name)}")
     minutes = sum(_seconds(path.parent) for path in (*bases.values(), weights)) / 60
@@ -108,13 +108,6 @@ def _seconds(folder: Path) -> float:
     return float(json.loads(path.read_text(encoding="utf-8"))) if path.is_file() else 0.0
 
 
-def _lookup(metrics: Mapping[str, Any], dotted: str) -> Any:
-    value: Any = metrics
-    for key in dotted.split("."):
-        value = value.get(key) if isinstance(value, Mapping) else None
-    return value
-
-
 def _is_figure(value: Any) -> bool:
     """Return whether something is a number, or one with an interval."""
     return isinstance(value, int | float) or (isinstance(value, Mapping) and "value" in value)
@@ -122,10 +115,10 @@ def _is_figure(value: Any) -> bool:
 
 def _known(metrics: Mapping[str, Any], dotted: str) -> str:
     """Return the figures that there are in place of one, in a clause."""
-    value, above = _lookup(metrics, dotted), dotted
+    value, above = value_at(metrics, dotted), dotted
     if not isinstance(value, Mapping):
         above = dotted.rpartition(".")[0]
-        value = _lookup(metrics, above) if above else metrics
+        value = value_at(metrics, above) if above else metrics
     known = [f"{above}.{key}".removeprefix(".") for key in value] if isinstance(value, Mapping) else []
     return did_you_mean(dotted, known)
 

@@ -12,7 +12,7 @@ from typing import Any
 import yaml
 
 from mmdisco_cli.errors import DataError
-from mmdisco_cli.recipes.schema import Recipe, TrainConfig, differences
+from mmdisco_cli.recipes.schema import Recipe, TrainConfig, differences, value_at
 from mmdisco_cli.registry.plugins import load_registry
 from mmdisco_cli.run.environment import environment
 from mmdisco_cli.run.files import make_directory, write_json, write_text
@@ -161,12 +161,12 @@ def training_fingerprint(recipe: Recipe) -> str:
 def changes(stored: Mapping[str, Any], recipe: Recipe) -> list[str]:
     """Name in dotted paths what training depends on and a stored plain recipe has otherwise."""
     sections, plain, stored = training_sections(recipe), recipe.identity(), recipe.identity(stored)
-    return differences({s: _lookup(stored, s) for s in sections}, {s: _lookup(plain, s) for s in sections})
+    return differences({s: value_at(stored, s) for s in sections}, {s: value_at(plain, s) for s in sections})
 
 
 def is_raised(stored: Mapping[str, Any], recipe: Recipe) -> bool:
     """Return whether a recipe only has more steps than a stored plain one, from which its run can go on."""
-    return changes(stored, recipe) == ["train.steps"] and _lookup(stored, "train.steps") < recipe.train.steps
+    return changes(stored, recipe) == ["train.steps"] and value_at(stored, "train.steps") < recipe.train.steps
 
 
 def _listed(keys: list[str], remark: str = "") -> str:
@@ -181,9 +181,3 @@ def _read(path: Path) -> Any:
         return None
     except (yaml.YAMLError, UnicodeDecodeError) as error:
         raise DataError(f"{path}: not readable ({str(error).splitlines()[0]}); begin again with --fresh") from error
-
-
-def _lookup(plain: Any, dotted: str) -> Any:
-    for key in dotted.split("."):
-        plain = plain.get(key) if isinstance(plain, Mapping) else None
-    return plain

@@ -13,6 +13,7 @@ from mmdisco_cli.evaluation.tables import cell
 from mmdisco_cli.evaluation.verdict.quality import judge_quality
 from mmdisco_cli.measures.bootstrap import LEAST
 from mmdisco_cli.measures.scoring import ScoredClip
+from mmdisco_cli.page.naming import begun
 
 AUDIO_VIDEO = "audio and video"
 
@@ -32,7 +33,7 @@ class Leading:
     @property
     def title(self) -> str:
         """Return its name as a sentence begins."""
-        return f"{self.name[0].upper()}{self.name[1:]}"
+        return begun(self.name)
 
 
 LEADING = {
@@ -92,8 +93,8 @@ def paired(clips: Sequence[ScoredClip], column: str, seed: int) -> dict[str, Any
     for clip in clips:
         by_name.setdefault(clip.name, {})[clip.row] = clip.values.get(column)
     both = sorted((name, found) for name, found in by_name.items() if {"guided", "independent"} <= found.keys())
-    found = [(found["independent"], found["guided"]) for _, found in both]
-    return {**difference_of(found, seed), "pairs": len(found)}
+    values = [(found["independent"], found["guided"]) for _, found in both]
+    return {**difference_of(values, seed), "pairs": len(values)}
 
 
 def difference_of(pairs: Sequence[tuple[float | None, float | None]], seed: int) -> dict[str, Any]:
@@ -132,8 +133,11 @@ def _too_few(leading: Leading, found: Mapping[str, Any]) -> str:
         return "No guided sample has an independent one of its name, so nothing shows whether guidance helped."
     if pairs < LEAST:
         return f"Too few pairs to tell whether guidance helped: it takes {LEAST}."
-    defined = f"{found['n'] or 'none'} of {count_of(pairs)}"
-    return f"{leading.title} is defined in {defined}, too few to tell whether guidance helped: it takes {LEAST}."
+    return _too_rarely_defined(leading, found["n"], count_of(pairs), "guidance helped")
+
+
+def _too_rarely_defined(leading: Leading, n: int, of: str, question: str) -> str:
+    return f"{leading.title} is defined in {n or 'none'} of {of}, too few to tell whether {question}: it takes {LEAST}."
 
 
 def _with_quality(found: Conclusion, metrics: Mapping[str, Any]) -> Conclusion:
@@ -153,12 +157,10 @@ def _above_chance(metric: str, rows: Mapping[str, Any]) -> Conclusion:
     _, because, figure = _one_row(metric, rows)
     low = figure.get("low")
     if figure.get("n", LEAST) < LEAST:
-        says = f"Too few clips to tell whether audio and video belong together: it takes {LEAST}."
-        if figure["n"] + figure.get("undefined", 0) >= LEAST:
-            says = (
-                f"{LEADING[metric].title} is defined in {figure['n'] or 'none'} of {figure['n'] + figure['undefined']} "
-                f"clips, too few to tell whether audio and video belong together: it takes {LEAST}."
-            )
+        question, clips = "audio and video belong together", figure["n"] + figure.get("undefined", 0)
+        says = f"Too few clips to tell whether {question}: it takes {LEAST}."
+        if clips >= LEAST:
+            says = _too_rarely_defined(LEADING[metric], figure["n"], f"{clips} clips", question)
         return Conclusion(says, because, None, metric)
     if low is None or low <= 0:
         return Conclusion("Audio and video match no better than those of different clips.", because, None, metric)

@@ -5,6 +5,7 @@ from statistics import NormalDist
 from typing import Any
 
 from mmdisco_cli.evaluation.tables import cell
+from mmdisco_cli.measures.clip_sets import REAL
 from mmdisco_cli.measures.scoring import ScoredClip
 from mmdisco_cli.page.naming import spelt
 
@@ -25,7 +26,6 @@ NOT_GUIDANCE = (
 )
 TRY_COLLAPSE = "try a lower sample.guidance, a sample.window that ends at a lower log-SNR, or a longer training"
 ABOUT = ("n", "min", "max")
-REAL = ("real", "reference")
 DIFFERENT = 0.5
 """Share of different files among clips at or below which they are copies; two clips may be alike by chance."""
 EMPTY = {"silent": "audio", "still": "video"}
@@ -115,8 +115,7 @@ def _collapsed(metrics: Mapping[str, Any]) -> Iterator[str]:
                     f"{_feature(name)} {cell(rows[row])} as far apart as real ones{beside}"
                 )
     for (row, alike), lines in near.items():
-        called = "guided samples" if row == "guided" else "samples"
-        yield f"collapse: {called} are by {'; by '.join(lines)}: {NOT_GUIDANCE if alike else TRY_COLLAPSE}"
+        yield f"collapse: {_called(row)} are by {'; by '.join(lines)}: {NOT_GUIDANCE if alike else TRY_COLLAPSE}"
 
 
 def _is_near(figure: Mapping[str, Any] | None) -> bool:

@@ -21,7 +21,7 @@ from mmdisco_cli.extractors.compat import rounding_lines
 from mmdisco_cli.extractors.networks import Networks, measure_networks, open_extractors, with_networks
 from mmdisco_cli.measures.bootstrap import INTERVAL
 from mmdisco_cli.measures.cache import Cache
-from mmdisco_cli.measures.clip_sets import MAY_FAIL, ClipSet, Measuring, list_clips, measure_clips
+from mmdisco_cli.measures.clip_sets import MAY_FAIL, REAL, ClipSet, Measuring, list_clips, measure_clips
 from mmdisco_cli.measures.distances import distances, sources
 from mmdisco_cli.measures.features import DEFINITIONS, stacked
 from mmdisco_cli.measures.scoring import DISTANCES, ScoredClip, analysis_of, how, score_sets, unusable
@@ -49,7 +49,6 @@ from mmdisco_cli.toys.bounce.plot import plot_bounce
 GIVEN = {"given_video": "video", "given_audio": "audio"}
 CLASSES = "material_share"
 METRICS = (*OF_EVENTS, CLASSES, *OF_CLIPS, *GIVEN, *OF_DISCRIMINATOR)
-REAL = ("real", "reference")
 COMPARED_ROWS = ("real", "independent", "guided")
 REFERENCE_FROM = 1 << 20
 """The first held-out clip of the set that kernel distances refer to, far from those of the row `real`."""

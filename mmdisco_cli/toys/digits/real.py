@@ -79,14 +79,14 @@ def open_real(recipe: Recipe, reference: Path | None) -> RealDigits:
     options = recipe.data.options
     if reference is not None:
         options = replace(options, spoken=str(reference), written=str(reference), speakers=())
-    data = build(options, request_of(recipe), recipe.modalities)
+    data, title = build(options, request_of(recipe), recipe.modalities), str(reference or "held-out digits")
     sources = {AUDIO: data.spoken, IMAGE: data.written}
     pools = {m: _pool(source.places, reference is None) for m, source in sources.items() if source}
     if data.spoken:
-        pools[AUDIO] = _readable(data.spoken, pools[AUDIO], str(reference or "held-out digits"))
+        pools[AUDIO] = _readable(data.spoken, pools[AUDIO], title)
     for m, pool in pools.items():
         if lacking := [WORDS[digit] for digit in range(10) if len(pool.get(digit, ())) < 2]:
-            raise DataError(f"{reference or 'held-out digits'}: too few of {', '.join(lacking)} ({m})")
+            raise DataError(f"{title}: too few of {', '.join(lacking)} ({m})")
     paired = {m: {digit: places[::2] for digit, places in pool.items()} for m, pool in pools.items()}
     others = {m: [place for places in pool.values() for place in places[1::2]] for m, pool in pools.items()}
     return RealDigits(data, paired, others)

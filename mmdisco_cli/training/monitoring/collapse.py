@@ -23,7 +23,7 @@ def collapse(rows: Rows, steps: int, warmup: int) -> Sign | None:
     """
     late = [row for row in rows if row["step"] > warmup and ("accuracy" in row or "gain" in row)]
     window = last_of(late, steps)
-    if window and all(row.get("denoise") == 0.0 for row in window):
+    if window and all(map(_has_no_error, window)):
         return _never_guided(late)
     if not window or fmean(row.get("gain", 0.0) for row in window) >= USEFUL:
         return None
@@ -39,9 +39,13 @@ def _never_guided(late: Rows) -> Sign:
     return Sign(
         "guidance without effect",
         "none of the noise levels that are trained lies in sample.window, denoise 0",
-        since_when(late, lambda row: row.get("denoise") == 0.0),
+        since_when(late, _has_no_error),
         "train.noise_levels.mean, sample.window",
     )
+
+
+def _has_no_error(row: Row) -> bool:
+    return row.get("denoise") == 0.0
 
 
 def _unlearnt(window: Rows, late: Rows) -> Sign | None:
